@@ -1,0 +1,159 @@
+"""How long each operation takes on one worker, with its jitter."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.scenario.resolved import Jitter, Machine
+
+GRADIENT = frozenset({"forward", "backward", "accumulate", "inner_step"})
+"""Operations of micro-batches; jitter applies to them and to nothing else."""
+
+_BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot change them
+_JITTER_STREAM = 0  # one random stream per worker and purpose
+
+
+@lru_cache(maxsize=4096)
+def written(layers: range) -> str:
+    """Write a range of layers as the trace's detail does.
+
+    Examples
+    --------
+    >>> written(range(0, 24, 8)), written(range(3, 4)), written(range(2, 6))
+    ('0:24:8', '3', '2:6')
+    """
+    if len(layers) == 1:
+        return str(layers.start)
+    if layers.step == 1:
+        return f"{layers.start}:{layers.stop}"
+    return f"{layers.start}:{layers.stop}:{layers.step}"
+
+
+@lru_cache(maxsize=4096)
+def read_layers(detail: str) -> range:
+    """Read a detail back into a range of layers.
+
+    Examples
+    --------
+    >>> read_layers("0:24:8"), read_layers("3")
+    (range(0, 24, 8), range(3, 4))
+    """
+    numbers = [int(part) for part in detail.split(":")]
+    return range(numbers[0], numbers[0] + 1) if len(numbers) == 1 else range(*numbers)
+
+
+class Factors:
+    """Stream of micro-batch factors of one worker: the same numbers for every method."""
+
+    def __init__(self, jitter: Jitter, seed: int, rank: int) -> None:
+        self._jitter = jitter
+        self.constant = jitter.distribution == "constant" or (
+            jitter.distribution != "empirical" and jitter.cv == 0
+        )
+        if not self.constant:
+            sequence = np.random.SeedSequence(seed, spawn_key=(rank, _JITTER_STREAM))
+            self._random = np.random.Generator(np.random.PCG64(sequence))
+            self._drawn: NDArray[np.float64] = np.empty(0)
+            self._next = 0
+
+    def sum(self, count: int) -> float:
+        """Sum of the next ``count`` factors."""
+        if self.constant:
+            return float(count)
+        total = 0.0
+        while True:
+            taken = self._drawn[self._next : self._next + count]
+            total += float(taken.sum())
+            self._next += len(taken)
+            count -= len(taken)
+            if count == 0:
+                return total
+            self._drawn, self._next = self._draw(), 0
+
+    def _draw(self) -> NDArray[np.float64]:
+        jitter, random = self._jitter, self._random
+        if jitter.distribution == "empirical":
+            return random.choice(np.array(jitter.samples), _BLOCK)
+        if jitter.distribution == "normal":  # truncated at zero: draw those again
+            factors = random.normal(1.0, jitter.cv, _BLOCK)
+            while (below := factors <= 0).any():
+                factors[below] = random.normal(1.0, jitter.cv, int(below.sum()))
+            return factors
+        if jitter.distribution == "lognormal":
+            sigma2 = np.log1p(jitter.cv**2)
+            return random.lognormal(-sigma2 / 2, np.sqrt(sigma2), _BLOCK)
+        if jitter.distribution == "gamma":
+            shape = jitter.cv**-2
+            return random.gamma(shape, 1 / shape, _BLOCK)
+        raise ValueError(f"jitter: no distribution {jitter.distribution!r}")
+
+
+class Computation:
+    """Seconds per operation of one worker (formulas: DESIGN.md section 3).
+
+    Parameters
+    ----------
+    machine
+        The worker's times at speed 1.
+    layers
+        L.
+    workers
+        M, over which sharded optimizers are divided.
+    factors
+        Jitter; consumed in the order in which operations are asked for.
+    """
+
+    def __init__(self, machine: Machine, layers: int, workers: int, factors: Factors) -> None:
+        self._factors = factors
+        self._layers = layers
+        self._accumulation = machine.n_grad_accumulation
+        speed = machine.speed
+        self._layer_s = machine.step_seconds / (3 * layers * machine.n_grad_accumulation) / speed
+        self._first_layer = machine.first_layer_backward
+        self._micro_batch_s = self._layer_s * (3 * layers - 2 * (1 - self._first_layer))
+        self._whole_s = {
+            "inner_optimizer": machine.optimizer_seconds / speed,
+            "outer_gradient": machine.outer_gradient_seconds / speed,
+            "outer_step": machine.outer_step_seconds / speed,
+            "eager_outer_step": machine.outer_step_seconds / speed,
+            "average_parameters": machine.outer_step_seconds / speed,
+            "quantize": machine.quantize_seconds / speed,
+        }
+        self._fixed_s = {
+            "optimizer_shard": machine.optimizer_seconds / workers / speed,
+            "hand_over": 0.0,
+            "publish": 0.0,
+        }
+        self._factor = 1.0  # of the micro-batch under way
+        self.knows_all = frozenset(GRADIENT | self._whole_s.keys() | self._fixed_s.keys())
+
+    def seconds(self, operation: str, layers: range | None, times: int) -> float:
+        """Undisturbed seconds of ``times`` runs of an operation; draws their factors.
+
+        ``inner_step`` counts the gradient part alone: its optimizer is charged as
+        ``inner_optimizer``.
+
+        Raises
+        ------
+        KeyError
+            For an operation that no scenario has a time for.
+        """
+        if operation == "forward" and layers is not None:
+            if layers.start == 0 and not self._factors.constant:
+                self._factor = self._factors.sum(1)
+            return len(layers) * self._layer_s * self._factor * times
+        if operation == "backward" and layers is not None:
+            count = len(layers) - (1 - self._first_layer if layers.start == 0 else 0)
+            return 2 * count * self._layer_s * self._factor * times
+        if operation == "accumulate":
+            return self._micro_batch_s * self._factors.sum(times)
+        if operation == "inner_step":
+            return self._micro_batch_s * self._factors.sum(times * self._accumulation)
+        whole = self._whole_s.get(operation)
+        if whole is not None:
+            share = 1.0 if layers is None else len(layers) / self._layers
+            return whole * share * times
+        return self._fixed_s[operation] * times

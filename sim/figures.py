@@ -1,0 +1,404 @@
+"""Every figure, computed from the trace and nothing else, in both runtimes alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.compute import GRADIENT, read_layers
+from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row, Trace
+from sim.window import window
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import Scenario
+
+CAUSES = (
+    "compute",
+    "optimizer",
+    "quantise",
+    "contention",
+    "exposed_communication",
+    "waiting",
+    "setup",
+    "failure",
+    "other",
+)
+"""Where the time goes: fractions of workers x wall-clock that add up to one."""
+
+OPTIMIZER = frozenset(
+    {
+        "inner_optimizer",
+        "optimizer_shard",
+        "outer_gradient",
+        "outer_step",
+        "eager_outer_step",
+        "average_parameters",
+        "hand_over",
+        "publish",
+    }
+)
+# What commits an update, the first that occurs in the trace: outer steps, then optimizer steps.
+_COMMITS = ("outer_step", "eager_outer_step", "average_parameters", "optimizer_shard", "inner_optimizer")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of one run. SI units; fractions between 0 and 1.
+
+    The window (``wall_clock_s``, ``breakdown``, bytes, ``window_*``) is whole rounds in the
+    steady state; ``total_wall_clock_s``, ``tokens`` and ``updates`` cover the whole run up to
+    its horizon, beyond what was simulated ``extrapolated`` from the window. ``breakdown``
+    maps CAUSES to fractions of workers x wall-clock; ``breakdown_by_worker`` has one per
+    rank. ``lost_to`` is the largest cause but compute. ``peak_bandwidth_bytes_per_s`` is the
+    most that a worker sends in any one inner step's time, over that time.
+    """
+
+    wall_clock_s: float
+    total_wall_clock_s: float
+    compute_utilization: float
+    breakdown: dict[str, float]
+    breakdown_by_worker: list[dict[str, float]]
+    sent_bytes_per_worker: float
+    mean_bandwidth_bytes_per_s: float
+    peak_bandwidth_bytes_per_s: float
+    window_rounds: int
+    skipped_rounds: int
+    window_tokens: float
+    window_updates: float
+    tokens: float
+    updates: float
+    tokens_per_update: float
+    tokens_per_s: float
+    micro_batches_per_worker: list[float]
+    inner_step_s: float
+    rounds: float
+    extrapolated: bool
+    whole_run: bool = False
+    overall_breakdown: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def lost_to(self) -> str:
+        """The cause, compute apart, that took most of the window."""
+        return max((cause for cause in CAUSES if cause != "compute"), key=self.breakdown.__getitem__)
+
+    def time_for(self, tokens: float) -> float:
+        """Seconds for ``tokens`` at the window's rate, without set-up and draining."""
+        return tokens / self.tokens_per_s if self.tokens_per_s > 0 else inf
+
+
+def figures(trace: Trace, scenario: Scenario) -> Figures:
+    """Compute all figures of a simulated or measured run.
+
+    Parameters
+    ----------
+    trace
+        What happened.
+    scenario
+        Gives the horizon and which rounds form the window.
+    """
+    begins = trace.round_begins().max(axis=1, initial=0.0)
+    rounds = len(begins) - 1
+    skip, measured = window(scenario)
+    whole_run = rounds <= skip
+    if whole_run:  # too short for a steady state: everything counts
+        skip, begin, end = 0, 0.0, trace.total_s
+    else:
+        begin, end = float(begins[skip]), float(begins[min(rounds, skip + measured)])
+    window_rounds = rounds if whole_run else min(rounds, skip + measured) - skip
+    length = end - begin
+
+    by_worker = _breakdown(trace, begin, end)
+    weights = {rank: len(ranks) for rank, ranks in trace.context.standing_for.items()}
+    breakdown = _mean(by_worker, weights)
+    sent = _Sent(trace)
+    micro_batches = _micro_batches(trace, begin, end)
+    window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
+    window_updates = _updates(trace, begin, end)
+    tokens_simulated = float(
+        np.dot(_micro_batches(trace, 0.0, inf), trace.context.micro_batch_tokens)
+    )
+    updates_simulated = _updates(trace, 0.0, inf)
+    rate = window_tokens / length if length > 0 else inf
+    step_s = max(trace.context.step_s)
+
+    total, tokens, updates, total_rounds = (
+        trace.total_s, tokens_simulated, updates_simulated, float(rounds),
+    )
+    beyond = _rounds_beyond(scenario, rounds, window_rounds, window_tokens, tokens_simulated)
+    if beyond > 0:
+        per_round = 1 / window_rounds
+        total += beyond * length * per_round
+        tokens += beyond * window_tokens * per_round
+        updates += beyond * window_updates * per_round
+        total_rounds += beyond
+    sent_bytes = sent.between(begin, end)
+    return Figures(
+        wall_clock_s=length,
+        total_wall_clock_s=total,
+        compute_utilization=breakdown["compute"],
+        breakdown=breakdown,
+        breakdown_by_worker=[
+            by_worker[rank]
+            for _, rank in sorted(
+                (other, rank)
+                for rank, ranks in trace.context.standing_for.items()
+                for other in ranks
+            )
+        ],
+        sent_bytes_per_worker=sent_bytes,
+        mean_bandwidth_bytes_per_s=sent_bytes / length if length > 0 else 0.0,
+        peak_bandwidth_bytes_per_s=sent.peak(begin, end, step_s),
+        window_rounds=window_rounds,
+        skipped_rounds=skip,
+        window_tokens=window_tokens,
+        window_updates=window_updates,
+        tokens=tokens,
+        updates=updates,
+        tokens_per_update=window_tokens / window_updates if window_updates else nan,
+        tokens_per_s=rate,
+        micro_batches_per_worker=micro_batches.tolist(),
+        inner_step_s=length / _inner_steps(trace, micro_batches) if length > 0 else nan,
+        rounds=total_rounds,
+        extrapolated=beyond > 0,
+        whole_run=whole_run,
+        overall_breakdown=_mean(_breakdown(trace, 0.0, trace.total_s), weights),
+    )
+
+
+def _rounds_beyond(
+    scenario: Scenario, rounds: int, window_rounds: int, window_tokens: float, simulated: float
+) -> float:
+    """Rounds between the end of the simulation and the horizon; whole rounds only."""
+    run = scenario.run
+    if run.rounds is not None:
+        return max(0, run.rounds - rounds)
+    target = run.tokens
+    if run.steps is not None:
+        target = run.steps * sum(worker.machine.batch_tokens for worker in scenario.workers)
+    if target is None or window_tokens <= 0:
+        return 0
+    missing = (target - simulated) / (window_tokens / window_rounds)
+    return float(max(0.0, np.ceil(missing - 1e-9)))
+
+
+def _inner_steps(trace: Trace, micro_batches: NDArray[np.float64]) -> float:
+    """Inner steps of an average worker."""
+    return float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
+
+
+def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict[str, float]:
+    total = sum(weights.values())
+    return {
+        cause: sum(weights[rank] * by_rank[rank][cause] for rank in by_rank) / total
+        for cause in CAUSES
+    }
+
+
+def _breakdown(trace: Trace, begin: float, end: float) -> dict[int, dict[str, float]]:
+    """Fractions of the time between begin and end, by simulated rank."""
+    length = end - begin
+    ends: dict[int, float] = {}
+    seconds = {rank: dict.fromkeys(CAUSES, 0.0) for rank in trace.context.standing_for}
+    sides: dict[tuple[int, str, int], list[Row]] | None = None
+    for row in trace.rows:
+        rank, stop = row.rank, row.end_s
+        if row.program != "main":
+            continue
+        if stop > ends.get(rank, 0.0):
+            ends[rank] = stop
+        start = row.begin_s
+        if row.call >= 0 and row.operation != WAIT or stop <= start:
+            continue  # a collective takes no time of its own: waiting for it does
+        if stop <= begin or start >= end:
+            continue
+        if row.operation == WAIT:
+            if row.group not in ("", "main") and _is_spawned(trace, row.group):
+                if sides is None:
+                    sides = _sides(trace)
+                _blocked_on_side(row, sides, begin, end, trace, seconds[rank])
+            else:
+                _blocked(row, begin, end, trace, seconds[rank])
+            continue
+        share = (min(stop, end) - max(start, begin)) / (stop - start)
+        taken = stop - start
+        work = row.work_s if row.work_s == row.work_s else taken  # nan: not calibrated
+        if work > taken:
+            work = taken
+        if row.operation in GRADIENT:
+            cause = "compute"
+        elif row.operation in OPTIMIZER:
+            cause = "optimizer"
+        elif row.operation == "quantize":
+            cause = "quantise"
+        else:
+            cause = "other"
+        seconds[rank][cause] += share * work
+        seconds[rank]["contention"] += share * (taken - work)
+    result = {}
+    for rank, spent in seconds.items():
+        after = max(0.0, end - max(begin, ends.get(rank, 0.0)))
+        spent["waiting"] += after
+        if length <= 0:
+            result[rank] = {cause: (1.0 if cause == "other" else 0.0) for cause in CAUSES}
+            continue
+        rest = length - sum(spent.values())
+        spent["other"] += rest if abs(rest) > 1e-9 * length else 0.0
+        result[rank] = {cause: value / length for cause, value in spent.items()}
+    return result
+
+
+def _is_spawned(trace: Trace, group: str) -> bool:
+    return any(row.operation == SPAWN and row.group == group for row in trace.rows)
+
+
+def _sides(trace: Trace) -> dict[tuple[int, str, int], list[Row]]:
+    """Rows of each spawned program: (rank, name, number) -> rows."""
+    sides: dict[tuple[int, str, int], list[Row]] = {}
+    for row in trace.rows:
+        if row.program != "main":
+            name, _, number = row.program.rpartition("#")
+            sides.setdefault((row.rank, name, int(number)), []).append(row)
+    return sides
+
+
+def _blocked(
+    row: Row, begin: float, end: float, trace: Trace, spent: dict[str, float]
+) -> None:
+    """Split a wait for a collective: until its last member arrived, and after."""
+    start, stop = max(row.begin_s, begin), min(row.end_s, end)
+    if stop <= start:
+        return
+    arrived = min(max(row.ready_s, start), stop)
+    spent["waiting"] += arrived - start
+    exposed = stop - arrived
+    if row.call == 0 and trace.context.first_collective_s > 0:
+        setup = min(exposed, trace.context.first_collective_s)
+        spent["setup"] += setup
+        exposed -= setup
+    spent["exposed_communication"] += exposed
+
+
+def _blocked_on_side(
+    row: Row,
+    sides: dict[tuple[int, str, int], list[Row]],
+    begin: float,
+    end: float,
+    trace: Trace,
+    spent: dict[str, float],
+) -> None:
+    """Split a wait for a spawned program by what that program did meanwhile."""
+    begin, end = max(begin, row.begin_s), min(end, row.end_s)
+    for side in sides.get((row.rank, row.group, row.call), []):
+        if side.operation == WAIT:
+            _blocked(side, begin, end, trace, spent)
+        elif side.call < 0 and side.end_s > side.begin_s:
+            taken = min(side.end_s, end) - max(side.begin_s, begin)
+            if taken > 0:
+                cause = "quantise" if side.operation == "quantize" else "optimizer"
+                spent[cause] += taken
+
+
+def _overlap(row: Row, begin: float, end: float) -> float:
+    """Fraction of a row between begin and end; an instant counts where it is, begin excluded."""
+    if row.end_s > row.begin_s:
+        inside = min(row.end_s, end) - max(row.begin_s, begin)
+        return max(0.0, inside) / (row.end_s - row.begin_s)
+    return 1.0 if begin < row.begin_s <= end or row.begin_s == begin == 0.0 else 0.0
+
+
+def _micro_batches(trace: Trace, begin: float, end: float) -> NDArray[np.float64]:
+    """Micro-batches computed by each rank between begin and end; shape [M]."""
+    counts = np.zeros(trace.workers)
+    accumulation = trace.context.n_grad_accumulation
+    layers = trace.context.layers
+    for row in trace.rows:
+        operation = row.operation
+        if operation == "accumulate":
+            number: float = row.times
+        elif operation == "inner_step":
+            number = row.times * accumulation[row.rank]
+        elif operation == "backward":
+            number = row.times * len(read_layers(row.detail)) / layers
+        else:
+            continue
+        share = _overlap(row, begin, end)
+        if share:
+            counts[list(trace.context.standing_for[row.rank])] += number * share
+    return counts
+
+
+def _updates(trace: Trace, begin: float, end: float) -> float:
+    """Updates committed between begin and end, as seen by rank 0."""
+    rank = next(iter(trace.context.standing_for))
+    rows = [row for row in trace.rows if row.rank == rank and row.operation in _COMMITS]
+    found = {row.operation for row in rows}
+    commit = next((operation for operation in _COMMITS if operation in found), None)
+    layers = trace.context.layers
+    total = 0.0
+    for row in rows:
+        if row.operation != commit or row.detail == "estimate":
+            continue
+        number = float(row.times)
+        if row.detail[:1].isdigit():
+            number *= len(read_layers(row.detail)) / layers
+        total += number * _overlap(row, begin, end)
+    return total
+
+
+class _Sent:
+    """Bytes that an average worker puts on the wire, as a function of time."""
+
+    def __init__(self, trace: Trace) -> None:
+        context = trace.context
+        rank = next(iter(context.standing_for))
+        mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
+        ended: dict[tuple[str, int], float] = {}
+        pieces: list[tuple[float, float, float]] = []
+        for row in trace.rows:
+            if row.rank != rank or row.bytes <= 0 or row.end_s != row.end_s:
+                continue
+            dtype = row.detail.rpartition(" ")[2]
+            sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
+            before = ended.get((row.group, row.call - context.concurrent), 0.0)
+            ended[row.group, row.call] = row.end_s
+            pieces.append((max(row.ready_s, before), row.end_s, sent))
+        edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
+        rate = np.zeros(len(edges))
+        jump = np.zeros(len(edges))
+        for start, stop, sent in pieces:
+            first, last = np.searchsorted(edges, [start, stop])
+            if last > first:
+                rate[first:last] += sent / (stop - start)
+            else:
+                jump[first] += sent
+        # A collective that takes no time is spread over nothing: it counts at its instant.
+        self._edges = edges
+        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])
+        self._jump = np.cumsum(jump)
+
+    def _until(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+        flowing = np.interp(time, self._edges, self._sent)
+        index = np.searchsorted(self._edges, time, side="right") - 1
+        return np.asarray(flowing + np.where(index >= 0, self._jump[index], 0.0))
+
+    def between(self, begin: float, end: float) -> float:
+        until = self._until(np.array([begin, end]))
+        return float(until[1] - until[0])
+
+    def peak(self, begin: float, end: float, span: float) -> float:
+        """Most bytes sent in any ``span`` seconds inside the window, over the span."""
+        span = min(span, end - begin)
+        if span <= 0:
+            return 0.0
+        inside = self._edges[(self._edges >= begin) & (self._edges <= end)]
+        starts = np.clip(np.concatenate([inside, inside - span, [begin]]), begin, end - span)
+        return float(np.max(self._until(starts + span) - self._until(starts)) / span)
+
+
+__all__ = ["CAUSES", "Figures", "figures"]
+
+_ = ROUND, LOOK

@@ -1,0 +1,112 @@
+"""Synchronous data parallel training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Literal
+
+from sim.methods.arguments import CommDtype, Count
+from sim.methods.layered import layered_step
+from sim.program import DTYPE_BITS, Activity, ArgumentError, Buffer, Model, Program, Worker
+
+
+def ddp(
+    worker: Worker,
+    *,
+    overlap: Literal["none", "bucket", "layer"] = "bucket",
+    bucket_bytes: Count = 25 * 2**20,
+    zero1: bool = False,
+    comm_dtype: CommDtype = "bf16",
+) -> Program:
+    """Average the gradients over all workers in every step, then one optimizer step.
+
+    Every inner step: gradients of n_grad_accumulation micro-batches, a mean over the workers,
+    one optimizer step. With ``zero1`` the gradients are reduce-scattered, every worker runs
+    the optimizer on its own 1/M, and the parameters are all-gathered: the same volume.
+
+    Parameters
+    ----------
+    overlap
+        "none": one reduction after the backward pass. "bucket": a bucket's reduction starts
+        as the backward of its layers ends, and all are awaited before the optimizer step.
+        "layer": one reduction per layer, awaited (and the optimizer applied to that layer)
+        just before that layer's forward in the next step, so that only the layer itself waits.
+    bucket_bytes
+        Consecutive layers share a bucket up to this size; a larger layer is cut into pieces.
+    zero1
+        Shard the optimizer. Not with overlap = "layer".
+    comm_dtype
+        Type in which gradients travel.
+
+    Notes
+    -----
+    Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704 (buckets); Rajbhandari et al. 2020,
+    "ZeRO", arXiv:1910.02054 (ZeRO-1). Differs from the paper: the buckets' edges are layers
+    or even pieces of one layer, not single tensors.
+    """
+    if zero1 and overlap == "layer":
+        raise ArgumentError('zero1 = true goes with overlap = "none" or "bucket", not "layer"')
+    if overlap == "layer":
+        yield from _per_layer(worker, comm_dtype)
+        return
+    model = worker.model
+    whole = range(model.num_layers)
+    limit = bucket_bytes if overlap == "bucket" else None
+    buckets = list(_buckets(model, limit, DTYPE_BITS[comm_dtype] / 8))
+    reduce = worker.reduce_scatter if zero1 else worker.all_reduce
+
+    while worker.next_round(steps=1):
+        reductions: list[Activity] = []
+        if model.n_grad_accumulation > 1:
+            yield worker.compute(model.accumulate, times=model.n_grad_accumulation - 1)
+        yield worker.compute(model.forward, whole)
+        for layers, pieces in buckets:
+            yield worker.compute(model.backward, layers)
+            reductions += [reduce(buffer, comm_dtype) for buffer in pieces]
+        for reduction in reductions:
+            yield reduction
+        if zero1:
+            yield worker.compute(model.optimizer_shard, "update")
+            yield worker.all_gather(model.parameters(whole), model.param_dtype)
+        else:
+            yield worker.compute(model.inner_optimizer, whole)
+
+
+def _per_layer(worker: Worker, comm_dtype: str) -> Program:
+    model = worker.model
+    in_flight: dict[int, Activity] = {}
+
+    def start(layer: int) -> Program:
+        in_flight[layer] = worker.all_reduce(model.gradient(range(layer, layer + 1)), comm_dtype)
+        yield from ()
+
+    def finish(layer: int) -> Program:
+        yield in_flight.pop(layer)
+        yield worker.compute(model.inner_optimizer, range(layer, layer + 1))
+
+    layers = range(model.num_layers)
+    while worker.next_round(steps=1):
+        before = {layer: (lambda layer=layer: finish(layer)) for layer in in_flight}
+        yield from layered_step(
+            worker, before=before, send=layers, start=start, optimize_before_send=False
+        )
+    for layer in sorted(in_flight):
+        yield from finish(layer)
+
+
+def _buckets(
+    model: Model, limit: int | None, bytes_per_element: float
+) -> Iterator[tuple[range, list[Buffer]]]:
+    """Yield, last layer first, runs of layers and the buffers in which their gradients travel."""
+    def size(layers: range) -> float:
+        return model.gradient(layers).elements * bytes_per_element
+
+    end = model.num_layers
+    for first in reversed(range(end)):
+        if first > 0 and (limit is None or size(range(first - 1, end)) <= limit):
+            continue
+        layers = range(first, end)
+        pieces = 1 if limit is None else ceil(size(layers) / limit)
+        yield layers, [model.gradient(layers, piece, pieces) for piece in range(pieces)]
+        end = first

@@ -1,0 +1,61 @@
+"""Delayed DiLoCo: the outer gradients' mean is applied one or more rounds late."""
+
+from __future__ import annotations
+
+from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
+from sim.methods.rounds_late import rounds_late
+from sim.program import Program, Worker
+
+
+def delayed_diloco(
+    worker: Worker,
+    *,
+    sync_every: SyncEvery = 100,
+    rounds_late_by: Count = 1,
+    num_fragments: Count = 1,
+    outer_lr: Rate = 0.7,
+    outer_momentum: Momentum = 0.9,
+    use_nesterov: bool = True,
+    comm_dtype: CommDtype = "bf16",
+) -> Program:
+    """Overlap each all-reduce with a whole round and apply its result k rounds late.
+
+    Every H inner steps: Delta_m(t) = theta(t-H) - theta_m(t) is sent, and
+    theta(t) = OuterOpt(theta(t-H), Delta(t-kH)) with the mean sent k rounds earlier, from
+    which every worker goes on. No outer step in the first k rounds.
+
+    Parameters
+    ----------
+    sync_every
+        H, inner steps between two outer steps of one fragment.
+    rounds_late_by
+        k, outer rounds between sending and applying.
+    num_fragments
+        P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
+    outer_lr, outer_momentum, use_nesterov
+        Outer SGD.
+    comm_dtype
+        Type in which outer gradients travel.
+
+    Notes
+    -----
+    Kale et al. 2025, "Eager Updates", arXiv:2502.12996 (there "1-outer" with delay). Differs
+    from the paper: without an outer step in the first k rounds, workers go on from their own
+    parameters there; k > 1 and fragments are our general form.
+    """
+    model = worker.model
+
+    def step(layers: range, sent: int | None, received: int | None) -> Program:
+        if received is not None:
+            yield worker.compute(
+                model.outer_step, layers, received, outer_lr, outer_momentum, use_nesterov, 0.0
+            )
+
+    yield from rounds_late(
+        worker,
+        step,
+        sync_every=sync_every,
+        rounds=rounds_late_by,
+        num_fragments=num_fragments,
+        comm_dtype=comm_dtype,
+    )

@@ -1,0 +1,65 @@
+"""DiLoCo: local training, and an outer optimizer on what the workers moved."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from sim.methods.arguments import CommDtype, Momentum, Rate, SyncEvery
+from sim.methods.streaming_diloco import streaming_diloco
+from sim.program import Program, Worker
+
+
+def diloco(
+    worker: Worker,
+    *,
+    sync_every: SyncEvery = 100,
+    overlap: Literal["none", "layer"] = "none",
+    outer_lr: Rate = 0.7,
+    outer_momentum: Momentum = 0.9,
+    use_nesterov: bool = True,
+    comm_dtype: CommDtype = "bf16",
+) -> Program:
+    """Take H local steps, average the outer gradients, take one outer step; blocking.
+
+    Every ``sync_every`` (H) inner steps: Delta_m = theta(t-H) - theta_m(t); Delta = mean over
+    m; theta(t) = OuterOpt(theta(t-H), Delta), from which every worker goes on.
+
+    Parameters
+    ----------
+    sync_every
+        H, inner steps between two outer steps.
+    overlap
+        "none": reduce after the H-th step. "layer": in the H-th step each layer's inner
+        optimizer and reduction follow its backward, and only that layer's next forward waits.
+    outer_lr, outer_momentum, use_nesterov
+        Outer SGD.
+    comm_dtype
+        Type in which outer gradients travel.
+
+    Notes
+    -----
+    Douillard et al. 2023, "DiLoCo", arXiv:2311.08105, Algorithm 1.
+    """
+    model = worker.model
+    whole = range(model.num_layers)
+    if overlap == "layer":
+        # One fragment, no delay: the text of Streaming DiLoCo says the rest.
+        yield from streaming_diloco(
+            worker,
+            sync_every=sync_every,
+            num_fragments=1,
+            fragment_sync_delay=0,
+            overlap="layer",
+            outer_lr=outer_lr,
+            outer_momentum=outer_momentum,
+            use_nesterov=use_nesterov,
+            comm_dtype=comm_dtype,
+        )
+        return
+    while worker.next_round(steps=sync_every):
+        yield worker.compute(model.inner_step, times=sync_every)
+        yield worker.compute(model.outer_gradient, whole)
+        yield worker.all_reduce(model.delta(whole), comm_dtype)
+        yield worker.compute(
+            model.outer_step, whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0
+        )

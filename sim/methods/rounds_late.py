@@ -1,0 +1,56 @@
+"""The schedule shared by delayed and eager DiLoCo: averages that arrive k outer rounds late."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from sim.methods.fragments import fragments, send_steps
+from sim.program import Activity, Program, Worker
+
+Step = Callable[[range, int | None, int | None], Program]
+"""What to do for (layers, slot just sent, slot just received); None where there is neither."""
+
+
+def rounds_late(
+    worker: Worker,
+    step: Step,
+    *,
+    sync_every: int,
+    rounds: int,
+    num_fragments: int,
+    comm_dtype: str,
+) -> Program:
+    """Send every fragment's outer gradient each H steps and receive it ``rounds`` (k) rounds later.
+
+    At a fragment's outer step t: send Delta(t), wait for the mean of Delta(t - kH), call
+    ``step``. What is in flight at the end is received with one more ``step`` each.
+    """
+    model = worker.model
+    parts = fragments(model.num_layers, num_fragments)
+    period, send_after = send_steps(sync_every, len(parts))
+    in_flight: list[deque[tuple[int, Activity]]] = [deque() for _ in parts]
+    number = 0
+
+    while worker.next_round(steps=period):
+        slot = number % (rounds + 1)
+        position = 0
+        for part, layers in enumerate(parts):
+            if send_after[part] > position:
+                yield worker.compute(model.inner_step, times=send_after[part] - position)
+                position = send_after[part]
+            yield worker.compute(model.outer_gradient, layers, slot)
+            in_flight[part].append((slot, worker.all_reduce(model.delta(layers, slot), comm_dtype)))
+            received = None
+            if len(in_flight[part]) > rounds:
+                received, reduction = in_flight[part].popleft()
+                yield reduction
+            yield from step(layers, slot, received)
+        number += 1
+
+    for _ in range(rounds):
+        for part, layers in enumerate(parts):
+            if in_flight[part]:
+                received, reduction = in_flight[part].popleft()
+                yield reduction
+                yield from step(layers, None, received)

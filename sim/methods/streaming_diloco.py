@@ -1,0 +1,166 @@
+"""Streaming DiLoCo: fragments in turn, sent while training goes on."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Fraction,
+    Momentum,
+    Pattern,
+    Rate,
+    Spacing,
+    SyncEvery,
+)
+from sim.methods.fragments import fragments, send_steps
+from sim.methods.layered import layered_step
+from sim.program import Activity, ArgumentError, Program, Worker
+
+
+class _Sent(NamedTuple):
+    due: int  # applied after this inner step
+    layers: range
+    slot: int
+    reduction: Activity
+
+
+def streaming_diloco(
+    worker: Worker,
+    *,
+    sync_every: SyncEvery = 100,
+    num_fragments: Count | None = None,
+    layers_per_fragment: Count | None = 3,
+    fragment_pattern: Pattern = "strided",
+    fragment_spacing: Spacing = "exact",
+    fragment_sync_delay: Delay | tuple[Delay, ...] = 1,
+    fragment_update_alpha: Fraction = 0.0,
+    overlap: Literal["none", "layer"] = "none",
+    outer_lr: Rate = 0.4,
+    outer_momentum: Momentum = 0.9,
+    use_nesterov: bool = True,
+    comm_dtype: CommDtype = "bf16",
+) -> Program:
+    """Send one fragment of the layers at a time and apply it tau inner steps later.
+
+    Fragment p has its own offset t_p. After inner step t:
+
+    - (t - t_p) mod H = 0: Delta_{m,p} = theta_p - theta_{m,p}(t); start its all-reduce.
+    - (t - t_p - tau) mod H = 0: wait for it; theta_p = OuterOpt(theta_p, Delta_p);
+      theta_{m,p} = alpha theta_{m,p} + (1 - alpha) theta_p.
+
+    Parameters
+    ----------
+    sync_every
+        H, inner steps between two outer steps of one fragment.
+    num_fragments, layers_per_fragment
+        P, or P = ceil(layers / layers_per_fragment); ``num_fragments`` replaces the other.
+    fragment_pattern, fragment_spacing
+        See :func:`sim.methods.fragments.fragments` and :func:`~sim.methods.fragments.send_steps`.
+    fragment_sync_delay
+        tau in inner steps, one number or one per worker; may exceed the period, and several
+        sends of one fragment are then in flight and applied in order.
+    fragment_update_alpha
+        alpha, the weight of the local parameters.
+    overlap
+        "layer": in the step after which a fragment is sent, the inner optimizer and the
+        reduction of each of its layers follow that layer's backward, and its forward in step
+        t + 1 + tau waits for it (no clipping by the global norm then).
+    outer_lr, outer_momentum, use_nesterov
+        Outer SGD.
+    comm_dtype
+        Type in which outer gradients travel.
+
+    Notes
+    -----
+    Douillard et al. 2025, "Streaming DiLoCo", arXiv:2501.18512, Algorithm 2. Left open there,
+    settled here: theta_p in Delta is the outer parameters at the last *applied* update, as in
+    torchft; the embedding goes with the first layer and the final norm with the last.
+    Differs from the paper: alpha is 0 by default, as in torchft (0.5 in the paper).
+    """
+    model = worker.model
+    if num_fragments is not None:
+        layers_per_fragment = None
+    parts = fragments(model.num_layers, num_fragments, layers_per_fragment, fragment_pattern)
+    period, send_after = send_steps(sync_every, len(parts), fragment_spacing)
+    tau = fragment_sync_delay
+    if isinstance(tau, tuple):
+        if worker.rank >= len(tau):
+            raise ArgumentError(
+                f"fragment_sync_delay has {len(tau)} entries, but there is a worker {worker.rank}; "
+                "give one number, or one per worker"
+            )
+        tau = tau[worker.rank]
+    per_layer = overlap == "layer"
+    slots = tau // period + 2  # of one fragment in flight at once
+    in_flight: deque[_Sent] = deque()
+
+    def send(layers: range, step: int) -> Program:
+        slot = step // period % slots
+        yield worker.compute(model.outer_gradient, layers, slot)
+        reduction = worker.all_reduce(model.delta(layers, slot), comm_dtype)
+        in_flight.append(_Sent(step + tau, layers, slot, reduction))
+
+    def apply(sent: _Sent) -> Program:
+        yield sent.reduction
+        yield worker.compute(
+            model.outer_step,
+            sent.layers,
+            sent.slot,
+            outer_lr,
+            outer_momentum,
+            use_nesterov,
+            fragment_update_alpha,
+        )
+
+    def step_by_layers(step: int, leaving: list[range]) -> Program:
+        due: dict[int, list[_Sent]] = {}
+        while in_flight and in_flight[0].due < step:
+            sent = in_flight.popleft()
+            due.setdefault(sent.layers.start, []).append(sent)
+
+        def wait_for(arrivals: list[_Sent]) -> Callable[[], Program]:
+            def wait() -> Program:
+                for sent in arrivals:
+                    yield from apply(sent)
+
+            return wait
+
+        yield from layered_step(
+            worker,
+            before={layer: wait_for(arrivals) for layer, arrivals in due.items()},
+            send=[layer for layers in leaving for layer in layers],
+            start=lambda layer: send(range(layer, layer + 1), step),
+            optimize_before_send=True,
+        )
+
+    # Steps of a period (from 1) after which something is sent or applied.
+    stops = {*send_after, *((after + tau - 1) % period + 1 for after in send_after), period}
+    if per_layer:  # a step to be run layer by layer is also reached by a stop just before it
+        stops |= {(stop - 2) % period + 1 for stop in send_after}
+        stops |= {(after + tau) % period + 1 for after in send_after}
+
+    start = 0  # inner steps taken before this round
+    while worker.next_round(steps=period):
+        position = 0
+        for stop in sorted(stops):
+            leaving = [part for part, after in zip(parts, send_after, strict=True) if after == stop]
+            waiting = bool(in_flight) and in_flight[0].due < start + stop
+            if per_layer and stop == position + 1 and (leaving or waiting):
+                yield from step_by_layers(start + stop, leaving)
+            else:
+                yield worker.compute(model.inner_step, times=stop - position)
+            position = stop
+            if per_layer:
+                continue
+            for layers in leaving:
+                yield from send(layers, start + stop)
+            while in_flight and in_flight[0].due <= start + stop:
+                yield from apply(in_flight.popleft())
+        start += period
+    while in_flight:
+        yield from apply(in_flight.popleft())

@@ -1,0 +1,316 @@
+"""What a collective costs on the scenario's links, and how collectives on the wire share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import simpy
+from numpy.typing import NDArray
+
+from sim.collectives import Schedule, form_of, schedule
+from sim.program import wire_bytes
+from sim.scenario.resolved import CollectiveTable, Scenario
+
+SAME_INSTANT = 1e-12  # relative
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One collective alone on the network.
+
+    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared, and
+    ``use`` is the fraction of each link's capacity taken meanwhile (one entry per link).
+    """
+
+    latency_s: float
+    transmit_s: float
+    use: NDArray[np.float64]
+
+    @property
+    def seconds(self) -> float:
+        return self.latency_s + self.transmit_s
+
+
+class Links:
+    """The links of a scenario: between sites, up and down each site, into and out of workers."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        sites, workers = len(scenario.sites), len(scenario.workers)
+        self._site = np.array([worker.site for worker in scenario.workers])
+        pair = np.array(scenario.network.bandwidth, dtype=float).reshape(sites, sites)
+        within = np.array([scenario.sites[worker.site].within_bandwidth for worker in scenario.workers])
+        # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
+        self.capacity = np.concatenate(
+            [
+                pair.ravel(),
+                [site.uplink for site in scenario.sites],
+                [site.downlink for site in scenario.sites],
+                within,
+                within,
+            ]
+        )
+        self._first_up = sites * sites
+        self._first_down = self._first_up + sites
+        self._first_out = self._first_down + sites
+        self._first_in = self._first_out + workers
+        self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
+        self._within_latency = np.array([site.within_latency for site in scenario.sites])
+        self._schedules: dict[tuple[str, str], _Priced] = {}
+        self._costs: dict[tuple[str, str, float], Cost] = {}
+
+    def members(self) -> list[list[int]]:
+        """Ranks by site, sites in ring order."""
+        order = self.scenario.network.collectives.order or range(len(self.scenario.sites))
+        by_site: dict[int, list[int]] = {site: [] for site in order}
+        for worker in self.scenario.workers:
+            by_site[worker.site].append(worker.rank)
+        return [ranks for ranks in by_site.values() if ranks]
+
+    def cost(self, operation: str, dtype: str, size: float) -> Cost:
+        """Seconds of one collective of ``size`` bytes per worker, alone on the network."""
+        key = (operation, dtype, size)
+        if key not in self._costs:
+            for table in self.scenario.network.collectives.tables:
+                if (table.operation, table.dtype) == (operation, dtype):
+                    self._costs[key] = self._measured(table, size)
+                    break
+            else:
+                self._costs[key] = self._priced(operation, dtype).cost(size)
+        return self._costs[key]
+
+    def sent_share(self, operation: str, dtype: str) -> NDArray[np.float64]:
+        """Bytes that each rank sends, per byte of the buffer; shape [M]."""
+        return self._priced(operation, dtype).sent
+
+    def _priced(self, operation: str, dtype: str) -> _Priced:
+        key = (operation, dtype)
+        if key not in self._schedules:
+            algorithm = self.scenario.network.collectives.algorithm
+            rounds = schedule(operation, algorithm, dtype, self.members())
+            self._schedules[key] = _Priced(self, rounds)
+        return self._schedules[key]
+
+    def _measured(self, table: CollectiveTable, size: float) -> Cost:
+        seconds = interpolate(table, size)
+        priced = self._priced(table.operation, table.dtype).cost(size)
+        share = priced.transmit_s / priced.seconds if priced.seconds > 0 else 1.0
+        return Cost(seconds * (1 - share), seconds * share, priced.use)
+
+    def route(
+        self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Links crossed by each transfer, [n, 3] with -1 for none, and its latency [n]."""
+        a, b = self._site[sender], self._site[receiver]
+        sites = len(self.scenario.sites)
+        inside = a == b
+        none = np.full_like(a, -1)
+        crossed = np.where(
+            inside[:, None],
+            np.stack([self._first_out + sender, self._first_in + receiver, none], axis=1),
+            np.stack([a * sites + b, self._first_up + a, self._first_down + b], axis=1),
+        )
+        return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
+
+
+def interpolate(table: CollectiveTable, size: float) -> float:
+    """Seconds from a measured table: linear between points, the end segments prolonged.
+
+    Below the first point the time is that of the first point (a smaller buffer is not
+    negative time away from it), above the last the last segment's slope goes on.
+    """
+    sizes, seconds = np.array(table.bytes), np.array(table.seconds)
+    if size <= sizes[-1] or len(sizes) == 1:
+        return float(np.interp(size, sizes, seconds))
+    slope = (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2])
+    return float(seconds[-1] + slope * (size - sizes[-1]))
+
+
+class _Priced:
+    """A schedule laid over the links: everything about it that does not depend on the size."""
+
+    def __init__(self, links: Links, rounds: Schedule) -> None:
+        workers = len(links.scenario.workers)
+        self.sent = np.zeros(workers)
+        self._workers = workers
+        self._rounds = []
+        crossing = np.zeros(len(links.capacity))
+        for transfers in rounds:
+            route, latency = links.route(transfers.sender, transfers.receiver)
+            used = route >= 0
+            together = np.bincount(route[used], minlength=len(links.capacity))
+            rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
+            seconds_per_byte = transfers.share / rate.min(axis=1)
+            self._rounds.append((transfers, seconds_per_byte, latency))
+            np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
+            shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
+            np.add.at(crossing, route[used], shares[used])
+        self._transmit_per_byte = self._longest_path(1.0, with_latency=False)
+        busy = self._transmit_per_byte * links.capacity
+        self._use = np.divide(crossing, busy, out=np.zeros_like(crossing), where=(busy > 0) & (busy < inf))
+
+    def cost(self, size: float) -> Cost:
+        transmit = self._transmit_per_byte * size
+        total = self._longest_path(size, with_latency=True)
+        return Cost(max(0.0, total - transmit), transmit, self._use)
+
+    def _longest_path(self, size: float, *, with_latency: bool) -> float:
+        """Last arrival when all workers enter round 0 at time 0."""
+        enters = np.zeros(self._workers)
+        for transfers, seconds_per_byte, latency in self._rounds:
+            occupied = seconds_per_byte * size
+            delay = latency if with_latency else 0.0
+            for _ in range(transfers.repeat):
+                leaves = enters[transfers.sender] + occupied
+                following = enters.copy()
+                np.maximum.at(following, transfers.sender, leaves)
+                np.maximum.at(following, transfers.receiver, leaves + delay)
+                enters = following
+        return float(enters.max())
+
+
+def progressive_filling(use: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Relative speeds of collectives that transmit at once; shape [flows, links] -> [flows].
+
+    All speeds grow in proportion to 1 / max_l use, none beyond 1; when a link is full the
+    flows that cross it stop growing. On one shared link that divides the bandwidth equally.
+
+    Examples
+    --------
+    >>> progressive_filling(np.array([[1.0], [1.0]]))
+    array([0.5, 0.5])
+    """
+    flows = len(use)
+    speed = np.zeros(flows)
+    peak = use.max(axis=1)
+    growing = peak > 0
+    speed[~growing] = 1.0
+    weight = np.zeros(flows)
+    weight[growing] = 1 / peak[growing]
+    left = np.ones(use.shape[1])
+    while growing.any():
+        pull = weight[growing] @ use[growing]
+        full_at = np.divide(left, pull, out=np.full_like(left, inf), where=pull > 0)
+        link_step = full_at.min()
+        own_step = ((1 - speed[growing]) / weight[growing]).min()
+        step = min(link_step, own_step)
+        speed[growing] += weight[growing] * step
+        left = np.maximum(left - pull * step, 0.0)
+        full = (left <= 1e-12) & (pull > 0)
+        growing &= ~((use[:, full] > 0).any(axis=1)) & (speed < 1 - 1e-12)
+    return np.minimum(speed, 1.0)
+
+
+class Flow:
+    """One collective on the wire."""
+
+    __slots__ = ("cost", "end_at", "left", "on_end", "speed", "transmit_at", "updated", "version")
+
+    def __init__(self, cost: Cost, transmit_at: float, on_end: Callable[[], None]) -> None:
+        self.cost = cost
+        self.transmit_at = transmit_at
+        self.left = cost.transmit_s
+        self.updated = transmit_at
+        self.speed = 1.0
+        self.end_at = inf
+        self.on_end = on_end
+        self.version = 0
+
+
+class Wire:
+    """The collectives now on the wire, in virtual time."""
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self._env = env
+        self._flows: list[Flow] = []
+        self.next_end = inf
+
+    def start(self, cost: Cost, extra_s: float, on_end: Callable[[], None]) -> None:
+        """Put a collective on the wire now; ``extra_s`` is added to its latency."""
+        flow = Flow(cost, self._env.now + cost.latency_s + extra_s, on_end)
+        self._flows.append(flow)
+        if len(self._flows) == 1:
+            self._schedule(flow, flow.transmit_at + cost.transmit_s, end=True)
+            self.next_end = flow.end_at
+        else:
+            self._share()
+
+    def end_before(self, instant: float) -> None:
+        """End what ends up to ``instant`` now: at one instant collectives end first."""
+        while self.next_end <= instant:
+            self._end(min(self._flows, key=lambda flow: flow.end_at))
+
+    def _share(self) -> None:
+        """Recompute the speeds of all flows after one began, started transmitting or ended."""
+        now = self._env.now
+        transmitting = []
+        for flow in self._flows:
+            if flow.transmit_at <= now * (1 + SAME_INSTANT):
+                flow.left -= (now - flow.updated) * flow.speed
+                flow.updated = now
+                transmitting.append(flow)
+        if len(transmitting) > 1:
+            speeds = progressive_filling(np.array([flow.cost.use for flow in transmitting]))
+            for flow, speed in zip(transmitting, speeds.tolist(), strict=True):
+                flow.speed = speed
+        elif transmitting:
+            transmitting[0].speed = 1.0
+        alone = len(self._flows) == 1
+        for flow in self._flows:
+            if flow.updated == now or alone:
+                self._schedule(flow, flow.updated + max(0.0, flow.left) / flow.speed, end=True)
+            else:
+                self._schedule(flow, flow.transmit_at, end=False)
+        self.next_end = min((flow.end_at for flow in self._flows), default=inf)
+
+    def _schedule(self, flow: Flow, at: float, *, end: bool) -> None:
+        flow.version += 1
+        flow.end_at = at if end else inf
+        version = flow.version
+
+        def fire(_: simpy.events.Event) -> None:
+            if flow.version == version:
+                if end:
+                    self._end(flow)
+                else:
+                    self._share()
+
+        event = simpy.Event(self._env)
+        event._ok, event._value = True, None
+        event.callbacks = [fire]
+        self._env.schedule(event, priority=0, delay=max(0.0, at - self._env.now))
+
+    def _end(self, flow: Flow) -> None:
+        flow.version += 1
+        self._flows.remove(flow)
+        if self._flows:
+            self._share()
+        else:
+            self.next_end = inf
+        flow.on_end()
+
+
+def in_words(scenario: Scenario, traffic: dict[tuple[str, str], float]) -> str:
+    """One sentence per kind of collective: algorithm, workers, bytes on the wire per worker.
+
+    Parameters
+    ----------
+    traffic
+        (operation, dtype) -> bytes of one such collective's buffer (the largest seen).
+    """
+    links = Links(scenario)
+    collectives = scenario.network.collectives
+    workers = len(scenario.workers)
+    sentences = []
+    for (operation, dtype), size in traffic.items():
+        sent = links.sent_share(operation, dtype)
+        form = form_of(operation, collectives.algorithm, dtype)
+        sentences.append(f"{operation} ({dtype}): {form} over {workers} workers, "
+                         f"{sent.max():.4g} x the buffer on the wire per worker")
+    return "; ".join(sentences)
+
+
+__all__ = ["Cost", "Links", "Wire", "in_words", "interpolate", "progressive_filling", "wire_bytes"]

@@ -1,0 +1,183 @@
+"""The vocabulary in which training methods are written.
+
+1. A program is what *one* worker does, written as a generator.
+2. Calling starts, ``yield`` waits, ``.done`` and ``now`` look.
+3. A program knows order and overlap. It knows neither clock nor tensors: *when* things
+   happen is the worker's business (a runtime), *what* they do to state is the model's.
+4. What touches state goes through :meth:`Worker.compute`; a buffer is sent only after the
+   computation that writes it has been yielded, and is not reused while in flight.
+5. Results never travel through ``yield``.
+6. What is observed through ``.done`` or ``now`` may change how much is computed, never how
+   many collectives are issued: a count that depends on local time is a hang.
+
+Two runtimes run the same text: :mod:`sim.runtime` in virtual time, realrun on
+torch.distributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
+QUANTIZED = ("int8", "fp4")
+
+
+class ArgumentError(ValueError):
+    """A method's arguments exclude each other or do not fit the model."""
+
+
+def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
+    """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantised.
+
+    Parameters
+    ----------
+    elements
+        Number of values.
+    dtype
+        A key of ``DTYPE_BITS``.
+    quantize_block
+        Values per scale of int8 and fp4; 0 sends no scales.
+
+    Examples
+    --------
+    >>> wire_bytes(1000, "bf16"), wire_bytes(512, "fp4"), wire_bytes(512, "fp4", 0)
+    (2000.0, 260.0, 256.0)
+    """
+    size = elements * DTYPE_BITS[dtype] / 8
+    if dtype in QUANTIZED and quantize_block:
+        size += 2 * -(-elements // quantize_block)
+    return size
+
+
+class Activity(Protocol):
+    """Something started: a computation, a collective or a spawned program."""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended. Every look is an observation and is logged for replay."""
+        ...
+
+
+Program = Generator[Activity, None, None]
+
+
+class Buffer(Protocol):
+    """Something a collective can carry: ``elements`` numbers under a name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def elements(self) -> int: ...
+
+    @property
+    def detail(self) -> str:
+        """The layers it holds, as the trace writes them ("0:24:8")."""
+        ...
+
+
+class Model(Protocol):
+    """What operations do to state. Verbs are passed to :meth:`Worker.compute` uncalled.
+
+    ``layers`` arguments are ranges over layer numbers: ``range(0, L)`` is the whole model,
+    ``range(p, L, P)`` a strided fragment, ``range(l, l + 1)`` one layer. ``slot`` tells apart
+    several buffers of the same layers that are in flight at once.
+    """
+
+    num_layers: int
+    param_dtype: str
+    n_grad_accumulation: int
+
+    # Local training.
+    def inner_step(self) -> None: ...
+    def accumulate(self) -> None: ...
+    def forward(self, layers: range) -> None: ...
+    def backward(self, layers: range) -> None: ...
+    def inner_optimizer(self, layers: range) -> None: ...
+
+    # Synchronous data parallel.
+    def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer: ...
+    def parameters(self, layers: range) -> Buffer: ...
+    def optimizer_shard(self, phase: str) -> None: ...
+
+    # Outer steps.
+    def average_parameters(self, layers: range) -> None: ...
+    def outer_gradient(self, layers: range, slot: int = 0) -> None: ...
+    def delta(self, layers: range, slot: int = 0) -> Buffer: ...
+    def outer_step(
+        self, layers: range, slot: int, lr: float, momentum: float, nesterov: bool, alpha: float
+    ) -> None: ...
+    def eager_outer_step(
+        self,
+        layers: range,
+        fresh: int,
+        stale: int | None,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+    ) -> None: ...
+
+    # Accumulate while communicating.
+    def hand_over(self, phase: str) -> None: ...
+    def publish(self, phase: str) -> None: ...
+    def handed_count(self) -> Buffer: ...
+    def handed_gradient(self) -> Buffer: ...
+    def handed_parameters(self) -> Buffer: ...
+
+
+class Worker(Protocol):
+    """One worker as its program sees it. Provided by a runtime."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def model(self) -> Model: ...
+
+    @property
+    def now(self) -> float:
+        """Seconds since the run began, as this worker's clock has them (an observation)."""
+        ...
+
+    def next_round(self, steps: int | None = None) -> bool:
+        """Begin a round of ``steps`` inner steps; False once the horizon is reached.
+
+        ``None`` means that the number of steps is not known beforehand: the horizon is then
+        read from the reduced count of micro-batches. Every worker gets the same answers.
+        """
+        ...
+
+    def compute(
+        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+    ) -> Activity:
+        """Run a verb of the model ``times`` times on this worker's queue."""
+        ...
+
+    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
+        """Mean (or sum) over all workers, in place."""
+        ...
+
+    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
+        """Sum over all workers; each keeps its own slice."""
+        ...
+
+    def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
+        """Every worker's own slice to all."""
+        ...
+
+    def all_to_all(self, buffer: Buffer, dtype: str) -> Activity:
+        """Slice j of every worker to worker j."""
+        ...
+
+    def broadcast(self, buffer: Buffer, dtype: str) -> Activity:
+        """Rank 0's buffer to all."""
+        ...
+
+    def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
+        """Start ``program(worker, *args)`` beside this one, on the device's second queue.
+
+        All its runs share one lasting group of their own. It touches only what it was
+        handed; the caller publishes its result after yielding it.
+        """
+        ...

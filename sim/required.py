@@ -1,0 +1,134 @@
+"""How much bandwidth a run needs: bisection on the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from sim.figures import Figures, figures
+from sim.program import ArgumentError
+from sim.runtime import simulate
+from sim.scenario.resolved import Scenario
+from sim.subsets import links, scaled
+
+COUNTS_MICRO_BATCHES = ("acco", "dpu", "wp")
+"""Methods that never idle: for them a target is a number of micro-batches, not a utilization."""
+
+_PRECISION = 1e-3  # relative, of the bandwidth
+_UNLIMITED = 1e9  # times the bandwidth given: what no link can be
+_NOTHING = 1e-9
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Answer for one target.
+
+    ``outcome`` is "reached" (``bandwidth`` holds bytes/s per link and ``factor`` the multiple
+    of the scenario's), "any" (every bandwidth reaches it) or "not reached" (no bandwidth
+    does; ``best_utilization`` is the most, and ``waiting_for`` names the slowest site).
+    ``figures`` belong to the run at that bandwidth.
+    """
+
+    target: float
+    outcome: str
+    factor: float
+    bandwidth: dict[str, float]
+    best_utilization: float
+    waiting_for: str
+    figures: Figures
+
+
+def required(
+    scenario: Scenario, targets: Sequence[float], link: str | None = None
+) -> list[Requirement]:
+    """Find the bandwidth at which each target utilization is reached.
+
+    All links between sites are scaled by one factor (or the one named), bisected to 0.1 %.
+    For acco, dpu and wp, whose utilization is near one at any bandwidth, the question is
+    instead at which bandwidth a round's communication fits into ``n_grad_accumulation``
+    micro-batches; ``targets`` are then ignored and one answer is returned.
+
+    Raises
+    ------
+    ArgumentError
+        If there is only one site, or no link of that name.
+    """
+    found = links(scenario)
+    if not found:
+        raise ArgumentError("required: the scenario has one site, so there is no link to size")
+    if link is not None and link not in found:
+        raise ArgumentError(f"--link {link}: no such link; there are {', '.join(found)}")
+    runs: dict[float, Figures] = {}
+
+    def at(factor: float) -> Figures:
+        if factor not in runs:
+            changed = scaled(scenario, factor, link)
+            runs[factor] = figures(simulate(changed), changed)
+        return runs[factor]
+
+    counting = scenario.method.name in COUNTS_MICRO_BATCHES
+    answers = []
+    for target in (1.0,) if counting else targets:
+
+        def reached(factor: float, target: float = target) -> bool:
+            result = at(factor)
+            if counting:
+                return _fits(result, scenario)
+            return result.compute_utilization >= target
+
+        best = at(_UNLIMITED)
+        waiting_for = _slowest(scenario, best)
+        if not reached(_UNLIMITED):
+            outcome, factor = "not reached", _UNLIMITED
+        elif reached(_NOTHING):
+            outcome, factor = "any", _NOTHING
+        else:
+            outcome, factor = "reached", _bisect(reached)
+        bandwidth = {
+            name: rate * (factor if link is None or name == link else 1.0)
+            for name, rate in found.items()
+        }
+        answers.append(
+            Requirement(
+                target, outcome, factor, bandwidth, best.compute_utilization, waiting_for, at(factor)
+            )
+        )
+    return answers
+
+
+def _bisect(reached: object) -> float:
+    """Smallest factor that reaches, to 0.1 %: from 1 outward, then halving in the logarithm."""
+    assert callable(reached)
+    low = high = 1.0
+    if reached(1.0):
+        while reached(low):
+            high, low = low, low / 4
+    else:
+        while not reached(high):
+            low, high = high, high * 4
+    while high / low > 1 + _PRECISION:
+        middle = sqrt(low * high)
+        if reached(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _fits(result: Figures, scenario: Scenario) -> bool:
+    """Whether no worker computed more than its configured micro-batches."""
+    per_update = 2 if scenario.method.name == "acco" else 1
+    for count, worker in zip(result.micro_batches_per_worker, scenario.workers, strict=True):
+        configured = per_update * worker.machine.n_grad_accumulation * result.window_updates
+        if count > configured * (1 + 1e-6):
+            return False
+    return True
+
+
+def _slowest(scenario: Scenario, best: Figures) -> str:
+    """Site whose workers wait least when bandwidth is unlimited: the others wait for it."""
+    if best.breakdown["waiting"] < 1e-3:
+        return ""
+    waits = [spent["waiting"] for spent in best.breakdown_by_worker]
+    return scenario.sites[scenario.workers[waits.index(min(waits))].site].name

@@ -1,0 +1,372 @@
+"""What people wrote, before it means anything: a file, options and settings laid over it.
+
+Levels: a file, over it options, over them ``--set``, over all a study's case. A key set at a
+higher level replaces the lower one's, and so does another spelling of the same quantity; two
+spellings at one level are an error. Every value remembers where it was written, so that a
+message can say so.
+"""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.scenario.errors import NOWHERE, Origin, ScenarioError, listed, path_shown, problem
+from sim.scenario.schema import (
+    BELONGS_TO_MODEL,
+    MERGED,
+    SPELLINGS,
+    ScenarioFile,
+    SiteSection,
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it was written, and where."""
+
+    value: Any
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key to be set at a higher level. ``path`` has no site's name in it yet."""
+
+    path: tuple[str, ...]
+    given: Given
+
+
+Table = dict[str, Any]  # of Given or Table
+
+
+@dataclass
+class Document:
+    """A scenario's keys as nested tables of :class:`Given`; sites apart, as a list.
+
+    ``folder`` is what relative paths start from. ``study`` is the [study] table as read.
+    """
+
+    label: str = ""
+    folder: Path = field(default_factory=Path)
+    stem: str = ""
+    tables: Table = field(default_factory=dict)
+    sites: list[Table] = field(default_factory=list)
+    study: dict[str, Any] | None = None
+    other_method: str | None = None
+    inherited: frozenset[str] = frozenset()
+
+    @property
+    def origin(self) -> Origin:
+        """Where something missing should have been written."""
+        return Origin(self.label)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values alone, as pydantic reads them."""
+        tables: dict[str, Any] = _values(self.tables)
+        tables["site"] = [_values(site) for site in self.sites]
+        return tables
+
+    def find(self, path: Iterable[str | int]) -> tuple[Given | None, int]:
+        """Return the value at a path, or above it, and how many steps of the path it took."""
+        node: Any = {**self.tables, "site": self.sites}
+        steps = 0
+        for step in path:
+            if isinstance(node, Given):
+                break
+            try:
+                node = node[step]
+            except (KeyError, IndexError, TypeError):
+                break
+            steps += 1
+        return (_first(node) if steps else None), steps
+
+    def origin_of(self, *path: str | int) -> Origin:
+        """Return where a key was written; the file itself if nowhere."""
+        given, steps = self.find(path)
+        return given.origin if given is not None and steps == len(path) else self.origin
+
+    def has(self, *path: str | int) -> bool:
+        """Whether someone wrote this key."""
+        given, steps = self.find(path)
+        return given is not None and steps == len(path)
+
+    def site_name(self, index: int) -> str:
+        """Return what a message calls a site: its name, or its place among several."""
+        name = self.sites[index].get("name")
+        if isinstance(name, Given) and isinstance(name.value, str) and name.value.strip():
+            return name.value
+        return str(index + 1) if len(self.sites) > 1 else ""
+
+    def overlaid(self, changes: Iterable[Change]) -> Document:
+        """Return a copy with one level of changes laid over this one."""
+        result = copy.copy(self)
+        result.tables = _copied(self.tables)
+        result.sites = [_copied(site) for site in self.sites]
+        # The list of sites first (others address them), then the method's name (it decides
+        # which of the lower level's arguments stay).
+        ordered = sorted(
+            changes, key=lambda c: {("sites",): 0, ("method", "name"): 1}.get(c.path, 2)
+        )
+        level: dict[tuple[int, frozenset[str]], tuple[str, Given]] = {}
+        for change in ordered:
+            if change.path == ("sites",):
+                result._choose_sites(change.given)
+                continue
+            for table, section, rest in result._targets(change):
+                _put(table, section, rest, change.given, level)
+                if section == ("method",) and rest == ("name",):
+                    result._inherit(change.given)
+        return result
+
+    def _inherit(self, name: Given) -> None:
+        """Note which arguments were written for another method: they stay if they still fit."""
+        lower = self.find(("method",))[0]
+        if lower is not None:
+            self.inherited = frozenset(self.tables["method"]) - {"name"}
+
+    def _targets(self, change: Change) -> list[tuple[Table, tuple[str, ...], tuple[str, ...]]]:
+        """Return (table, its section, the rest of the path) for all tables that a change means."""
+        path = change.path
+        if path[0] != "site":
+            table, section = self.tables, ()
+            for step in path[:-1]:
+                if (*section, step) not in MERGED and section:
+                    break
+                node = table.setdefault(step, {})
+                if isinstance(node, Given):
+                    break
+                table, section = node, (*section, step)
+            return [(table, section, path[len(section) :])]
+        if len(path) > 2 and path[1] not in SiteSection.model_fields:
+            return [(self._site(path[1], change.given.origin), ("site",), path[2:])]
+        if not path[1:]:
+            raise problem(change.given.origin, "site", "name a key, like site.step_time")
+        if not self.sites:
+            self.sites = [{}]
+        return [(site, ("site",), path[1:]) for site in self.sites]
+
+    def _site(self, name: str, origin: Origin) -> Table:
+        known = [self.site_name(index) for index in range(len(self.sites))]
+        if name in known:
+            return self.sites[known.index(name)]
+        if name.isdigit() and 0 < int(name) <= len(self.sites):
+            return self.sites[int(name) - 1]
+        named = [name for name in known if name and not name.isdigit()]
+        hint = f"the sites are {', '.join(named)}" if named else "the sites have no names"
+        raise problem(origin, f"site.{name}", f'no site is called "{name}"; {hint}')
+
+    def _choose_sites(self, given: Given) -> None:
+        """Apply --sites: how many like the one described, or which by name."""
+        if isinstance(given.value, int):
+            if len(self.sites) > 1:
+                names = listed([self.site_name(i) for i in range(len(self.sites))], "and")
+                raise problem(
+                    given.origin,
+                    "",
+                    f"the file describes different sites ({names}); name those to keep, like "
+                    "--sites paris,dallas",
+                    given.value,
+                )
+            self.sites = self.sites or [{}]
+            self.sites[0]["count"] = given
+            return
+        known = [self.site_name(index) for index in range(len(self.sites))]
+        names = list(given.value)
+        if len(self.sites) < 2 and known != names:
+            template = {k: v for k, v in (self.sites or [{}])[0].items() if k != "count"}
+            self.sites = [
+                {**_copied(template), "name": Given(name, given.origin)} for name in names
+            ]
+            return
+        for name in names:
+            if name not in known:
+                self._site(name, given.origin)
+        network = self.tables.setdefault("network", {})
+        if isinstance(network, dict) and "order" not in network:
+            network["order"] = Given(known, NOWHERE)
+        self.sites = [self.sites[known.index(name)] for name in names]
+        self.left_out = frozenset(known) - frozenset(names)
+
+    left_out: frozenset[str] = frozenset()
+
+
+def from_file(path: Path, label: str | None = None) -> Document:
+    """Read a TOML file into a document."""
+    label = label or path_shown(path)
+    origin = Origin(label)
+    data = read_toml(path, label)
+    study = data.pop("study", None)
+    if study is not None and not isinstance(study, dict):
+        raise problem(origin, "study", "must be a table: [study]", study)
+    sites = data.pop("site", [])
+    if isinstance(sites, dict):
+        raise problem(origin, "site", "write [[site]], in double brackets: one block per site")
+    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
+        raise problem(origin, "site", "must be [[site]] blocks, one per site", sites)
+    if "site" in data and not sites:
+        raise problem(origin, "site", "must not be empty: one [[site]] block per site")
+    document = Document(label=label, folder=path.parent, stem=path.stem, study=study)
+    document.tables = _wrapped(data, (), origin)
+    document.sites = [_wrapped(site, ("site",), origin) for site in sites]
+    _one_spelling(document)
+    return document
+
+
+def read_toml(path: Path, label: str) -> dict[str, Any]:
+    """Read a TOML file; every way in which that can fail has a message of its own."""
+    origin = Origin(label)
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise problem(origin, "", "no such file") from None
+    except IsADirectoryError:
+        raise problem(origin, "", "is a folder; name a .toml file in it") from None
+    except OSError as error:
+        raise problem(origin, "", f"cannot be read: {error.strerror}") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\0" in raw:
+            raise problem(origin, "", "is not a text file; a TOML file is expected") from None
+        line = raw[: error.start].count(b"\n") + 1
+        raise problem(origin, "", f"line {line} is not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        raise problem(origin, "", "is not a text file; a TOML file is expected")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise problem(origin, "", f"not valid TOML: {_toml_hint(str(error), text)}") from None
+    except RecursionError:
+        raise problem(origin, "", "not valid TOML: nested too deeply") from None
+
+
+def _toml_hint(message: str, text: str) -> str:
+    """Return the parser's message with the line it stopped at."""
+    line = message.partition("(at line ")[2].partition(",")[0]
+    if not line.isdigit():
+        return message
+    found = text.splitlines()[int(line) - 1 : int(line)]
+    return f"{message}: {found[0].strip()[:60]}" if found and found[0].strip() else message
+
+
+def _wrapped(data: Mapping[str, Any], section: tuple[str, ...], origin: Origin) -> Table:
+    return {
+        key: _wrapped(value, (*section, key), origin)
+        if isinstance(value, dict) and (*section, key) in MERGED
+        else Given(value, origin)
+        for key, value in data.items()
+    }
+
+
+def _values(node: Any) -> Any:
+    if isinstance(node, Given):
+        return node.value
+    return {key: _values(value) for key, value in node.items()}
+
+
+def _first(node: Any) -> Given | None:
+    if isinstance(node, Given):
+        return node
+    children = node if isinstance(node, list) else node.values()
+    return next((found for child in children if (found := _first(child)) is not None), None)
+
+
+def _copied(table: Table) -> Table:
+    return {k: _copied(v) if isinstance(v, dict) else v for k, v in table.items()}
+
+
+def flattened(path: tuple[str, ...], value: Any) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """Yield (path, value) of the keys in a table; tables that are one value stay whole."""
+    section = tuple(step for step in path if step)
+    if isinstance(value, dict) and (not section or section in MERGED):
+        for key, item in value.items():
+            yield from flattened((*path, key), item)
+    else:
+        yield path, value
+
+
+Level = dict[tuple[int, frozenset[str]], tuple[str, Given]]
+
+
+def _put(
+    table: Table, section: tuple[str, ...], rest: tuple[str, ...], given: Given, level: Level
+) -> None:
+    """Set one key and remove what it replaces."""
+    key = rest[0]
+    if len(rest) > 1:
+        # Inside a table that otherwise counts as one value: jitter.cv.
+        whole = table.get(key, Given({}, given.origin))
+        if not isinstance(whole.value, dict):
+            path = ".".join((*section, *rest))
+            raise problem(given.origin, path, f"{key} is a value here, not a table")
+        inner = dict(whole.value)
+        node = inner
+        for step in rest[1:-1]:
+            node[step] = dict(node.get(step) or {})
+            node = node[step]
+        node[rest[-1]] = given.value
+        given = Given(inner, given.origin)
+    spellings = SPELLINGS.get(section, ())
+    mine = next((keys for keys in spellings if key in keys), None)
+    if mine is not None:
+        for other in spellings:
+            if other is mine:
+                continue
+            rival = level.get((id(table), other))
+            if rival is not None:
+                raise two_spellings(section, rival[0], key, given)
+            replaced = [k for k in other if table.pop(k, None) is not None]
+            if replaced and section == ("model",):
+                _forget_model(table, level)
+        level[(id(table), mine)] = (key, given)
+        if section == ("model",) and key == "name":
+            _forget_model(table, level)
+    level[(id(table), frozenset([key, "."]))] = (key, given)
+    table[key] = given
+
+
+def _forget_model(table: Table, level: Level) -> None:
+    """A new model: what the lower level said about the old one's layers goes with it."""
+    for key in BELONGS_TO_MODEL:
+        if (id(table), frozenset([key, "."])) not in level:
+            table.pop(key, None)
+
+
+def two_spellings(section: tuple[str, ...], first: str, second: str, given: Given) -> ScenarioError:
+    """Return the error that two spellings of one quantity deserve."""
+    return problem(
+        given.origin,
+        ".".join((*section, second)),
+        f"says the same as {'.'.join((*section, first))}; give one of the two",
+    )
+
+
+def _one_spelling(document: Document) -> None:
+    for section, spellings in SPELLINGS.items():
+        if section == ("site",):
+            tables = [(f"site.{document.site_name(i)}".rstrip("."), s)
+                      for i, s in enumerate(document.sites)]
+        else:
+            node: Any = document.tables
+            for step in section:
+                node = node.get(step) if isinstance(node, dict) else None
+            tables = [(".".join(section), node)] if isinstance(node, dict) else []
+        for shown, table in tables:
+            used = [next((k for k in table if k in keys), None) for keys in spellings]
+            present = [key for key in used if key is not None]
+            if len(present) > 1:
+                raise problem(
+                    document.origin,
+                    f"{shown}.{present[1]}",
+                    f"says the same as {shown}.{present[0]}; give one of the two",
+                )
+
+
+def origin_label(document: Document) -> str:
+    """Return the file's name as shown, or nothing."""
+    return document.label or NOWHERE.label

@@ -1,0 +1,266 @@
+"""What a single key may hold: quantities with bounds, counts, choices, matrices.
+
+Each reader turns what is written into an SI number or raises :class:`Refused`. The bounds are
+far outside anything sensible: they catch slips of the pen, not unusual plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+
+from sim import units
+from sim.scenario.errors import did_you_mean, listed
+
+
+class Refused(ValueError):
+    """A value that its key does not allow. ``at`` is the place inside the value, if any."""
+
+    def __init__(self, message: str, at: str = "", value: object = None) -> None:
+        super().__init__(message)
+        self.at = at
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One number in SI units per pair of sites: row = from, column = to; diagonal 0."""
+
+    rows: tuple[tuple[float, ...], ...]
+
+
+Reader = Callable[[object], Any]
+
+
+def quantity(
+    parse: Callable[[object], float], most: float, most_shown: str, why: str, *, zero: bool = False
+) -> Callable[[object], float]:
+    """Make a reader of strings with a unit; ``zero`` allows 0."""
+
+    def read(value: object) -> float:
+        number = parse(value)
+        if number < 0:
+            raise Refused("must not be negative")
+        if number == 0 and not zero:
+            raise Refused("must be more than zero")
+        if number > most:
+            raise Refused(f"must be at most {most_shown}: {why}")
+        return number
+
+    return read
+
+
+def count(least: int, most: int, why: str) -> Callable[[object], int]:
+    """Make a reader of whole numbers, as 48 or "10B"."""
+
+    def read(value: object) -> int:
+        number = units.parse_count(value)
+        if number < least:
+            raise Refused(f"must be at least {least}")
+        if number > most:
+            raise Refused(f"must be at most {units.format_count(most)}: {why}")
+        return number
+
+    return read
+
+
+def number(least: float, most: float, why: str, *, above: bool = False) -> Callable[[object], float]:
+    """Make a reader of bare numbers; ``above`` excludes ``least`` itself."""
+
+    def read(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Refused("must be a number without quotes and without a unit")
+        if not isfinite(value):
+            raise Refused("must be a finite number")
+        if value < least or (above and value == least):
+            raise Refused(f"must be {'more than' if above else 'at least'} {least:g}")
+        if value > most:
+            raise Refused(f"must be at most {most:g}: {why}")
+        return float(value)
+
+    return read
+
+
+def share(*, zero: bool) -> Callable[[object], float]:
+    """Make a reader of fractions, as "40 %" or 0.40."""
+
+    def read(value: object) -> float:
+        part = units.parse_fraction(value)
+        if part == 0 and not zero:
+            raise Refused("must be more than zero")
+        return part
+
+    return read
+
+
+def choice(*names: str) -> Callable[[object], str]:
+    """Make a reader of one word out of several."""
+
+    def read(value: object) -> str:
+        if value in names:
+            return str(value)
+        allowed = f"must be {listed(names)}"
+        raise Refused(allowed + (did_you_mean(value, names, "") if isinstance(value, str) else ""))
+
+    return read
+
+
+def text(value: object) -> str:
+    """Read a text that is not empty."""
+    if not isinstance(value, str):
+        raise Refused("must be text in quotes")
+    if not value.strip():
+        raise Refused("must not be empty")
+    return value
+
+
+def names(value: object) -> list[str]:
+    """Read a list of names."""
+    if not isinstance(value, list):
+        raise Refused('must be a list of names, like ["paris", "dallas"]')
+    if not value:
+        raise Refused("must not be empty")
+    for place, name in enumerate(value):
+        if not isinstance(name, str):
+            raise Refused("must be a name in quotes", f"[{place}]", name)
+    return value
+
+
+def names_or(*words: str) -> Callable[[object], str | list[str]]:
+    """Make a reader of a list of names or one of a few words."""
+
+    def read(value: object) -> str | list[str]:
+        if isinstance(value, list):
+            return names(value)
+        if value in words:
+            return str(value)
+        quoted = listed([f'"{word}"' for word in words], "or")
+        hint = did_you_mean(value, words, "") if isinstance(value, str) else ""
+        raise Refused(f"must be {quoted}, or a list of site names{hint}")
+
+    return read
+
+
+def steps(value: object) -> int | str:
+    """Read a number of inner steps or "steady"."""
+    if value == "steady":
+        return "steady"
+    try:
+        whole = units.parse_count(value)
+    except units.UnitError:
+        raise Refused('must be a whole number or "steady"') from None
+    if whole < 1:
+        raise Refused('must be at least 1, or "steady"')
+    if whole > 10**12:
+        raise Refused("must be at most 1T: nothing trains for longer")
+    return whole
+
+
+def everywhere(one: Callable[[object], float], example: str) -> Callable[[object], float | Matrix]:
+    """Make a reader of one quantity for all pairs of sites, or a matrix of them."""
+
+    def read(value: object) -> float | Matrix:
+        if not isinstance(value, dict):
+            return one(value)
+        for key in value:
+            if key not in ("unit", "matrix"):
+                raise Refused("unknown key; a matrix has unit and matrix", f".{key}")
+        if "unit" not in value or "matrix" not in value:
+            raise Refused(f'needs both, as {{ unit = "{example}", matrix = [[0, 1], [1, 0]] }}')
+        unit, rows = value["unit"], value["matrix"]
+        if not isinstance(unit, str) or unit.strip()[:1].isdigit():
+            raise Refused(f'must be a unit alone, like "{example}"', ".unit", unit)
+        try:
+            one(f"1 {unit}")
+        except units.UnitError as error:
+            raise Refused(str(error), ".unit", unit) from None
+        if not isinstance(rows, list) or not rows:
+            raise Refused("must be a list of rows, one per site", ".matrix", rows)
+        return Matrix(tuple(_row(one, rows, i, unit) for i in range(len(rows))))
+
+    return read
+
+
+def _row(one: Callable[[object], float], rows: list[Any], i: int, unit: str) -> tuple[float, ...]:
+    row, at = rows[i], f".matrix[{i}]"
+    if not isinstance(row, list):
+        raise Refused("must be a row: a list of numbers, one per site", at, row)
+    if len(row) != len(rows):
+        raise Refused(
+            f"the matrix must be square: it has {len(rows)} rows, this row has {len(row)} numbers",
+            at,
+            row,
+        )
+    numbers = []
+    for j, entry in enumerate(row):
+        place = f"{at}[{j}]"
+        if isinstance(entry, bool) or not isinstance(entry, int | float):
+            raise Refused("must be a number without quotes; the unit is given once", place, entry)
+        try:
+            numbers.append(0.0 if i == j else one(f"{entry!r} {unit}"))
+        except ValueError as error:
+            raise Refused(str(error), place, entry) from None
+    return tuple(numbers)
+
+
+_YEAR = 365 * 86400.0
+_FAR = "that is further than anything here runs"
+
+read_rate = quantity(units.parse_rate, 125e15, "1 Ebit/s", "no link is faster")
+read_delay = quantity(units.parse_duration, 3600.0, "1 h", "no network takes longer", zero=True)
+
+Rate = Annotated[float, PlainValidator(read_rate)]
+Delay = Annotated[float, PlainValidator(read_delay)]
+Rates = Annotated[float | Matrix, PlainValidator(everywhere(read_rate, "Gbit/s"))]
+Delays = Annotated[float | Matrix, PlainValidator(everywhere(read_delay, "ms"))]
+StepTime = Annotated[
+    float,
+    PlainValidator(
+        quantity(units.parse_duration, _YEAR, "365 d", "an inner step does not take a year")
+    ),
+]
+OperationTime = Annotated[
+    float,
+    PlainValidator(
+        quantity(
+            units.parse_duration, _YEAR, "365 d", "an operation does not take a year", zero=True
+        )
+    ),
+]
+Flops = Annotated[
+    float,
+    PlainValidator(
+        quantity(units.parse_flops, 1e18, "1 EFLOP/s", "no single accelerator is faster")
+    ),
+]
+Fraction = Annotated[float, PlainValidator(share(zero=True))]
+Share = Annotated[float, PlainValidator(share(zero=False))]
+Parameters = Annotated[int, PlainValidator(count(1, 10**18, "no model is larger"))]
+Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
+BatchTokens = Annotated[int, PlainValidator(count(1, 10**12, "one step does not read that much"))]
+Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper"))]
+Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider"))]
+Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR))]
+AtLeastOne = Annotated[int, PlainValidator(count(1, 10**9, _FAR))]
+Workers = Annotated[int, PlainValidator(count(1, 10**6, "more cannot be simulated"))]
+Steps = Annotated[int | str, PlainValidator(steps)]
+Slowdown = Annotated[float, PlainValidator(number(1, 1000, "it multiplies times"))]
+Speed = Annotated[float, PlainValidator(number(0, 1000, "1 is the machine as given", above=True))]
+Variation = Annotated[float, PlainValidator(number(0, 10, "cv is standard deviation / mean"))]
+Text = Annotated[str, PlainValidator(text)]
+Names = Annotated[list[str], PlainValidator(names)]
+RingOrder = Annotated[str | list[str], PlainValidator(names_or("given", "best"))]
+ParamDtype = Annotated[str, PlainValidator(choice("bf16", "fp16", "fp32"))]
+ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
+Algorithm = Annotated[
+    str, PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical"))
+]
+Distribution = Annotated[
+    str, PlainValidator(choice("constant", "normal", "lognormal", "gamma", "empirical"))
+]
+Positive = Annotated[float, PlainValidator(number(0, 1e9, "that is beyond use", above=True))]
+NotNegative = Annotated[float, PlainValidator(number(0, 1e9, "that is beyond use"))]

@@ -1,0 +1,184 @@
+"""The resolved scenario: frozen records in SI units that the runtimes read.
+
+Everything a person may leave out has been filled in here, everything that excludes
+something else has been settled, and every number is in seconds, bytes, bytes/s or
+FLOP/s. The files that people write are described in :mod:`sim.scenario.schema`; this
+module knows neither TOML nor options nor units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """When to stop. At most one of tokens, steps, rounds is set; none means "steady".
+
+    ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
+    ``None`` leaves the choice to the method and to whether there is jitter.
+    """
+
+    tokens: float | None = None
+    steps: int | None = None
+    rounds: int | None = None
+    seed: int = 0
+    skip_rounds: int | None = None
+    measured_rounds: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """What is trained, as far as time and traffic depend on it.
+
+    ``layer_parameters`` has one entry per layer (embedding counted with the first layer,
+    final norm with the last) and sums to ``parameters``. ``active_parameters`` is what one
+    token computes with (smaller for a mixture of experts).
+    """
+
+    name: str
+    parameters: int
+    active_parameters: int
+    layer_parameters: tuple[int, ...]
+    param_dtype: str = "bf16"
+
+    @property
+    def layers(self) -> int:
+        return len(self.layer_parameters)
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """Distribution of the factor by which one micro-batch takes longer (mean 1).
+
+    ``cv`` is standard deviation over mean; ``samples`` (only for "empirical") holds the
+    measured factors, already divided by their mean.
+    """
+
+    distribution: str = "constant"
+    cv: float = 0.0
+    samples: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How long each operation takes on one worker. Times are for speed 1, in seconds.
+
+    ``step_seconds`` is one inner step, that is ``n_grad_accumulation`` micro-batches forward
+    and backward, *without* the optimizer. ``optimizer_seconds``, ``outer_gradient_seconds``,
+    ``outer_step_seconds`` and ``quantize_seconds`` are for the whole model; a part of the
+    layers is charged its share. Every operation's time is divided by ``speed``.
+    ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
+    collective on the wire; ``side_slowdown`` (>= 1) multiplies both queues of a worker while
+    its main and its spawned program compute at once.
+    """
+
+    step_seconds: float
+    batch_tokens: float
+    n_grad_accumulation: int = 1
+    first_layer_backward: float = 1.0
+    speed: float = 1.0
+    jitter: Jitter = Jitter()
+    optimizer_seconds: float = 0.0
+    outer_gradient_seconds: float = 0.0
+    outer_step_seconds: float = 0.0
+    quantize_seconds: float = 0.0
+    communication_slowdown: float = 1.0
+    side_slowdown: float = 1.0
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One model replica: its rank (ranks number the sites in order), site and machine."""
+
+    rank: int
+    site: int
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Site:
+    """Workers joined by fast links. Rates in bytes/s per direction, latency one way in seconds.
+
+    ``uplink`` and ``downlink`` are shared by all that leaves or enters the site;
+    ``within_bandwidth`` is what each worker can send, and receive, inside the site.
+    """
+
+    name: str
+    workers: int
+    uplink: float = inf
+    downlink: float = inf
+    within_bandwidth: float = 50e9
+    within_latency: float = 10e-6
+
+
+@dataclass(frozen=True)
+class CollectiveTable:
+    """Measured seconds of one collective against its buffer's bytes (ascending)."""
+
+    operation: str
+    dtype: str
+    bytes: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Collectives:
+    """How collectives are carried out.
+
+    ``algorithm``: ring, tree, halving_doubling, direct, hierarchical.
+    ``order``: site indices in the order in which a ring passes through them.
+    ``concurrent``: how many collectives of one group proceed at once.
+    ``quantize_block``: values per 16-bit scale of an int8 or fp4 buffer; 0 sends no scales.
+    ``first_seconds``: extra time of each group's first collective.
+    ``tables``: measured times; an (operation, dtype) found here is interpolated instead of
+    being computed from the algorithm.
+    """
+
+    algorithm: str = "ring"
+    order: tuple[int, ...] = ()
+    concurrent: int = 1
+    quantize_block: int = 256
+    first_seconds: float = 0.0
+    tables: tuple[CollectiveTable, ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """Links between sites, S x S: row = from, column = to; the diagonal is never read.
+
+    ``bandwidth`` in bytes/s is goodput (the scenario's goodput factor is already applied, to
+    uplinks and downlinks as well) and is shared by all transfers from one site to another;
+    ``latency`` is one way, in seconds.
+    """
+
+    bandwidth: tuple[tuple[float, ...], ...]
+    latency: tuple[tuple[float, ...], ...]
+    collectives: Collectives = Collectives()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A program and its arguments. ``name`` is a key of METHODS or "package.module:function"."""
+
+    name: str
+    program: Callable[..., Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A complete question. ``assumed`` lists (key, value) of all that nobody gave."""
+
+    run: Run
+    model: ModelSize
+    method: Method
+    workers: tuple[Worker, ...]
+    sites: tuple[Site, ...]
+    network: Network
+    name: str = ""
+    assumed: tuple[tuple[str, str], ...] = ()
+    sha256: str = ""

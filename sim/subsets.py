@@ -1,0 +1,100 @@
+"""The same scenario with other sites or other bandwidth: what what-if questions vary."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from sim.methods import METHODS
+from sim.scenario.resolved import Method, Scenario
+
+
+def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
+    """Keep some sites only; ranks are numbered anew, per-worker arguments follow their worker.
+
+    Parameters
+    ----------
+    kept
+        Indices into ``scenario.sites``.
+    """
+    sites = sorted(kept)
+    number = {site: index for index, site in enumerate(sites)}
+    staying = [worker for worker in scenario.workers if worker.site in number]
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, tuple) and len(value) == len(scenario.workers):
+            return tuple(value[worker.rank] for worker in staying)
+        return value
+
+    method = scenario.method
+    network = scenario.network
+    order = tuple(number[site] for site in network.collectives.order if site in number)
+    return replace(
+        scenario,
+        method=replace(method, arguments={k: argument(v) for k, v in method.arguments.items()}),
+        workers=tuple(
+            replace(worker, rank=rank, site=number[worker.site])
+            for rank, worker in enumerate(staying)
+        ),
+        sites=tuple(scenario.sites[site] for site in sites),
+        network=replace(
+            network,
+            bandwidth=tuple(tuple(network.bandwidth[a][b] for b in sites) for a in sites),
+            latency=tuple(tuple(network.latency[a][b] for b in sites) for a in sites),
+            collectives=replace(network.collectives, order=order),
+        ),
+    )
+
+
+def single_site(scenario: Scenario, site: int) -> Scenario:
+    """What one site would do on its own: plain data parallel training over its fast links."""
+    alone = with_sites(scenario, [site])
+    return replace(alone, method=Method("ddp", METHODS["ddp"], {}))
+
+
+def links(scenario: Scenario) -> dict[str, float]:
+    """Bandwidth in bytes/s of every link between sites, by the name that ``--link`` takes.
+
+    "paris-dallas" is the pair link from paris to dallas, "osaka.uplink" and "osaka.downlink"
+    are shared by all that leaves or enters osaka (only where limited).
+    """
+    names = [site.name for site in scenario.sites]
+    found = {
+        f"{names[a]}-{names[b]}": rate
+        for a, row in enumerate(scenario.network.bandwidth)
+        for b, rate in enumerate(row)
+        if a != b
+    }
+    for site in scenario.sites:
+        for name, rate in (("uplink", site.uplink), ("downlink", site.downlink)):
+            if rate != float("inf"):
+                found[f"{site.name}.{name}"] = rate
+    return found
+
+
+def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenario:
+    """Multiply the bandwidth of all links between sites, or of one by name, by a factor."""
+    names = [site.name for site in scenario.sites]
+
+    def by(name: str) -> float:
+        return factor if link is None or name == link else 1.0
+
+    return replace(
+        scenario,
+        sites=tuple(
+            replace(
+                site,
+                uplink=site.uplink * by(f"{site.name}.uplink"),
+                downlink=site.downlink * by(f"{site.name}.downlink"),
+            )
+            for site in scenario.sites
+        ),
+        network=replace(
+            scenario.network,
+            bandwidth=tuple(
+                tuple(rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row))
+                for a, row in enumerate(scenario.network.bandwidth)
+            ),
+        ),
+    )

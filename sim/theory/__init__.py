@@ -1,0 +1,43 @@
+"""What the simulator must agree with: closed forms, and recurrences without events.
+
+Everything here is stated a second time, from DESIGN.md section 3 and the programs' texts, and
+shares no code with the runtime; the tests hold the two together to 1e-9.
+"""
+
+from __future__ import annotations
+
+from sim.theory.closed_forms import (
+    all_reduce_lower_bound,
+    blocking_utilization,
+    direct_seconds,
+    halving_doubling_seconds,
+    hierarchical_seconds,
+    memory_bytes,
+    required_bandwidth,
+    ring_seconds,
+    step_seconds,
+    straggler_utilization,
+    tree_seconds,
+    utilization_bounds,
+)
+from sim.theory.longest_path import Duration, longest_path
+from sim.theory.wall_clock import Timing, wall_clock
+
+__all__ = [
+    "Duration",
+    "Timing",
+    "all_reduce_lower_bound",
+    "blocking_utilization",
+    "direct_seconds",
+    "halving_doubling_seconds",
+    "hierarchical_seconds",
+    "longest_path",
+    "memory_bytes",
+    "required_bandwidth",
+    "ring_seconds",
+    "step_seconds",
+    "straggler_utilization",
+    "tree_seconds",
+    "utilization_bounds",
+    "wall_clock",
+]

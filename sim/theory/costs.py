@@ -1,0 +1,152 @@
+"""What the recurrences are made of: seconds of operations, ends of collectives, workers' times."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.program import QUANTIZED, wire_bytes
+from sim.scenario.resolved import Scenario
+from sim.theory.longest_path import Duration, longest_path
+
+Seconds = NDArray[np.float64]
+"""One number per worker."""
+
+INSTANT = 1e-12
+"""Relative difference below which two times are the same instant."""
+
+
+class Costs:
+    """Seconds of every operation, one per worker, and bytes of every buffer."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        machines = [worker.machine for worker in scenario.workers]
+        self.scenario = scenario
+        self.sizes = scenario.model.layer_parameters
+        self.layers = len(self.sizes)
+        self.workers = len(machines)
+        self.micro_batches = machines[0].n_grad_accumulation
+        speed = np.array([m.speed for m in machines], dtype=np.float64)
+
+        def seconds(values: list[float]) -> Seconds:
+            return np.array(values, dtype=np.float64) / speed
+
+        n = self.micro_batches
+        step = seconds([m.step_seconds for m in machines])
+        first = np.array([m.first_layer_backward for m in machines], dtype=np.float64)
+        self.forward_layer = step / (3 * self.layers * n)
+        self.forward = self.layers * self.forward_layer
+        self.backward_layer = [
+            2 * self.forward_layer * (first if layer == 0 else 1.0) for layer in range(self.layers)
+        ]
+        self.backward = 2 * self.forward_layer * (self.layers - 1 + first)
+        self.micro_batch = self.forward + self.backward
+        # Of the whole model; k layers of L take k / L of it.
+        self.optimizer = seconds([m.optimizer_seconds for m in machines])
+        self.outer_gradient = seconds([m.outer_gradient_seconds for m in machines])
+        self.outer_step = seconds([m.outer_step_seconds for m in machines])
+        self.quantize = seconds([m.quantize_seconds for m in machines])
+        self.inner_step = n * self.micro_batch + self.optimizer
+
+    def zero(self) -> Seconds:
+        """Return the time at which every worker starts."""
+        return np.zeros(self.workers)
+
+    def elements(self, layers: range) -> int:
+        """Return the number of parameters of these layers."""
+        return sum(self.sizes[layer] for layer in layers)
+
+    def part(self, layers: range) -> float:
+        """Return k / L for k layers."""
+        return len(layers) / self.layers
+
+
+class Group:
+    """The collectives of one process group, in the order in which they are called."""
+
+    def __init__(self, costs: Costs) -> None:
+        self.costs = costs
+        self.how = costs.scenario.network.collectives
+        self.grants: list[float] = []
+        self.ends: list[float] = []
+        self.transmissions: list[tuple[float, float, Duration]] = []
+        self.durations: dict[tuple[str, int, str], Duration] = {}
+
+    def quantizing(self, layers_share: float, dtype: str) -> Seconds:
+        """Seconds that the buffer's quantisation takes on each worker before the call."""
+        return self.costs.quantize * (layers_share if dtype in QUANTIZED else 0.0)
+
+    def end(self, call: Seconds, operation: str, elements: int, dtype: str) -> float:
+        """End of the next collective, called by worker m at ``call[m]``.
+
+        With at most K = ``concurrent`` proceeding, the grant also waits for the K-th last of the
+        earlier ends; for K = 1 that is end(c-1).
+        """
+        size = wire_bytes(elements, dtype, self.how.quantize_block)
+        key = operation, elements, dtype
+        if key not in self.durations:
+            self.durations[key] = longest_path(self.costs.scenario, operation, size, dtype)
+        alone = self.durations[key]
+
+        number, at_once = len(self.ends), self.how.concurrent
+        grant = float(call.max())
+        if number > 0:
+            grant = max(grant, self.grants[-1])
+        if number >= at_once:
+            grant = max(grant, sorted(self.ends)[-at_once])
+        end = grant + alone.total_s + (self.how.first_seconds if number == 0 else 0.0)
+        self.grants.append(grant)
+        self.ends.append(end)
+        if at_once > 1:
+            self._refuse_sharing(end - alone.transmission_s, end, alone)
+        return end
+
+    def _refuse_sharing(self, begin: float, end: float, alone: Duration) -> None:
+        tolerance = INSTANT * end
+        beside = [
+            (other_begin, other)
+            for other_begin, other_end, other in self.transmissions
+            if min(end, other_end) - max(begin, other_begin) > tolerance
+        ]
+        # Whatever overlaps this one at all is taken to do so at once: strict, and simple.
+        for link, share in alone.share.items():
+            total = share + sum(other.share.get(link, 0.0) for _, other in beside)
+            if beside and total > 1:
+                raise ValueError(
+                    f"concurrent = {self.how.concurrent}: collectives share link {link} and slow "
+                    "each other down, which the recurrences leave to the simulator"
+                )
+        self.transmissions.append((begin, end, alone))
+
+
+class Times:
+    """Where every worker is: ``mark``, its program; ``free``, when its queue is done.
+
+    They differ by a quantisation that was put on the queue and is not awaited: the next
+    computation comes after it, a round that the program begins meanwhile does not.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.mark: Seconds = np.zeros(workers)
+        self.free: Seconds = np.zeros(workers)
+
+    def compute(self, seconds: Seconds) -> None:
+        """t_m <- max(t_m, queue_m) + seconds_m."""
+        self.mark = np.maximum(self.mark, self.free) + seconds
+        self.free = self.mark
+
+    def call(self, quantizing: Seconds) -> Seconds:
+        """Return when each worker's next collective is called, its buffer having been quantised."""
+        self.free = np.maximum(self.mark, self.free) + quantizing
+        return self.free
+
+    def wait(self, end: float) -> None:
+        """t_m <- max(t_m, end)."""
+        self.mark = np.maximum(self.mark, end)
+
+    def wait_and_compute(self, worker: int, end: float, seconds: Seconds) -> None:
+        """Let a single worker wait, then compute."""
+        mark, free = self.mark.copy(), self.free.copy()
+        mark[worker] = max(mark[worker], free[worker], end) + seconds[worker]
+        free[worker] = mark[worker]
+        self.mark, self.free = mark, free

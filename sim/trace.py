@@ -1,0 +1,235 @@
+"""The table of what happened: one row per operation, collective, wait and observation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "rank",
+    "program",
+    "operation",
+    "detail",
+    "group",
+    "call",
+    "bytes",
+    "times",
+    "begin_s",
+    "end_s",
+    "ready_s",
+    "work_s",
+    "observed",
+)
+ROUND, WAIT, LOOK, SPAWN = "round", "wait", "look", "spawn"
+SCHEMA = 1
+
+
+class Row:
+    """What one program of one rank did, from ``begin_s`` to ``end_s``.
+
+    ``operation`` is a verb of the model, a collective, or one of: "round" (a round began;
+    ``times`` its inner steps), "wait" (blocked on the collective or spawned program ``call``
+    of ``group``), "spawn", "look" (an observation; its answer in ``observed``). For collectives
+    ``begin_s`` is the call, ``ready_s`` the last member's arrival, ``end_s`` the result.
+    ``work_s`` is the undisturbed time; nan where nothing was calibrated.
+    """
+
+    __slots__ = COLUMNS
+
+    def __init__(
+        self,
+        rank: int,
+        program: str,
+        operation: str,
+        detail: str,
+        group: str,
+        call: int,
+        bytes_: float,
+        times: int,
+        begin_s: float,
+        end_s: float = nan,
+        ready_s: float = nan,
+        work_s: float = nan,
+        observed: float = nan,
+    ) -> None:
+        self.rank = rank
+        self.program = program
+        self.operation = operation
+        self.detail = detail
+        self.group = group
+        self.call = call
+        self.bytes = bytes_
+        self.times = times
+        self.begin_s = begin_s
+        self.end_s = end_s
+        self.ready_s = ready_s
+        self.work_s = work_s
+        self.observed = observed
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the figures must know beside the rows; the same in both runtimes.
+
+    ``sites`` and ``site_of``: names and each rank's index. ``layers``: L. ``step_s``: undisturbed
+    seconds of one inner step by rank. ``micro_batch_tokens`` by rank. ``sent_share``: for
+    each "operation dtype" the bytes sent by each rank per byte of the buffer. ``standing_for``:
+    for each simulated rank all the ranks whose rows are the same. ``measured``: whether a
+    real run wrote the rows.
+    """
+
+    sites: tuple[str, ...]
+    site_of: tuple[int, ...]
+    layers: int
+    n_grad_accumulation: tuple[int, ...]
+    step_s: tuple[float, ...]
+    micro_batch_tokens: tuple[float, ...]
+    concurrent: int
+    first_collective_s: float
+    standing_for: dict[int, tuple[int, ...]]
+    sent_share: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    method: str = ""
+    measured: bool = False
+
+
+class Trace:
+    """Rows and context of one run."""
+
+    def __init__(self, rows: list[Row], context: Context, total_s: float) -> None:
+        self.rows = rows
+        self.context = context
+        self.total_s = total_s
+
+    @property
+    def workers(self) -> int:
+        return len(self.context.site_of)
+
+    def round_begins(self) -> NDArray[np.float64]:
+        """Times at which each rank entered each round; shape [rounds + 1, M], seconds.
+
+        The last entry is the moment at which the horizon was found to be reached.
+        """
+        by_rank: dict[int, list[float]] = {}
+        for row in self.rows:
+            if row.operation == ROUND:
+                by_rank.setdefault(row.rank, []).append(row.begin_s)
+        begins = np.empty((min(map(len, by_rank.values()), default=0), self.workers))
+        for rank, ranks in self.context.standing_for.items():
+            begins[:, list(ranks)] = np.array(by_rank[rank])[: len(begins), None]
+        return begins
+
+    def column(self, name: str) -> list[Any]:
+        """One column as a list, for the simulated ranks."""
+        return [getattr(row, name) for row in self.rows]
+
+    def frame(self) -> pd.DataFrame:
+        """All rows of all ranks as a table, ordered by rank; columns are ``COLUMNS``."""
+        import pandas as pd
+
+        frame = pd.DataFrame({name: self.column(name) for name in COLUMNS})
+        parts = []
+        for rank, ranks in self.context.standing_for.items():
+            rows = frame[frame["rank"] == rank]
+            parts += [rows.assign(rank=other) for other in ranks]
+        return pd.concat(parts).sort_values("rank", kind="stable").reset_index(drop=True)
+
+    def observations(self) -> dict[tuple[int, str], list[float]]:
+        """Logged answers of ``.done`` and ``now``, in order, by rank and program."""
+        logged: dict[tuple[int, str], list[float]] = {}
+        for row in self.rows:
+            if row.operation == LOOK:
+                for rank in self.context.standing_for.get(row.rank, (row.rank,)):
+                    logged.setdefault((rank, row.program), []).append(row.observed)
+        return logged
+
+    def sequence(self) -> dict[tuple[int, str], list[tuple[str, str, str, float, int]]]:
+        """What makes two traces *the same*: what each program did, without the times."""
+        done: dict[tuple[int, str], list[tuple[str, str, str, float, int]]] = {}
+        for row in self.rows:
+            for rank in self.context.standing_for.get(row.rank, (row.rank,)):
+                done.setdefault((rank, row.program), []).append(
+                    (row.operation, row.detail, row.group, row.bytes, row.times)
+                )
+        return done
+
+
+def save(trace: Trace, path: Path) -> None:
+    """Write a trace: .parquet, .csv, or .json / .json.gz for a timeline viewer (Perfetto).
+
+    Raises
+    ------
+    ValueError
+        For any other suffix.
+    """
+    name = path.name
+    if name.endswith((".json", ".json.gz")):
+        from sim.perfetto import write
+
+        write(trace, path)
+        return
+    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": asdict(trace.context)}
+    frame = trace.frame()
+    if name.endswith(".parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        metadata = {**(table.schema.metadata or {}), b"bandwise": json.dumps(note).encode()}
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+    elif name.endswith(".csv"):
+        with path.open("w", newline="") as file:
+            file.write("# bandwise trace: " + json.dumps(note) + "\n")
+            frame.to_csv(file, index=False)
+    else:
+        raise ValueError(f"{path}: write a trace as .parquet, .csv, .json or .json.gz")
+
+
+def load(path: Path) -> Trace:
+    """Read a trace back from .parquet or .csv.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a trace.
+    """
+    import pandas as pd
+
+    try:
+        if path.name.endswith(".parquet"):
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(path)
+            note = json.loads((table.schema.metadata or {})[b"bandwise"])
+            frame = table.to_pandas()
+        else:
+            with path.open() as file:
+                note = json.loads(file.readline().removeprefix("# bandwise trace: "))
+            frame = pd.read_csv(path, comment="#", keep_default_na=False, na_values=[""])
+            frame = frame.fillna({"detail": "", "group": ""})
+        context = dict(note["context"])
+        rows = [
+            Row(*values) for values in zip(*(frame[name].tolist() for name in COLUMNS), strict=True)
+        ]
+        total_s = float(note["total_s"])
+    except OSError:
+        raise
+    except Exception as problem:
+        raise ValueError(
+            f"{path}: not a trace; give a .parquet or .csv file written by --trace"
+        ) from problem
+    for name, value in context.items():
+        if isinstance(value, list):
+            context[name] = tuple(value)
+    context["sent_share"] = {key: tuple(v) for key, v in context["sent_share"].items()}
+    # The file holds every rank's own rows.
+    context["standing_for"] = {rank: (rank,) for rank in range(len(context["site_of"]))}
+    return Trace(rows, Context(**context), total_s)

@@ -1,0 +1,351 @@
+"""Quantities as people write them, to SI numbers and back.
+
+Rates are bytes/s, durations seconds, counts whole numbers, fractions 0 to 1, computing power
+FLOP/s. A unit is never guessed: where a quantity has one, a bare number is an error. In rates
+``b`` is a bit and ``B`` a byte, always; the prefix before it may be of either case ("gbps" is
+Gbit/s), because a millibit per second is nothing that anyone means.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import inf, isfinite, isnan
+
+
+class UnitError(ValueError):
+    """A quantity that cannot be read. The message says what to write instead."""
+
+
+class Quantity(float):
+    """A number that already is in SI units; every ``parse_`` function returns it as it is."""
+
+
+_NUMBER = re.compile(r"([+-]?)(\d[\d_]*(?:\.\d[\d_]*)?|\.\d[\d_]*)(?:[eE]([+-]?\d{1,3}))?")
+
+_DECIMAL = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15, "e": 10**18}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40, "pi": 2**50}
+_PREFIXES = {**_DECIMAL, **_BINARY}
+_PREFIX = r"([kKmMgGtTpPeE]i?)?"
+
+_RATE = re.compile(_PREFIX + r"(bits?|Bits?|b|bytes?|Bytes?|B)(/s|/sec|/second|ps)")
+_SIZE = re.compile(_PREFIX + r"(bytes?|Bytes?|B)")
+_FLOPS = re.compile(_PREFIX + r"(?:FLOPs?/s(?:ec)?|flops?/s(?:ec)?|FLOPS|FLOPs|flops|Flops)")
+_RATE_WITHOUT_TIME = re.compile(_PREFIX + r"(bits?|Bits?|b|bytes?|Bytes?|B)")
+
+_DURATIONS: dict[str, Fraction] = {
+    "ns": Fraction(1, 10**9),
+    "us": Fraction(1, 10**6),
+    "\u00b5s": Fraction(1, 10**6),  # micro sign
+    "\u03bcs": Fraction(1, 10**6),  # Greek mu, which looks the same
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "min": Fraction(60),
+    "h": Fraction(3600),
+    "d": Fraction(86400),
+}
+_DURATION_WORDS = {
+    **{word: "s" for word in ("sec", "secs", "second", "seconds")},
+    **{word: "ms" for word in ("msec", "millisecond", "milliseconds")},
+    **{word: "us" for word in ("usec", "microsecond", "microseconds")},
+    **{word: "min" for word in ("mins", "minute", "minutes")},
+    **{word: "h" for word in ("hr", "hrs", "hour", "hours")},
+    **{word: "d" for word in ("day", "days")},
+}
+_COUNTS = {
+    "": 1,
+    "K": 10**3,
+    "k": 10**3,
+    "M": 10**6,
+    "B": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+
+
+def parse_rate(value: object) -> float:
+    """Read a data rate and return it in bytes/s.
+
+    Examples
+    --------
+    >>> parse_rate("1 Gbit/s"), parse_rate("740 Mbits/sec"), parse_rate("100 MB/s")
+    (125000000.0, 92500000.0, 100000000.0)
+    >>> parse_rate("10 GiB/s"), parse_rate("1gbps")
+    (10737418240.0, 125000000.0)
+    >>> parse_rate("10")
+    Traceback (most recent call last):
+        ...
+    sim.units.UnitError: no unit; write it like "1 Gbit/s"
+    """
+    if isinstance(value, Quantity):
+        return float(value)
+    number, unit = _split(value, "1 Gbit/s")
+    return float(number * _rate_unit(unit))
+
+
+def _rate_unit(unit: str) -> Fraction:
+    match = _RATE.fullmatch(unit)
+    if match is None:
+        if _RATE_WITHOUT_TIME.fullmatch(unit):
+            raise UnitError(f'"{unit}" is an amount, not a rate; write "{unit}/s"')
+        if re.fullmatch(_PREFIX + r"BPS", unit):
+            prefix = unit[: -len("BPS")]
+            raise UnitError(
+                f'"{unit}" may mean bits or bytes; write "{prefix}bit/s" or "{prefix}B/s"'
+            )
+        raise UnitError(f'unknown unit "{unit}" for a data rate; write it like "1 Gbit/s"')
+    prefix, what, _ = match.groups()
+    bits = what == "b" or what.lower().startswith("bit")
+    return Fraction(_PREFIXES[(prefix or "").lower()], 8 if bits else 1)
+
+
+def parse_duration(value: object) -> float:
+    """Read a duration and return it in seconds.
+
+    Examples
+    --------
+    >>> parse_duration("30 ms"), parse_duration("20us"), parse_duration("1.5 h")
+    (0.03, 2e-05, 5400.0)
+    >>> parse_duration("85")
+    Traceback (most recent call last):
+        ...
+    sim.units.UnitError: no unit; write it like "30 ms"
+    """
+    if isinstance(value, Quantity):
+        return float(value)
+    number, unit = _split(value, "30 ms")
+    factor = _DURATIONS.get(_DURATION_WORDS.get(unit, unit))
+    if factor is None:
+        if unit == "m":
+            raise UnitError('"m" may mean minutes or milliseconds; write "min" or "ms"')
+        known = ", ".join(("ns", "us", "ms", "s", "min", "h", "d"))
+        raise UnitError(f'unknown unit "{unit}" for a duration; the units are {known}')
+    return float(number * factor)
+
+
+def parse_count(value: object) -> int:
+    """Read a whole number; K, M, B, T are powers of 1000, Ki, Mi, Gi, Ti of 1024.
+
+    Examples
+    --------
+    >>> parse_count("10B"), parse_count("1.5M"), parse_count("1Mi"), parse_count("7_000")
+    (10000000000, 1500000, 1048576, 7000)
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number, unit = _finite(value), ""
+    else:
+        number, unit = _split(value, "10B", unit_needed=False)
+    factor = _COUNTS.get(unit)
+    if factor is None:
+        near = {"b": "B", "m": "M", "t": "T", "g": "B", "bn": "B", "mio": "M"}.get(unit.lower())
+        hint = f'write "{near}"' if near else "write K, M, B, T or Ki, Mi, Gi, Ti"
+        raise UnitError(f'unknown unit "{unit}" for a count; {hint}')
+    result = number * factor
+    if result.denominator != 1:
+        raise UnitError("must be a whole number")
+    return int(result)
+
+
+def parse_fraction(value: object) -> float:
+    """Read a part of a whole, as "95 %" or 0.95, and return it as 0 to 1.
+
+    Examples
+    --------
+    >>> parse_fraction("95 %"), parse_fraction("95%"), parse_fraction(0.95)
+    (0.95, 0.95, 0.95)
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number, unit = _finite(value), ""
+    else:
+        number, unit = _split(value, "95 %", unit_needed=False)
+    if unit not in ("", "%"):
+        raise UnitError(f'unknown unit "{unit}" for a fraction; write it like "95 %" or 0.95')
+    result = number / 100 if unit else number
+    if not 0 <= result <= 1:
+        hint = "" if unit or result < 0 else f'; did you mean "{_plain(float(number))} %"?'
+        raise UnitError("must lie between 0 and 1, that is 0 % and 100 %" + hint)
+    return float(result)
+
+
+def parse_flops(value: object) -> float:
+    """Read computing power and return it in FLOP/s.
+
+    Examples
+    --------
+    >>> parse_flops("989 TFLOP/s"), parse_flops("1.5 PFLOPS")
+    (989000000000000.0, 1500000000000000.0)
+    """
+    if isinstance(value, Quantity):
+        return float(value)
+    number, unit = _split(value, "989 TFLOP/s")
+    match = _FLOPS.fullmatch(unit)
+    if match is None:
+        raise UnitError(f'unknown unit "{unit}" for computing power; write it like "989 TFLOP/s"')
+    return float(number * _PREFIXES[(match.group(1) or "").lower()])
+
+
+def parse_bytes(value: object) -> float:
+    """Read an amount of data and return it in bytes.
+
+    Examples
+    --------
+    >>> parse_bytes("25 MiB"), parse_bytes("2 GB")
+    (26214400.0, 2000000000.0)
+    """
+    if isinstance(value, Quantity):
+        return float(value)
+    number, unit = _split(value, "25 MiB")
+    match = _SIZE.fullmatch(unit)
+    if match is None:
+        raise UnitError(f'unknown unit "{unit}" for an amount of data; write it like "25 MiB"')
+    return float(number * _PREFIXES[(match.group(1) or "").lower()])
+
+
+def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fraction, str]:
+    """Take apart "1.5 Gbit/s"; exact, so that "0.1 Gbit/s" is the float nearest to it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnitError(f'must be written like "{example}"')
+    if not isinstance(value, str):
+        _finite(value)
+        raise UnitError(f'no unit; write it like "{example}"')
+    text = value.strip()
+    match = _NUMBER.match(text)
+    if match is None:
+        if text.lower().lstrip("+-")[:3] in ("nan", "inf"):
+            raise UnitError(f'must be a finite number; write it like "{example}"')
+        raise UnitError(f'does not begin with a number; write it like "{example}"')
+    unit = text[match.end() :].strip()
+    if unit[:1] in (",", ".") or unit[:1].isdigit():
+        raise UnitError(f'is not one number and one unit; write it like "{example}"')
+    if unit_needed and not unit:
+        raise UnitError(f'no unit; write it like "{example}"')
+    sign, digits, exponent = match.groups()
+    number = Fraction(digits.replace("_", "")) * Fraction(10) ** int(exponent or 0)
+    if number > 10**30:
+        raise UnitError("is beyond any sensible number")
+    return (-number if sign == "-" else number), unit
+
+
+def _finite(value: float) -> Fraction:
+    if isnan(value) or value in (inf, -inf):
+        raise UnitError("must be a finite number")
+    # repr, not the binary value: 0.1 in a file means one tenth.
+    return Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
+
+
+def _plain(value: float, digits: int = 4) -> str:
+    text = f"{value:.{digits}g}"
+    if "e" in text:
+        text = f"{float(text):f}".rstrip("0").rstrip(".") if 1e-9 < abs(value) < 1e16 else text
+    return text
+
+
+def _with_prefix(value: float, steps: list[tuple[float, str]], digits: int) -> str:
+    """Write a value in the largest unit that leaves at least 1 in front, after rounding."""
+    if not isfinite(value):
+        return "unlimited" if value > 0 else str(value)
+    chosen = steps[0]
+    for factor, unit in steps:
+        if abs(float(f"{value / factor:.{digits}g}")) >= 1:
+            chosen = (factor, unit)
+    return f"{_plain(value / chosen[0], digits)} {chosen[1]}"
+
+
+def format_rate(bytes_per_second: float, digits: int = 4) -> str:
+    """Write a rate in bits per second, as networks are sold.
+
+    Examples
+    --------
+    >>> format_rate(125e6), format_rate(92.5e6), format_rate(0.0)
+    ('1 Gbit/s', '740 Mbit/s', '0 bit/s')
+    """
+    prefixes = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"))
+    return _with_prefix(
+        bytes_per_second * 8, [(factor, f"{p}bit/s") for factor, p in prefixes], digits
+    )
+
+
+def format_seconds(seconds: float, digits: int = 3) -> str:
+    """Write a duration in the unit in which people say it.
+
+    Examples
+    --------
+    >>> format_seconds(0.03), format_seconds(90), format_seconds(198720)
+    ('30 ms', '90 s', '2.3 days')
+    """
+    if not isfinite(seconds):
+        return str(seconds)
+    size = abs(seconds)
+    if size < 1 or size == 0:
+        steps = [(1.0, "s")] if size == 0 else [(1e-9, "ns"), (1e-6, "us"), (1e-3, "ms"), (1, "s")]
+        return _with_prefix(seconds, steps, digits)
+    # Two of the larger unit before changing to it: "90 s" and "36 h" read better than "1.5 ...".
+    factor, unit = next(
+        ((factor, unit) for limit, factor, unit in _LONG if size < limit), (86400.0, "days")
+    )
+    return f"{_plain(seconds / factor, digits)} {unit}"
+
+
+_LONG = ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172800.0, 3600.0, "h"))
+
+
+def format_count(count: float, digits: int = 4) -> str:
+    """Write a count; an exact multiple of a power of 1024 keeps its binary prefix.
+
+    Examples
+    --------
+    >>> format_count(10_000_000_000), format_count(2**20), format_count(7000), format_count(48)
+    ('10B', '1Mi', '7K', '48')
+    """
+    if not isfinite(count):
+        return str(count)
+    if abs(count) < 1000:
+        return _plain(count, max(digits, 3))
+    for factor, unit in ((2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki")):
+        if count % factor == 0 and count % 1000 != 0:
+            return f"{_plain(count / factor, max(digits, 4))}{unit}"
+    if abs(count) < 10_000 and count % 1000 != 0:
+        return f"{count:.0f}"
+    steps = [(1e3, "K"), (1e6, "M"), (1e9, "B"), (1e12, "T")]
+    return _with_prefix(count, steps, digits).replace(" ", "")
+
+
+def format_bytes(size: float, digits: int = 4) -> str:
+    """Write an amount of data; an exact multiple of a power of 1024 keeps its binary prefix.
+
+    Examples
+    --------
+    >>> format_bytes(2e9), format_bytes(25 * 2**20), format_bytes(300)
+    ('2 GB', '25 MiB', '300 B')
+    """
+    for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if isfinite(size) and size and size % factor == 0 and size % 1000 != 0:
+            return f"{_plain(size / factor, digits)} {unit}"
+    units = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"), (1e15, "PB"))
+    return _with_prefix(size, list(units), digits)
+
+
+def format_percent(fraction: float, digits: int = 3) -> str:
+    """Write a fraction in percent.
+
+    Examples
+    --------
+    >>> format_percent(0.95), format_percent(0.98765)
+    ('95 %', '98.8 %')
+    """
+    return f"{_plain(fraction * 100, digits)} %" if isfinite(fraction) else str(fraction)
+
+
+def format_flops(flops: float, digits: int = 4) -> str:
+    """Write computing power.
+
+    Examples
+    --------
+    >>> format_flops(989e12)
+    '989 TFLOP/s'
+    """
+    prefixes = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E"))
+    return _with_prefix(flops, [(factor, f"{p}FLOP/s") for factor, p in prefixes], digits)
