@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.compute import GRADIENT, read_layers
-from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row, Trace
+from sim.trace import SPAWN, WAIT, Row, Trace
 from sim.window import window
 
 if TYPE_CHECKING:
@@ -356,16 +356,12 @@ class _Sent:
         context = trace.context
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
-        ended: dict[tuple[str, int], float] = {}
         pieces: list[tuple[float, float, float]] = []
-        for row in trace.rows:
-            if row.rank != rank or row.bytes <= 0 or row.end_s != row.end_s:
-                continue
-            dtype = row.detail.rpartition(" ")[2]
-            sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
-            before = ended.get((row.group, row.call - context.concurrent), 0.0)
-            ended[row.group, row.call] = row.end_s
-            pieces.append((max(row.ready_s, before), row.end_s, sent))
+        for row, start in trace.on_wire():
+            if row.rank == rank:
+                dtype = row.detail.rpartition(" ")[2]
+                sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
+                pieces.append((start, row.end_s, sent))
         edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))
@@ -397,8 +393,3 @@ class _Sent:
         inside = self._edges[(self._edges >= begin) & (self._edges <= end)]
         starts = np.clip(np.concatenate([inside, inside - span, [begin]]), begin, end - span)
         return float(np.max(self._until(starts + span) - self._until(starts)) / span)
-
-
-__all__ = ["CAUSES", "Figures", "figures"]
-
-_ = ROUND, LOOK

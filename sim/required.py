@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
 
 from sim.figures import Figures, figures
@@ -18,6 +18,8 @@ COUNTS_MICRO_BATCHES = ("acco", "dpu", "wp")
 _PRECISION = 1e-3  # relative, of the bandwidth
 _UNLIMITED = 1e9  # times the bandwidth given: what no link can be
 _NOTHING = 1e-9
+_COARSE = 8.0  # steps of the search before the bisection
+_ROUNDS_COUNTED = 8  # enough to see whether a round's communication fits
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ def required(
         raise ArgumentError("required: the scenario has one site, so there is no link to size")
     if link is not None and link not in found:
         raise ArgumentError(f"--link {link}: no such link; there are {', '.join(found)}")
+    counting = scenario.method.name in COUNTS_MICRO_BATCHES
+    if counting and scenario.run.measured_rounds is None:
+        scenario = replace(scenario, run=replace(scenario.run, measured_rounds=_ROUNDS_COUNTED))
     runs: dict[float, Figures] = {}
 
     def at(factor: float) -> Figures:
@@ -67,7 +72,6 @@ def required(
             runs[factor] = figures(simulate(changed), changed)
         return runs[factor]
 
-    counting = scenario.method.name in COUNTS_MICRO_BATCHES
     answers = []
     for target in (1.0,) if counting else targets:
 
@@ -81,7 +85,7 @@ def required(
         waiting_for = _slowest(scenario, best)
         if not reached(_UNLIMITED):
             outcome, factor = "not reached", _UNLIMITED
-        elif reached(_NOTHING):
+        elif not counting and reached(_NOTHING):
             outcome, factor = "any", _NOTHING
         else:
             outcome, factor = "reached", _bisect(reached)
@@ -97,16 +101,16 @@ def required(
     return answers
 
 
-def _bisect(reached: object) -> float:
-    """Smallest factor that reaches, to 0.1 %: from 1 outward, then halving in the logarithm."""
-    assert callable(reached)
-    low = high = 1.0
-    if reached(1.0):
-        while reached(low):
-            high, low = low, low / 4
-    else:
-        while not reached(high):
-            low, high = high, high * 4
+def _bisect(reached: Callable[[float], bool]) -> float:
+    """Smallest factor that reaches, to 0.1 %: down from far above, then halving its logarithm.
+
+    From above, because a method that accumulates while it communicates takes the more events
+    to simulate, the less bandwidth it has.
+    """
+    high = _UNLIMITED
+    low = high / _COARSE
+    while reached(low):
+        high, low = low, low / _COARSE
     while high / low > 1 + _PRECISION:
         middle = sqrt(low * high)
         if reached(middle):
@@ -117,13 +121,15 @@ def _bisect(reached: object) -> float:
 
 
 def _fits(result: Figures, scenario: Scenario) -> bool:
-    """Whether no worker computed more than its configured micro-batches."""
+    """Whether the slowest worker computed no more than its configured micro-batches.
+
+    Faster ones always add some while they wait for it, whatever the bandwidth.
+    """
     per_update = 2 if scenario.method.name == "acco" else 1
-    for count, worker in zip(result.micro_batches_per_worker, scenario.workers, strict=True):
-        configured = per_update * worker.machine.n_grad_accumulation * result.window_updates
-        if count > configured * (1 + 1e-6):
-            return False
-    return True
+    return any(
+        count <= per_update * worker.machine.n_grad_accumulation * result.window_updates * (1 + 1e-6)
+        for count, worker in zip(result.micro_batches_per_worker, scenario.workers, strict=True)
+    )
 
 
 def _slowest(scenario: Scenario, best: Figures) -> str:

@@ -98,3 +98,11 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
             ),
         ),
     )
+
+
+def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
+    """Give every pair link between sites the same bandwidth, in bytes/s."""
+    row = (rate,) * len(scenario.sites)
+    return replace(
+        scenario, network=replace(scenario.network, bandwidth=(row,) * len(scenario.sites))
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from math import nan
 from pathlib import Path
@@ -126,6 +127,19 @@ class Trace:
         for rank, ranks in self.context.standing_for.items():
             begins[:, list(ranks)] = np.array(by_rank[rank])[: len(begins), None]
         return begins
+
+    def on_wire(self) -> Iterator[tuple[Row, float]]:
+        """Collectives that ended, each with the second at which it can have gone on the wire.
+
+        That is when its last member had arrived and a place among the group's concurrent
+        collectives was free; both runtimes know no better.
+        """
+        ended: dict[tuple[int, str, int], float] = {}
+        for row in self.rows:
+            if row.bytes > 0 and row.end_s == row.end_s:
+                before = ended.get((row.rank, row.group, row.call - self.context.concurrent), 0.0)
+                ended[row.rank, row.group, row.call] = row.end_s
+                yield row, max(row.ready_s, before)
 
     def column(self, name: str) -> list[Any]:
         """One column as a list, for the simulated ranks."""

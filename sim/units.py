@@ -45,12 +45,12 @@ _DURATIONS: dict[str, Fraction] = {
     "d": Fraction(86400),
 }
 _DURATION_WORDS = {
-    **{word: "s" for word in ("sec", "secs", "second", "seconds")},
-    **{word: "ms" for word in ("msec", "millisecond", "milliseconds")},
-    **{word: "us" for word in ("usec", "microsecond", "microseconds")},
-    **{word: "min" for word in ("mins", "minute", "minutes")},
-    **{word: "h" for word in ("hr", "hrs", "hour", "hours")},
-    **{word: "d" for word in ("day", "days")},
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("msec", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("usec", "microsecond", "microseconds"), "us"),
+    **dict.fromkeys(("mins", "minute", "minutes"), "min"),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("day", "days"), "d"),
 }
 _COUNTS = {
     "": 1,
@@ -347,5 +347,13 @@ def format_flops(flops: float, digits: int = 4) -> str:
     >>> format_flops(989e12)
     '989 TFLOP/s'
     """
-    prefixes = ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E"))
+    prefixes = (
+        (1.0, ""),
+        (1e3, "k"),
+        (1e6, "M"),
+        (1e9, "G"),
+        (1e12, "T"),
+        (1e15, "P"),
+        (1e18, "E"),
+    )
     return _with_prefix(flops, [(factor, f"{p}FLOP/s") for factor, p in prefixes], digits)

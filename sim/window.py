@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # that looks at the clock settles into a pattern of several rounds, and jitter needs a mean.
 _ROUNDS_DETERMINISTIC = 4
 _ROUNDS_VARYING = 50
+_ROUNDS_LOOKING = 12
 
 
 def window(scenario: Scenario) -> tuple[int, int]:
@@ -30,7 +31,9 @@ def window(scenario: Scenario) -> tuple[int, int]:
     if measured is None:
         jitter = any(w.machine.jitter.distribution != "constant" for w in scenario.workers)
         looks = scenario.method.name in ("acco", "dpu", "wp")
-        measured = _ROUNDS_VARYING if jitter or looks else _ROUNDS_DETERMINISTIC
+        measured = _ROUNDS_LOOKING if looks else _ROUNDS_DETERMINISTIC
+        if jitter:
+            measured = _ROUNDS_VARYING
     return skip, measured
 
 

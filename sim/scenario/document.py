@@ -9,18 +9,16 @@ message can say so.
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sim.scenario.errors import NOWHERE, Origin, ScenarioError, listed, path_shown, problem
+from sim.scenario.errors import NOWHERE, Origin, ScenarioError, listed, problem
 from sim.scenario.schema import (
     BELONGS_TO_MODEL,
     MERGED,
     SPELLINGS,
-    ScenarioFile,
     SiteSection,
 )
 
@@ -42,6 +40,9 @@ class Change:
 
 
 Table = dict[str, Any]  # of Given or Table
+Level = dict[tuple[int, frozenset[str]], tuple[str, Given]]
+
+DEFAULT_METHOD = "streaming_diloco"
 
 
 @dataclass
@@ -49,6 +50,8 @@ class Document:
     """A scenario's keys as nested tables of :class:`Given`; sites apart, as a list.
 
     ``folder`` is what relative paths start from. ``study`` is the [study] table as read.
+    ``inherited`` are method arguments written for another method than the one now named,
+    ``left_out`` the sites that ``--sites`` did not choose.
     """
 
     label: str = ""
@@ -57,8 +60,8 @@ class Document:
     tables: Table = field(default_factory=dict)
     sites: list[Table] = field(default_factory=list)
     study: dict[str, Any] | None = None
-    other_method: str | None = None
     inherited: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
 
     @property
     def origin(self) -> Origin:
@@ -112,28 +115,32 @@ class Document:
         ordered = sorted(
             changes, key=lambda c: {("sites",): 0, ("method", "name"): 1}.get(c.path, 2)
         )
-        level: dict[tuple[int, frozenset[str]], tuple[str, Given]] = {}
+        level: Level = {}
         for change in ordered:
             if change.path == ("sites",):
                 result._choose_sites(change.given)
                 continue
             for table, section, rest in result._targets(change):
+                if section == ("method",):
+                    result._inherit(table, rest[0], change.given.value)
                 _put(table, section, rest, change.given, level)
-                if section == ("method",) and rest == ("name",):
-                    result._inherit(change.given)
         return result
 
-    def _inherit(self, name: Given) -> None:
-        """Note which arguments were written for another method: they stay if they still fit."""
-        lower = self.find(("method",))[0]
-        if lower is not None:
-            self.inherited = frozenset(self.tables["method"]) - {"name"}
+    def _inherit(self, method: Table, key: str, value: Any) -> None:
+        """Note which arguments were written for another method: they stay only if they fit."""
+        if key != "name":
+            self.inherited -= {key}
+            return
+        lower = method.get("name")
+        if (lower.value if isinstance(lower, Given) else DEFAULT_METHOD) != value:
+            self.inherited = frozenset(method) - {"name"}
 
     def _targets(self, change: Change) -> list[tuple[Table, tuple[str, ...], tuple[str, ...]]]:
         """Return (table, its section, the rest of the path) for all tables that a change means."""
         path = change.path
         if path[0] != "site":
-            table, section = self.tables, ()
+            table: Table = self.tables
+            section: tuple[str, ...] = ()
             for step in path[:-1]:
                 if (*section, step) not in MERGED and section:
                     break
@@ -176,87 +183,27 @@ class Document:
             self.sites[0]["count"] = given
             return
         known = [self.site_name(index) for index in range(len(self.sites))]
-        names = list(given.value)
-        if len(self.sites) < 2 and known != names:
+        chosen: list[str] = list(given.value)
+        if len(self.sites) < 2 and known != chosen:
             template = {k: v for k, v in (self.sites or [{}])[0].items() if k != "count"}
             self.sites = [
-                {**_copied(template), "name": Given(name, given.origin)} for name in names
+                {**_copied(template), "name": Given(name, given.origin)} for name in chosen
             ]
             return
-        for name in names:
+        for name in chosen:
             if name not in known:
                 self._site(name, given.origin)
         network = self.tables.setdefault("network", {})
         if isinstance(network, dict) and "order" not in network:
             network["order"] = Given(known, NOWHERE)
-        self.sites = [self.sites[known.index(name)] for name in names]
-        self.left_out = frozenset(known) - frozenset(names)
-
-    left_out: frozenset[str] = frozenset()
+        self.sites = [self.sites[known.index(name)] for name in chosen]
+        self.left_out = frozenset(known) - frozenset(chosen)
 
 
-def from_file(path: Path, label: str | None = None) -> Document:
-    """Read a TOML file into a document."""
-    label = label or path_shown(path)
-    origin = Origin(label)
-    data = read_toml(path, label)
-    study = data.pop("study", None)
-    if study is not None and not isinstance(study, dict):
-        raise problem(origin, "study", "must be a table: [study]", study)
-    sites = data.pop("site", [])
-    if isinstance(sites, dict):
-        raise problem(origin, "site", "write [[site]], in double brackets: one block per site")
-    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
-        raise problem(origin, "site", "must be [[site]] blocks, one per site", sites)
-    if "site" in data and not sites:
-        raise problem(origin, "site", "must not be empty: one [[site]] block per site")
-    document = Document(label=label, folder=path.parent, stem=path.stem, study=study)
-    document.tables = _wrapped(data, (), origin)
-    document.sites = [_wrapped(site, ("site",), origin) for site in sites]
-    _one_spelling(document)
-    return document
-
-
-def read_toml(path: Path, label: str) -> dict[str, Any]:
-    """Read a TOML file; every way in which that can fail has a message of its own."""
-    origin = Origin(label)
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise problem(origin, "", "no such file") from None
-    except IsADirectoryError:
-        raise problem(origin, "", "is a folder; name a .toml file in it") from None
-    except OSError as error:
-        raise problem(origin, "", f"cannot be read: {error.strerror}") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if b"\0" in raw:
-            raise problem(origin, "", "is not a text file; a TOML file is expected") from None
-        line = raw[: error.start].count(b"\n") + 1
-        raise problem(origin, "", f"line {line} is not UTF-8; save the file as UTF-8") from None
-    if "\0" in text:
-        raise problem(origin, "", "is not a text file; a TOML file is expected")
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise problem(origin, "", f"not valid TOML: {_toml_hint(str(error), text)}") from None
-    except RecursionError:
-        raise problem(origin, "", "not valid TOML: nested too deeply") from None
-
-
-def _toml_hint(message: str, text: str) -> str:
-    """Return the parser's message with the line it stopped at."""
-    line = message.partition("(at line ")[2].partition(",")[0]
-    if not line.isdigit():
-        return message
-    found = text.splitlines()[int(line) - 1 : int(line)]
-    return f"{message}: {found[0].strip()[:60]}" if found and found[0].strip() else message
-
-
-def _wrapped(data: Mapping[str, Any], section: tuple[str, ...], origin: Origin) -> Table:
+def wrapped(data: Mapping[str, Any], section: tuple[str, ...], origin: Origin) -> Table:
+    """Return nested tables whose values know where they were written."""
     return {
-        key: _wrapped(value, (*section, key), origin)
+        key: wrapped(value, (*section, key), origin)
         if isinstance(value, dict) and (*section, key) in MERGED
         else Given(value, origin)
         for key, value in data.items()
@@ -288,9 +235,6 @@ def flattened(path: tuple[str, ...], value: Any) -> Iterable[tuple[tuple[str, ..
             yield from flattened((*path, key), item)
     else:
         yield path, value
-
-
-Level = dict[tuple[int, frozenset[str]], tuple[str, Given]]
 
 
 def _put(
@@ -346,11 +290,14 @@ def two_spellings(section: tuple[str, ...], first: str, second: str, given: Give
     )
 
 
-def _one_spelling(document: Document) -> None:
+def one_spelling(document: Document) -> None:
+    """Refuse a document in which one quantity is written in two spellings."""
     for section, spellings in SPELLINGS.items():
         if section == ("site",):
-            tables = [(f"site.{document.site_name(i)}".rstrip("."), s)
-                      for i, s in enumerate(document.sites)]
+            tables = [
+                (f"site.{document.site_name(i)}".rstrip("."), s)
+                for i, s in enumerate(document.sites)
+            ]
         else:
             node: Any = document.tables
             for step in section:
@@ -365,8 +312,3 @@ def _one_spelling(document: Document) -> None:
                     f"{shown}.{present[1]}",
                     f"says the same as {shown}.{present[0]}; give one of the two",
                 )
-
-
-def origin_label(document: Document) -> str:
-    """Return the file's name as shown, or nothing."""
-    return document.label or NOWHERE.label

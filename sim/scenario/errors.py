@@ -34,6 +34,7 @@ class Origin:
 NOWHERE = Origin("")
 _MISSING = object()
 
+
 def shown(value: Any) -> str:
     """Return a value as the file has it, shortened to what fits into a message."""
     if isinstance(value, bool):

@@ -1,6 +1,6 @@
 """What a single key may hold: quantities with bounds, counts, choices, matrices.
 
-Each reader turns what is written into an SI number or raises :class:`Refused`. The bounds are
+Each reader turns what is written into an SI number or raises :class:`RefusedError`. The bounds are
 far outside anything sensible: they catch slips of the pen, not unusual plans.
 """
 
@@ -17,7 +17,7 @@ from sim import units
 from sim.scenario.errors import did_you_mean, listed
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """A value that its key does not allow. ``at`` is the place inside the value, if any."""
 
     def __init__(self, message: str, at: str = "", value: object = None) -> None:
@@ -44,11 +44,11 @@ def quantity(
     def read(value: object) -> float:
         number = parse(value)
         if number < 0:
-            raise Refused("must not be negative")
+            raise RefusedError("must not be negative")
         if number == 0 and not zero:
-            raise Refused("must be more than zero")
+            raise RefusedError("must be more than zero")
         if number > most:
-            raise Refused(f"must be at most {most_shown}: {why}")
+            raise RefusedError(f"must be at most {most_shown}: {why}")
         return number
 
     return read
@@ -60,26 +60,28 @@ def count(least: int, most: int, why: str) -> Callable[[object], int]:
     def read(value: object) -> int:
         number = units.parse_count(value)
         if number < least:
-            raise Refused(f"must be at least {least}")
+            raise RefusedError(f"must be at least {least}")
         if number > most:
-            raise Refused(f"must be at most {units.format_count(most)}: {why}")
+            raise RefusedError(f"must be at most {units.format_count(most)}: {why}")
         return number
 
     return read
 
 
-def number(least: float, most: float, why: str, *, above: bool = False) -> Callable[[object], float]:
+def number(
+    least: float, most: float, why: str, *, above: bool = False
+) -> Callable[[object], float]:
     """Make a reader of bare numbers; ``above`` excludes ``least`` itself."""
 
     def read(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise Refused("must be a number without quotes and without a unit")
+            raise RefusedError("must be a number without quotes and without a unit")
         if not isfinite(value):
-            raise Refused("must be a finite number")
+            raise RefusedError("must be a finite number")
         if value < least or (above and value == least):
-            raise Refused(f"must be {'more than' if above else 'at least'} {least:g}")
+            raise RefusedError(f"must be {'more than' if above else 'at least'} {least:g}")
         if value > most:
-            raise Refused(f"must be at most {most:g}: {why}")
+            raise RefusedError(f"must be at most {most:g}: {why}")
         return float(value)
 
     return read
@@ -91,7 +93,7 @@ def share(*, zero: bool) -> Callable[[object], float]:
     def read(value: object) -> float:
         part = units.parse_fraction(value)
         if part == 0 and not zero:
-            raise Refused("must be more than zero")
+            raise RefusedError("must be more than zero")
         return part
 
     return read
@@ -104,7 +106,7 @@ def choice(*names: str) -> Callable[[object], str]:
         if value in names:
             return str(value)
         allowed = f"must be {listed(names)}"
-        raise Refused(allowed + (did_you_mean(value, names, "") if isinstance(value, str) else ""))
+        raise RefusedError(allowed + (did_you_mean(value, names, "") if isinstance(value, str) else ""))
 
     return read
 
@@ -112,21 +114,21 @@ def choice(*names: str) -> Callable[[object], str]:
 def text(value: object) -> str:
     """Read a text that is not empty."""
     if not isinstance(value, str):
-        raise Refused("must be text in quotes")
+        raise RefusedError("must be text in quotes")
     if not value.strip():
-        raise Refused("must not be empty")
+        raise RefusedError("must not be empty")
     return value
 
 
 def names(value: object) -> list[str]:
     """Read a list of names."""
     if not isinstance(value, list):
-        raise Refused('must be a list of names, like ["paris", "dallas"]')
+        raise RefusedError('must be a list of names, like ["paris", "dallas"]')
     if not value:
-        raise Refused("must not be empty")
+        raise RefusedError("must not be empty")
     for place, name in enumerate(value):
         if not isinstance(name, str):
-            raise Refused("must be a name in quotes", f"[{place}]", name)
+            raise RefusedError("must be a name in quotes", f"[{place}]", name)
     return value
 
 
@@ -140,7 +142,7 @@ def names_or(*words: str) -> Callable[[object], str | list[str]]:
             return str(value)
         quoted = listed([f'"{word}"' for word in words], "or")
         hint = did_you_mean(value, words, "") if isinstance(value, str) else ""
-        raise Refused(f"must be {quoted}, or a list of site names{hint}")
+        raise RefusedError(f"must be {quoted}, or a list of site names{hint}")
 
     return read
 
@@ -152,11 +154,11 @@ def steps(value: object) -> int | str:
     try:
         whole = units.parse_count(value)
     except units.UnitError:
-        raise Refused('must be a whole number or "steady"') from None
+        raise RefusedError('must be a whole number or "steady"') from None
     if whole < 1:
-        raise Refused('must be at least 1, or "steady"')
+        raise RefusedError('must be at least 1, or "steady"')
     if whole > 10**12:
-        raise Refused("must be at most 1T: nothing trains for longer")
+        raise RefusedError("must be at most 1T: nothing trains for longer")
     return whole
 
 
@@ -168,18 +170,18 @@ def everywhere(one: Callable[[object], float], example: str) -> Callable[[object
             return one(value)
         for key in value:
             if key not in ("unit", "matrix"):
-                raise Refused("unknown key; a matrix has unit and matrix", f".{key}")
+                raise RefusedError("unknown key; a matrix has unit and matrix", f".{key}")
         if "unit" not in value or "matrix" not in value:
-            raise Refused(f'needs both, as {{ unit = "{example}", matrix = [[0, 1], [1, 0]] }}')
+            raise RefusedError(f'needs both, as {{ unit = "{example}", matrix = [[0, 1], [1, 0]] }}')
         unit, rows = value["unit"], value["matrix"]
         if not isinstance(unit, str) or unit.strip()[:1].isdigit():
-            raise Refused(f'must be a unit alone, like "{example}"', ".unit", unit)
+            raise RefusedError(f'must be a unit alone, like "{example}"', ".unit", unit)
         try:
             one(f"1 {unit}")
         except units.UnitError as error:
-            raise Refused(str(error), ".unit", unit) from None
+            raise RefusedError(str(error), ".unit", unit) from None
         if not isinstance(rows, list) or not rows:
-            raise Refused("must be a list of rows, one per site", ".matrix", rows)
+            raise RefusedError("must be a list of rows, one per site", ".matrix", rows)
         return Matrix(tuple(_row(one, rows, i, unit) for i in range(len(rows))))
 
     return read
@@ -188,9 +190,9 @@ def everywhere(one: Callable[[object], float], example: str) -> Callable[[object
 def _row(one: Callable[[object], float], rows: list[Any], i: int, unit: str) -> tuple[float, ...]:
     row, at = rows[i], f".matrix[{i}]"
     if not isinstance(row, list):
-        raise Refused("must be a row: a list of numbers, one per site", at, row)
+        raise RefusedError("must be a row: a list of numbers, one per site", at, row)
     if len(row) != len(rows):
-        raise Refused(
+        raise RefusedError(
             f"the matrix must be square: it has {len(rows)} rows, this row has {len(row)} numbers",
             at,
             row,
@@ -199,11 +201,11 @@ def _row(one: Callable[[object], float], rows: list[Any], i: int, unit: str) -> 
     for j, entry in enumerate(row):
         place = f"{at}[{j}]"
         if isinstance(entry, bool) or not isinstance(entry, int | float):
-            raise Refused("must be a number without quotes; the unit is given once", place, entry)
+            raise RefusedError("must be a number without quotes; the unit is given once", place, entry)
         try:
             numbers.append(0.0 if i == j else one(f"{entry!r} {unit}"))
         except ValueError as error:
-            raise Refused(str(error), place, entry) from None
+            raise RefusedError(str(error), place, entry) from None
     return tuple(numbers)
 
 

@@ -72,9 +72,10 @@ class Group:
         self.transmissions: list[tuple[float, float, Duration]] = []
         self.durations: dict[tuple[str, int, str], Duration] = {}
 
-    def quantizing(self, layers_share: float, dtype: str) -> Seconds:
+    def quantizing(self, elements: int, dtype: str) -> Seconds:
         """Seconds that the buffer's quantisation takes on each worker before the call."""
-        return self.costs.quantize * (layers_share if dtype in QUANTIZED else 0.0)
+        share = elements / sum(self.costs.sizes) if dtype in QUANTIZED else 0.0
+        return self.costs.quantize * share
 
     def end(self, call: Seconds, operation: str, elements: int, dtype: str) -> float:
         """End of the next collective, called by worker m at ``call[m]``.

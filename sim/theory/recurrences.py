@@ -51,7 +51,7 @@ def _blocking(costs: Costs, rounds: int, sync_every: int, dtype: str, prepare: S
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = t + sync_every * costs.inner_step + prepare + group.quantizing(1, dtype)
+        call = t + sync_every * costs.inner_step + prepare + group.quantizing(sum(costs.sizes), dtype)
         t = group.end(call, "all_reduce", sum(costs.sizes), dtype) + costs.outer_step
     return t, [*begins, t]
 
@@ -82,10 +82,10 @@ def _ddp(
         for layers, pieces in buckets:
             call = call + sum(costs.backward_layer[layer] for layer in layers)
             for elements in pieces:
-                call = call + group.quantizing(costs.part(layers) / len(pieces), comm_dtype)
+                call = call + group.quantizing(elements, comm_dtype)
                 end = max(end, group.end(call, reduce, elements, comm_dtype))
         if zero1:
-            call = end + costs.optimizer / costs.workers + group.quantizing(1, param_dtype)
+            call = end + costs.optimizer / costs.workers + group.quantizing(sum(costs.sizes), param_dtype)
             end = group.end(call, "all_gather", sum(costs.sizes), param_dtype)
             t = costs.zero() + end
         else:
@@ -132,7 +132,7 @@ def _ddp_layers(costs: Costs, rounds: int, comm_dtype: str) -> Result:
         ends = [0.0] * costs.layers
         for layer in reversed(range(costs.layers)):
             times.compute(costs.backward_layer[layer])
-            call = times.call(group.quantizing(one, comm_dtype))
+            call = times.call(group.quantizing(costs.sizes[layer], comm_dtype))
             ends[layer] = group.end(call, "all_reduce", costs.sizes[layer], comm_dtype)
     begins.append(times.mark)
     for end in ends:
@@ -172,7 +172,7 @@ def _send(
     """call_m = t_m + outer gradient + quantisation."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
-    call = times.call(group.quantizing(part, comm_dtype))
+    call = times.call(group.quantizing(costs.elements(layers), comm_dtype))
     return _Sent(step, layers, group.end(call, "all_reduce", costs.elements(layers), comm_dtype))
 
 
@@ -353,9 +353,9 @@ def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str) -> Resu
         if number % phases == 0:
             begins.append(t)
         counted = group.end(t, "all_reduce", 2, "fp32")
-        call = counted + group.quantizing(1, comm_dtype)
+        call = counted + group.quantizing(sum(costs.sizes), comm_dtype)
         reduced = group.end(call, "reduce_scatter", elements, comm_dtype)
-        call = reduced + costs.optimizer / costs.workers + group.quantizing(1, param_dtype)
+        call = reduced + costs.optimizer / costs.workers + group.quantizing(sum(costs.sizes), param_dtype)
         end = group.end(call, "all_gather", elements, param_dtype)
 
         micro_batches = costs.micro_batches * costs.micro_batch

@@ -1,0 +1,52 @@
+# Set-up and every check of the project. `make` lists the targets.
+PYTHON ?= python3
+SIM := .venv
+TEST := .venv-test
+OUT ?= out
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help study test lint types check golden bench wheel notebooks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The simulator alone: no torch.
+$(SIM)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(SIM)
+	$(SIM)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Everything the tests need; dependency groups are read from pyproject.toml by this pip.
+$(TEST)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(TEST)/bin/python -m pip install --quiet --constraint constraints.txt --editable . --group test --group lint
+	@touch $@
+
+study: $(SIM)/.installed ## install the simulator and reproduce the published table into out/
+	$(SIM)/bin/bandwise study streaming_diloco_table4 --out $(OUT) --jobs $(JOBS)
+
+test: $(TEST)/.installed ## install everything and run the whole test suite
+	$(TEST)/bin/python -m pytest --numprocesses $(JOBS) --benchmark-disable
+
+lint: $(TEST)/.installed ## ruff: rules and format
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+
+types: $(TEST)/.installed ## mypy, strict, on the simulator
+	$(TEST)/bin/mypy
+
+check: test lint types ## all that CI runs
+
+golden: $(TEST)/.installed ## renew the golden files; review the diff
+	BANDWISE_UPDATE_GOLDEN=1 $(TEST)/bin/python -m pytest -k "golden or bad_input"
+
+bench: $(TEST)/.installed ## speed and memory, beside benchmarks/HISTORY.md
+	$(TEST)/bin/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
+
+wheel: $(TEST)/.installed ## build the wheel into dist/
+	$(TEST)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove environments and outputs
+	rm -rf $(SIM) $(TEST) $(OUT) dist build

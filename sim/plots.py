@@ -1,0 +1,201 @@
+"""Pictures: functions that take and return a matplotlib Axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.compute import GRADIENT
+from sim.figures import CAUSES, OPTIMIZER
+from sim.trace import WAIT, Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: told apart by colour-blind readers and on grey printers.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_MARKERS = "os^Dv<>P"
+CAUSE_COLOURS = {
+    "compute": "#0072B2",
+    "optimizer": "#56B4E9",
+    "quantise": "#009E73",
+    "contention": "#F0E442",
+    "exposed_communication": "#D55E00",
+    "waiting": "#CC79A7",
+    "setup": "#E69F00",
+    "failure": "#000000",
+    "other": "#999999",
+}
+BANDWIDTH = "network.bandwidth_bytes_per_s"
+
+
+def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw compute utilization against bandwidth, one line per combination of the other axes.
+
+    Parameters
+    ----------
+    frame
+        Results of a study or sweep with the column "network.bandwidth_bytes_per_s".
+    ax
+        Where to draw.
+
+    Raises
+    ------
+    ValueError
+        If the results do not vary the bandwidth.
+    """
+    if BANDWIDTH not in frame:
+        raise ValueError(
+            f"no column {BANDWIDTH}: utilization curves need results that vary network.bandwidth"
+        )
+    others = [c for c in labels_of(frame) if c != BANDWIDTH and frame[c].nunique() > 1]
+    groups = frame.groupby(others, sort=False) if others else [((), frame)]
+    for number, (label, part) in enumerate(groups):
+        part = part.sort_values(BANDWIDTH)
+        names = label if isinstance(label, tuple) else (label,)
+        ax.plot(
+            part[BANDWIDTH] * 8e-9,
+            part["compute_utilization_fraction"] * 100,
+            label=", ".join(str(name) for name in names),
+            color=_PALETTE[number % len(_PALETTE)],
+            marker=_MARKERS[number % len(_MARKERS)],
+            markevery=0.1,
+            markersize=4,
+            linewidth=1.5,
+        )
+    ax.set(
+        xscale="log",
+        xlabel="bandwidth between sites (Gbit/s)",
+        ylabel="compute utilization (%)",
+        ylim=(0, 102),
+    )
+    ax.grid(alpha=0.3)
+    if others:
+        ax.legend(fontsize=8, frameon=False)
+    return ax
+
+
+def labels_of(frame: pd.DataFrame) -> list[str]:
+    """Columns of a result table that say what was varied: those left of "schema"."""
+    return list(frame.columns[: list(frame.columns).index("schema")])
+
+
+def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw where the time went, one stacked bar per run.
+
+    Parameters
+    ----------
+    frame
+        Results with one column "CAUSE_fraction" per cause; at most 60 rows are readable.
+    ax
+        Where to draw.
+
+    Raises
+    ------
+    ValueError
+        For more than 60 runs.
+    """
+    if len(frame) > 60:
+        raise ValueError(
+            f"{len(frame)} runs are too many for stacked bars (at most 60); "
+            "plot --kind utilization, or a smaller sweep"
+        )
+    varied = [c for c in labels_of(frame) if frame[c].nunique() > 1] or labels_of(frame)[:1]
+    names = [
+        ", ".join(
+            f"{value * 8e-9:.3g} Gbit/s" if column == BANDWIDTH else str(value)
+            for column, value in zip(varied, row, strict=True)
+        )
+        for row in frame[varied].itertuples(index=False)
+    ]
+    left = np.zeros(len(frame))
+    position = np.arange(len(frame))
+    for cause in CAUSES:
+        width = frame[f"{cause}_fraction"].to_numpy() * 100
+        if width.max() > 0.05:
+            ax.barh(position, width, left=left, color=CAUSE_COLOURS[cause],
+                    label=cause.replace("_", " "))
+            left = left + width
+    ax.set_yticks(position, names, fontsize=8)
+    ax.invert_yaxis()
+    ax.set(xlabel="workers x wall-clock (%)", xlim=(0, 100))
+    ax.legend(fontsize=8, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
+    return ax
+
+
+_LANES = {"compute": 0.28, "sending": -0.02, "waiting": -0.26}
+
+
+def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = None) -> Axes:
+    """Draw what every worker did: computing, on the wire, blocked.
+
+    Parameters
+    ----------
+    trace
+        A simulated or measured run; the first 16 workers are drawn.
+    ax
+        Where to draw.
+    begin, end
+        Part of the run in seconds; all of it by default.
+    """
+    stop = trace.total_s if end is None else end
+    shown = min(trace.workers, 16)
+    spans: dict[tuple[str, str], tuple[list[tuple[float, float]], list[float]]] = {}
+    origin = {
+        other: rank for rank, ranks in trace.context.standing_for.items() for other in ranks
+    }
+    on_wire = {id(row): start for row, start in trace.on_wire()}
+    for row in trace.rows:
+        if row.end_s <= max(begin, row.begin_s) or row.begin_s >= stop:
+            continue
+        start = row.begin_s
+        if row.operation == WAIT:
+            if row.program != "main":
+                continue
+            lane = "waiting"
+            pieces = [(start, min(max(row.ready_s, start), row.end_s), "waiting"),
+                      (max(row.ready_s, start), row.end_s, "exposed_communication")]
+        elif row.bytes > 0:
+            lane = "sending"
+            pieces = [(on_wire[id(row)], row.end_s, "sending")]
+        else:
+            lane = "compute"
+            cause = ("compute" if row.operation in GRADIENT
+                     else "optimizer" if row.operation in OPTIMIZER else "quantise")
+            pieces = [(start, row.end_s, cause)]
+        for rank in range(shown):
+            if origin[rank] != row.rank:
+                continue
+            for a, b, colour in pieces:
+                a, b = max(a, begin), min(b, stop)
+                if b > a:
+                    bars, places = spans.setdefault((lane, colour), ([], []))
+                    bars.append((a, b - a))
+                    places.append(rank)
+    colours = {**CAUSE_COLOURS, "sending": "#999999"}
+    heights = {"compute": 0.34, "sending": 0.2, "waiting": 0.2}
+    for (lane, colour), (bars, places) in spans.items():
+        starts = [bar[0] for bar in bars]
+        widths = [bar[1] for bar in bars]
+        ax.barh(
+            np.array(places) - _LANES[lane],
+            widths,
+            left=starts,
+            height=heights[lane],
+            color=colours[colour],
+            label="on the wire" if colour == "sending" else colour.replace("_", " "),
+            linewidth=0,
+        )
+    names = trace.context.sites
+    ax.set_yticks(
+        range(shown), [f"{rank} {names[trace.context.site_of[rank]]}" for rank in range(shown)]
+    )
+    ax.invert_yaxis()
+    ax.set(xlabel="time (s)", xlim=(begin, stop), ylabel="worker")
+    handles, labels = ax.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    ax.legend(unique.values(), unique.keys(), fontsize=8, frameon=False, loc="lower center",
+              bbox_to_anchor=(0.5, 1.0), ncols=5)
+    return ax

@@ -1,0 +1,178 @@
+"""Command-line options: each is sugar for one key of a scenario file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any
+
+from sim.scenario.document import Change, Given, flattened
+from sim.scenario.errors import Origin, did_you_mean, problem
+from sim.scenario.presets import MODELS
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option: the key that it sets, and how ``--help`` presents it."""
+
+    key: str
+    help: str
+    hint: str
+    panel: str
+
+
+_PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
+    "Run": (
+        ("--tokens", "run.tokens", "200B", "Train on this many tokens."),
+        ("--steps", "run.steps", "N", 'Train for this many inner steps, or "steady".'),
+        ("--rounds", "run.rounds", "N", "Train for this many rounds of the method."),
+        ("--seed", "run.seed", "N", "Seed of everything random."),
+    ),
+    "Machines": (
+        ("--model", "model.name", "10B", "A preset (1B, 10B, 100B) or a number of parameters."),
+        ("--layers", "model.layers", "N", "Layers of the model."),
+        ("--active-parameters", "model.active_parameters", "37B", "Parameters that one token uses."),
+        ("--sites", "sites", "N|a,b,c", "How many sites, or their names."),
+        ("--workers", "site.workers", "N", "Model replicas at each site."),
+        ("--step-time", "site.step_time", "2.5s", "Seconds of one inner step."),
+        ("--accelerators", "site.accelerators", '"64 x H100"', "What one worker runs on."),
+        ("--mfu", "site.mfu", "0.40", "Part of the peak that training reaches."),
+        ("--batch-tokens", "site.batch_tokens", "1Mi", "Tokens per worker and inner step."),
+        ("--n-grad-accumulation", "site.n_grad_accumulation", "N", "Micro-batches per inner step."),
+        ("--jitter", "site.jitter", "lognormal:0.05", "Distribution of times and its cv."),
+        ("--hardware", "hardware", "FILE", "Measured times, written by realrun calibrate."),
+    ),
+    "Network": (
+        ("--bandwidth", "network.bandwidth", "1Gbit/s", "Goodput per direction between sites."),
+        ("--rtt", "network.rtt", "30ms", "Round trip between sites, as ping prints it."),
+        ("--latency", "network.latency", "15ms", "One way between sites; instead of --rtt."),
+        ("--algorithm", "network.collective.algorithm", "ring", "Algorithm of the collectives."),
+        ("--uplink", "site.uplink", "1Gbit/s", "Shared by all that leaves a site."),
+        ("--downlink", "site.downlink", "1Gbit/s", "Shared by all that enters a site."),
+    ),
+    "Method": (
+        ("--method", "method.name", "NAME", 'A method, or "package.module:function".'),
+        ("--sync-every", "method.sync_every", "100", "Inner steps between outer steps (H)."),
+        ("--num-fragments", "method.num_fragments", "N", "Parts that are sent in turn (P)."),
+        ("--layers-per-fragment", "method.layers_per_fragment", "N", "Layers of each part."),
+        (
+            "--fragment-sync-delay",
+            "method.fragment_sync_delay",
+            "N",
+            "Inner steps that a part may be on the wire (tau).",
+        ),
+        ("--overlap", "method.overlap", "none|layer", "How steps and communication overlap."),
+        ("--comm-dtype", "method.comm_dtype", "bf16", "Type in which (outer) gradients travel."),
+    ),
+}
+
+OPTIONS: dict[str, Option] = {
+    option: Option(key, help_, hint, panel)
+    for panel, rows in _PANELS.items()
+    for option, key, hint, help_ in rows
+}
+
+
+def option_changes(options: Mapping[str, str]) -> list[Change]:
+    """Turn options into the keys that they set."""
+    changes = []
+    for option, text in options.items():
+        origin = Origin(option, names_key=True)
+        if option not in OPTIONS:
+            raise problem(origin, "", "unknown option" + did_you_mean(option, OPTIONS, ""))
+        if not text.strip():
+            raise problem(origin, "", f"needs a value, like {OPTIONS[option].hint}", text)
+        path = tuple(OPTIONS[option].key.split("."))
+        value: Any = read_value(text)
+        if option == "--model":
+            # A preset has the name of a size; any other size is a number of parameters.
+            preset = text.strip() in MODELS or not text.strip()[:1].isdigit()
+            path, value = (("model", "name"), text.strip()) if preset else (
+                ("model", "parameters"), value)
+        elif option == "--sites":
+            value = _sites(text, value, origin)
+        elif option == "--jitter":
+            value = _jitter(text, origin)
+        elif option in ("--hardware", "--method", "--accelerators"):
+            value = text.strip()
+        changes.append(Change(path, Given(value, origin)))
+    return changes
+
+
+def setting_changes(settings: Sequence[str]) -> list[Change]:
+    """Turn ``--set key=value`` into the keys that they set; the later of two wins."""
+    changes: dict[tuple[str, ...], Change] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise problem(Origin(f"--set {setting}"), "", "write it like --set network.rtt=30ms")
+        for path, value in flattened(split_key(key, f"--set {setting}"), read_value(text)):
+            if path == ("site",):
+                raise problem(Origin("--set site"), "", "name a key, like site.step_time")
+            changes.pop(path, None)
+            origin = Origin(f"--set {'.'.join(path)}", names_key=True)
+            changes[path] = Change(path, Given(value, origin))
+    return list(changes.values())
+
+
+def split_key(key: str, label: str) -> tuple[str, ...]:
+    """Split a dotted key; a part in quotes may hold dots, as in TOML."""
+    text = key.strip()
+    try:
+        node: Any = tomllib.loads(f"{text} = 0")
+    except tomllib.TOMLDecodeError:
+        # Bare keys of TOML are ASCII; a site may well be called "zürich".
+        parts = tuple(text.split("."))
+        if not all(part and part == part.strip() and '"' not in part for part in parts):
+            hint = "a key is names joined by dots, like network.rtt"
+            raise problem(Origin(label), "", f"{hint}, not {text!r}") from None
+        return parts
+    path: list[str] = []
+    while isinstance(node, dict):
+        ((name, node),) = node.items()
+        path.append(name)
+    return tuple(path)
+
+
+def read_value(text: str) -> Any:
+    """Read a TOML value; what is none, like 3s or ring, is text."""
+    stripped = text.strip()
+    try:
+        parsed = tomllib.loads(f"value = {stripped}")
+    except tomllib.TOMLDecodeError:
+        return stripped
+    value = parsed["value"]
+    if len(parsed) > 1 or isinstance(value, datetime | date | time):
+        return stripped
+    return value
+
+
+def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:
+    if isinstance(value, bool) or not isinstance(value, int):
+        names = [name.strip() for name in text.split(",")]
+        if all(names) and not text.strip()[:1] in "+-.0123456789":
+            return names
+        raise problem(origin, "", "write a number, or names like paris,dallas", text)
+    if value < 1:
+        raise problem(origin, "", "must be at least 1", value)
+    return value
+
+
+def _jitter(text: str, origin: Origin) -> dict[str, Any]:
+    distribution, colon, detail = text.strip().partition(":")
+    if not colon:
+        return {"distribution": distribution}
+    if distribution == "empirical":
+        return {"distribution": distribution, "file": detail}
+    cv = read_value(detail)
+    if isinstance(cv, bool) or not isinstance(cv, int | float):
+        raise problem(origin, "", "write it like lognormal:0.05", text)
+    return {"distribution": distribution, "cv": cv}
+
+
+def keys_of(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield the dotted keys that a level sets."""
+    for change in changes:
+        yield ".".join(change.path)
