@@ -144,13 +144,21 @@ class _Priced:
             together = np.bincount(route[used], minlength=len(links.capacity))
             rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
             seconds_per_byte = transfers.share / rate.min(axis=1)
-            self._rounds.append((transfers, seconds_per_byte, latency))
+            # All send and receive alike: then all workers stay abreast of each other.
+            alike = (
+                np.unique(transfers.sender).size == np.unique(transfers.receiver).size == workers
+                and np.ptp(seconds_per_byte) == 0
+                and np.ptp(latency) == 0
+            )
+            self._rounds.append((transfers, seconds_per_byte, latency, alike))
             np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
             shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
             np.add.at(crossing, route[used], shares[used])
         self._transmit_per_byte = self._longest_path(1.0, with_latency=False)
-        busy = self._transmit_per_byte * links.capacity
-        self._use = np.divide(crossing, busy, out=np.zeros_like(crossing), where=(busy > 0) & (busy < inf))
+        self._use = np.zeros_like(crossing)
+        if self._transmit_per_byte > 0:
+            np.divide(crossing, links.capacity, out=self._use, where=crossing > 0)
+            self._use /= self._transmit_per_byte
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
@@ -160,9 +168,12 @@ class _Priced:
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
         """Last arrival when all workers enter round 0 at time 0."""
         enters = np.zeros(self._workers)
-        for transfers, seconds_per_byte, latency in self._rounds:
+        for transfers, seconds_per_byte, latency, alike in self._rounds:
             occupied = seconds_per_byte * size
-            delay = latency if with_latency else 0.0
+            delay = latency if with_latency else np.zeros_like(latency)
+            if alike and np.ptp(enters) == 0:
+                enters += (occupied[0] + delay[0]) * transfers.repeat
+                continue
             for _ in range(transfers.repeat):
                 leaves = enters[transfers.sender] + occupied
                 following = enters.copy()

@@ -20,6 +20,7 @@ from sim.methods import METHODS
 from sim.models import Sized
 from sim.network import SAME_INSTANT, Links, Wire
 from sim.program import QUANTIZED, Buffer, Program, wire_bytes
+from sim.rounding import Floats, carried, reduced
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Context, Row, Trace
 from sim.window import rounds_to_simulate
 
@@ -73,7 +74,7 @@ class _Activity:
 class _Collective:
     """One call number of one group: who has arrived, and with what."""
 
-    __slots__ = ("activities", "arrived", "buffers", "bytes", "dtype", "mean", "operation", "rows")
+    __slots__ = ("activities", "arrived", "bytes", "dtype", "mean", "numbers", "operation", "rows")
 
     def __init__(self, operation: str, dtype: str, size: float, mean: bool) -> None:
         self.operation = operation
@@ -83,7 +84,7 @@ class _Collective:
         self.arrived: list[int] = []
         self.rows: list[Row] = []
         self.activities: list[_Activity] = []
-        self.buffers: list[tuple[int, Buffer]] = []
+        self.numbers: list[tuple[int, Floats, Floats]] = []  # rank, as sent, where to write
 
 
 class _Group:
@@ -115,8 +116,12 @@ class _Group:
         collective.arrived.append(driver.rank)
         collective.rows.append(row)
         collective.activities.append(activity)
-        if getattr(buffer, "values", None) is not None:
-            collective.buffers.append((driver.rank, buffer))
+        values = getattr(buffer, "values", None)
+        if values is not None:
+            sent = carried(values, dtype, runtime.quantize_block)
+            if hasattr(buffer, "sent"):
+                buffer.sent = sent
+            collective.numbers.append((driver.rank, sent, values))
         if len(collective.arrived) == len(runtime.simulated):
             now = runtime.env.now
             for arrived in collective.rows:
@@ -143,7 +148,7 @@ class _Group:
         now = self.runtime.env.now
         for row in collective.rows:
             row.end_s = now
-        if collective.buffers:
+        if collective.numbers:
             self.runtime.reduce(collective)
         self.grant()
         for activity in collective.activities:
@@ -539,16 +544,30 @@ class Runtime:
                 device.changed()
 
     def reduce(self, collective: _Collective) -> None:
-        """Let a collective act on buffers that hold numbers."""
-        collective.buffers.sort(key=lambda item: item[0])
-        values = [buffer.values for _, buffer in collective.buffers]  # type: ignore[attr-defined]
-        if collective.operation == "all_reduce":
-            weights = [len(self.standing_for[rank]) for rank, _ in collective.buffers]
-            total = sum(weight * value for weight, value in zip(weights, values, strict=True))
-            if collective.mean:
-                total = total / sum(weights)
-            for value in values:
-                value[...] = total
+        """Let a collective act on buffers that hold numbers; rounded as its dtype rounds."""
+        arrived = sorted(collective.numbers, key=lambda item: item[0])
+        sent = [
+            values
+            for rank, values, _ in arrived
+            for _ in range(len(self.standing_for[rank]))  # workers simulated once count all
+        ]
+        count = len(sent)
+        length = len(sent[0])
+        if collective.operation in ("all_reduce", "reduce_scatter"):
+            # After a reduce-scatter a worker reads its own slice only; writing all is simpler.
+            result = reduced(sent, collective.dtype, self.quantize_block, mean=collective.mean)
+        elif collective.operation == "all_gather":
+            slices = [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+            result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])
+        elif collective.operation == "broadcast":
+            result = sent[0]
+        else:
+            for rank, _, target in arrived:
+                own = slice(length * rank // count, length * (rank + 1) // count)
+                target[...] = np.concatenate([values[own] for values in sent])
+            return
+        for _, _, target in arrived:
+            target[...] = result
 
     def run(self) -> Trace:
         method = self.scenario.method

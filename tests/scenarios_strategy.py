@@ -12,6 +12,7 @@ from math import inf
 from typing import Any
 
 from hypothesis import strategies as st
+
 from sim.methods import METHODS
 from sim.scenario.resolved import (
     Collectives,

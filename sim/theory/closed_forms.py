@@ -61,11 +61,12 @@ def direct_seconds(
     >>> direct_seconds("all_reduce", 4, 2e9, 1e9, latency=0.05)
     3.1
     """
-    if operation == "broadcast":
-        return latency + (workers - 1) * size / bandwidth
-    rounds = {"all_reduce": 2, "reduce_scatter": 1, "all_gather": 1, "all_to_all": 1}
-    part = (workers - 1) * size / (workers * bandwidth)
-    return _known(rounds, operation) * (latency + part)
+    rounds = {"all_reduce": 2, "reduce_scatter": 1, "all_gather": 1, "all_to_all": 1, "broadcast": 1}
+    count = _known(rounds, operation)
+    if workers == 1:
+        return 0.0
+    part = size if operation == "broadcast" else size / workers
+    return count * (latency + (workers - 1) * part / bandwidth)
 
 
 def halving_doubling_seconds(
@@ -74,9 +75,15 @@ def halving_doubling_seconds(
     """Seconds of recursive halving and doubling on equal links.
 
     With p the largest power of two <= M: reduce_scatter and all_gather take
-    log2(p) latency + (1 - 1/p) S / W, all_reduce both. Where M > p, the surplus workers' buffer
-    is sent before and the result returned after, each latency + S / W. S (``size``) in bytes,
-    W (``bandwidth``) in bytes/s, ``latency`` in seconds.
+    log2(p) latency + (1 - 1/p) S / W, all_reduce both. Where M > p, all_reduce sends the surplus
+    workers' buffers before and returns the result after, each latency + S / W. S (``size``) in
+    bytes, W (``bandwidth``) in bytes/s, ``latency`` in seconds.
+
+    Raises
+    ------
+    ValueError
+        For reduce_scatter and all_gather if M is not a power of two: workers without a surplus
+        partner start early, and the longest path has no short form.
 
     Notes
     -----
@@ -92,6 +99,8 @@ def halving_doubling_seconds(
     """
     passes = {"all_reduce": 2, "reduce_scatter": 1, "all_gather": 1}
     power = 1 << (workers.bit_length() - 1)
+    if workers > power and operation in ("reduce_scatter", "all_gather"):
+        raise ValueError(f"workers = {workers}: {operation}'s closed form needs a power of two")
     one_pass = log2(power) * latency + (power - 1) * size / (power * bandwidth)
     surplus = 2 * (latency + size / bandwidth) if workers > power else 0.0
     return _known(passes, operation) * one_pass + surplus

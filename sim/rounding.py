@@ -1,0 +1,77 @@
+"""What arrives of a number that travels in a narrower type: the reference for both runtimes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.program import QUANTIZED
+
+Floats = NDArray[np.float64]
+
+_FP4_LEVELS = 2.0 ** np.arange(-6, 1)  # E3M0: codes 1..7; code 0 is zero
+
+
+def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
+    """Round ``values`` to what their dtype can carry.
+
+    Parameters
+    ----------
+    values
+        Shape [n].
+    dtype
+        fp32, bf16, fp16: to nearest, ties to even. int8: 255 even steps of each block's largest
+        magnitude. fp4: E3M0, that is zero and plus or minus 2^-6 .. 2^0 of each block's largest
+        magnitude, to the nearest of them (ties away from zero).
+    quantize_block
+        Values per scale; scales are bf16. 0: one scale for all.
+
+    Examples
+    --------
+    >>> carried(np.array([1.0, 0.3, -0.01, 0.0]), "fp4").tolist()
+    [1.0, 0.25, -0.015625, 0.0]
+    """
+    if dtype == "fp32":
+        return values.astype(np.float32).astype(np.float64)
+    if dtype == "fp16":
+        return values.astype(np.float16).astype(np.float64)
+    if dtype == "bf16":
+        return _bf16(values)
+    block = quantize_block or max(1, len(values))
+    padded = np.zeros(-(-len(values) // block) * block)
+    padded[: len(values)] = values
+    blocks = padded.reshape(-1, block)
+    scale = _bf16(np.abs(blocks).max(axis=1))[:, None]
+    unit = np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale > 0)
+    if dtype == "int8":
+        rounded = np.clip(np.rint(unit * 127), -127, 127) / 127
+    else:
+        magnitudes = np.concatenate([[0.0], _FP4_LEVELS])
+        edges = (magnitudes[1:] + magnitudes[:-1]) / 2
+        rounded = np.sign(unit) * magnitudes[np.searchsorted(edges, np.abs(unit), side="right")]
+    return np.asarray((rounded * scale).reshape(-1)[: len(values)])
+
+
+def _bf16(values: Floats) -> Floats:
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
+def reduced(
+    sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bool
+) -> Floats:
+    """Sum or mean of what the workers sent, in the order of their ranks.
+
+    fp32, bf16 and fp16 are summed in that type; int8 and fp4 in fp32, and the result is
+    quantised once more for the way back.
+    """
+    accumulator = "fp32" if dtype in QUANTIZED else dtype
+    total = sent[0]
+    for values in sent[1:]:
+        total = carried(total + values, accumulator)
+    if mean:
+        total = total / len(sent)
+    return carried(total, dtype, quantize_block)
