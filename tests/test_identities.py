@@ -198,4 +198,6 @@ def test_training_approaches_the_common_optimum(method: str) -> None:
     models = train(method, rounds, toy={"noise": 0.0}, **arguments)
     optimum = (models[0].target + models[1].target) / 2
     start = Quadratic(SIZE, 0, 2).theta
-    assert np.linalg.norm(models[0].theta - optimum) < 0.1 * np.linalg.norm(start - optimum)
+    # Between the fragments' syncs a worker's own parameters drift: the outer ones count.
+    reached = models[0].outer if "diloco" in method else models[0].theta
+    assert np.linalg.norm(reached - optimum) < 0.1 * np.linalg.norm(start - optimum)

@@ -95,7 +95,9 @@ class Group:
             grant = max(grant, self.grants[-1])
         if number >= at_once:
             grant = max(grant, sorted(self.ends)[-at_once])
-        end = grant + alone.total_s + (self.how.first_seconds if number == 0 else 0.0)
+        # A lone worker sends nothing and has nobody to connect to.
+        sets_up = number == 0 and self.costs.workers > 1
+        end = grant + alone.total_s + (self.how.first_seconds if sets_up else 0.0)
         self.grants.append(grant)
         self.ends.append(end)
         if at_once > 1:

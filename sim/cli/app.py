@@ -1,0 +1,151 @@
+"""The program: finds a command, runs it, and turns what went wrong into one line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from sim.cli.errors import UserError, as_line, did_you_mean
+
+COMMANDS = {
+    "simulate": "Predict one run: time, utilization, where the time goes.",
+    "compare": "Put methods side by side on equal tokens.",
+    "required": "Find the bandwidth that a target utilization needs.",
+    "sweep": "Vary keys of a scenario: one run per combination.",
+    "study": "Run a study file: curves, tables and results in a folder.",
+    "plot": "Draw results or a trace.",
+    "reproduce": "Compute a published table again, cell by cell.",
+    "methods": "List the training methods and their papers.",
+    "scenarios": "List the scenarios that come with bandwise.",
+    "init": "Write a scenario file to start from.",
+}
+"""Command -> its summary; each is a function of that name in the module of that name."""
+
+_PANELS = {
+    "Ask": ("simulate", "compare", "required"),
+    "Many runs": ("sweep", "study", "plot", "reproduce"),
+    "Look up": ("methods", "scenarios", "init"),
+}
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names}
+
+WELCOME = """\
+bandwise: how long will this training run take, and how busy will the accelerators be,
+with this method on this network?
+
+How long do two sites 1 Gbit/s apart take for 200 billion tokens?
+  bandwise simulate --model 10B --sites 2 --bandwidth 1Gbit/s --tokens 200B
+
+Which method keeps three sites busiest, and is the third worth having?
+  bandwise compare --model 10B --sites 3 --bandwidth 1Gbit/s --rtt 100ms
+
+How much bandwidth do we have to rent?
+  bandwise required --model 10B --sites 2 --target 50%,95%
+
+bandwise -h lists all commands, bandwise COMMAND -h the options of one."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class Group(TyperGroup):
+    """Commands that are imported only when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command's outside: what a list of commands shows."""
+        if cmd_name not in COMMANDS:
+            return None
+        return TyperCommand(
+            name=cmd_name, help=COMMANDS[cmd_name], rich_help_panel=_PANEL_OF[cmd_name]
+        )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the command that is called."""
+        name = args[0]
+        if name not in COMMANDS:
+            listed = f"; the commands are {', '.join(COMMANDS)}"
+            raise UserError(f'no such command "{name}"{did_you_mean(name, COMMANDS, listed)}')
+        return name, _load(name), args[1:]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; end silently when whoever reads the output stops reading."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _leave_pipe()
+
+    def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:  # type: ignore[override]
+        """Run and exit; a mistake of the user's is one line on standard error."""
+        options.update(args=args, prog_name="bandwise", standalone_mode=False)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign shows "?"
+                stream.reconfigure(errors="replace")
+        try:
+            status = super().main(**options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _leave_pipe()
+        except (KeyboardInterrupt, typer.Abort):
+            status = INTERRUPTED
+        except Exception as error:
+            line = as_line(error)
+            if line is None:
+                raise
+            typer.echo(f"bandwise: error: {line}", err=True)
+            sys.exit(2)
+        if status == INTERRUPTED:
+            typer.echo("bandwise: interrupted", err=True)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave_pipe() -> NoReturn:
+    """End silently: whoever read our output has seen enough."""
+    # What is still buffered goes nowhere, or the interpreter complains when it flushes.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(BROKEN_PIPE)
+
+
+def _load(name: str) -> Any:
+    module = importlib.import_module(f"sim.cli.{name}")
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=_SETTINGS)
+    alone.command(name)(getattr(module, name))
+    return typer.main.get_command(alone)
+
+
+app = typer.Typer(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings=_SETTINGS,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _bandwise(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Predict distributed training over slow networks: how long, how busy, which method."""
+    if version:
+        from sim import __version__
+
+        typer.echo(f"bandwise {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(WELCOME)
+
+
+def main() -> NoReturn:
+    """Run ``bandwise`` with the arguments of the command line."""
+    app()
+    raise AssertionError("Group.main exits")

@@ -1,0 +1,100 @@
+"""What the user did wrong, in one line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake of the user's; the text says where, what, and what to write instead."""
+
+
+# By name, so that recognising an error imports nothing: what was raised is loaded already.
+_MISTAKES = frozenset({"ScenarioError", "ArgumentError", "SimulationError", "StudyError"})
+
+
+def as_line(error: Exception) -> str | None:
+    """Say in one line what the user did wrong; None if the error is a bug of ours."""
+    if isinstance(error, UserError):
+        text = str(error)
+    elif hasattr(error, "format_message"):  # click's, wherever this version of Typer keeps it
+        text = _usage(error)
+    elif any(c.__name__ in _MISTAKES and c.__module__.startswith("sim.") for c in type(error).__mro__):
+        text = str(error)
+    elif isinstance(error, OSError):
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
+        return None
+    return " ".join(text.split())
+
+
+def _usage(error: Any) -> str:
+    """Reword click's messages: the option first, then what is wrong with it."""
+    kind = type(error).__name__
+    if kind == "NoSuchOption":
+        known = [
+            name
+            for parameter in (error.ctx.command.params if error.ctx else [])
+            for name in parameter.opts
+            if name.startswith("-")
+        ]
+        return f"{error.option_name}: no such option{did_you_mean(error.option_name, known)}"
+    if kind == "BadOptionUsage":
+        hint = _hint(error)
+        if hint is None:
+            return f"{error.option_name}: takes no value"
+        return f"{error.option_name}: needs a value" + (f", like {hint}" if hint else "")
+    name = error.param.opts[0] if getattr(error, "param", None) is not None else ""
+    if kind == "MissingParameter":
+        if name.startswith("-"):
+            return f"{name}: is missing{_like(error.param)}"
+        return f"{error.param.metavar or name.upper()} is missing; see bandwise {error.ctx.info_name} -h"
+    if kind == "BadParameter":
+        return f"{name}: {error.message}" if name else str(error.message)
+    message = error.format_message().rstrip(".")
+    if "unexpected extra argument" in message:
+        extra = message.partition("(")[2].rstrip(")")
+        return f"unexpected argument: {extra}; see bandwise {error.ctx.info_name} -h"
+    return str(message)
+
+
+def _hint(error: Any) -> str | None:
+    """Return what an option's value looks like; None for an option without one."""
+    for parameter in error.ctx.command.params if error.ctx else []:
+        if error.option_name in parameter.opts:
+            return None if parameter.is_flag else parameter.metavar or ""
+    return ""
+
+
+def _like(parameter: Any) -> str:
+    return f"; write {parameter.opts[0]} {parameter.metavar}" if parameter.metavar else ""
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return '; did you mean "ring"?' where a known word is near, else ``otherwise``.
+
+    Examples
+    --------
+    >>> did_you_mean("simulat", ["simulate", "sweep"])
+    '; did you mean "simulate"?'
+    """
+    near = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else otherwise
+
+
+def chosen(option: str, word: str, known: Iterable[str]) -> str:
+    """Return ``word`` if it is one of the known, else explain.
+
+    Raises
+    ------
+    UserError
+        With the nearest of the known words.
+    """
+    names = list(known)
+    if word in names:
+        return word
+    raise UserError(
+        f'{option}: unknown "{word}"{did_you_mean(word, names)} (one of {", ".join(names)})'
+    )
