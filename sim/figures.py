@@ -101,7 +101,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         Gives the horizon and which rounds form the window.
     """
     begins = trace.round_begins().max(axis=1, initial=0.0)
-    rounds = len(begins) - 1
+    rounds = max(0, len(begins) - 1)
     skip, measured = window(scenario)
     whole_run = rounds <= skip
     if whole_run:  # too short for a steady state: everything counts
@@ -124,6 +124,8 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     updates_simulated = _updates(trace, 0.0, inf)
     rate = window_tokens / length if length > 0 else inf
     step_s = max(trace.context.step_s)
+    # Inner steps of an average worker.
+    steps = float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
 
     total, tokens, updates, total_rounds = (
         trace.total_s, tokens_simulated, updates_simulated, float(rounds),
@@ -161,7 +163,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         tokens_per_update=window_tokens / window_updates if window_updates else nan,
         tokens_per_s=rate,
         micro_batches_per_worker=micro_batches.tolist(),
-        inner_step_s=length / _inner_steps(trace, micro_batches) if length > 0 else nan,
+        inner_step_s=length / steps if steps else nan,
         rounds=total_rounds,
         extrapolated=beyond > 0,
         whole_run=whole_run,
@@ -185,11 +187,6 @@ def _rounds_beyond(
     return float(max(0.0, np.ceil(missing - 1e-9)))
 
 
-def _inner_steps(trace: Trace, micro_batches: NDArray[np.float64]) -> float:
-    """Inner steps of an average worker."""
-    return float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
-
-
 def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict[str, float]:
     total = sum(weights.values())
     return {
@@ -202,6 +199,9 @@ def _breakdown(trace: Trace, begin: float, end: float) -> dict[int, dict[str, fl
     """Fractions of the time between begin and end, by simulated rank."""
     length = end - begin
     ends: dict[int, float] = {}
+    # Until when the worker's queue is busy with what was called so far: blocked or not, that
+    # time is the computation's.
+    busy: dict[int, float] = {}
     seconds = {rank: dict.fromkeys(CAUSES, 0.0) for rank in trace.context.standing_for}
     sides: dict[tuple[int, str, int], list[Row]] | None = None
     for row in trace.rows:
@@ -211,17 +211,21 @@ def _breakdown(trace: Trace, begin: float, end: float) -> dict[int, dict[str, fl
         if stop > ends.get(rank, 0.0):
             ends[rank] = stop
         start = row.begin_s
-        if row.call >= 0 and row.operation != WAIT or stop <= start:
+        if row.operation == WAIT:
+            start = max(start, busy.get(rank, 0.0))
+        elif row.call >= 0:
             continue  # a collective takes no time of its own: waiting for it does
-        if stop <= begin or start >= end:
+        else:
+            busy[rank] = stop
+        if stop <= start or stop <= begin or start >= end:
             continue
         if row.operation == WAIT:
             if row.group not in ("", "main") and _is_spawned(trace, row.group):
                 if sides is None:
                     sides = _sides(trace)
-                _blocked_on_side(row, sides, begin, end, trace, seconds[rank])
+                _blocked_on_side(row, sides, max(begin, start), end, trace, seconds[rank])
             else:
-                _blocked(row, begin, end, trace, seconds[rank])
+                _blocked(row, max(begin, start), end, trace, seconds[rank])
             continue
         share = (min(stop, end) - max(start, begin)) / (stop - start)
         taken = stop - start

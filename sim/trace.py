@@ -123,9 +123,10 @@ class Trace:
         for row in self.rows:
             if row.operation == ROUND:
                 by_rank.setdefault(row.rank, []).append(row.begin_s)
-        begins = np.empty((min(map(len, by_rank.values()), default=0), self.workers))
-        for rank, ranks in self.context.standing_for.items():
-            begins[:, list(ranks)] = np.array(by_rank[rank])[: len(begins), None]
+        marks = min((len(by_rank.get(rank, ())) for rank in self.context.standing_for), default=0)
+        begins = np.empty((marks, self.workers))
+        for rank, ranks in self.context.standing_for.items() if marks else ():
+            begins[:, list(ranks)] = np.array(by_rank[rank])[:marks, None]
         return begins
 
     def on_wire(self) -> Iterator[tuple[Row, float]]:

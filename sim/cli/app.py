@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ bandwise: how long will this training run take, and how busy will the accelerato
 with this method on this network?
 
 How long do two sites 1 Gbit/s apart take for 200 billion tokens?
-  bandwise simulate --model 10B --sites 2 --bandwidth 1Gbit/s --tokens 200B
+  bandwise simulate --model 10B --batch-tokens 4Mi --bandwidth 1Gbit/s --tokens 200B
 
 Which method keeps three sites busiest, and is the third worth having?
   bandwise compare --model 10B --sites 3 --bandwidth 1Gbit/s --rtt 100ms
@@ -54,8 +55,36 @@ BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
+class Command(TyperCommand):
+    """A command whose help and errors read as the rest of ours do."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; a flag needs no type beside it."""
+        return _without_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse; click forgets to say in which command a value was missing."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
+
+def _without_types(parameters: Any) -> Any:
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    return parameters
+
+
 class Group(TyperGroup):
     """Commands that are imported only when they are called."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters; a flag needs no type beside it."""
+        return _without_types(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names, in the order of the help."""
@@ -118,7 +147,10 @@ def _leave_pipe() -> NoReturn:
 def _load(name: str) -> Any:
     module = importlib.import_module(f"sim.cli.{name}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=_SETTINGS)
-    alone.command(name)(getattr(module, name))
+    function = getattr(module, name)
+    # Lines of a docstring are not lines of the help, paragraphs are.
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    alone.command(name, cls=Command, help="\n\n".join(" ".join(p.split()) for p in paragraphs))(function)
     return typer.main.get_command(alone)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,9 +43,9 @@ def _usage(error: Any) -> str:
         ]
         return f"{error.option_name}: no such option{did_you_mean(error.option_name, known)}"
     if kind == "BadOptionUsage":
-        hint = _hint(error)
-        if hint is None:
+        if "not take a value" in error.message:
             return f"{error.option_name}: takes no value"
+        hint = _hint(error)
         return f"{error.option_name}: needs a value" + (f", like {hint}" if hint else "")
     name = error.param.opts[0] if getattr(error, "param", None) is not None else ""
     if kind == "MissingParameter":
@@ -54,18 +55,16 @@ def _usage(error: Any) -> str:
     if kind == "BadParameter":
         return f"{name}: {error.message}" if name else str(error.message)
     message = error.format_message().rstrip(".")
-    if "unexpected extra argument" in message:
-        extra = message.partition("(")[2].rstrip(")")
-        return f"unexpected argument: {extra}; see bandwise {error.ctx.info_name} -h"
+    extra = re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)$", message)
+    if extra is not None:
+        return f'unexpected "{extra[1]}"; see bandwise {error.ctx.info_name} -h'
     return str(message)
 
 
-def _hint(error: Any) -> str | None:
-    """Return what an option's value looks like; None for an option without one."""
-    for parameter in error.ctx.command.params if error.ctx else []:
-        if error.option_name in parameter.opts:
-            return None if parameter.is_flag else parameter.metavar or ""
-    return ""
+def _hint(error: Any) -> str:
+    """Return what an option's value looks like, if it says so."""
+    parameters = error.ctx.command.params if error.ctx else []
+    return next((p.metavar or "" for p in parameters if error.option_name in p.opts), "")
 
 
 def _like(parameter: Any) -> str:

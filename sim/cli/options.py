@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 SCENARIO = typer.Argument(
-    metavar="[SCENARIO]",
+    metavar="SCENARIO",
     help="A scenario file, or the name of one that comes along (bandwise scenarios). "
     "Without it, the options say all.",
     show_default=False,
@@ -80,7 +80,8 @@ def takes_scenario(
                 show_default=False,
             )
             parameters.append(_parameter(_identifier(name), Annotated[str | None, info]))
-        parameters += [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        parameters += [p.replace(annotation=hints[p.name], kind=keyword) for p in own]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__, run.__name__ = command.__doc__, command.__name__

@@ -25,10 +25,16 @@ from sim.scenario.schema import (
 
 @dataclass(frozen=True)
 class Given:
-    """A value as it was written, and where."""
+    """A value, where it was written, and the text that was typed if it was not in a file."""
 
     value: Any
     origin: Origin
+    written: str | None = None
+
+    @property
+    def shown(self) -> Any:
+        """What a message shows."""
+        return self.value if self.written is None else self.written
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class Document:
                     "",
                     f"the file describes different sites ({names}); name those to keep, like "
                     "--sites paris,dallas",
-                    given.value,
+                    given.shown,
                 )
             self.sites = self.sites or [{}]
             self.sites[0]["count"] = given

@@ -61,14 +61,14 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
     return ScenarioError(": ".join([*parts, " ".join(text.split())]))
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the known word that was probably meant, if any is near."""
     spelled: dict[str, str] = {}
     for name in known:
         spelled.setdefault(_plain(name), name)
     if _plain(word) in spelled:
         return spelled[_plain(word)]
-    matches = get_close_matches(_plain(word), spelled, n=1, cutoff=0.6)
+    matches = get_close_matches(_plain(word), spelled, n=1, cutoff=cutoff)
     return spelled[matches[0]] if matches else None
 
 

@@ -106,7 +106,9 @@ def choice(*names: str) -> Callable[[object], str]:
         if value in names:
             return str(value)
         allowed = f"must be {listed(names)}"
-        raise RefusedError(allowed + (did_you_mean(value, names, "") if isinstance(value, str) else ""))
+        raise RefusedError(
+            allowed + (did_you_mean(value, names, "") if isinstance(value, str) else "")
+        )
 
     return read
 
@@ -172,7 +174,9 @@ def everywhere(one: Callable[[object], float], example: str) -> Callable[[object
             if key not in ("unit", "matrix"):
                 raise RefusedError("unknown key; a matrix has unit and matrix", f".{key}")
         if "unit" not in value or "matrix" not in value:
-            raise RefusedError(f'needs both, as {{ unit = "{example}", matrix = [[0, 1], [1, 0]] }}')
+            raise RefusedError(
+                f'needs both, as {{ unit = "{example}", matrix = [[0, 1], [1, 0]] }}'
+            )
         unit, rows = value["unit"], value["matrix"]
         if not isinstance(unit, str) or unit.strip()[:1].isdigit():
             raise RefusedError(f'must be a unit alone, like "{example}"', ".unit", unit)
@@ -201,7 +205,9 @@ def _row(one: Callable[[object], float], rows: list[Any], i: int, unit: str) -> 
     for j, entry in enumerate(row):
         place = f"{at}[{j}]"
         if isinstance(entry, bool) or not isinstance(entry, int | float):
-            raise RefusedError("must be a number without quotes; the unit is given once", place, entry)
+            raise RefusedError(
+                "must be a number without quotes; the unit is given once", place, entry
+            )
         try:
             numbers.append(0.0 if i == j else one(f"{entry!r} {unit}"))
         except ValueError as error:

@@ -65,7 +65,9 @@ def find_method(name: str, folder: Path) -> Callable[..., Any]:
     function: Any = module
     for part in attribute.split("."):
         if not hasattr(function, part):
-            public = [key for key, item in vars(module).items() if inspect.isgeneratorfunction(item)]
+            public = [
+                key for key, item in vars(module).items() if inspect.isgeneratorfunction(item)
+            ]
             near = did_you_mean(part, public, "") if public else ""
             raise MethodError(f'module {module_name} has no "{attribute}"{near}')
         function = getattr(function, part)
@@ -128,7 +130,9 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
     }
     # Prefixed, because pydantic reserves names like "model_...".
     model = create_model(
-        "Arguments", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields
+        "Arguments",
+        __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False),
+        **fields,
     )
     return Parameters(annotations, defaults, model)
 
@@ -166,7 +170,9 @@ def arguments_of(
         if key in arguments:
             continue
         if key not in parameters.defaults:
-            raise ArgumentsError(f"{name} needs {key} ({describe(parameters.annotations[key])})", "")
+            raise ArgumentsError(
+                f"{name} needs {key} ({describe(parameters.annotations[key])})", ""
+            )
         default = parameters.defaults[key]
         if any(key in group and set(group) & set(given) for group in _EXCLUSIVE):
             default = None
@@ -188,7 +194,9 @@ def _checked(key: str, parameters: Parameters, value: Any) -> Any:
             parameters.model.model_construct(), field, value
         )
     except ValidationError:
-        raise ArgumentsError(f"must be {describe(annotation)}{_near(annotation, value)}", key) from None
+        raise ArgumentsError(
+            f"must be {describe(annotation)}{_near(annotation, value)}", key
+        ) from None
     return getattr(checked, field)
 
 
@@ -233,7 +241,9 @@ def describe(annotation: Any) -> str:
         words = [text for bound in bounds if (text := _bound(bound))]
         return " ".join([describe(inner), *(["of " + " and ".join(words)] if words else [])])
     if origin is Literal:
-        return listed(f'"{word}"' if isinstance(word, str) else str(word) for word in get_args(annotation))
+        return listed(
+            f'"{word}"' if isinstance(word, str) else str(word) for word in get_args(annotation)
+        )
     if origin in (Union, types.UnionType):
         parts = [part for part in get_args(annotation) if part is not type(None)]
         texts = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
@@ -33,7 +33,12 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "Machines": (
         ("--model", "model.name", "10B", "A preset (1B, 10B, 100B) or a number of parameters."),
         ("--layers", "model.layers", "N", "Layers of the model."),
-        ("--active-parameters", "model.active_parameters", "37B", "Parameters that one token uses."),
+        (
+            "--active-parameters",
+            "model.active_parameters",
+            "37B",
+            "Parameters that one token uses.",
+        ),
         ("--sites", "sites", "N|a,b,c", "How many sites, or their names."),
         ("--workers", "site.workers", "N", "Model replicas at each site."),
         ("--step-time", "site.step_time", "2.5s", "Seconds of one inner step."),
@@ -89,15 +94,16 @@ def option_changes(options: Mapping[str, str]) -> list[Change]:
         if option == "--model":
             # A preset has the name of a size; any other size is a number of parameters.
             preset = text.strip() in MODELS or not text.strip()[:1].isdigit()
-            path, value = (("model", "name"), text.strip()) if preset else (
-                ("model", "parameters"), value)
+            path, value = (
+                (("model", "name"), text.strip()) if preset else (("model", "parameters"), value)
+            )
         elif option == "--sites":
             value = _sites(text, value, origin)
         elif option == "--jitter":
             value = _jitter(text, origin)
         elif option in ("--hardware", "--method", "--accelerators"):
             value = text.strip()
-        changes.append(Change(path, Given(value, origin)))
+        changes.append(Change(path, Given(value, origin, text.strip())))
     return changes
 
 
@@ -113,7 +119,7 @@ def setting_changes(settings: Sequence[str]) -> list[Change]:
                 raise problem(Origin("--set site"), "", "name a key, like site.step_time")
             changes.pop(path, None)
             origin = Origin(f"--set {'.'.join(path)}", names_key=True)
-            changes[path] = Change(path, Given(value, origin))
+            changes[path] = Change(path, Given(value, origin, text.strip()))
     return list(changes.values())
 
 
@@ -152,7 +158,7 @@ def read_value(text: str) -> Any:
 def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:
     if isinstance(value, bool) or not isinstance(value, int):
         names = [name.strip() for name in text.split(",")]
-        if all(names) and not text.strip()[:1] in "+-.0123456789":
+        if all(names) and text.strip()[:1] not in "+-.0123456789":
             return names
         raise problem(origin, "", "write a number, or names like paris,dallas", text)
     if value < 1:
@@ -170,9 +176,3 @@ def _jitter(text: str, origin: Origin) -> dict[str, Any]:
     if isinstance(cv, bool) or not isinstance(cv, int | float):
         raise problem(origin, "", "write it like lognormal:0.05", text)
     return {"distribution": distribution, "cv": cv}
-
-
-def keys_of(changes: Sequence[Change]) -> Iterator[str]:
-    """Yield the dotted keys that a level sets."""
-    for change in changes:
-        yield ".".join(change.path)

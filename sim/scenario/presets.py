@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -119,12 +120,11 @@ def layers_from_parameters(parameters: int) -> int:
     >>> layers_from_parameters(7 * 10**9), layers_from_parameters(1000)
     (33, 1)
     """
-    return max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
+    width = 128.0  # of one layer of depth
+    return max(1, round(math.cbrt(parameters / (12 * width**2))))
 
 
-def gpt_layers(
-    *, hidden: int, layers: int, vocabulary: int, feed_forward: int
-) -> tuple[int, ...]:
+def gpt_layers(*, hidden: int, layers: int, vocabulary: int, feed_forward: int) -> tuple[int, ...]:
     """Return the parameters of each layer of a decoder.
 
     Per layer 4 h^2 (attention) + 3 h f (SwiGLU) + 2 h (two RMSNorms), without biases; the

@@ -47,6 +47,7 @@ class ModelSize:
 
     @property
     def layers(self) -> int:
+        """Number of layers."""
         return len(self.layer_parameters)
 
 

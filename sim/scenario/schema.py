@@ -193,3 +193,14 @@ def known_keys() -> list[str]:
     return [
         ".".join((*path, name)) for path, model in SECTIONS.items() for name in model.model_fields
     ]
+
+
+def usable_name(name: str) -> bool:
+    """Whether a site may be called so: --set must be able to address it."""
+    return (
+        name not in SiteSection.model_fields
+        and not name.isdigit()
+        and name.isprintable()
+        and not set(name) & set("\".'[],=")
+        and len(name) <= 40
+    )

@@ -1,0 +1,225 @@
+"""``bandwise simulate``: one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.cli import collective
+from sim.cli.errors import UserError
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.output import checked_file, show, tell
+from sim.cli.tables import Column, Report, Table, count, format_asked, quantity
+from sim.units import format_count
+
+if TYPE_CHECKING:
+    from sim.figures import Figures
+    from sim.scenario.resolved import Scenario
+    from sim.trace import Trace
+
+TRACES = (".parquet", ".csv", ".json", ".json.gz")
+
+_TRACE = typer.Option(
+    "--trace",
+    metavar="FILE",
+    help="Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for "
+    "Perfetto.",
+    rich_help_panel="Output",
+    show_default=False,
+)
+_REPLAY = typer.Option(
+    "--replay",
+    metavar="TRACE",
+    help="Repeat the observations of a trace instead of looking at the virtual clock.",
+    rich_help_panel="Run",
+    show_default=False,
+)
+
+
+@takes_scenario()
+def simulate(
+    asked: Asked,
+    replay: Annotated[Path | None, _REPLAY] = None,
+    trace: Annotated[Path | None, _TRACE] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Predict one run: time, utilization, where the time goes.
+
+    Nothing is trained. Every option sets one key of a scenario file; what is not given is
+    assumed, and listed.
+    """
+    from sim.scenario import load
+
+    form = format_asked(form, as_json)
+    if trace is not None:
+        checked_file("--trace", trace, TRACES)
+    scenario = load(asked.source, asked.options, asked.settings)
+
+    from sim.figures import figures
+    from sim.runtime import simulate as run
+
+    logged = None if replay is None else _logged(replay)
+    with naming(scenario.method.name):
+        happened = run(scenario, replay=logged)
+    result = figures(happened, scenario)
+    if trace is not None:
+        from sim.trace import save
+
+        save(happened, trace)
+        tell(f"bandwise: wrote {trace}")
+    show(_report(scenario, happened, result), form)
+
+
+@contextmanager
+def naming(method: str) -> Iterator[None]:
+    """Say which method's arguments do not fit."""
+    from sim.program import ArgumentError
+
+    try:
+        yield
+    except ArgumentError as error:
+        raise UserError(f"method.{method}: {error}") from error
+
+
+def _logged(path: Path) -> Trace:
+    from sim.trace import load
+
+    try:
+        return load(path)
+    except ValueError as error:
+        raise UserError(f"--replay: {error}") from error
+
+
+def _report(scenario: Scenario, trace: Trace, result: Figures) -> Report:
+    found = collective.kinds(trace, scenario)
+    model = collective.in_words(found)
+    data = _data(scenario, result, model, found)
+    blocks: list[str | Table] = [
+        "A prediction by simulation: nothing was trained.\n" + _subject(scenario),
+        _headline(scenario, result),
+        _where(result),
+    ]
+    by_site = _by_site(scenario, result)
+    blocks += [by_site] if by_site is not None else []
+    blocks.append(f"Collective model\n{model}")
+    if scenario.assumed:
+        blocks.append(
+            Table(
+                (Column("key", "key"), Column("value", "value")),
+                [{"key": key, "value": value} for key, value in scenario.assumed],
+                "Assumed, because nobody said otherwise",
+            )
+        )
+    flat = {k: v for k, v in data.items() if not isinstance(v, dict | list)}
+    flat |= {f"{cause}_fraction": part for cause, part in result.breakdown.items()}
+    return Report(blocks, data, Table([Column(key, key) for key in flat], [flat]))
+
+
+def _subject(scenario: Scenario) -> str:
+    workers, sites = len(scenario.workers), len(scenario.sites)
+    parameters = format_count(scenario.model.parameters)
+    where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
+    name = f"{scenario.name}: " if scenario.name else ""
+    return f"{name}{scenario.method.name}, {parameters} parameters, {where}."
+
+
+def _headline(scenario: Scenario, result: Figures) -> Table:
+    window = f"in the {result.window_rounds} rounds measured"
+    if result.whole_run:
+        window = "in the whole run, too short for a steady state"
+    elif result.skipped_rounds:
+        window += f", the first {result.skipped_rounds} skipped"
+    horizon = f"for {count(result.tokens)} tokens in {result.rounds:.0f} rounds"
+    if result.extrapolated:
+        horizon += "; extrapolated beyond those simulated"
+    inner = result.inner_step_s
+    lines = (
+        ("compute utilization", f"{100 * result.compute_utilization:.1f} %", window),
+        ("total wall-clock", quantity(result.total_wall_clock_s, "seconds"), horizon),
+        ("tokens per update", quantity(result.tokens_per_update, "count"), ""),
+        ("updates", quantity(result.updates, "count"), ""),
+        ("wall-clock measured", quantity(result.wall_clock_s, "seconds"),
+         f"{quantity(inner, 'seconds')} per inner step"),
+        ("sent per worker", quantity(result.sent_bytes_per_worker, "bytes"), "meanwhile"),
+        ("bandwidth per worker", quantity(result.mean_bandwidth_bytes_per_s, "rate"),
+         f"mean; {quantity(result.peak_bandwidth_bytes_per_s, 'rate')} in the busiest inner step"),
+    )
+    return Table(
+        (Column("figure", ""), Column("value", "", "number"), Column("note", "")),
+        [{"figure": figure, "value": value, "note": note} for figure, value, note in lines],
+    )
+
+
+def _where(result: Figures) -> Table:
+    parts = [(cause, part) for cause, part in result.breakdown.items() if part >= 5e-5]
+    return Table(
+        (Column("cause", "cause"), Column("share", "share", "percent"), Column("bar", "")),
+        [
+            {"cause": cause.replace("_", " "), "share": part, "bar": "█" * round(40 * part)}
+            for cause, part in parts
+        ],
+        "Where the time went (of workers x wall-clock)",
+    )
+
+
+def _by_site(scenario: Scenario, result: Figures) -> Table | None:
+    """Return the breakdown by site, where sites differ."""
+    records: list[dict[str, Any]] = []
+    for index, site in enumerate(scenario.sites):
+        own = [
+            result.breakdown_by_worker[worker.rank]
+            for worker in scenario.workers
+            if worker.site == index
+        ]
+        mean = {cause: sum(part[cause] for part in own) / len(own) for cause in result.breakdown}
+        records.append({"site": site.name or f"site {index + 1}", **mean})
+    first = records[0]
+    shown = [c for c in result.breakdown if any(record[c] >= 5e-5 for record in records)]
+    if all(abs(record[c] - first[c]) < 5e-4 for record in records for c in shown):
+        return None
+    columns = [Column("site", "site")]
+    columns += [Column(cause, cause.replace("_", " "), "percent") for cause in shown]
+    return Table(columns, records, "By site")
+
+
+def _data(
+    scenario: Scenario, result: Figures, model: str, found: list[collective.Kind]
+) -> dict[str, Any]:
+    from sim import __version__
+
+    return {
+        "schema": 1,
+        "version": __version__,
+        "prediction": "simulated; nothing was trained",
+        "scenario": scenario.name or None,
+        "scenario_sha256": scenario.sha256,
+        "method": scenario.method.name,
+        "workers": len(scenario.workers),
+        "sites": len(scenario.sites),
+        "wall_clock_s": result.wall_clock_s,
+        "total_wall_clock_s": result.total_wall_clock_s,
+        "extrapolated": result.extrapolated,
+        "compute_utilization": result.compute_utilization,
+        "tokens": result.tokens,
+        "tokens_per_s": result.tokens_per_s,
+        "tokens_per_update": result.tokens_per_update,
+        "updates": result.updates,
+        "rounds": result.rounds,
+        "inner_step_s": result.inner_step_s,
+        "window_rounds": result.window_rounds,
+        "skipped_rounds": result.skipped_rounds,
+        "window_is_whole_run": result.whole_run,
+        "sent_bytes_per_worker": result.sent_bytes_per_worker,
+        "mean_bandwidth_bytes_per_s": result.mean_bandwidth_bytes_per_s,
+        "peak_bandwidth_bytes_per_s": result.peak_bandwidth_bytes_per_s,
+        "breakdown": result.breakdown,
+        "breakdown_by_worker": result.breakdown_by_worker,
+        "collective_model": model,
+        "collectives": [kind.record() for kind in found],
+        "assumed": dict(scenario.assumed),
+    }

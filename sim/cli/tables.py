@@ -1,0 +1,210 @@
+"""Tables and reports in four formats: table, markdown, csv, json.
+
+People read percent, Gbit/s and days: a column has one readable unit, named in its header. CSV
+and JSON hold SI numbers and fractions under names that say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import floor, inf, isfinite, isnan, log10
+from statistics import median
+from typing import Any
+
+from sim.cli.errors import UserError, chosen
+from sim.units import format_count
+
+FORMATS = ("table", "markdown", "csv", "json")
+Record = Mapping[str, Any]
+
+# (factor, unit), ascending: a column takes the largest unit of which its median holds one.
+_UNITS: dict[str, tuple[tuple[float, str], ...]] = {
+    "seconds": ((1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h"), (86400.0, "days")),
+    "rate": ((0.125e3, "kbit/s"), (0.125e6, "Mbit/s"), (0.125e9, "Gbit/s"), (0.125e12, "Tbit/s")),
+    "bytes": ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB")),
+    "percent": ((0.01, "%"),),
+}
+# From when on the larger unit reads better: "90 s" and "36 h", but "0.5 Gbit/s".
+_ENOUGH = {"s": 1.0, "min": 120.0, "h": 7200.0, "days": 172800.0, "Gbit/s": 0.0125e9}
+_ENOUGH["Tbit/s"] = inf
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    ``key`` is its name in CSV and JSON, SI unit included; ``title`` what people read. ``kind``:
+    text, number, count, times (a ratio), or percent, seconds, rate, bytes, which get a unit.
+    """
+
+    key: str
+    title: str
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Records under columns. Text in a numeric column is printed as it is."""
+
+    columns: Sequence[Column]
+    records: Sequence[Record]
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command says: for people ``blocks`` of prose and tables, for programs the data.
+
+    ``rows`` is what ``--format csv`` prints.
+    """
+
+    blocks: Sequence[str | Table]
+    data: Any
+    rows: Table
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def format_asked(word: str, as_json: bool) -> str:
+    """Settle ``--format`` and ``--json``.
+
+    Raises
+    ------
+    UserError
+        For an unknown format, or two different ones.
+    """
+    chosen("--format", word, FORMATS)
+    if as_json and word not in ("table", "json"):
+        raise UserError(f"--json: says the same as --format json, but --format is {word}")
+    return "json" if as_json else word
+
+
+def as_json(data: Any) -> str:
+    """Write JSON; what is not a number there (nan, infinite) becomes null."""
+    return json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def as_csv(table: Table) -> str:
+    """Write the records with all digits, in SI units."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.key for column in table.columns])
+    for record in table.records:
+        values = [record.get(column.key) for column in table.columns]
+        writer.writerow(["" if _absent(value) else value for value in values])
+    return text.getvalue().rstrip("\n")
+
+
+def as_markdown(table: Table) -> str:
+    """Write a GitHub table, its columns aligned."""
+    header, rows = cells(table)
+    body = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(3, *(len(row[i]) for row in body)) for i in range(len(header))]
+    right = [column.kind != "text" for column in table.columns]
+    rule = [("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    lines = [
+        [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        for row in body
+    ]
+    title = [f"**{table.title}**", ""] if table.title else []
+    return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))])
+
+
+def cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the header and the rows as people read them."""
+    header, columns = [], []
+    for column in table.columns:
+        values = [record.get(column.key) for record in table.records]
+        factor, unit = _unit(column.kind, values)
+        header.append(f"{column.title} ({unit})" if unit else column.title)
+        columns.append([_cell(value, column.kind, factor) for value in values])
+    return header, [list(row) for row in zip(*columns, strict=True)]
+
+
+def _unit(kind: str, values: Sequence[Any]) -> tuple[float, str]:
+    units = _UNITS.get(kind)
+    if units is None:
+        return 1.0, ""
+    sizes = [
+        abs(value)
+        for value in values
+        if isinstance(value, int | float) and isfinite(value) and value != 0
+    ]
+    if not sizes:
+        return units[0] if kind == "percent" else units[min(2, len(units) - 1)]
+    middle = median(sizes) * (1 + 1e-9)
+    fitting = [unit for unit in units if middle >= _ENOUGH.get(unit[1], unit[0])]
+    return fitting[-1] if fitting else units[0]
+
+
+def _cell(value: Any, kind: str, factor: float) -> str:
+    if _absent(value):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, int | float):
+        return str(value)
+    if value == inf:
+        return "never" if kind == "seconds" else "unlimited"
+    if kind == "percent":
+        return f"{100 * value:.1f}"
+    if kind == "count":
+        return count(value)
+    return significant(value / factor)
+
+
+def count(value: float) -> str:
+    """Write a count with four digits; a small multiple of a power of 1024 as such.
+
+    Examples
+    --------
+    >>> count(2**20), count(200e9), count(412_863_000), count(484.375)
+    ('1Mi', '200B', '412.9M', '484.4')
+    """
+    binary = format_count(round(value)) if value >= 1024 and value == round(value) else ""
+    if binary.endswith("i") and len(binary) <= 6:
+        return binary
+    for factor, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= factor * 0.99995:
+            return f"{value / factor:.4g}{unit}"
+    return f"{value:.4g}" if value < 1000 else f"{value:.0f}"
+
+
+def _absent(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and isnan(value))
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Write a number with three digits, all of those before the point, and no exponent.
+
+    Examples
+    --------
+    >>> significant(0.98765), significant(12.0), significant(43210.6), significant(0.00012)
+    ('0.988', '12.0', '43211', '0.00012')
+    """
+    if value == 0 or not isfinite(value):
+        return f"{value:g}"
+    if abs(value) >= 1e15 or abs(value) < 1e-9:
+        return f"{value:.3g}"
+    places = max(0, digits - 1 - floor(log10(abs(value))))
+    text = f"{value:.{places}f}"
+    return text.rstrip("0") if abs(value) < 1e-2 else text
+
+
+def quantity(value: float, kind: str) -> str:
+    """Write one number of a kind with its unit, as in "2.31 days"."""
+    factor, unit = _unit(kind, [value])
+    return f"{_cell(value, kind, factor)} {unit}".strip() if isfinite(value) else _cell(value, kind, 1)

@@ -1,0 +1,271 @@
+"""What a study or a sweep varies: axes, their points, and what each point is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sim import units
+from sim.scenario.document import Change, Given, flattened
+from sim.scenario.errors import Origin, listed, nearest, problem, shown
+from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
+from sim.scenario.schema import known_keys
+from sim.units import Quantity, UnitError
+
+DEFAULT_POINTS = 20
+
+Label = str | float
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of an axis: what it is called, and the keys that it sets."""
+
+    label: Label
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Something varied. ``name`` heads its column: a key with its unit, or a table's name."""
+
+    name: str
+    origin: Origin
+    points: tuple[Point, ...]
+
+
+_RATES = ("bandwidth", "uplink", "downlink")
+_DURATIONS = (
+    "rtt",
+    "latency",
+    "step_time",
+    "optimizer_time",
+    "outer_gradient_time",
+    "outer_step_time",
+    "quantize_time",
+    "first_collective_time",
+)
+_FRACTIONS = ("mfu", "goodput", "first_layer_backward")
+_COUNTS = ("tokens", "parameters", "active_parameters", "batch_tokens")
+
+Reader = Callable[[object], float]
+
+
+def _kind(path: Sequence[str]) -> tuple[Reader | None, str]:
+    """Return how the values of a key are read, and the unit in its column's name."""
+    key = path[-1]
+    if path[0] in ("method", "train", "data"):
+        return None, ""
+    for keys, reader, unit in (
+        (_RATES, units.parse_rate, "_bytes_per_s"),
+        (_DURATIONS, units.parse_duration, "_s"),
+        (("peak",), units.parse_flops, "_flop_per_s"),
+        (_FRACTIONS, units.parse_fraction, "_fraction"),
+        (_COUNTS, units.parse_count, ""),
+    ):
+        if key in keys:
+            return reader, unit
+    return None, ""
+
+
+def column(path: Sequence[str]) -> str:
+    """Return the name of the column that holds a key's values."""
+    return ".".join(path) + _kind(path)[1]
+
+
+def label_of(path: Sequence[str], value: Any) -> Label:
+    """Return a value as it stands in its column: in SI units where it is a quantity."""
+    reader, _ = _kind(path)
+    if reader is not None and not isinstance(value, dict):
+        try:
+            return reader(value)
+        except UnitError:
+            return shown(value)  # an error with more to say follows when the case is checked
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str | int | float) else shown(value)
+
+
+def spaced(low: float, high: float, points: int, spacing: str = "log") -> list[float]:
+    """Return points from low to high, both included exactly.
+
+    Examples
+    --------
+    >>> spaced(1.0, 100.0, 3), spaced(0.0, 1.0, 3, "linear")
+    ([1.0, 10.0, 100.0], [0.0, 0.5, 1.0])
+    """
+    steps = max(points - 1, 1)
+    if spacing == "log":
+        inner = [low * (high / low) ** (i / steps) for i in range(1, points - 1)]
+    else:
+        inner = [low + (high - low) * (i / steps) for i in range(1, points - 1)]
+    return [low, *inner, high]
+
+
+def read_range(text: str, reader: Reader, spacing: str = "log") -> tuple[float, float]:
+    """Read "0.1 .. 1000 Gbit/s"; an end without a unit has the other one's."""
+    low_text, dots, high_text = (part.strip() for part in text.partition(".."))
+    if not dots or not low_text or not high_text:
+        raise UnitError('is not a range; write it like "0.1 .. 1000 Gbit/s"')
+    low, high = (reader(part) for part in _same_unit([low_text, high_text]))
+    if not low < high:
+        raise UnitError("must ascend: the first end must be less than the second")
+    if spacing == "log" and low <= 0:
+        raise UnitError("must begin above zero, since its points are spaced by a factor")
+    return low, high
+
+
+def _same_unit(texts: Sequence[str]) -> list[str]:
+    """Give bare numbers the unit that ends the last one: 10,20,50ms."""
+    match = re.fullmatch(r"[-+0-9._]+(?:[eE][-+]?[0-9]+)?\s*([^0-9\s].*)", texts[-1].strip())
+    if match is None:
+        return list(texts)
+    bare = re.compile(r"\s*[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\s*")
+    return [f"{text} {match[1]}" if bare.fullmatch(text) else text for text in texts]
+
+
+def study_axis(name: str, content: Any, label: str) -> Axis:
+    """Read one entry of [study.axis]: a list of a key's values, or named partial scenarios."""
+    quoted = name if re.fullmatch(r"[\w-]+", name) else f'"{name}"'
+    key = f"study.axis.{quoted}"
+    where = Origin(f"{label}: {key}", names_key=True)
+    if not isinstance(content, list | dict):
+        raise problem(where, "", "must be a list of values, or a table of named cases", content)
+    if not content:
+        raise problem(where, "", "must not be empty", content)
+    if isinstance(content, list):
+        return _list_axis(name, content, where)
+    points = []
+    for case, partial in content.items():
+        if isinstance(partial, list):
+            hint = f'write the key in quotes: "{name}.{case}" = [...]'
+            raise problem(where, "", f"holds a list; {hint}")
+        if not isinstance(partial, dict):
+            raise problem(
+                where, "", f'case "{case}" must be a table, like {{ method = {{ ... }} }}'
+            )
+        prefix = f'{key}."{case}"'
+        for section in ("study", "site"):
+            if section == "study" and section in partial:
+                raise problem(Origin(label, prefix=prefix), "study", "a case cannot hold a study")
+            if isinstance(partial.get(section), list):
+                raise problem(
+                    Origin(label, prefix=prefix), "site", "write one table; it applies to all sites"
+                )
+        origin = Origin(label, prefix=prefix)
+        changes = tuple(
+            Change(path, Given(value, origin)) for path, value in flattened((), partial) if path
+        )
+        points.append(Point(case, changes))
+    return Axis(name, where, tuple(points))
+
+
+def _list_axis(name: str, values: list[Any], origin: Origin) -> Axis:
+    path = split_key(name, origin.label)
+    if len(path) < 2 and path[0] not in ("hardware",):
+        full = [key for key in known_keys() if key.endswith(f".{path[0]}")]
+        hint = f"; did you mean {listed(full)}?" if full else ""
+        raise problem(origin, "", f"a list needs a full key, like network.bandwidth{hint}")
+    points: list[Point] = []
+    for value in values:
+        label = label_of(path, value)
+        if label in [point.label for point in points]:
+            raise problem(origin, "", "is listed twice", value)
+        points.append(Point(label, (Change(path, Given(value, origin)),)))
+    return Axis(column(path), origin, tuple(points))
+
+
+def over_axis(text: str) -> Axis:
+    """Read one ``--over``: key=a,b,c or key=low..high:points, spaced by a factor."""
+    key, equals, values = (part.strip() for part in text.partition("="))
+    if not equals or not key or not values:
+        raise problem(
+            Origin(f"--over {text}"),
+            "",
+            "write it like --over bandwidth=0.1..1000Gbit/s:50 or --over sync_every=10,100",
+        )
+    origin = Origin(f"--over {key}", names_key=True)
+    option, path = _over_key(key, origin)
+    try:
+        points = list(_over_values(values, path))
+    except UnitError as error:
+        raise problem(origin, "", str(error), values) from None
+    found: list[Point] = []
+    for value in points:
+        label = label_of(path, value)
+        if label in [point.label for point in found]:
+            raise problem(origin, "", "is listed twice", value)
+        if option is not None and isinstance(value, str):
+            changes = option_changes({option: value})
+            given = tuple(replace(c, given=replace(c.given, origin=origin)) for c in changes)
+        else:
+            given = (Change(path, Given(value, origin, shown_value(value))),)
+        found.append(Point(label, given))
+    name = "site.count" if path == ("sites",) else column(path)
+    return Axis(name, origin, tuple(found))
+
+
+def shown_value(value: Any) -> str | None:
+    """Return what a message shows for a point that was computed, not typed."""
+    return None if isinstance(value, str) else f"{value:g}"
+
+
+def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
+    """Find the key that a short or full name means."""
+    option = f"--{key.replace('_', '-')}"
+    if option in OPTIONS:
+        return option, tuple(OPTIONS[option].key.split("."))
+    if "." in key:
+        return None, split_key(key, origin.label)
+    matches = [path for path in known_keys() if path.rpartition(".")[2] == key]
+    if len(matches) == 1:
+        return None, tuple(matches[0].split("."))
+    if matches:
+        raise problem(origin, "", f"may mean {listed(matches)}; write the full key")
+    from sim.methods import METHODS
+    from sim.scenario.method import parameters_of
+
+    arguments = {a for method in METHODS.values() for a in parameters_of(method).annotations}
+    if key in arguments:
+        return None, ("method", key)
+    names = [name.removeprefix("--").replace("-", "_") for name in OPTIONS]
+    match = nearest(key, [*names, *arguments])
+    hint = f"did you mean {match}?" if match else "name a key, like bandwidth or network.rtt"
+    raise problem(origin, "", f"unknown key; {hint}")
+
+
+def _over_values(text: str, path: tuple[str, ...]) -> Iterator[Any]:
+    reader, _ = _kind(path)
+    if ".." not in text:
+        for item in _same_unit(text.split(",")) if reader else text.split(","):
+            if not item.strip():
+                raise UnitError("has an empty value; write values joined by commas")
+            yield item.strip()
+        return
+    ends, colon, points_text = text.partition(":")
+    points = DEFAULT_POINTS
+    if colon:
+        number = read_value(points_text)
+        if isinstance(number, bool) or not isinstance(number, int) or not 2 <= number <= 10_000:
+            raise UnitError(
+                "must say how many points, from 2 to 10000, after the colon, like 1..100:20"
+            )
+        points = number
+    low, high = read_range(ends, reader or _number)
+    values = spaced(low, high, points)
+    if reader in (units.parse_rate, units.parse_duration, units.parse_flops):
+        yield from map(Quantity, values)
+    elif reader is units.parse_count or (low == int(low) and high == int(high)):
+        # Whole numbers at both ends: whole numbers between, each once.
+        yield from dict.fromkeys(round(value) for value in values)
+    else:
+        yield from values
+
+
+def _number(value: object) -> float:
+    number = read_value(str(value))
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise UnitError("must be a range of numbers, like 10..1000:3")
+    return number

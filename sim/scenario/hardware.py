@@ -1,0 +1,199 @@
+"""Hardware files: measured times and links, written by ``realrun calibrate``.
+
+Written by a machine, so numbers are SI and the unit is in the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+
+from sim.scenario.errors import Origin, problem
+from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
+from sim.scenario.reading import read_toml
+from sim.scenario.resolved import CollectiveTable
+from sim.scenario.tables import Record, checked
+
+SCHEMA = 1
+
+_seconds = number(0, 365 * 86400.0, "nothing that is measured takes a year")
+_positive = number(0, 1e18, "that is beyond use", above=True)
+
+
+def _mean_seconds(value: object) -> float:
+    """Read a duration: a number, or the quantiles of several measurements.
+
+    The mean is what a long run pays per operation; the median stands in where it is missing.
+    """
+    if not isinstance(value, dict):
+        return _seconds(value)
+    for key, item in value.items():
+        if key not in ("mean", "median", "p05", "p95"):
+            raise RefusedError("unknown key; quantiles are median, p05, p95 and mean", f".{key}")
+        try:
+            _seconds(item)
+        except RefusedError as error:
+            raise RefusedError(str(error), f".{key}", item) from None
+    if "mean" not in value and "median" not in value:
+        raise RefusedError("needs mean or median")
+    if (
+        not value.get("p05", 0)
+        <= value.get("median", value.get("p05", 0))
+        <= value.get("p95", float("inf"))
+    ):
+        raise RefusedError("must have p05 <= median <= p95")
+    return float(value["mean"] if "mean" in value else value["median"])
+
+
+def _ascending(value: object) -> tuple[float, ...]:
+    numbers = _numbers(value)
+    for place, (low, high) in enumerate(pairwise(numbers)):
+        if high <= low:
+            raise RefusedError("must ascend", f"[{place + 1}]", high)
+    return numbers
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list):
+        raise RefusedError("must be a list of numbers")
+    if not value:
+        raise RefusedError("must not be empty")
+    numbers = []
+    for place, item in enumerate(value):
+        try:
+            numbers.append(_positive(item))
+        except RefusedError as error:
+            raise RefusedError(str(error), f"[{place}]", item) from None
+    return tuple(numbers)
+
+
+def _schema(value: object) -> int:
+    if value != SCHEMA or isinstance(value, bool):
+        raise RefusedError(
+            f"this version reads hardware files of schema {SCHEMA}; measure again with "
+            "realrun calibrate"
+        )
+    return SCHEMA
+
+
+_Seconds = Annotated[float, PlainValidator(_mean_seconds)]
+_Positive = Annotated[float, PlainValidator(_positive)]
+_Slowdown = Annotated[float, PlainValidator(number(1, 1000, "it multiplies times"))]
+
+
+class Calibration(BaseModel):
+    """[calibration]: when and with what it was measured; further keys are kept unread."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    schema_: Annotated[int, PlainValidator(_schema)] = Field(alias="schema")
+
+
+class MachineRecord(Record):
+    """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
+
+    inner_step_s: _Seconds | None = None
+    inner_optimizer_s: _Seconds | None = None
+    outer_gradient_s: _Seconds | None = None
+    outer_step_s: _Seconds | None = None
+    quantize_s: _Seconds | None = None
+    parameters: _Positive | None = None
+    active_parameters: _Positive | None = None
+    batch_tokens: _Positive | None = None
+    communication_slowdown: _Slowdown | None = None
+    side_slowdown: _Slowdown | None = None
+    samples: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
+
+
+class CollectiveRecord(Record):
+    """[[link.NAME.collective]]: seconds against bytes."""
+
+    operation: Text
+    dtype: Text
+    bytes: Annotated[tuple[float, ...], PlainValidator(_ascending)]
+    seconds: Annotated[tuple[float, ...], PlainValidator(_numbers)]
+
+
+class LinkRecord(Record):
+    """[link.NAME]: between two sites."""
+
+    goodput_bytes_per_s: _Positive | None = None
+    rtt_s: _Seconds | None = None
+    concurrent: AtLeastOne | None = None
+    first_collective_s: _Seconds | None = None
+    collective: list[CollectiveRecord] = Field(default_factory=list)
+
+
+class _File(Record):
+    calibration: Calibration
+    machine: dict[str, MachineRecord] = Field(default_factory=dict)
+    link: dict[str, LinkRecord] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A checked hardware file."""
+
+    label: str
+    machines: dict[str, MachineRecord] = field(default_factory=dict)
+    links: dict[str, LinkRecord] = field(default_factory=dict)
+
+    def machine(self, wanted: str | None, site: str) -> tuple[str, MachineRecord] | None:
+        """Return the machine of a site: the one it names, of its name, or the only one."""
+        if wanted is not None:
+            return (wanted, self.machines[wanted]) if wanted in self.machines else None
+        if site in self.machines:
+            return site, self.machines[site]
+        return next(iter(self.machines.items())) if len(self.machines) == 1 else None
+
+    def link(self, a: str, b: str) -> tuple[str, LinkRecord] | None:
+        """Return the link between two sites, named in either order, or the only one."""
+        for name in (f"{a}-{b}", f"{b}-{a}"):
+            if name in self.links:
+                return name, self.links[name]
+        return next(iter(self.links.items())) if len(self.links) == 1 else None
+
+
+def tables_of(record: LinkRecord) -> tuple[CollectiveTable, ...]:
+    """Return a link's measured collectives."""
+    return tuple(
+        CollectiveTable(t.operation, t.dtype, t.bytes, t.seconds) for t in record.collective
+    )
+
+
+def read_hardware(path: Path, label: str) -> Hardware:
+    """Read a hardware file; the same file is read once."""
+    try:
+        stamp = path.stat().st_mtime_ns
+    except OSError:
+        stamp = 0
+    return _read(path, label, stamp)
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, label: str, stamp: int) -> Hardware:
+    data = read_toml(path, label)
+    origin = Origin(label)
+    if "calibration" not in data:
+        what = (
+            "this is a scenario" if {"site", "method", "network"} & set(data) else "it is missing"
+        )
+        raise problem(
+            origin, "calibration", f"a hardware file has [calibration] with schema = 1; {what}"
+        )
+    content = checked(_File, data, origin)
+    for name, link in content.link.items():
+        for table in link.collective:
+            if len(table.bytes) != len(table.seconds):
+                raise problem(
+                    origin,
+                    f"link.{name}.collective",
+                    f"{table.operation} in {table.dtype} has {len(table.bytes)} bytes but "
+                    f"{len(table.seconds)} seconds; they are pairs",
+                )
+    return Hardware(label, content.machine, content.link)

@@ -1,0 +1,230 @@
+"""From [network] to bandwidth and latency per pair of sites, and how collectives run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from sim.scenario.context import Context
+from sim.scenario.errors import ScenarioError, did_you_mean, listed
+from sim.scenario.fields import Matrix
+from sim.scenario.hardware import LinkRecord, tables_of
+from sim.scenario.resolved import Collectives, Network
+from sim.scenario.rings import best_order
+from sim.units import format_rate, format_seconds
+
+DEFAULT_BANDWIDTH = 125e6
+DEFAULT_RTT = 0.030
+DEFAULT_WITHIN_BANDWIDTH = 50e9
+DEFAULT_WITHIN_RTT = 20e-6
+DEFAULT_BLOCK = 256
+
+Rows = tuple[tuple[float, ...], ...]
+
+
+@dataclass
+class NetworkReader:
+    """Resolves [network] for sites with these names.
+
+    ``quantized``: whether anything travels in a type with scales; ``groups``: whether a site
+    has several workers. What does not matter is not listed as assumed.
+    """
+
+    context: Context
+    names: Sequence[str]
+    quantized: bool
+    groups: bool
+
+    def network(self) -> Network:
+        """Return the network between the sites."""
+        section = self.context.sections.network
+        has = self.context.document.has
+        rows_order = self._rows_order()
+        used = self._links()
+        goodput = section.goodput if section.goodput is not None else 1.0
+        if section.goodput is None:
+            self.context.assume("network.goodput", "100 %")
+        bandwidth = self._pairs(
+            "bandwidth", section.bandwidth, rows_order, used, DEFAULT_BANDWIDTH, inf
+        )
+        bandwidth = tuple(tuple(value * goodput for value in row) for row in bandwidth)
+        if section.latency is not None:
+            latency = self._pairs("latency", section.latency, rows_order, {}, 0.0, 0.0)
+        else:
+            rtt = self._pairs("rtt", section.rtt, rows_order, used, DEFAULT_RTT, 0.0)
+            latency = tuple(tuple(value / 2 for value in row) for row in rtt)
+        overridden = any(
+            has("network", key) for key in ("bandwidth", "rtt", "latency", "goodput")
+        ) or has("network", "collective", "algorithm")
+        only = next(iter(used.values())) if len(used) == 1 and not overridden else None
+        return Network(bandwidth, latency, self._collectives(bandwidth, latency, used, only))
+
+    def within(self) -> tuple[float, float]:
+        """Return bytes/s and one-way seconds between workers of one site."""
+        within = self.context.sections.network.within
+        bandwidth, latency = within.bandwidth, within.latency
+        if latency is None and within.rtt is not None:
+            latency = within.rtt / 2
+        if bandwidth is None:
+            bandwidth = DEFAULT_WITHIN_BANDWIDTH
+            if self.groups:
+                self.context.assume("network.within.bandwidth", format_rate(bandwidth))
+        if latency is None:
+            latency = DEFAULT_WITHIN_RTT / 2
+            if self.groups:
+                self.context.assume("network.within.rtt", format_seconds(DEFAULT_WITHIN_RTT))
+        return bandwidth, latency
+
+    def _rows_order(self) -> list[str]:
+        """Return whose row is whose in the matrices, sites that were not chosen included."""
+        order = self.context.sections.network.order
+        if order is None:
+            section = self.context.sections.network
+            if any(
+                isinstance(m, Matrix) for m in (section.bandwidth, section.rtt, section.latency)
+            ):
+                self.context.assume("network.order", f"{', '.join(self.names)} (as listed)")
+            return list(self.names)
+        self._check_names(order, "network", "order", others=self.context.document.left_out)
+        return order
+
+    def _check_names(
+        self, order: Sequence[str], *path: str, others: frozenset[str] = frozenset()
+    ) -> None:
+        for place, name in enumerate(order):
+            if name not in self.names and name not in others:
+                raise self.context.refuse(
+                    *path, text=f'there is no site "{name}"{did_you_mean(name, self.names)}'
+                )
+            if name in order[:place]:
+                raise self.context.refuse(*path, text=f'names "{name}" twice')
+        missing = [name for name in self.names if name not in order]
+        if missing:
+            raise self.context.refuse(
+                *path, text=f"must name every site once; {listed(missing, 'and')} is missing"
+            )
+
+    def _pairs(
+        self,
+        key: str,
+        value: float | Matrix | None,
+        order: list[str],
+        used: dict[str, LinkRecord],
+        default: float,
+        diagonal: float,
+    ) -> Rows:
+        size = len(self.names)
+        show = format_rate if key == "bandwidth" else format_seconds
+        if isinstance(value, Matrix):
+            if len(value.rows) != len(order):
+                raise self._wrong_size(key, len(value.rows), len(order))
+            at = [order.index(name) for name in self.names]
+            return tuple(
+                tuple(diagonal if i == j else value.rows[at[i]][at[j]] for j in range(size))
+                for i in range(size)
+            )
+        hardware = self.context.hardware
+        field = "goodput_bytes_per_s" if key == "bandwidth" else "rtt_s"
+        if (
+            value is None
+            and hardware is not None
+            and any(getattr(link, field) is not None for link in used.values())
+        ):
+            for name, link in used.items():
+                number = getattr(link, field)
+                if number is None:
+                    raise self.context.refuse(
+                        "network", key, text=f"missing; {hardware.label} has none for link {name}"
+                    )
+                self.context.assume(
+                    f"network.{key}", f"{show(number)} ({hardware.label}, link {name})"
+                )
+            return tuple(
+                tuple(
+                    diagonal if i == j else getattr(self._link(a, b)[1], field)
+                    for j, b in enumerate(self.names)
+                )
+                for i, a in enumerate(self.names)
+            )
+        if value is None:
+            value = default
+            if size > 1:
+                self.context.assume(f"network.{key}", show(value))
+        return tuple(tuple(diagonal if i == j else value for j in range(size)) for i in range(size))
+
+    def _wrong_size(self, key: str, rows: int, sites: int) -> ScenarioError:
+        names = f" ({', '.join(self.names)})" if sites <= 8 and sites == len(self.names) else ""
+        return self.context.refuse(
+            "network", key, text=f"the matrix has {rows} rows, but there are {sites} sites{names}"
+        )
+
+    def _links(self) -> dict[str, LinkRecord]:
+        """Return the hardware file's links that join these sites."""
+        hardware = self.context.hardware
+        section = self.context.sections.network
+        if hardware is None or not hardware.links or len(self.names) < 2:
+            return {}
+        if section.bandwidth is not None and (section.rtt or section.latency) is not None:
+            return {}
+        return {
+            name: link
+            for i, a in enumerate(self.names)
+            for b in self.names[i + 1 :]
+            for name, link in [self._link(a, b)]
+        }
+
+    def _link(self, a: str, b: str) -> tuple[str, LinkRecord]:
+        hardware = self.context.hardware
+        found = hardware.link(a, b) if hardware else None
+        if hardware is None or found is None:
+            known = listed(hardware.links if hardware else (), "and")
+            raise self.context.refuse(
+                "hardware", text=f"has no link {a}-{b}; its links are {known}"
+            )
+        return found
+
+    def _collectives(
+        self, bandwidth: Rows, latency: Rows, used: dict[str, LinkRecord], only: LinkRecord | None
+    ) -> Collectives:
+        section = self.context.sections.network
+        given, assume = section.collective, self.context.assume
+        label = self.context.hardware.label if self.context.hardware else ""
+        if given.algorithm is None:
+            assume("network.collective.algorithm", "ring")
+        if isinstance(given.order, list):
+            names = [n for n in given.order if n not in self.context.document.left_out]
+            self._check_names(names, "network", "collective", "order")
+            order = tuple(self.names.index(name) for name in names)
+        elif given.order == "best":
+            order = best_order(bandwidth, latency)
+        else:
+            order = tuple(range(len(self.names)))
+        if given.order is None and len(self.names) > 2:
+            assume("network.collective.order", "given (the order of the sites)")
+        measured = [link.concurrent for link in used.values() if link.concurrent is not None]
+        concurrent = given.concurrent
+        if concurrent is None:
+            concurrent = min(measured, default=1)
+            note = f" ({label})" if measured else ""
+            assume("network.collective.concurrent", f"{concurrent}{note}")
+        block = given.quantize_block
+        if block is None:
+            block = DEFAULT_BLOCK
+            if self.quantized:
+                assume("network.collective.quantize_block", f"{block}")
+        first = section.first_collective_time
+        if first is None:
+            costs = [
+                link.first_collective_s
+                for link in used.values()
+                if link.first_collective_s is not None
+            ]
+            first = max(costs, default=0.0)
+            note = f" ({label})" if costs else ""
+            assume("network.first_collective_time", f"{format_seconds(first)}{note}")
+        tables = tables_of(only) if only is not None else ()
+        if tables:
+            found = listed((f"{t.operation} {t.dtype}" for t in tables), "and")
+            assume("network.collective", f"measured times of {found} ({label})")
+        return Collectives(given.algorithm or "ring", order, concurrent, block, first, tables)

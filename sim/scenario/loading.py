@@ -1,0 +1,118 @@
+"""Finding scenarios, by path or by name, and laying options and settings over them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from sim.scenario.document import Document
+from sim.scenario.errors import Origin, did_you_mean, listed, nearest, path_shown, problem
+from sim.scenario.options import option_changes, setting_changes
+from sim.scenario.reading import from_file
+from sim.scenario.resolve import resolve
+from sim.scenario.resolved import Scenario
+from sim.scenario.schema import ScenarioFile
+from sim.scenario.validate import validated
+
+
+def bundled() -> dict[str, Path]:
+    """Return the scenarios that come with the program, by name."""
+    package = Path(__file__).resolve().parents[1]
+    # In a wheel they are inside the package, in a checkout beside it.
+    folder = package / "scenarios"
+    if not folder.is_dir():
+        folder = package.parent / "scenarios"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+@lru_cache(maxsize=1)
+def _by_other_names() -> dict[str, Path]:
+    names: dict[str, Path] = {}
+    for stem, path in bundled().items():
+        name = tomllib.loads(path.read_text(encoding="utf-8")).get("name", stem)
+        names.setdefault(_plain(name), path)
+        names[_plain(stem)] = path
+    return names
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def find(source: str | Path) -> tuple[Path, str]:
+    """Return the file that a path or a bundled scenario's name means, and its label."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return path, path_shown(path)
+    name = str(source)
+    if isinstance(source, str) and path.suffix != ".toml" and path.name == name:
+        known = _by_other_names().get(_plain(name)) if _plain(name) else None
+        if known is not None:
+            return known, known.name
+        hint = did_you_mean(name, bundled())
+        raise problem(Origin(name or '""'), "", f"no such file, and no bundled scenario{hint}")
+    near = nearest(path.stem, bundled())
+    folder = path.parent
+    beside = [other.name for other in folder.glob("*.toml")] if folder.is_dir() else []
+    other = nearest(path.name, beside)
+    if other is not None:
+        hint = f"; did you mean {path_shown(folder / other)}?"
+    elif near is not None:
+        hint = f"; did you mean the bundled scenario {near}?"
+    else:
+        hint = f"; bundled scenarios are {listed(bundled(), 'and')}"
+    raise problem(Origin(path_shown(path)), "", "no such file" + hint)
+
+
+def document_of(
+    source: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+) -> Document:
+    """Return file, options and settings as one document."""
+    document = from_file(*find(source)) if source is not None else Document()
+    document = document.overlaid(option_changes(options or {}))
+    return document.overlaid(setting_changes(settings))
+
+
+def load(
+    source: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+) -> Scenario:
+    """Return a checked scenario in SI units, with everything filled in.
+
+    Parameters
+    ----------
+    source
+        A TOML file, or the name of a bundled scenario; None starts from nothing.
+    options
+        Option -> text, as on the command line; see ``OPTIONS``.
+    settings
+        "key=value" with a dotted key, as after ``--set``.
+
+    Raises
+    ------
+    ScenarioError
+        One line that says where, what and what to write instead.
+
+    Examples
+    --------
+    >>> load(None, {"--model": "10B", "--bandwidth": "1Gbit/s"}).network.bandwidth[0][1]
+    125000000.0
+    """
+    return resolve(document_of(source, options, settings))
+
+
+def sections(
+    source: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+) -> ScenarioFile:
+    """Return the checked sections as they were given, [train] and [data] among them.
+
+    For realrun, which needs what the simulator has no use for; nothing is filled in.
+    """
+    return validated(document_of(source, options, settings))

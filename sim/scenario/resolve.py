@@ -1,0 +1,284 @@
+"""From a document to a scenario: fill in what no one gave, and settle what depends on what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from math import inf
+from typing import Any
+
+from sim import units
+from sim.program import QUANTIZED
+from sim.scenario.context import Context
+from sim.scenario.document import DEFAULT_METHOD, Document
+from sim.scenario.errors import did_you_mean
+from sim.scenario.hardware import Hardware, read_hardware
+from sim.scenario.links import NetworkReader
+from sim.scenario.machines import MachineReader
+from sim.scenario.method import (
+    ArgumentsError,
+    MethodError,
+    arguments_of,
+    find_method,
+    parameters_of,
+    per_worker,
+)
+from sim.scenario.models import resolve_model
+from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
+from sim.scenario.schema import SiteSection, usable_name
+from sim.scenario.validate import meant, validated
+from sim.scenario.words import SYNONYMS
+
+DEFAULT_SITES = 2
+
+
+def resolve(document: Document) -> Scenario:
+    """Return the scenario that a document means.
+
+    Raises
+    ------
+    ScenarioError
+        One line: where, which key, what was written and what to write instead.
+    """
+    described = bool(document.sites)
+    if not described:
+        document = replace(document, sites=[{}])
+    context = Context(document, validated(document))
+    context.hardware = _hardware(context)
+    run = _run(context)
+    model = resolve_model(context)
+    method = _method(context)
+    sites, machines = _sites(context, model, described)
+    _check_arguments(context, method, model, sum(site.workers for site in sites))
+    reader = NetworkReader(
+        context,
+        [site.name for site in sites],
+        quantized=method.arguments.get("comm_dtype") in QUANTIZED,
+        groups=any(site.workers > 1 for site in sites),
+    )
+    network = reader.network()
+    bandwidth, latency = reader.within()
+    goodput = context.sections.network.goodput or 1.0
+    sites = [
+        replace(
+            site,
+            uplink=site.uplink * goodput,
+            downlink=site.downlink * goodput,
+            within_bandwidth=bandwidth,
+            within_latency=latency,
+        )
+        for site in sites
+    ]
+    places = (i for i, site in enumerate(sites) for _ in range(site.workers))
+    workers = tuple(Worker(rank, i, machines[i]) for rank, i in enumerate(places))
+    scenario = Scenario(
+        run=run,
+        model=model,
+        method=method,
+        workers=workers,
+        sites=tuple(sites),
+        network=network,
+        name=context.sections.name or document.stem,
+        assumed=tuple(context.assumed),
+    )
+    return replace(scenario, sha256=_sha256(scenario, machines))
+
+
+def _hardware(context: Context) -> Hardware | None:
+    name = context.sections.hardware
+    if name is None:
+        return None
+    path, label = context.file(name, "hardware")
+    if label == context.document.label:
+        raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
+    if not path.exists():
+        folder = path.parent if path.parent.is_dir() else None
+        others = sorted(other.name for other in folder.glob("*.toml")) if folder else []
+        hint = did_you_mean(path.name, others, "") if others else ""
+        raise context.refuse("hardware", text=f"there is no file {label}{hint}")
+    return read_hardware(path, label)
+
+
+def _run(context: Context) -> Run:
+    run = context.sections.run
+    if run.tokens is None and run.steps is None and run.rounds is None:
+        context.assume("run.steps", "steady")
+    if run.seed is None:
+        context.assume("run.seed", "0")
+    return Run(
+        tokens=None if run.tokens is None else float(run.tokens),
+        steps=run.steps if isinstance(run.steps, int) else None,
+        rounds=run.rounds,
+        seed=run.seed or 0,
+        skip_rounds=run.skip_rounds,
+        measured_rounds=run.measured_rounds,
+    )
+
+
+def _method(context: Context) -> Method:
+    section = context.sections.method
+    name = section.name or DEFAULT_METHOD
+    if section.name is None:
+        context.assume("method.name", name)
+    try:
+        function = find_method(name, context.document.folder)
+        takes = parameters_of(function).annotations
+    except MethodError as error:
+        raise context.refuse("method", "name", text=str(error)) from None
+    given = dict(section.model_extra or {})
+    for key in context.document.inherited & set(given):
+        # Written for another method: it stays if this one takes it, and such a value.
+        try:
+            arguments_of(name, function, {**_needed(takes, given), key: given[key]})
+        except (ArgumentsError, units.UnitError):
+            del given[key]
+    try:
+        arguments, assumed = arguments_of(name, function, given)
+    except units.UnitError as error:
+        key = next(key for key in given if key.endswith("_bytes"))
+        raise context.refuse("method", key, text=str(error)) from None
+    except ArgumentsError as error:
+        if error.key not in given or error.key in takes:
+            path = ("method", error.key) if error.key else ("method",)
+            raise context.refuse(*path, text=str(error)) from None
+        raise context.refuse_key("method", error.key, text=_other(error, takes)) from None
+    for key, value in assumed.items():
+        context.assume(f"method.{key}", _shown(key, value))
+    return Method(name, function, arguments)
+
+
+def _needed(takes: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if key in takes}
+
+
+def _other(error: ArgumentsError, takes: Mapping[str, Any]) -> str:
+    """Say what an argument that the method does not take may have meant."""
+    word = error.key
+    target = SYNONYMS.get(word, "").removeprefix("method.")
+    if target in takes:
+        return f"unknown key; here it is called method.{target}"
+    near = did_you_mean(word, takes, "").replace('"', "").replace("mean ", "mean method.")
+    if near:
+        return f"unknown key{near}"
+    hint = meant(word, ("method",)) if word not in SYNONYMS else ""
+    if hint.startswith("did you mean") and "method." not in hint:
+        return f"{error}; {hint}"
+    called = f"{word} is called {target} here, and " if word in SYNONYMS and target else ""
+    return f"{called}{str(error).replace(word, target) if called else error}"
+
+
+def _shown(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if key.endswith("_bytes") and isinstance(value, int):
+        return units.format_bytes(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _check_arguments(context: Context, method: Method, model: ModelSize, workers: int) -> None:
+    """Check what a signature alone cannot say: arguments against the model and the workers."""
+    annotations = parameters_of(method.program).annotations
+    for key, value in method.arguments.items():
+        if isinstance(value, tuple) and per_worker(annotations[key]) and len(value) != workers:
+            raise context.refuse(
+                "method", key, text=f"has {len(value)} entries for {workers} workers; one for each"
+            )
+    fragments = method.arguments.get("num_fragments")
+    if isinstance(fragments, int) and fragments > model.layers:
+        raise context.refuse(
+            "method", "num_fragments", text=f"must be at most {model.layers}, the model's layers"
+        )
+    by_layer = method.arguments.get("overlap") == "layer" and "sync_every" in method.arguments
+    if by_layer and context.sections.train.clip_norm is not None:
+        raise context.refuse(
+            "train",
+            "clip_norm",
+            text='clipping needs all layers at once, which overlap = "layer" does not wait for; '
+            "leave one of them out",
+        )
+
+
+def _sites(context: Context, model: ModelSize, described: bool) -> tuple[list[Site], list[Machine]]:
+    """Return the sites one by one, and the machine of each one's workers."""
+    sites: list[Site] = []
+    machines: list[Machine] = []
+    notes: list[list[tuple[str, str]]] = []
+    tables = context.sections.site
+    for index, table in enumerate(tables):
+        reader = MachineReader(context, index, model)
+        count = _count(table, described)
+        if table.count is None and not described:
+            reader.assumed.append(("count", str(count)))
+        elif table.count is None and len(tables) == 1:
+            reader.assumed.append(("count", "1"))
+        workers = table.workers
+        if workers is None:
+            workers = 1
+            reader.assumed.append(("workers", "1"))
+        machine = reader.machine()
+        for key in ("uplink", "downlink"):
+            if getattr(table, key) is None:
+                reader.assumed.append((key, "unlimited"))
+        for number in range(count):
+            name = _name(context, index, number, count, len(sites))
+            for other, site in enumerate(sites):
+                if site.name == name:
+                    raise context.refuse(
+                        "site", index, "name", text=f"is also the name of site {other + 1}"
+                    )
+            up = inf if table.uplink is None else table.uplink
+            down = inf if table.downlink is None else table.downlink
+            sites.append(Site(name, workers, up, down))
+            machines.append(machine)
+        notes.append(reader.assumed)
+        if sum(site.workers for site in sites) > 10**6:
+            raise context.refuse(
+                "site", index, "workers", text="more than 1M workers in all cannot be simulated"
+            )
+    _note_sites(context, notes)
+    return sites, machines
+
+
+def _count(table: SiteSection, described: bool) -> int:
+    return table.count if table.count is not None else (1 if described else DEFAULT_SITES)
+
+
+def _name(context: Context, index: int, number: int, count: int, place: int) -> str:
+    name = context.sections.site[index].name
+    if name is None:
+        return f"site-{place + 1}"
+    if not usable_name(name):
+        raise context.refuse(
+            "site", index, "name", text="cannot be a site's name: it means something else in --set"
+        )
+    return name if count == 1 else f"{name}-{number + 1}"
+
+
+def _note_sites(context: Context, notes: list[list[tuple[str, str]]]) -> None:
+    """List what was assumed for all sites once, the rest under each site's name."""
+    common = [note for note in notes[0] if all(note in other for other in notes)]
+    for key, value in common:
+        context.assume(f"site.{key}", value)
+    for index, own in enumerate(notes):
+        for key, value in own:
+            if (key, value) not in common:
+                context.assume(f"site.{context.document.site_name(index)}.{key}", value)
+
+
+def _sha256(scenario: Scenario, machines: list[Machine]) -> str:
+    """Hash all that decides the answer; a method by its name and arguments."""
+    data = {
+        "run": asdict(scenario.run),
+        "model": asdict(scenario.model),
+        "method": {"name": scenario.method.name, "arguments": dict(scenario.method.arguments)},
+        "sites": [asdict(site) for site in scenario.sites],
+        "machines": [asdict(machine) for machine in machines],
+        "network": asdict(scenario.network),
+        "name": scenario.name,
+    }
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

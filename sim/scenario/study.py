@@ -1,0 +1,318 @@
+"""Studies and sweeps: a base scenario, axes, and the cases that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import PlainValidator
+
+from sim import units
+from sim.scenario import fields as f
+from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
+from sim.scenario.document import Document
+from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
+from sim.scenario.fields import RefusedError, choice
+from sim.scenario.loading import document_of
+from sim.scenario.resolve import resolve
+from sim.scenario.resolved import Scenario
+from sim.scenario.tables import Record, checked
+
+_MOST_CASES = 100_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One combination of the axes' points.
+
+    ``labels`` has one entry per axis: the case's name for an axis of named cases, else the
+    value in SI units under its key with the unit in the name ("network.rtt_s").
+    """
+
+    labels: dict[str, Label]
+    scenario: Scenario
+
+
+@dataclass(frozen=True)
+class Study:
+    """A base scenario, what is varied, and what is asked.
+
+    ``targets`` are fractions of compute utilization, ``grid`` bandwidths in bytes/s.
+    """
+
+    name: str
+    ask: str
+    base: Scenario
+    axes: tuple[str, ...]
+    combinations: tuple[Case, ...]
+    targets: tuple[float, ...] = ()
+    grid: tuple[float, ...] | None = None
+    printing: str = "bisect"
+    compare_with: Path | None = None
+
+    def cases(self) -> list[Case]:
+        """Return all combinations; the last axis varies fastest."""
+        return list(self.combinations)
+
+
+def _listed(one: Any) -> PlainValidator:
+    """Make a validator of a list without repetitions."""
+
+    def read(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise RefusedError("must be a list")
+        if not value:
+            raise RefusedError("must not be empty")
+        found: list[Any] = []
+        for place, item in enumerate(value):
+            try:
+                found.append(one(item))
+            except ValueError as error:
+                raise RefusedError(str(error), f"[{place}]", item) from None
+            if found[-1] in found[:-1]:
+                raise RefusedError("is listed twice", f"[{place}]", item)
+        return tuple(found)
+
+    return PlainValidator(read)
+
+
+def _target(value: object) -> float:
+    target = units.parse_fraction(value)
+    if not 0 < target < 1:
+        raise RefusedError("must be more than 0 % and less than 100 %")
+    return target
+
+
+_Targets = Annotated[tuple[float, ...], _listed(_target)]
+_Names = choice("bandwidth_only", "alpha_beta")
+
+
+class _Grid(Record):
+    bandwidth: f.Text
+    points: Annotated[int, PlainValidator(f.count(2, 10_000, "that would never end"))]
+    spacing: Annotated[str, PlainValidator(choice("log", "linear"))] = "log"
+
+
+class _Informative(Record):
+    share: f.Fraction
+    communication_above: f.Fraction
+
+
+class _Calibrate(Record):
+    same_launch: bool | None = None
+    bandwidth: Annotated[tuple[float, ...], _listed(f.read_rate)] | None = None
+    rtt: Annotated[tuple[float, ...], _listed(f.read_delay)] | None = None
+
+
+class _Error(Record):
+    median: f.Share | None = None
+    p95: f.Share | None = None
+
+
+class _Tolerance(Record):
+    wall_clock: _Error | None = None
+    exposed_communication: _Error | None = None
+    waiting: _Error | None = None
+    compute_utilization: _Error | None = None
+
+
+class _Tolerances(Record):
+    paced: _Tolerance | None = None
+    real: _Tolerance | None = None
+
+
+class StudySection(Record):
+    """[study]: what is asked and varied."""
+
+    ask: Annotated[str, PlainValidator(choice("simulate", "required_bandwidth", "validate"))] = (
+        "simulate"
+    )
+    axis: dict[str, Any] | None = None
+    targets: _Targets | None = None
+    grid: _Grid | None = None
+    printing: (
+        Annotated[str, PlainValidator(choice("bisect", "grid_point_below", "grid_point_reaching"))]
+        | None
+    ) = None
+    compare_with: f.Text | None = None
+    sample: f.AtLeastOne | None = None
+    repeats: f.AtLeastOne | None = None
+    order: Annotated[str, PlainValidator(choice("given", "random"))] | None = None
+    compute: Annotated[tuple[str, ...], _listed(choice("paced", "real"))] | None = None
+    baselines: Annotated[tuple[str, ...], _listed(_Names)] | None = None
+    informative: _Informative | None = None
+    calibrate: _Calibrate | None = None
+    tolerance: _Tolerances | None = None
+
+
+_ONLY = {
+    "required_bandwidth": ("targets", "printing", "compare_with"),
+    "validate": (
+        "sample",
+        "repeats",
+        "order",
+        "compute",
+        "baselines",
+        "informative",
+        "calibrate",
+        "tolerance",
+    ),
+}
+
+
+def load_study(
+    source: str | Path, options: Mapping[str, str] | None = None, settings: Sequence[str] = ()
+) -> Study:
+    """Return a study, with all its cases checked.
+
+    Parameters
+    ----------
+    source, options, settings
+        As for :func:`sim.scenario.load`; options and settings change the base.
+
+    Raises
+    ------
+    ScenarioError
+        One line that says where, what and what to write instead.
+    """
+    document = document_of(source, options, settings)
+    if document.study is None:
+        raise problem(
+            document.origin, "study", "missing; simulate it, or vary a key with sweep --over"
+        )
+    section = checked(StudySection, document.study, document.origin, "study")
+    for ask, keys in _ONLY.items():
+        for key in keys:
+            if key in document.study and section.ask != ask:
+                raise problem(document.origin, f"study.{key}", f'goes with ask = "{ask}"')
+    if section.ask == "required_bandwidth" and section.targets is None:
+        raise problem(
+            document.origin,
+            "study.targets",
+            'missing; required_bandwidth needs some, like ["50 %"]',
+        )
+    axes = [
+        study_axis(name, content, document.label) for name, content in (section.axis or {}).items()
+    ]
+    base = resolve(document)
+    for axis in axes:
+        varied = any(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes)
+        if varied and (section.ask == "required_bandwidth" or section.grid):
+            what = "it is what is searched for" if section.grid is None else "study.grid does so"
+            raise problem(axis.origin, "", f"must not vary network.bandwidth: {what}")
+    printing = section.printing or "bisect"
+    if printing != "bisect" and section.grid is None:
+        raise problem(document.origin, "study.printing", "needs study.grid", printing)
+    return Study(
+        name=base.name,
+        ask=section.ask,
+        base=base,
+        axes=tuple(axis.name for axis in axes),
+        combinations=_cases(document, axes),
+        targets=section.targets or (),
+        grid=None if section.grid is None else _grid(document, section.grid),
+        printing=printing,
+        compare_with=_published(document, section.compare_with),
+    )
+
+
+def sweep(
+    source: str | Path | None,
+    options: Mapping[str, str] | None,
+    settings: Sequence[str],
+    over: Sequence[str],
+) -> Study:
+    """Return a study that varies keys of any scenario, as ``--over`` says.
+
+    Parameters
+    ----------
+    source, options, settings
+        As for :func:`sim.scenario.load`.
+    over
+        "key=low..high:points" (spaced by a factor) or "key=a,b,c"; several multiply. A key
+        may be short, like an option's name: bandwidth, sync_every.
+    """
+    if not over:
+        raise problem(
+            Origin("--over"), "", "missing; name what to vary, like bandwidth=0.1..10Gbit/s:9"
+        )
+    axes = [over_axis(text) for text in over]
+    document = document_of(source, options, settings)
+    # The first points stand in for keys that the base leaves open, such as a model.
+    first = document.overlaid([change for axis in axes for change in axis.points[0].changes])
+    cases = _cases(document, axes)
+    try:
+        base = resolve(document)
+    except ScenarioError:
+        base = resolve(first)
+    return Study(base.name, "simulate", base, tuple(axis.name for axis in axes), cases)
+
+
+def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
+    total = 1
+    for place, axis in enumerate(axes):
+        total *= len(axis.points)
+        mine = {change.path for point in axis.points for change in point.changes}
+        for other in axes[:place]:
+            theirs = {change.path for point in other.points for change in point.changes}
+            for path in sorted(mine & theirs):
+                raise problem(axis.origin, "", f"and {other.name} both set {'.'.join(path)}")
+        for path in sorted(mine):
+            given = _by_option(document, path)
+            if given is not None:
+                raise problem(given, ".".join(path), f"is varied by {axis.name}; leave it out")
+    if total > _MOST_CASES:
+        raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
+    return tuple(
+        Case(
+            {axis.name: point.label for axis, point in zip(axes, points, strict=True)},
+            resolve(document.overlaid(_changes(points))),
+        )
+        for points in product(*(axis.points for axis in axes))
+    )
+
+
+def _changes(points: Sequence[Point]) -> list[Any]:
+    return [change for point in points for change in point.changes]
+
+
+def _by_option(document: Document, path: tuple[str, ...]) -> Origin | None:
+    """Return the option or setting that already sets a key."""
+    if path[0] == "site":
+        places: list[tuple[str | int, ...]] = [
+            ("site", index, *path[1:]) for index in range(len(document.sites))
+        ]
+    else:
+        places = [path]
+    for place in places:
+        if document.has(*place) and (origin := document.origin_of(*place)).names_key:
+            return origin
+    return None
+
+
+def _grid(document: Document, grid: _Grid) -> tuple[float, ...]:
+    try:
+        low, high = read_range(grid.bandwidth, f.read_rate, grid.spacing)
+    except ValueError as error:
+        raise problem(document.origin, "study.grid.bandwidth", str(error), grid.bandwidth) from None
+    return tuple(spaced(low, high, grid.points, grid.spacing))
+
+
+def _published(document: Document, name: str | None) -> Path | None:
+    if name is None:
+        return None
+    path = document.folder / name
+    if not path.is_file():
+        folder = path.parent
+        others = [other.name for other in folder.glob("*.csv")] if folder.is_dir() else []
+        hint = did_you_mean(path.name, others, "")
+        raise problem(
+            document.origin,
+            "study.compare_with",
+            f"there is no file {path_shown(path)}{hint}",
+            name,
+        )
+    return path

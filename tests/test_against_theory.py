@@ -1,0 +1,138 @@
+"""The simulator, event by event, and the theory, without events, give the same times to 1e-9."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from scenarios_strategy import DTYPES, scenarios
+
+from sim.methods import METHODS
+from sim.program import Program, Worker, wire_bytes
+from sim.runtime import simulate
+from sim.scenario.resolved import Method, Scenario
+from sim.theory import longest_path, wall_clock
+
+RELATIVE = 1e-9
+CLAIM = settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+WHOLE_RUNS = st.integers(1, 4)
+
+
+def assert_the_same(scenario: Scenario, rounds: int) -> None:
+    expected = wall_clock(scenario, rounds)
+    trace = simulate(scenario, rounds=rounds)
+    assert trace.total_s == pytest.approx(expected.total_s, rel=RELATIVE, abs=0)
+    begins = trace.round_begins()
+    assert begins.shape == expected.round_begins_s.shape
+    np.testing.assert_allclose(begins, expected.round_begins_s, rtol=RELATIVE, atol=0)
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_takes_as_long_as_its_recurrence_says(method):
+    @CLAIM
+    @given(scenarios((method,)), WHOLE_RUNS)
+    def claim(scenario, rounds):
+        assert_the_same(scenario, rounds)
+
+    claim()
+
+
+def test_long_runs_do_not_drift_apart():
+    @settings(CLAIM, max_examples=25)
+    @given(scenarios(), st.integers(20, 40))
+    def claim(scenario, rounds):
+        assert_the_same(scenario, rounds)
+
+    claim()
+
+
+@CLAIM
+@given(scenarios(), WHOLE_RUNS)
+def test_a_lone_worker_only_computes(scenario, rounds):
+    site = replace(scenario.sites[0], workers=1)
+    collectives = replace(scenario.network.collectives, order=())
+    network = replace(
+        scenario.network, bandwidth=((inf,),), latency=((0.0,),), collectives=collectives
+    )
+    alone = replace(scenario, workers=scenario.workers[:1], sites=(site,), network=network)
+    assert_the_same(alone, rounds)
+
+
+def every_collective(worker: Worker, *, dtype: str) -> Program:
+    """Each operation once, one after another."""
+    model = worker.model
+    buffer = model.parameters(range(model.num_layers))
+    worker.next_round(steps=1)
+    yield worker.all_reduce(buffer, dtype)
+    yield worker.reduce_scatter(buffer, dtype)
+    yield worker.all_gather(buffer, dtype)
+    yield worker.all_to_all(buffer, dtype)
+    yield worker.broadcast(buffer, dtype)
+
+
+@CLAIM
+@given(scenarios(), st.sampled_from(DTYPES))
+def test_every_collective_takes_its_longest_path(scenario, dtype):
+    method = Method("every_collective", every_collective, {"dtype": dtype})
+    scenario = replace(scenario, method=method)
+    block = scenario.network.collectives.quantize_block
+    size = wire_bytes(scenario.model.parameters, dtype, block)
+    trace = simulate(scenario, rounds=1)
+    measured = {
+        row.operation: row.end_s - row.ready_s
+        for row in trace.rows
+        if row.rank == 0 and row.group and row.operation != "wait"
+    }
+    assert len(measured) == 5
+    measured["all_reduce"] -= scenario.network.collectives.first_seconds
+    for operation, seconds in measured.items():
+        alone = longest_path(scenario, operation, size, dtype)
+        # A difference of two times of the run: exact to the run's last digits, not to its own.
+        assert seconds == pytest.approx(alone.total_s, rel=RELATIVE, abs=1e-12 * trace.total_s)
+
+
+def test_several_at_once_that_do_not_disturb_each_other():
+    overlapping = 0
+
+    @settings(CLAIM, max_examples=300)
+    @given(
+        st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(concurrent=k)),
+        WHOLE_RUNS,
+    )
+    def claim(scenario, rounds):
+        nonlocal overlapping
+        # Links so fast that latency is all: it is nobody's to share.
+        quick = 1e3
+        sites = tuple(
+            replace(
+                site,
+                uplink=site.uplink * quick,
+                downlink=site.downlink * quick,
+                within_bandwidth=site.within_bandwidth * quick,
+            )
+            for site in scenario.sites
+        )
+        bandwidth = tuple(tuple(b * quick for b in row) for row in scenario.network.bandwidth)
+        network = replace(scenario.network, bandwidth=bandwidth)
+        scenario = replace(scenario, sites=sites, network=network)
+        try:
+            at_once = wall_clock(scenario, rounds).total_s
+        except ValueError:  # they would share a link: not in the theory's domain
+            assume(False)
+        assert_the_same(scenario, rounds)
+        alone = replace(network, collectives=replace(network.collectives, concurrent=1))
+        in_turn = wall_clock(replace(scenario, network=alone), rounds).total_s
+        assert at_once <= in_turn * (1 + RELATIVE)
+        overlapping += at_once < in_turn * (1 - RELATIVE)
+
+    claim()
+    assert overlapping > 10
