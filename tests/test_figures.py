@@ -20,7 +20,7 @@ def figures_of(scenario: Any, **options: Any) -> Any:
 
 
 def nonzero(breakdown: dict[str, float]) -> dict[str, float]:
-    return {cause: pytest.approx(share) for cause, share in breakdown.items() if share}
+    return {cause: pytest.approx(share) for cause, share in breakdown.items() if abs(share) > 1e-12}
 
 
 def test_blocking_diloco_by_hand() -> None:

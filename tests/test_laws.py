@@ -232,6 +232,7 @@ def test_fractions_lie_between_zero_and_one_and_sum_to_one(scenario, rounds):
         assert set(breakdown) <= set(CAUSES)
         assert all(-1e-12 <= fraction <= 1 + 1e-12 for fraction in breakdown.values()), breakdown
         assert sum(breakdown.values()) == pytest.approx(1, rel=RELATIVE)
+        assert breakdown["other"] == pytest.approx(0, abs=1e-12)  # in a simulation all is known
     assert found.compute_utilization == found.breakdown["compute"]
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import floor, inf, isfinite, isnan, log10
 from statistics import median
 from typing import Any
@@ -48,11 +48,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Records under columns. Text in a numeric column is printed as it is."""
+    """Records under columns. Text in a numeric column is printed as it is.
+
+    ``one_unit``: columns of a kind share their unit.
+    """
 
     columns: Sequence[Column]
     records: Sequence[Record]
     title: str = ""
+    one_unit: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,6 @@ class Report:
     blocks: Sequence[str | Table]
     data: Any
     rows: Table
-    notes: Sequence[str] = field(default_factory=tuple)
 
 
 def format_asked(word: str, as_json: bool) -> str:
@@ -128,7 +131,11 @@ def cells(table: Table) -> tuple[list[str], list[list[str]]]:
     header, columns = [], []
     for column in table.columns:
         values = [record.get(column.key) for record in table.records]
-        factor, unit = _unit(column.kind, values)
+        alike = [other.key for other in table.columns if other.kind == column.kind]
+        measured = values
+        if table.one_unit:
+            measured = [record.get(key) for record in table.records for key in alike]
+        factor, unit = _unit(column.kind, measured)
         header.append(f"{column.title} ({unit})" if unit else column.title)
         columns.append([_cell(value, column.kind, factor) for value in values])
     return header, [list(row) for row in zip(*columns, strict=True)]

@@ -194,7 +194,7 @@ def over_axis(text: str) -> Axis:
         raise problem(origin, "", str(error), values) from None
     found: list[Point] = []
     for value in points:
-        label = label_of(path, value)
+        label = label_of(path, value if _kind(path)[0] else _plain(value))
         if label in [point.label for point in found]:
             raise problem(origin, "", "is listed twice", value)
         if option is not None and isinstance(value, str):
@@ -205,6 +205,10 @@ def over_axis(text: str) -> Axis:
         found.append(Point(label, given))
     name = "site.count" if path == ("sites",) else column(path)
     return Axis(name, origin, tuple(found))
+
+
+def _plain(value: Any) -> Any:
+    return read_value(value) if isinstance(value, str) else value
 
 
 def shown_value(value: Any) -> str | None:

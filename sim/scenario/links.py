@@ -163,14 +163,14 @@ class NetworkReader:
         """Return the hardware file's links that join these sites."""
         hardware = self.context.hardware
         section = self.context.sections.network
-        if hardware is None or not hardware.links or len(self.names) < 2:
+        if hardware is None or not hardware.links:
             return {}
-        if section.bandwidth is not None and (section.rtt or section.latency) is not None:
-            return {}
+        needed = section.bandwidth is None or (section.rtt is None and section.latency is None)
         return {
             name: link
             for i, a in enumerate(self.names)
             for b in self.names[i + 1 :]
+            if needed or hardware.link(a, b) is not None
             for name, link in [self._link(a, b)]
         }
 

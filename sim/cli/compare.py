@@ -1,0 +1,135 @@
+"""``bandwise compare``: methods side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.output import show
+from sim.cli.simulate import naming
+from sim.cli.tables import Column, Report, Table, count, format_asked, quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sim.comparison import Comparison, Entry
+    from sim.scenario.resolved import Scenario
+
+DEFAULT = "ddp,local_sgd,diloco,streaming_diloco,eager_diloco,acco"
+LOSS = (
+    "Final loss is not predicted here: how much a method learns from a token, and how that "
+    "changes with tokens per update, is for experiments to say."
+)
+
+_METHODS = typer.Option(
+    "--methods",
+    metavar="A,B,C",
+    help="Methods to compare; bandwise methods lists them.",
+    rich_help_panel="Method",
+)
+
+_COLUMNS = (
+    Column("method", "method"),
+    Column("compute_utilization", "utilization", "percent"),
+    Column("time_for_tokens_s", "time", "seconds"),
+    Column("speed_up_over_best_site", "speed-up over best site", "number"),
+    Column("tokens_per_update", "tokens per update", "count"),
+    Column("updates", "updates", "count"),
+    Column("lost_to", "most lost to"),
+)
+
+
+@takes_scenario(leaving_out=["--method"])
+def compare(
+    asked: Asked,
+    methods: Annotated[str, _METHODS] = DEFAULT,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Put methods side by side on equal tokens.
+
+    All see the same random numbers. Options and keys of [method] reach every method that takes
+    them. Below come the same times with each site left out, where there are three or more.
+    """
+    from sim.scenario import sweep
+
+    form = format_asked(form, as_json)
+    study = sweep(asked.source, asked.options, asked.settings, over=[f"method.name={methods}"])
+    cases = {case.scenario.method.name: case.scenario for case in study.cases()}
+    result = _compared(cases)
+    show(_report(result, next(iter(cases.values()))), form)
+
+
+def _compared(cases: Mapping[str, Scenario]) -> Comparison:
+    from sim.comparison import compare as run
+    from sim.program import ArgumentError
+    from sim.runtime import simulate
+
+    try:
+        return run(cases)
+    except ArgumentError:
+        for name, scenario in cases.items():  # which of them was it?
+            with naming(name):
+                simulate(scenario, rounds=1)
+        raise
+
+
+def _report(result: Comparison, scenario: Scenario) -> Report:
+    records = [_record(entry, result) for entry in result.entries]
+    without = [_record(entry, result) for entry in result.without]
+    tokens = count(result.tokens)
+    blocks: list[str | Table] = [
+        "A prediction by simulation: nothing was trained.",
+        Table(_COLUMNS, records, f"Equal tokens: {tokens}"),
+        f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
+        f"{quantity(result.best_site_s, 'seconds')}.",
+    ]
+    if without:
+        blocks.append(_left_out(result, scenario))
+    blocks += [LOSS, "Times are at the rate of the steady state, without set-up and draining."]
+    data = {
+        "schema": 1,
+        "prediction": "simulated; nothing was trained; final loss is not predicted",
+        "tokens": result.tokens,
+        "best_single_site": {"site": result.best_site, "time_for_tokens_s": result.best_site_s},
+        "methods": records,
+        "without": without,
+        "assumed": {k: v for k, v in scenario.assumed if not k.startswith("method.")},
+    }
+    columns = (Column("left_out", "left out"), *_COLUMNS)
+    return Report(blocks, data, Table(columns, [*records, *without]))
+
+
+def _record(entry: Entry, result: Comparison) -> dict[str, Any]:
+    figures = entry.figures
+    return {
+        "method": entry.method,
+        "left_out": entry.left_out or None,
+        "compute_utilization": figures.compute_utilization,
+        "time_for_tokens_s": entry.seconds,
+        "speed_up_over_best_site": entry.speed_up,
+        "tokens_per_update": figures.tokens_per_update,
+        "updates": result.tokens / figures.tokens_per_update,
+        "lost_to": _lost_to(entry),
+        "sent_bytes_per_worker": figures.sent_bytes_per_worker,
+        "peak_bandwidth_bytes_per_s": figures.peak_bandwidth_bytes_per_s,
+        "breakdown": figures.breakdown,
+    }
+
+
+def _lost_to(entry: Entry) -> str:
+    cause = entry.figures.lost_to
+    return cause.replace("_", " ") if entry.figures.breakdown[cause] >= 5e-4 else "nothing"
+
+
+def _left_out(result: Comparison, scenario: Scenario) -> Table:
+    """Return times: a row per site left out, a column per method."""
+    rows: dict[str, dict[str, Any]] = {"": {"sites": "all sites"}}
+    for entry in (*result.entries, *result.without):
+        row = rows.setdefault(entry.left_out, {"sites": f"without {entry.left_out}"})
+        row[entry.method] = entry.seconds
+    columns = [Column(e.method, e.method.replace("_", " "), "seconds") for e in result.entries]
+    title = f"Time for {count(result.tokens)} tokens with a site left out"
+    return Table((Column("sites", "sites"), *columns), list(rows.values()), title, one_unit=True)

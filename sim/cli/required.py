@@ -1,0 +1,186 @@
+"""``bandwise required``: the bandwidth that a target needs."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.cli.errors import UserError
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.output import show
+from sim.cli.simulate import naming
+from sim.cli.tables import Column, Report, Table, format_asked
+
+if TYPE_CHECKING:
+    from sim.required import Requirement
+    from sim.scenario.resolved import Scenario
+
+_TARGET = typer.Option(
+    "--target",
+    metavar="50%,95%",
+    help="Compute utilizations to reach.",
+    rich_help_panel="Target",
+)
+_LINK = typer.Option(
+    "--link",
+    metavar="NAME",
+    help="Size this link alone, like paris-osaka or osaka.uplink; else all in proportion.",
+    rich_help_panel="Target",
+    show_default=False,
+)
+
+_COLUMNS = (
+    Column("target_fraction", "target", "percent"),
+    Column("link", "link"),
+    Column("bandwidth_bytes_per_s", "bandwidth needed", "rate"),
+    Column("compute_utilization", "utilization there", "percent"),
+    Column("inner_step_s", "inner step", "seconds"),
+    Column("tokens_per_update", "tokens per update", "count"),
+)
+
+
+@takes_scenario()
+def required(
+    asked: Asked,
+    target: Annotated[str, _TARGET] = "50%,90%,95%",
+    link: Annotated[str | None, _LINK] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Find the bandwidth that a target utilization needs.
+
+    All links between sites are scaled together, or one by name. For acco, dpu and wp, which
+    are busy at any bandwidth, the question is when a round's communication fits beside its
+    computation.
+    """
+    from sim.scenario import load
+
+    form = format_asked(form, as_json)
+    targets = _targets(target)
+    scenario = load(asked.source, asked.options, asked.settings)
+
+    from sim.required import required as run
+
+    _check_link(scenario, link)
+    with naming(scenario.method.name):
+        answers = run(scenario, targets, link)
+    show(_report(scenario, answers, link), form)
+
+
+def _targets(text: str) -> list[float]:
+    from sim.units import UnitError, parse_fraction
+
+    targets = []
+    for word in text.split(","):
+        try:
+            fraction = parse_fraction(word.strip())
+        except UnitError as error:
+            raise UserError(f'--target: "{word.strip()}": {error}') from error
+        if not 0 < fraction < 1:
+            raise UserError(f'--target: "{word.strip()}": must lie between 0 % and 100 %')
+        targets.append(fraction)
+    return targets
+
+
+def _check_link(scenario: Scenario, link: str | None) -> None:
+    from sim.cli.errors import chosen
+    from sim.subsets import links
+
+    known = links(scenario)
+    if not known:
+        raise UserError("the scenario has one site, so there is no link to size")
+    if link is not None:
+        chosen("--link", link, known)
+
+
+def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
+    from sim.required import COUNTS_MICRO_BATCHES
+
+    counting = scenario.method.name in COUNTS_MICRO_BATCHES
+    rows = [row for answer in answers for row in _rows(answer, link, counting)]
+    blocks: list[str | Table] = [
+        "A prediction by simulation: nothing was trained.",
+        Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
+    ]
+    if counting:
+        blocks.append(
+            f"{scenario.method.name} is busy at any bandwidth, so targets do not apply: this is "
+            "where a round's communication fits beside its configured micro-batches. With "
+            "less, updates grow larger and rarer."
+        )
+    if scenario.assumed:
+        blocks.append(
+            f"{len(scenario.assumed)} values were assumed; bandwise simulate lists them."
+        )
+    data = {
+        "schema": 1,
+        "prediction": "simulated; nothing was trained",
+        "method": scenario.method.name,
+        "scenario_sha256": scenario.sha256,
+        "link": link,
+        "required": [_data(answer, counting) for answer in answers],
+        "assumed": dict(scenario.assumed),
+    }
+    columns = (_COLUMNS[0], Column("outcome", "outcome"), *_COLUMNS[1:])
+    flat = [row for answer in answers for row in _flat(answer, counting)]
+    return Report(blocks, data, Table(columns, flat))
+
+
+def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[str, Any]]:
+    """Return a row per link; one for all where they agree or there is nothing to say of each."""
+    shared = {
+        "target_fraction": "fits" if counting else answer.target,
+        "compute_utilization": answer.figures.compute_utilization,
+        "inner_step_s": answer.figures.inner_step_s,
+        "tokens_per_update": answer.figures.tokens_per_update,
+    }
+    every = link or "every link"
+    if answer.outcome == "any":
+        return [{**shared, "link": every, "bandwidth_bytes_per_s": "any"}]
+    if answer.outcome == "not reached":
+        why = f", waiting for {answer.waiting_for}" if answer.waiting_for else ""
+        text = f"not reached: at most {100 * answer.best_utilization:.0f} %{why}"
+        return [{**shared, "link": every, "bandwidth_bytes_per_s": text}]
+    bandwidth = answer.bandwidth
+    if link is not None:
+        bandwidth = {link: bandwidth[link]}
+    elif len(set(bandwidth.values())) == 1:
+        bandwidth = {every: next(iter(bandwidth.values()))}
+    return [
+        {**(shared if number == 0 else dict.fromkeys(shared, "")), "link": name,
+         "bandwidth_bytes_per_s": rate}
+        for number, (name, rate) in enumerate(bandwidth.items())
+    ]
+
+
+def _flat(answer: Requirement, counting: bool) -> list[dict[str, Any]]:
+    known = answer.outcome == "reached"
+    return [
+        {
+            "target_fraction": nan if counting else answer.target,
+            "outcome": answer.outcome,
+            "link": name,
+            "bandwidth_bytes_per_s": rate if known else nan,
+            "compute_utilization": answer.figures.compute_utilization,
+            "inner_step_s": answer.figures.inner_step_s,
+            "tokens_per_update": answer.figures.tokens_per_update,
+        }
+        for name, rate in answer.bandwidth.items()
+    ]
+
+
+def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
+    return {
+        "target": None if counting else answer.target,
+        "outcome": answer.outcome,
+        "bandwidth_bytes_per_s": answer.bandwidth if answer.outcome == "reached" else None,
+        "factor": answer.factor if answer.outcome == "reached" else None,
+        "best_utilization": answer.best_utilization,
+        "waiting_for": answer.waiting_for or None,
+        "compute_utilization": answer.figures.compute_utilization,
+        "inner_step_s": answer.figures.inner_step_s,
+        "tokens_per_s": answer.figures.tokens_per_s,
+        "tokens_per_update": answer.figures.tokens_per_update,
+    }
