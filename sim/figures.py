@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.compute import GRADIENT, read_layers
-from sim.trace import SPAWN, WAIT, Row, Trace
+from sim.trace import ROUND, SPAWN, WAIT, Row, Trace
 from sim.window import window
 
 if TYPE_CHECKING:
@@ -115,20 +115,18 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     weights = {rank: len(ranks) for rank, ranks in trace.context.standing_for.items()}
     breakdown = _mean(by_worker, weights)
     sent = _Sent(trace)
-    micro_batches = _micro_batches(trace, begin, end)
+    # A run too short for a window counts whole, with what it did before and after its rounds.
+    counts = _Counts(trace, -1 if whole_run else skip, rounds + 1 if whole_run else skip + measured)
+    micro_batches, window_updates = counts.window, counts.window_updates
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
-    window_updates = _updates(trace, begin, end)
-    tokens_simulated = float(
-        np.dot(_micro_batches(trace, 0.0, inf), trace.context.micro_batch_tokens)
-    )
-    updates_simulated = _updates(trace, 0.0, inf)
+    tokens_simulated = float(np.dot(counts.total, trace.context.micro_batch_tokens))
     rate = window_tokens / length if length > 0 else inf
     step_s = max(trace.context.step_s)
     # Inner steps of an average worker.
     steps = float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
 
     total, tokens, updates, total_rounds = (
-        trace.total_s, tokens_simulated, updates_simulated, float(rounds),
+        trace.total_s, tokens_simulated, counts.total_updates, float(rounds),
     )
     beyond = _rounds_beyond(scenario, rounds, window_rounds, window_tokens, tokens_simulated)
     if beyond > 0:
@@ -306,51 +304,54 @@ def _blocked_on_side(
                 spent[cause] += taken
 
 
-def _overlap(row: Row, begin: float, end: float) -> float:
-    """Fraction of a row between begin and end; an instant counts where it is, begin excluded."""
-    if row.end_s > row.begin_s:
-        inside = min(row.end_s, end) - max(row.begin_s, begin)
-        return max(0.0, inside) / (row.end_s - row.begin_s)
-    return 1.0 if begin < row.begin_s <= end or row.begin_s == begin == 0.0 else 0.0
+class _Counts:
+    """Micro-batches by rank and updates of rank 0, in the window's rounds and in all.
+
+    Counted by rounds, each worker's own, and not by the clock: whole rounds hold whole numbers.
+    """
+
+    def __init__(self, trace: Trace, first: int, last: int) -> None:
+        self.window = np.zeros(trace.workers)
+        self.total = np.zeros(trace.workers)
+        self.window_updates = self.total_updates = 0.0
+        rounds = dict.fromkeys(trace.context.standing_for, -1)
+        window, total = dict.fromkeys(rounds, 0.0), dict.fromkeys(rounds, 0.0)
+        commits: dict[str, list[float]] = {}
+        observer = next(iter(rounds))
+        for row in trace.rows:
+            rank, operation = row.rank, row.operation
+            if operation == ROUND:
+                rounds[rank] += 1
+            elif operation in GRADIENT:
+                number = _micro_batches_in(row, trace)
+                total[rank] += number
+                if first <= rounds[rank] < last:
+                    window[rank] += number
+            elif operation in _COMMITS and rank == observer and row.detail != "estimate":
+                number = float(row.times)
+                if row.detail[:1].isdigit():
+                    number *= len(read_layers(row.detail)) / trace.context.layers
+                counted = commits.setdefault(operation, [0.0, 0.0])
+                counted[1] += number
+                if first <= rounds[rank] < last:
+                    counted[0] += number
+        for rank, ranks in trace.context.standing_for.items():
+            self.window[list(ranks)] = window[rank]
+            self.total[list(ranks)] = total[rank]
+        for operation in _COMMITS:
+            if operation in commits:
+                self.window_updates, self.total_updates = commits[operation]
+                break
 
 
-def _micro_batches(trace: Trace, begin: float, end: float) -> NDArray[np.float64]:
-    """Micro-batches computed by each rank between begin and end; shape [M]."""
-    counts = np.zeros(trace.workers)
-    accumulation = trace.context.n_grad_accumulation
-    layers = trace.context.layers
-    for row in trace.rows:
-        operation = row.operation
-        if operation == "accumulate":
-            number: float = row.times
-        elif operation == "inner_step":
-            number = row.times * accumulation[row.rank]
-        elif operation == "backward":
-            number = row.times * len(read_layers(row.detail)) / layers
-        else:
-            continue
-        share = _overlap(row, begin, end)
-        if share:
-            counts[list(trace.context.standing_for[row.rank])] += number * share
-    return counts
-
-
-def _updates(trace: Trace, begin: float, end: float) -> float:
-    """Updates committed between begin and end, as seen by rank 0."""
-    rank = next(iter(trace.context.standing_for))
-    rows = [row for row in trace.rows if row.rank == rank and row.operation in _COMMITS]
-    found = {row.operation for row in rows}
-    commit = next((operation for operation in _COMMITS if operation in found), None)
-    layers = trace.context.layers
-    total = 0.0
-    for row in rows:
-        if row.operation != commit or row.detail == "estimate":
-            continue
-        number = float(row.times)
-        if row.detail[:1].isdigit():
-            number *= len(read_layers(row.detail)) / layers
-        total += number * _overlap(row, begin, end)
-    return total
+def _micro_batches_in(row: Row, trace: Trace) -> float:
+    if row.operation == "accumulate":
+        return row.times
+    if row.operation == "inner_step":
+        return row.times * trace.context.n_grad_accumulation[row.rank]
+    if row.operation == "backward":
+        return row.times * len(read_layers(row.detail)) / trace.context.layers
+    return 0.0
 
 
 class _Sent:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sim.cli.errors import UserError, as_line, did_you_mean
+from sim.cli.errors import Interrupted, UserError, as_line, did_you_mean
 
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
@@ -126,6 +126,9 @@ class Group(TyperGroup):
             _leave_pipe()
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
+        except Interrupted as error:
+            typer.echo(f"bandwise: {error}", err=True)
+            sys.exit(INTERRUPTED)
         except Exception as error:
             line = as_line(error)
             if line is None:

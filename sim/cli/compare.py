@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli.errors import chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
@@ -53,9 +54,13 @@ def compare(
     All see the same random numbers. Options and keys of [method] reach every method that takes
     them. Below come the same times with each site left out, where there are three or more.
     """
+    from sim.methods import METHODS
     from sim.scenario import sweep
 
     form = format_asked(form, as_json)
+    for name in methods.split(","):
+        if ":" not in name:
+            chosen("--methods", name.strip(), METHODS)
     study = sweep(asked.source, asked.options, asked.settings, over=[f"method.name={methods}"])
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
     result = _compared(cases)

@@ -12,6 +12,10 @@ class UserError(Exception):
     """A mistake of the user's; the text says where, what, and what to write instead."""
 
 
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C, where there is more to say than that."""
+
+
 # By name, so that recognising an error imports nothing: what was raised is loaded already.
 _MISTAKES = frozenset({"ScenarioError", "ArgumentError", "SimulationError", "StudyError"})
 

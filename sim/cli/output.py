@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -128,10 +129,27 @@ def checked_file(option: str, path: Path, suffixes: Sequence[str]) -> Path:
         If the suffix says nothing, or the folder is not there.
     """
     if not path.name.endswith(tuple(suffixes)):
-        names = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+        *others, last = suffixes
+        names = f"{', '.join(others)} or {last}" if others else last
         raise UserError(f'{option}: "{path}" must end in {names}')
     if path.is_dir():
         raise UserError(f"{option}: {path} is a folder")
     if not path.parent.is_dir():
         raise UserError(f"{option}: there is no folder {path.parent}")
+    return path
+
+
+def checked_folder(option: str, path: Path) -> Path:
+    """Refuse a folder that cannot be made or written before anything is computed for it.
+
+    Raises
+    ------
+    UserError
+        If a file is in the way, or the folder is not ours to write.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{option}: {path} is a file; name a folder")
+    there = path if path.exists() else next(p for p in path.absolute().parents if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{option}: {there} cannot be written to")
     return path

@@ -124,7 +124,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "assumed": dict(scenario.assumed),
     }
     columns = (_COLUMNS[0], Column("outcome", "outcome"), *_COLUMNS[1:])
-    flat = [row for answer in answers for row in _flat(answer, counting)]
+    flat = [row for answer in answers for row in _flat(answer, link, counting)]
     return Report(blocks, data, Table(columns, flat))
 
 
@@ -155,7 +155,7 @@ def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
     ]
 
 
-def _flat(answer: Requirement, counting: bool) -> list[dict[str, Any]]:
+def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[str, Any]]:
     known = answer.outcome == "reached"
     return [
         {
@@ -168,6 +168,7 @@ def _flat(answer: Requirement, counting: bool) -> list[dict[str, Any]]:
             "tokens_per_update": answer.figures.tokens_per_update,
         }
         for name, rate in answer.bandwidth.items()
+        if link in (None, name)
     ]
 
 

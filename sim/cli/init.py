@@ -1,0 +1,36 @@
+"""``bandwise init``: a scenario file to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.cli.errors import UserError
+from sim.cli.output import checked_file
+
+_FILE = typer.Argument(metavar="FILE", help="The .toml file to write.", show_default=False)
+_SITES = typer.Option("--sites", metavar="A,B,C", help="Names of the sites.")
+_FORCE = typer.Option("--force", help="Overwrite a file that is there.")
+
+
+def init(
+    file: Annotated[Path, _FILE],
+    sites: Annotated[str, _SITES] = "paris,dallas",
+    force: Annotated[bool, _FORCE] = False,
+) -> None:
+    """Write a scenario file to start from.
+
+    It loads as it is; what to edit is marked.
+    """
+    from sim.scenario import template
+
+    checked_file("FILE", file, (".toml",))
+    text = template([name.strip() for name in sites.split(",")])
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise UserError(f"{file}: is there already; --force overwrites it") from None
+    typer.echo(f"Wrote {file}: edit the lines marked EDIT, then type\n  bandwise simulate {file}")

@@ -1,0 +1,93 @@
+"""``bandwise methods``: what can be simulated, and whose idea it was."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from sim.cli.errors import UserError, chosen
+from sim.cli.options import Format, Json
+from sim.cli.output import show
+from sim.cli.tables import Column, Report, Table, format_asked
+
+_CITE = typer.Option("--cite", help="Print the papers' BibTeX instead.")
+_NAMES = typer.Argument(metavar="NAME...", help="Only these; all by default.", show_default=False)
+
+# 'Stich 2019, arXiv:1805.09767', 'Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704'
+_PAPER = re.compile(r'(\w+(?: et al\.)? \d{4}),(?: "([^"]+)",)? arXiv:(\d{4}\.\d{4,5})')
+_ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_COLUMNS = (
+    Column("method", "method"),
+    Column("summary", "what it does"),
+    Column("paper", "paper"),
+    Column("arxiv", "arXiv"),
+)
+
+
+class _Method(NamedTuple):
+    name: str
+    summary: str
+    papers: list[tuple[str, str]]  # who and when, arXiv id
+    cited: list[str]  # every arXiv id that the docstring names
+
+
+def methods(
+    names: Annotated[list[str] | None, _NAMES] = None,
+    cite: Annotated[bool, _CITE] = False,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """List the training methods and their papers."""
+    form = format_asked(form, as_json)
+    found = _methods(names)
+    if cite:
+        if form != "table":
+            raise UserError("--cite: prints BibTeX; leave --format and --json out")
+        typer.echo(_bibtex(found))
+        return
+    records = [_record(method) for method in found]
+    rows = [
+        {**record, "paper": "; ".join(record["papers"]), "arxiv": "; ".join(record["arxiv"])}
+        for record in records
+    ]
+    table = Table(_COLUMNS, rows)
+    more = "bandwise methods --cite prints BibTeX. A method of your own: package.module:function."
+    show(Report([table, more], records, table), form)
+
+
+def _methods(names: list[str] | None) -> list[_Method]:
+    from sim.methods import METHODS
+
+    wanted = names or list(METHODS)
+    return [_read(name, METHODS[chosen("NAME", name, METHODS)]) for name in wanted]
+
+
+def _read(name: str, program: Any) -> _Method:
+    text = inspect.getdoc(program) or ""
+    notes = " ".join(text.partition("Notes\n-----\n")[2].split())
+    papers = [(match[1], match[3]) for match in _PAPER.finditer(notes)]
+    return _Method(name, text.partition("\n")[0], papers, _ARXIV.findall(notes))
+
+
+def _record(method: _Method) -> dict[str, Any]:
+    return {
+        "method": method.name,
+        "summary": method.summary,
+        "papers": [paper for paper, _ in method.papers],
+        "arxiv": [number for _, number in method.papers],
+    }
+
+
+def _bibtex(found: list[_Method]) -> str:
+    text = Path(__file__).with_name("papers.bib").read_text(encoding="utf-8")
+    entries = {}
+    for entry in text.strip().split("\n\n"):
+        number = re.search(r"eprint\s*=\s*\{([^}]+)\}", entry)
+        if number is not None:
+            entries[number[1]] = entry
+    wanted = dict.fromkeys(number for method in found for number in method.cited)
+    return "\n\n".join(entries[number] for number in wanted)

@@ -1,0 +1,152 @@
+"""``bandwise reproduce``: a published table computed again."""
+
+from __future__ import annotations
+
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.cli.errors import UserError, did_you_mean
+from sim.cli.options import Format, Json
+from sim.cli.output import show
+from sim.cli.sweep import JOBS, computed
+from sim.cli.tables import Column, Report, Table, format_asked
+
+if TYPE_CHECKING:
+    from sim.reproduce import Reproduction
+    from sim.scenario import Study
+
+_NAME = typer.Argument(
+    metavar="NAME",
+    help="A study with a published table beside it; all that come along by default.",
+    show_default=False,
+)
+_WITHIN = typer.Option(
+    "--within",
+    metavar="STEPS",
+    min=0,
+    help="How many points of the bandwidth grid a cell may lie beside the published one.",
+)
+
+
+def reproduce(
+    name: Annotated[str | None, _NAME] = None,
+    within: Annotated[int, _WITHIN] = 1,
+    jobs: Annotated[int | None, JOBS] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Compute a published table again, cell by cell.
+
+    Exit status 1 if a cell lies outside the tolerance.
+    """
+    form = format_asked(form, as_json)
+    names = _published() if name is None else [name]
+    if not names:
+        raise UserError("no study with a published table comes along; name a study file")
+    reports, failed = [], False
+    for one in names:
+        result, study = _reproduced(one, jobs)
+        outside = [cell for cell in result.cells if abs(cell.grid_steps) > within]
+        failed = failed or bool(outside)
+        reports.append(_report(result, study, within, len(outside)))
+    show(_joined(reports), form)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _published() -> list[str]:
+    from sim.scenario import bundled
+
+    found = []
+    for name, path in bundled().items():
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if table.get("study", {}).get("compare_with"):
+            found.append(name)
+    return found
+
+
+def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
+    from sim.reproduce import reproduce as compare
+    from sim.scenario import ScenarioError, load_study
+
+    try:
+        study = load_study(name)
+    except ScenarioError as error:
+        known = _published()
+        if name in known or Path(name).exists():
+            raise
+        listed = f"; there are {', '.join(known)}" if known else ""
+        raise UserError(
+            f'no published table "{name}"{did_you_mean(name, known, listed)}'
+        ) from error
+    if study.compare_with is None:
+        raise UserError(f"{name}: study.compare_with names no published table")
+    with tempfile.TemporaryDirectory() as folder:
+        frame = computed(study, Path(folder), jobs, study.name or name)
+    try:
+        return compare(study, frame), study
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _report(result: Reproduction, study: Study, within: int, outside: int) -> Report:
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    flat = []
+    for cell in result.cells:
+        row = rows.setdefault(tuple(cell.labels.values()), dict(cell.labels))
+        mark = "!" if abs(cell.grid_steps) > within else "~" if cell.grid_steps else ""
+        row[f"{cell.target:g}"] = f"{mark}{cell.ours} ({cell.published})"
+        flat.append(
+            {
+                "study": result.name,
+                **cell.labels,
+                "target_fraction": cell.target,
+                "ours_Gbit_per_s": cell.ours,
+                "published_Gbit_per_s": cell.published,
+                "grid_steps": cell.grid_steps,
+                "grid_steps_without_printing_rule": cell.natural_steps,
+                "within_tolerance": abs(cell.grid_steps) <= within,
+            }
+        )
+    axes = [Column(name, name) for name in result.cells[0].labels]
+    targets = [Column(f"{target:g}", f"{100 * target:g} %", "number") for target in study.targets]
+    total = len(result.cells)
+    worst = max(abs(cell.grid_steps) for cell in result.cells)
+    blocks: list[str | Table] = [
+        "A prediction by simulation: nothing was trained.",
+        Table(
+            [*axes, *targets],
+            list(rows.values()),
+            f"{result.name}: bandwidth (Gbit/s) that reaches a utilization, in brackets as published",
+        ),
+        f"{result.exact} of {total} cells print as published; the others (~) lie at most {worst} "
+        f"grid points beside it. By the plain rule, the first grid point that reaches the "
+        f"target, {result.within(1)} of {total} lie within one grid point.",
+        f"{'FAILED' if outside else 'Passed'}: {outside} of {total} cells lie more than {within} "
+        f"grid point{'s' * (within != 1)} beside the published one{' (!)' if outside else ''}.",
+    ]
+    data = {
+        "name": result.name,
+        "passed": not outside,
+        "tolerance_grid_steps": within,
+        "cells": total,
+        "exact": result.exact,
+        "within_one_grid_step_without_printing_rule": result.within(1),
+        "table": flat,
+    }
+    columns = [Column(key, key) for key in flat[0]]
+    return Report(blocks, data, Table(columns, flat))
+
+
+def _joined(reports: list[Report]) -> Report:
+    """Return several reports as one."""
+    if len(reports) == 1:
+        return reports[0]
+    columns = list(dict.fromkeys(c for report in reports for c in report.rows.columns))
+    records = [record for report in reports for record in report.rows.records]
+    blocks = [block for report in reports for block in report.blocks]
+    return Report(blocks, [report.data for report in reports], Table(columns, records))

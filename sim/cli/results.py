@@ -1,0 +1,120 @@
+"""Results of many runs as tables: what was varied, then the figures that belong together."""
+
+from __future__ import annotations
+
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.cli.tables import Column, Report, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.scenario import Study
+
+_MOST_ROWS = 60  # printed for people; the files and csv, json have all
+_FIGURES = (
+    Column("compute_utilization_fraction", "utilization", "percent"),
+    Column("total_wall_clock_s", "time", "seconds"),
+    Column("tokens", "tokens", "count"),
+    Column("tokens_per_s", "tokens per second", "count"),
+    Column("tokens_per_update", "tokens per update", "count"),
+    Column("updates", "updates", "count"),
+    Column("lost_to", "most lost to"),
+)
+_KINDS = {"_bytes_per_s": "rate", "_bytes": "bytes", "_s": "seconds", "_fraction": "percent"}
+
+
+def label(name: str) -> Column:
+    """Return the column of a varied key; its unit is the end of its name."""
+    for ending, kind in _KINDS.items():
+        if name.endswith(ending):
+            return Column(name, name.removesuffix(ending).rpartition(".")[2].replace("_", " "), kind)
+    return Column(name, name.rpartition(".")[2].replace("_", " "))
+
+
+def runs(frame: pd.DataFrame, axes: list[str]) -> Report:
+    """Return a report with a row per run."""
+    from sim.figures import CAUSES
+
+    records = frame.to_dict("records")
+    losses = [cause for cause in CAUSES if cause != "compute"]
+    for record in records:
+        worst = max(losses, key=lambda cause: record[f"{cause}_fraction"])
+        lost = record[f"{worst}_fraction"] >= 5e-4
+        record["lost_to"] = worst.replace("_", " ") if lost else "nothing"
+    columns = [*(label(name) for name in axes), *_FIGURES]
+    blocks: list[str | Table] = [Table(columns, records[:_MOST_ROWS])]
+    if len(records) > _MOST_ROWS:
+        blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
+    if any(record["extrapolated"] for record in records):
+        blocks.append("Times beyond the rounds simulated are extrapolated from the steady state.")
+    everything = [Column(str(name), str(name)) for name in frame.columns]
+    data = {
+        "schema": 1,
+        "prediction": "simulated; nothing was trained",
+        "axes": axes,
+        "results": records,
+    }
+    return Report(blocks, data, Table(everything, records))
+
+
+def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
+    """Return a report of required bandwidths: a row per case, a column per target."""
+    from sim.reproduce import read_published
+    from sim.requirements import table
+
+    published = {} if study.compare_with is None else read_published(study.compare_with)
+    rows, flat = [], []
+    for labels, found in table(study, frame):
+        row: dict[str, Any] = dict(labels)
+        for target, rate in zip(study.targets, found, strict=True):
+            beside = published.get((*labels.values(), round(100 * target)))
+            row[f"{target:g}"] = cell(rate, beside)
+            flat.append(
+                {
+                    **labels,
+                    "target_fraction": target,
+                    "required_bandwidth_bytes_per_s": None if rate == inf else rate,
+                    "published_Gbit_per_s": beside,
+                }
+            )
+        rows.append(row)
+    axes = [Column(name, name) for name in (rows[0] if rows else {}) if name in study.axes]
+    targets = [Column(f"{target:g}", f"{100 * target:g} %", "number") for target in study.targets]
+    title = "Bandwidth between sites (Gbit/s) that reaches a compute utilization"
+    if published:
+        title += "; in brackets as published"
+    extra = [Column(name, name) for name in (flat[0] if flat else {}) if name not in study.axes]
+    data = {"schema": 1, "prediction": "simulated; nothing was trained", "required": flat}
+    rule = {
+        "bisect": "Found by bisection, to 0.1 %.",
+        "grid_point_below": "Printed is the grid point below the first that reaches the target.",
+        "grid_point_reaching": "Printed is the first grid point that reaches the target.",
+    }[study.printing]
+    return Report([Table([*axes, *targets], rows, title), rule], data, Table([*axes, *extra], flat))
+
+
+def cell(rate: float, published: str | None) -> str:
+    """Write a bandwidth in Gbit/s as published tables do, the published one beside it."""
+    from sim.reproduce import printed
+
+    ours = "any" if rate == 0 else printed(rate)
+    return ours if published is None else f"{ours} ({published})"
+
+
+def draw_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draw utilization against bandwidth as PNG and SVG, where bandwidth was varied."""
+    from sim.plots import BANDWIDTH, utilization
+
+    if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
+        return []
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    utilization(frame, figure.subplots())
+    paths = [folder / f"utilization.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    return paths

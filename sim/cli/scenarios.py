@@ -1,0 +1,58 @@
+"""``bandwise scenarios``: what comes along."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sim.cli.errors import chosen
+from sim.cli.options import Format, Json
+from sim.cli.output import show
+from sim.cli.tables import Column, Report, Table, format_asked
+
+_SHOW = typer.Option(
+    "--show", metavar="NAME", help="Print this scenario's file.", show_default=False
+)
+_COLUMNS = (
+    Column("name", "name"),
+    Column("kind", "kind"),
+    Column("shows", "what it shows"),
+)
+
+
+def scenarios(
+    name: Annotated[str | None, _SHOW] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """List the scenarios that come with bandwise.
+
+    Their names stand wherever a scenario file is asked for.
+    """
+    from sim.scenario import bundled
+
+    form = format_asked(form, as_json)
+    known = bundled()
+    if name is not None:
+        path = known[chosen("--show", name.removesuffix(".toml"), known)]
+        typer.echo(path.read_text(encoding="utf-8").rstrip("\n"))
+        return
+    records = [_record(name, path) for name, path in known.items()]
+    table = Table(_COLUMNS, records)
+    next_ = "bandwise scenarios --show NAME prints one, to copy and change; bandwise simulate NAME "
+    next_ += "runs a scenario, bandwise study NAME --out DIR a study."
+    show(Report([table, next_], records, table), form)
+
+
+def _record(name: str, path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    first = text.partition("\n")[0]
+    study = "study" in tomllib.loads(text)
+    return {
+        "name": name,
+        "kind": "study" if study else "scenario",
+        "shows": first.removeprefix("#").strip() if first.startswith("#") else "",
+    }

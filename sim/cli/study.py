@@ -1,0 +1,80 @@
+"""``bandwise study``: a study file, its curves, its table, its results in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sim.cli.errors import UserError
+from sim.cli.options import SETTING, Format, Json
+from sim.cli.output import checked_folder, show
+from sim.cli.sweep import JOBS, computed, written
+from sim.cli.tables import Report, format_asked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.scenario import Study
+
+_FILE = typer.Argument(
+    metavar="FILE",
+    help="A study file, or the name of one that comes along (bandwise scenarios).",
+    show_default=False,
+)
+_OUT = typer.Option(
+    "--out",
+    metavar="DIR",
+    help="Folder for results and curves; made if it is not there. An interrupted study goes "
+    "on when it is started again with the same folder.",
+    show_default=False,
+)
+
+
+def study(
+    file: Annotated[str, _FILE],
+    out: Annotated[Path, _OUT],
+    settings: Annotated[list[str] | None, SETTING] = None,
+    jobs: Annotated[int | None, JOBS] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Run a study file: curves, tables and results in a folder.
+
+    Writes results.csv and results.parquet (one row per run, SI units) and, where bandwidth is
+    varied, the utilization curves as PNG and SVG.
+    """
+    from sim.scenario import load_study
+
+    form = format_asked(form, as_json)
+    checked_folder("--out", out)
+    asked = load_study(file, {}, settings or [])
+    if asked.ask == "validate":
+        raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
+
+    from sim.cli import results
+
+    frame = computed(asked, out, jobs, asked.name or "study", resumable=True)
+    written(out, results.draw_curves(frame, out))
+    report = _report(asked, frame)
+    if form == "table":
+        report = Report([*report.blocks, f"Next: {_next(asked, frame, file, out)}"], report.data, report.rows)
+    show(report, form)
+
+
+def _report(asked: Study, frame: pd.DataFrame) -> Report:
+    from sim.cli import results
+    from sim.plots import labels_of
+
+    if asked.ask == "required_bandwidth":
+        return results.bandwidths(asked, frame)
+    return results.runs(frame, labels_of(frame))
+
+
+def _next(asked: Study, frame: pd.DataFrame, file: str, out: Path) -> str:
+    """Return the line to type next."""
+    if asked.compare_with is not None:
+        return f"bandwise reproduce {file}"
+    kind = "breakdown" if len(frame) <= 60 else "utilization"
+    return f"bandwise plot {out / 'results.parquet'} --kind {kind} --out {kind}.png"

@@ -1,0 +1,105 @@
+"""``bandwise sweep``: keys of a scenario varied from the command line."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sim.cli.errors import Interrupted
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.output import checked_folder, progress, show, tell
+from sim.cli.tables import format_asked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.scenario import Study
+
+_OVER = typer.Option(
+    "--over",
+    metavar="KEY=VALUES",
+    help="What to vary: bandwidth=0.1..1000Gbit/s:50 (50 points, spaced by a factor) or "
+    "sync_every=10,100. Several --over multiply.",
+    rich_help_panel="Sweep",
+    show_default=False,
+)
+JOBS = typer.Option(
+    "--jobs",
+    metavar="N",
+    min=1,
+    help="Processes; as many as there are processors by default.",
+    rich_help_panel="Output",
+    show_default=False,
+)
+_OUT = typer.Option(
+    "--out",
+    metavar="DIR",
+    help="Write results.csv, results.parquet and curves there.",
+    rich_help_panel="Output",
+    show_default=False,
+)
+
+
+@takes_scenario()
+def sweep(
+    asked: Asked,
+    over: Annotated[list[str] | None, _OVER] = None,
+    out: Annotated[Path | None, _OUT] = None,
+    jobs: Annotated[int | None, JOBS] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Vary keys of a scenario: one run per combination."""
+    from sim.scenario import sweep as vary
+
+    form = format_asked(form, as_json)
+    if out is not None:
+        checked_folder("--out", out)
+    study = vary(asked.source, asked.options, asked.settings, over or [])
+
+    from sim.cli import results
+
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            frame = computed(study, Path(folder), jobs, "sweep")
+    else:
+        frame = computed(study, out, jobs, "sweep", resumable=True)
+        written(out, results.draw_curves(frame, out))
+    show(results.runs(frame, _axes(frame)), form)
+
+
+def _axes(frame: pd.DataFrame) -> list[str]:
+    from sim.plots import labels_of
+
+    return labels_of(frame)
+
+
+def computed(
+    study: Study, folder: Path, jobs: int | None, what: str, *, resumable: bool = False
+) -> pd.DataFrame:
+    """Run a study with a progress bar.
+
+    Raises
+    ------
+    Interrupted
+        After Ctrl-C.
+    """
+    from sim.study import run
+
+    try:
+        with progress(what) as step:
+            return run(study, folder, jobs or os.cpu_count() or 1, step)
+    except KeyboardInterrupt:
+        again = "; the same command goes on from here" if resumable else ""
+        raise Interrupted(f"interrupted{again}") from None
+
+
+def written(folder: Path, drawn: Sequence[Path]) -> None:
+    """Say which files there are now."""
+    names = ["results.csv", "results.parquet", *(path.name for path in drawn)]
+    tell(f"bandwise: wrote {', '.join(names)} to {folder}")
