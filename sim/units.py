@@ -305,7 +305,7 @@ def format_count(count: float, digits: int = 4) -> str:
     if abs(count) < 1000:
         return _plain(count, max(digits, 3))
     for factor, unit in ((2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki")):
-        if count % factor == 0 and count % 1000 != 0:
+        if count % factor == 0 and count % 1000 != 0 and abs(count) < 1024 * factor:
             return f"{_plain(count / factor, max(digits, 4))}{unit}"
     if abs(count) < 10_000 and count % 1000 != 0:
         return f"{count:.0f}"
@@ -322,7 +322,7 @@ def format_bytes(size: float, digits: int = 4) -> str:
     ('2 GB', '25 MiB', '300 B')
     """
     for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if isfinite(size) and size and size % factor == 0 and size % 1000 != 0:
+        if 0 < abs(size) < 1024 * factor and size % factor == 0 and size % 1000:
             return f"{_plain(size / factor, digits)} {unit}"
     units = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"), (1e15, "PB"))
     return _with_prefix(size, list(units), digits)

@@ -173,3 +173,42 @@ def scenarios(
         network=draw(networks(len(places), concurrent)),
         name="random",
     )
+
+
+def with_links(scenario: Scenario, rate: float, wait: float) -> Scenario:
+    """Multiply every rate and every latency of the network."""
+    network = replace(
+        scenario.network,
+        bandwidth=tuple(tuple(b * rate for b in row) for row in scenario.network.bandwidth),
+        latency=tuple(tuple(x * wait for x in row) for row in scenario.network.latency),
+    )
+    sites = tuple(
+        replace(
+            site,
+            uplink=site.uplink * rate,
+            downlink=site.downlink * rate,
+            within_bandwidth=site.within_bandwidth * rate,
+            within_latency=site.within_latency * wait,
+        )
+        for site in scenario.sites
+    )
+    return replace(scenario, network=network, sites=sites)
+
+
+def stretched(scenario: Scenario, factor: float, computation: bool = True) -> Scenario:
+    """The same run, every duration ``factor`` times as long."""
+    scenario = with_links(scenario, 1 / factor, factor)
+    collectives = scenario.network.collectives
+    collectives = replace(collectives, first_seconds=collectives.first_seconds * factor)
+    scenario = replace(scenario, network=replace(scenario.network, collectives=collectives))
+    if not computation:
+        return scenario
+    names = [
+        f"{name}_seconds"
+        for name in ("step", "optimizer", "outer_gradient", "outer_step", "quantize")
+    ]
+    workers = []
+    for worker in scenario.workers:
+        longer = {name: getattr(worker.machine, name) * factor for name in names}
+        workers.append(replace(worker, machine=replace(worker.machine, **longer)))
+    return replace(scenario, workers=tuple(workers))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from scenarios_strategy import DTYPES, scenarios
+from scenarios_strategy import DTYPES, scenarios, stretched, with_links
 
 from sim.methods import METHODS
 from sim.program import Program, Worker, wire_bytes
 from sim.runtime import simulate
-from sim.scenario.resolved import Method, Scenario
+from sim.scenario.resolved import Machine, Method, Scenario
 from sim.theory import longest_path, wall_clock
 
 RELATIVE = 1e-9
@@ -53,6 +53,49 @@ def test_long_runs_do_not_drift_apart():
         assert_the_same(scenario, rounds)
 
     claim()
+
+
+@CLAIM
+@given(
+    scenarios(("acco", "dpu", "wp")),
+    st.integers(1, 5),
+    st.sampled_from([1.0, 0.1, 1 / 3, 7.7]) | st.floats(0.01, 100),
+)
+def test_a_communication_that_ends_with_a_micro_batch_asks_for_no_other(scenario, extra, scale):
+    """Collectives take a whole number of micro-batches in all: a tie, whatever the rounding."""
+    workers = tuple(
+        replace(
+            worker,
+            machine=Machine(
+                step_seconds=worker.machine.n_grad_accumulation * scale,
+                batch_tokens=1.0,
+                n_grad_accumulation=worker.machine.n_grad_accumulation,
+            ),
+        )
+        for worker in scenario.workers
+    )
+    batch = workers[0].machine.n_grad_accumulation
+    arguments = {"comm_dtype": "bf16"}
+    collectives = replace(scenario.network.collectives, first_seconds=0.0)
+    scenario = replace(
+        scenario,
+        workers=workers,
+        method=replace(scenario.method, arguments=arguments),
+        network=replace(scenario.network, collectives=collectives),
+    )
+    size = wire_bytes(scenario.model.parameters, "bf16")
+    param_dtype = scenario.model.param_dtype
+    gathered = wire_bytes(scenario.model.parameters, param_dtype)
+    seconds = (
+        longest_path(scenario, "all_reduce", 8.0).total_s
+        + longest_path(scenario, "reduce_scatter", size).total_s
+        + longest_path(scenario, "all_gather", gathered).total_s
+    )
+    scenario = stretched(scenario, (batch + extra) * scale / seconds, computation=False)
+    assert_the_same(scenario, 6)
+    phases = 2 if scenario.method.name == "acco" else 1
+    steps = batch + 6 * phases * (batch + extra)
+    assert wall_clock(scenario, 6).total_s == pytest.approx(steps * scale, rel=RELATIVE)
 
 
 @CLAIM
@@ -111,25 +154,14 @@ def test_several_at_once_that_do_not_disturb_each_other():
     def claim(scenario, rounds):
         nonlocal overlapping
         # Links so fast that latency is all: it is nobody's to share.
-        quick = 1e3
-        sites = tuple(
-            replace(
-                site,
-                uplink=site.uplink * quick,
-                downlink=site.downlink * quick,
-                within_bandwidth=site.within_bandwidth * quick,
-            )
-            for site in scenario.sites
-        )
-        bandwidth = tuple(tuple(b * quick for b in row) for row in scenario.network.bandwidth)
-        network = replace(scenario.network, bandwidth=bandwidth)
-        scenario = replace(scenario, sites=sites, network=network)
+        scenario = with_links(scenario, 1e3, 1.0)
         try:
             at_once = wall_clock(scenario, rounds).total_s
         except ValueError:  # they would share a link: not in the theory's domain
             assume(False)
         assert_the_same(scenario, rounds)
-        alone = replace(network, collectives=replace(network.collectives, concurrent=1))
+        collectives = replace(scenario.network.collectives, concurrent=1)
+        alone = replace(scenario.network, collectives=collectives)
         in_turn = wall_clock(replace(scenario, network=alone), rounds).total_s
         assert at_once <= in_turn * (1 + RELATIVE)
         overlapping += at_once < in_turn * (1 - RELATIVE)

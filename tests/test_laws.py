@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scenarios_strategy import scenarios
+from scenarios_strategy import scenarios, stretched, with_links
 
 from sim import theory
 from sim.figures import CAUSES, figures
@@ -50,45 +50,6 @@ def disturbed(draw: st.DrawFn, **kinds: Any) -> Scenario:
 
 def with_machines(scenario: Scenario, **change: Any) -> tuple[Any, ...]:
     return tuple(replace(w, machine=replace(w.machine, **change)) for w in scenario.workers)
-
-
-def with_links(scenario: Scenario, rate: float, wait: float) -> Scenario:
-    """Multiply every rate and every latency of the network."""
-    network = replace(
-        scenario.network,
-        bandwidth=tuple(tuple(b * rate for b in row) for row in scenario.network.bandwidth),
-        latency=tuple(tuple(x * wait for x in row) for row in scenario.network.latency),
-    )
-    sites = tuple(
-        replace(
-            site,
-            uplink=site.uplink * rate,
-            downlink=site.downlink * rate,
-            within_bandwidth=site.within_bandwidth * rate,
-            within_latency=site.within_latency * wait,
-        )
-        for site in scenario.sites
-    )
-    return replace(scenario, network=network, sites=sites)
-
-
-def stretched(scenario: Scenario, factor: float) -> Scenario:
-    """The same run, every duration ``factor`` times as long."""
-
-    def slower(machine: Machine) -> Machine:
-        names = ("step", "optimizer", "outer_gradient", "outer_step", "quantize")
-        return replace(
-            machine, **{f"{n}_seconds": getattr(machine, f"{n}_seconds") * factor for n in names}
-        )
-
-    scenario = with_links(scenario, 1 / factor, factor)
-    collectives = scenario.network.collectives
-    collectives = replace(collectives, first_seconds=collectives.first_seconds * factor)
-    return replace(
-        scenario,
-        network=replace(scenario.network, collectives=collectives),
-        workers=tuple(replace(w, machine=slower(w.machine)) for w in scenario.workers),
-    )
 
 
 def contents(trace: Trace) -> list[tuple[str, ...]]:

@@ -153,7 +153,8 @@ def _load(name: str) -> Any:
     function = getattr(module, name)
     # Lines of a docstring are not lines of the help, paragraphs are.
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
-    alone.command(name, cls=Command, help="\n\n".join(" ".join(p.split()) for p in paragraphs))(function)
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    alone.command(name, cls=Command, help=text)(function)
     return typer.main.get_command(alone)
 
 

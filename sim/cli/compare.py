@@ -10,7 +10,7 @@ from sim.cli.errors import chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import Column, Report, Table, count, format_asked, quantity
+from sim.cli.tables import PREDICTION, Column, Report, Table, count, format_asked, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +86,7 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
     blocks: list[str | Table] = [
-        "A prediction by simulation: nothing was trained.",
+        PREDICTION,
         Table(_COLUMNS, records, f"Equal tokens: {tokens}"),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",

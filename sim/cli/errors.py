@@ -26,7 +26,7 @@ def as_line(error: Exception) -> str | None:
         text = str(error)
     elif hasattr(error, "format_message"):  # click's, wherever this version of Typer keeps it
         text = _usage(error)
-    elif any(c.__name__ in _MISTAKES and c.__module__.startswith("sim.") for c in type(error).__mro__):
+    elif any(kind.__name__ in _MISTAKES for kind in type(error).__mro__):
         text = str(error)
     elif isinstance(error, OSError):
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
@@ -55,7 +55,8 @@ def _usage(error: Any) -> str:
     if kind == "MissingParameter":
         if name.startswith("-"):
             return f"{name}: is missing{_like(error.param)}"
-        return f"{error.param.metavar or name.upper()} is missing; see bandwise {error.ctx.info_name} -h"
+        shown = error.param.metavar or name.upper()
+        return f"{shown} is missing; see bandwise {error.ctx.info_name} -h"
     if kind == "BadParameter":
         return f"{name}: {error.message}" if name else str(error.message)
     message = error.format_message().rstrip(".")

@@ -12,7 +12,7 @@ from sim.cli.output import checked_file, tell
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 KINDS = ("utilization", "timeline", "breakdown")
 PICTURES = (".png", ".svg", ".pdf")
@@ -24,13 +24,20 @@ _RESULTS = typer.Argument(
     show_default=False,
 )
 _KIND = typer.Option("--kind", metavar="KIND", help="utilization, timeline or breakdown.")
-_OUT = typer.Option("--out", metavar="FILE", help="Picture: .png, .svg or .pdf.", show_default=False)
+_OUT = typer.Option(
+    "--out", metavar="FILE", help="Picture: .png, .svg or .pdf.", show_default=False
+)
+
+_BEGIN = typer.Option("--begin", metavar="20s", help="Start of a timeline.", show_default=False)
+_END = typer.Option("--end", metavar="60s", help="End of a timeline.", show_default=False)
 
 
 def plot(
     results: Annotated[Path, _RESULTS],
     out: Annotated[Path, _OUT],
     kind: Annotated[str, _KIND] = "utilization",
+    begin: Annotated[str | None, _BEGIN] = None,
+    end: Annotated[str | None, _END] = None,
 ) -> None:
     """Draw results or a trace.
 
@@ -42,11 +49,8 @@ def plot(
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
     try:
-        _draw(results, kind, figure.subplots())
+        figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
     except ValueError as error:
         name = "" if str(error).startswith(str(results)) else f"{results}: "
         raise UserError(f"{name}{error}") from error
@@ -54,15 +58,35 @@ def plot(
     tell(f"bandwise: wrote {out}")
 
 
-def _draw(path: Path, kind: str, ax: Axes) -> None:
-    from sim import plots
+def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Figure:
+    from matplotlib.figure import Figure
 
-    if kind == "timeline":
+    from sim import plots
+    from sim.cli.pictures import curves
+
+    if kind == "utilization":
+        return curves(_results(path))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    if kind == "breakdown":
+        plots.breakdown(_results(path), figure.subplots())
+    else:
         from sim.trace import load
 
-        plots.timeline(load(path), ax)
-    else:
-        getattr(plots, kind)(_results(path), ax)
+        trace = load(path)
+        begin = begin or 0.0
+        if not begin < (trace.total_s if end is None else end):
+            raise UserError(f"--begin: lies after the end, {trace.total_s:.6g} s")
+        plots.timeline(trace, figure.subplots(), begin=begin, end=end)
+    return figure
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    from sim.units import UnitError, parse_duration
+
+    try:
+        return None if text is None else parse_duration(text)
+    except UnitError as error:
+        raise UserError(f'{option}: "{text}": {error}') from error
 
 
 def _results(path: Path) -> pd.DataFrame:
@@ -84,7 +108,7 @@ def _results(path: Path) -> pd.DataFrame:
             f"{path}: cannot be read; give results.csv or results.parquet of study or sweep"
         ) from error
     if "compute_utilization_fraction" not in frame or "schema" not in frame:
-        trace = "operation" in " ".join(map(str, frame.columns))
+        trace = "operation" in frame or str(frame.columns[0]).startswith("# bandwise trace")
         hint = "; it looks like a trace, so draw --kind timeline" if trace else ""
         raise UserError(f"{path}: not the results of study or sweep{hint}")
     return frame

@@ -13,7 +13,7 @@ from sim.cli.errors import UserError, did_you_mean
 from sim.cli.options import Format, Json
 from sim.cli.output import show
 from sim.cli.sweep import JOBS, computed
-from sim.cli.tables import Column, Report, Table, format_asked
+from sim.cli.tables import PREDICTION, Column, Report, Table, format_asked
 
 if TYPE_CHECKING:
     from sim.reproduce import Reproduction
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _NAME = typer.Argument(
     metavar="NAME",
-    help="A study with a published table beside it; all that come along by default.",
-    show_default=False,
+    help="A study with a published table beside it (study.compare_with).",
 )
 _WITHIN = typer.Option(
     "--within",
@@ -33,7 +32,7 @@ _WITHIN = typer.Option(
 
 
 def reproduce(
-    name: Annotated[str | None, _NAME] = None,
+    name: Annotated[str, _NAME] = "streaming_diloco_table4",
     within: Annotated[int, _WITHIN] = 1,
     jobs: Annotated[int | None, JOBS] = None,
     form: Format = "table",
@@ -44,17 +43,10 @@ def reproduce(
     Exit status 1 if a cell lies outside the tolerance.
     """
     form = format_asked(form, as_json)
-    names = _published() if name is None else [name]
-    if not names:
-        raise UserError("no study with a published table comes along; name a study file")
-    reports, failed = [], False
-    for one in names:
-        result, study = _reproduced(one, jobs)
-        outside = [cell for cell in result.cells if abs(cell.grid_steps) > within]
-        failed = failed or bool(outside)
-        reports.append(_report(result, study, within, len(outside)))
-    show(_joined(reports), form)
-    if failed:
+    result, study = _reproduced(name, jobs)
+    outside = sum(abs(cell.grid_steps) > within for cell in result.cells)
+    show(_report(result, study, within, outside), form)
+    if outside:
         raise typer.Exit(1)
 
 
@@ -116,18 +108,19 @@ def _report(result: Reproduction, study: Study, within: int, outside: int) -> Re
     targets = [Column(f"{target:g}", f"{100 * target:g} %", "number") for target in study.targets]
     total = len(result.cells)
     worst = max(abs(cell.grid_steps) for cell in result.cells)
+    others = f"; the others (~) lie at most {_points(worst)} beside it" if worst else ""
     blocks: list[str | Table] = [
-        "A prediction by simulation: nothing was trained.",
+        PREDICTION,
         Table(
             [*axes, *targets],
             list(rows.values()),
-            f"{result.name}: bandwidth (Gbit/s) that reaches a utilization, in brackets as published",
+            f"{result.name}: Gbit/s that reach a utilization, in brackets as published",
         ),
-        f"{result.exact} of {total} cells print as published; the others (~) lie at most {worst} "
-        f"grid points beside it. By the plain rule, the first grid point that reaches the "
-        f"target, {result.within(1)} of {total} lie within one grid point.",
-        f"{'FAILED' if outside else 'Passed'}: {outside} of {total} cells lie more than {within} "
-        f"grid point{'s' * (within != 1)} beside the published one{' (!)' if outside else ''}.",
+        f"{result.exact} of {total} cells print as published{others}. By the plain rule, the "
+        f"first grid point that reaches the target, {result.within(1)} of {total} lie within one "
+        "grid point.",
+        f"{'FAILED' if outside else 'Passed'}: {outside} of {total} cells lie more than "
+        f"{_points(within)} beside the published one{' (!)' if outside else ''}.",
     ]
     data = {
         "name": result.name,
@@ -142,11 +135,5 @@ def _report(result: Reproduction, study: Study, within: int, outside: int) -> Re
     return Report(blocks, data, Table(columns, flat))
 
 
-def _joined(reports: list[Report]) -> Report:
-    """Return several reports as one."""
-    if len(reports) == 1:
-        return reports[0]
-    columns = list(dict.fromkeys(c for report in reports for c in report.rows.columns))
-    records = [record for report in reports for record in report.rows.records]
-    blocks = [block for report in reports for block in report.blocks]
-    return Report(blocks, [report.data for report in reports], Table(columns, records))
+def _points(number: int) -> str:
+    return f"{number} grid point{'s' * (number != 1)}"

@@ -11,7 +11,7 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import Column, Report, Table, format_asked
+from sim.cli.tables import PREDICTION, Column, Report, Table, format_asked
 
 if TYPE_CHECKING:
     from sim.required import Requirement
@@ -101,7 +101,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     counting = scenario.method.name in COUNTS_MICRO_BATCHES
     rows = [row for answer in answers for row in _rows(answer, link, counting)]
     blocks: list[str | Table] = [
-        "A prediction by simulation: nothing was trained.",
+        PREDICTION,
         Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
     ]
     if counting:
@@ -111,9 +111,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
             "less, updates grow larger and rarer."
         )
     if scenario.assumed:
-        blocks.append(
-            f"{len(scenario.assumed)} values were assumed; bandwise simulate lists them."
-        )
+        blocks.append(f"{len(scenario.assumed)} values were assumed; bandwise simulate lists them.")
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained",
@@ -149,8 +147,11 @@ def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
     elif len(set(bandwidth.values())) == 1:
         bandwidth = {every: next(iter(bandwidth.values()))}
     return [
-        {**(shared if number == 0 else dict.fromkeys(shared, "")), "link": name,
-         "bandwidth_bytes_per_s": rate}
+        {
+            **(shared if number == 0 else dict.fromkeys(shared, "")),
+            "link": name,
+            "bandwidth_bytes_per_s": rate,
+        }
         for number, (name, rate) in enumerate(bandwidth.items())
     ]
 

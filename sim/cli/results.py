@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from math import inf
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.cli.tables import Column, Report, Table
+from sim.cli.tables import PREDICTION, Column, Report, Table, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,15 +13,6 @@ if TYPE_CHECKING:
     from sim.scenario import Study
 
 _MOST_ROWS = 60  # printed for people; the files and csv, json have all
-_FIGURES = (
-    Column("compute_utilization_fraction", "utilization", "percent"),
-    Column("total_wall_clock_s", "time", "seconds"),
-    Column("tokens", "tokens", "count"),
-    Column("tokens_per_s", "tokens per second", "count"),
-    Column("tokens_per_update", "tokens per update", "count"),
-    Column("updates", "updates", "count"),
-    Column("lost_to", "most lost to"),
-)
 _KINDS = {"_bytes_per_s": "rate", "_bytes": "bytes", "_s": "seconds", "_fraction": "percent"}
 
 
@@ -30,32 +20,53 @@ def label(name: str) -> Column:
     """Return the column of a varied key; its unit is the end of its name."""
     for ending, kind in _KINDS.items():
         if name.endswith(ending):
-            return Column(name, name.removesuffix(ending).rpartition(".")[2].replace("_", " "), kind)
-    return Column(name, name.rpartition(".")[2].replace("_", " "))
+            return Column(name, _title(name.removesuffix(ending)), kind)
+    return Column(name, _title(name))
 
 
-def runs(frame: pd.DataFrame, axes: list[str]) -> Report:
-    """Return a report with a row per run."""
+def _title(key: str) -> str:
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def runs(study: Study, frame: pd.DataFrame) -> Report:
+    """Return a report with a row per run, on equal tokens."""
     from sim.figures import CAUSES
+    from sim.plots import labels_of
 
+    tokens = study.base.run.tokens or 1e9
     records = frame.to_dict("records")
     losses = [cause for cause in CAUSES if cause != "compute"]
     for record in records:
         worst = max(losses, key=lambda cause: record[f"{cause}_fraction"])
         lost = record[f"{worst}_fraction"] >= 5e-4
+        rate = record["tokens_per_s"]
+        record["time_for_tokens_s"] = tokens / rate if rate > 0 else inf
+        record["updates_for_tokens"] = tokens / record["tokens_per_update"]
         record["lost_to"] = worst.replace("_", " ") if lost else "nothing"
-    columns = [*(label(name) for name in axes), *_FIGURES]
-    blocks: list[str | Table] = [Table(columns, records[:_MOST_ROWS])]
+    axes = labels_of(frame)
+    columns = [
+        *(label(name) for name in axes),
+        Column("compute_utilization_fraction", "utilization", "percent"),
+        Column("time_for_tokens_s", f"time for {count(tokens)} tokens", "seconds"),
+        Column("tokens_per_update", "tokens per update", "count"),
+        Column("updates_for_tokens", "updates", "count"),
+        Column("lost_to", "most lost to"),
+    ]
+    blocks: list[str | Table] = [
+        PREDICTION,
+        Table(columns, records[:_MOST_ROWS]),
+    ]
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
-    if any(record["extrapolated"] for record in records):
-        blocks.append("Times beyond the rounds simulated are extrapolated from the steady state.")
+    blocks.append("Times are at the rate of the steady state, without set-up and draining.")
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained",
         "axes": axes,
+        "tokens": tokens,
         "results": records,
+        "assumed": dict(study.base.assumed),
     }
     return Report(blocks, data, Table(everything, records))
 
@@ -93,7 +104,8 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
         "grid_point_below": "Printed is the grid point below the first that reaches the target.",
         "grid_point_reaching": "Printed is the first grid point that reaches the target.",
     }[study.printing]
-    return Report([Table([*axes, *targets], rows, title), rule], data, Table([*axes, *extra], flat))
+    shown = Table([*axes, *targets], rows, title)
+    return Report([PREDICTION, shown, rule], data, Table([*axes, *extra], flat))
 
 
 def cell(rate: float, published: str | None) -> str:
@@ -102,19 +114,3 @@ def cell(rate: float, published: str | None) -> str:
 
     ours = "any" if rate == 0 else printed(rate)
     return ours if published is None else f"{ours} ({published})"
-
-
-def draw_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Draw utilization against bandwidth as PNG and SVG, where bandwidth was varied."""
-    from sim.plots import BANDWIDTH, utilization
-
-    if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
-        return []
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    utilization(frame, figure.subplots())
-    paths = [folder / f"utilization.{kind}" for kind in ("png", "svg")]
-    for path in paths:
-        figure.savefig(path, dpi=150)
-    return paths

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -49,10 +51,13 @@ def scenarios(
 
 def _record(name: str, path: Path) -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
-    first = text.partition("\n")[0]
-    study = "study" in tomllib.loads(text)
-    return {
-        "name": name,
-        "kind": "study" if study else "scenario",
-        "shows": first.removeprefix("#").strip() if first.startswith("#") else "",
-    }
+    kind = "study" if "study" in tomllib.loads(text) else "scenario"
+    return {"name": name, "kind": kind, "shows": _first_sentence(text)}
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence of the comment that a file begins with."""
+    comment = itertools.takewhile(lambda line: line.startswith("# "), text.splitlines())
+    words = " ".join(line.removeprefix("# ").strip() for line in comment)
+    sentence = re.match(r".+?\.(?= [A-Z]|$)", words)
+    return sentence[0] if sentence is not None else words

@@ -13,7 +13,7 @@ from sim.cli import collective
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
-from sim.cli.tables import Column, Report, Table, count, format_asked, quantity
+from sim.cli.tables import PREDICTION, Column, Report, Table, count, format_asked, quantity
 from sim.units import format_count
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _report(scenario: Scenario, trace: Trace, result: Figures) -> Report:
     model = collective.in_words(found)
     data = _data(scenario, result, model, found)
     blocks: list[str | Table] = [
-        "A prediction by simulation: nothing was trained.\n" + _subject(scenario),
+        f"{PREDICTION}\n" + _subject(scenario),
         _headline(scenario, result),
         _where(result),
     ]
@@ -133,7 +133,7 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
     if result.whole_run:
         window = "in the whole run, too short for a steady state"
     elif result.skipped_rounds:
-        window += f", the first {result.skipped_rounds} skipped"
+        window += f", {_first(result.skipped_rounds)} skipped"
     horizon = f"for {count(result.tokens)} tokens in {result.rounds:.0f} rounds"
     if result.extrapolated:
         horizon += "; extrapolated beyond those simulated"
@@ -143,16 +143,26 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
         ("total wall-clock", quantity(result.total_wall_clock_s, "seconds"), horizon),
         ("tokens per update", quantity(result.tokens_per_update, "count"), ""),
         ("updates", quantity(result.updates, "count"), ""),
-        ("wall-clock measured", quantity(result.wall_clock_s, "seconds"),
-         f"{quantity(inner, 'seconds')} per inner step"),
+        (
+            "wall-clock measured",
+            quantity(result.wall_clock_s, "seconds"),
+            f"{quantity(inner, 'seconds')} per inner step",
+        ),
         ("sent per worker", quantity(result.sent_bytes_per_worker, "bytes"), "meanwhile"),
-        ("bandwidth per worker", quantity(result.mean_bandwidth_bytes_per_s, "rate"),
-         f"mean; {quantity(result.peak_bandwidth_bytes_per_s, 'rate')} in the busiest inner step"),
+        (
+            "bandwidth per worker",
+            quantity(result.mean_bandwidth_bytes_per_s, "rate"),
+            f"mean; {quantity(result.peak_bandwidth_bytes_per_s, 'rate')} in the busiest inner step",
+        ),
     )
     return Table(
         (Column("figure", ""), Column("value", "", "number"), Column("note", "")),
         [{"figure": figure, "value": value, "note": note} for figure, value, note in lines],
     )
+
+
+def _first(rounds: int) -> str:
+    return "the first" if rounds == 1 else f"the first {rounds}"
 
 
 def _where(result: Figures) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,12 @@ from sim.cli.errors import UserError
 from sim.cli.options import SETTING, Format, Json
 from sim.cli.output import checked_folder, show
 from sim.cli.sweep import JOBS, computed, written
-from sim.cli.tables import Report, format_asked
+from sim.cli.tables import format_asked
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sim.cli.tables import Report
     from sim.scenario import Study
 
 _FILE = typer.Argument(
@@ -53,23 +55,23 @@ def study(
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
 
-    from sim.cli import results
+    from sim.cli.pictures import save_curves
 
     frame = computed(asked, out, jobs, asked.name or "study", resumable=True)
-    written(out, results.draw_curves(frame, out))
+    written(out, save_curves(frame, out))
     report = _report(asked, frame)
     if form == "table":
-        report = Report([*report.blocks, f"Next: {_next(asked, frame, file, out)}"], report.data, report.rows)
+        next_line = f"Next: {_next(asked, frame, file, out)}"
+        report = replace(report, blocks=[*report.blocks, next_line])
     show(report, form)
 
 
 def _report(asked: Study, frame: pd.DataFrame) -> Report:
     from sim.cli import results
-    from sim.plots import labels_of
 
     if asked.ask == "required_bandwidth":
         return results.bandwidths(asked, frame)
-    return results.runs(frame, labels_of(frame))
+    return results.runs(asked, frame)
 
 
 def _next(asked: Study, frame: pd.DataFrame, file: str, out: Path) -> str:

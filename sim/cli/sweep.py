@@ -63,20 +63,15 @@ def sweep(
     study = vary(asked.source, asked.options, asked.settings, over or [])
 
     from sim.cli import results
+    from sim.cli.pictures import save_curves
 
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             frame = computed(study, Path(folder), jobs, "sweep")
     else:
         frame = computed(study, out, jobs, "sweep", resumable=True)
-        written(out, results.draw_curves(frame, out))
-    show(results.runs(frame, _axes(frame)), form)
-
-
-def _axes(frame: pd.DataFrame) -> list[str]:
-    from sim.plots import labels_of
-
-    return labels_of(frame)
+        written(out, save_curves(frame, out))
+    show(results.runs(study, frame), form)
 
 
 def computed(

@@ -18,6 +18,7 @@ from typing import Any
 from sim.cli.errors import UserError, chosen
 from sim.units import format_count
 
+PREDICTION = "A prediction by simulation: nothing was trained."
 FORMATS = ("table", "markdown", "csv", "json")
 Record = Mapping[str, Any]
 
@@ -118,12 +119,14 @@ def as_markdown(table: Table) -> str:
     widths = [max(3, *(len(row[i]) for row in body)) for i in range(len(header))]
     right = [column.kind != "text" for column in table.columns]
     rule = [("-" * (w - 1) + ":") if r else "-" * w for w, r in zip(widths, right, strict=True)]
+    sides = list(zip(widths, right, strict=True))
     lines = [
-        [cell.rjust(w) if r else cell.ljust(w) for cell, w, r in zip(row, widths, right, strict=True)]
+        [cell.rjust(w) if r else cell.ljust(w) for cell, (w, r) in zip(row, sides, strict=True)]
         for row in body
     ]
-    title = [f"**{table.title}**", ""] if table.title else []
-    return "\n".join([*title, *("| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:]))])
+    lines.insert(1, rule)
+    title = f"**{table.title}**\n\n" if table.title else ""
+    return title + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cells(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -166,6 +169,8 @@ def _cell(value: Any, kind: str, factor: float) -> str:
         return str(value)
     if value == inf:
         return "never" if kind == "seconds" else "unlimited"
+    if kind == "text" or (kind == "number" and isinstance(value, int)):
+        return f"{value:g}" if isinstance(value, float) else str(value)
     if kind == "percent":
         return f"{100 * value:.1f}"
     if kind == "count":
@@ -214,4 +219,5 @@ def significant(value: float, digits: int = 3) -> str:
 def quantity(value: float, kind: str) -> str:
     """Write one number of a kind with its unit, as in "2.31 days"."""
     factor, unit = _unit(kind, [value])
-    return f"{_cell(value, kind, factor)} {unit}".strip() if isfinite(value) else _cell(value, kind, 1)
+    text = _cell(value, kind, factor)
+    return f"{text} {unit}".strip() if isfinite(value) else text

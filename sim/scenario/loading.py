@@ -44,7 +44,7 @@ def _plain(name: str) -> str:
 def find(source: str | Path) -> tuple[Path, str]:
     """Return the file that a path or a bundled scenario's name means, and its label."""
     path = Path(source).expanduser()
-    if path.exists():
+    if str(source).strip() and path.exists():
         return path, path_shown(path)
     name = str(source)
     if isinstance(source, str) and path.suffix != ".toml" and path.name == name:

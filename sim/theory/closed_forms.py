@@ -61,7 +61,13 @@ def direct_seconds(
     >>> direct_seconds("all_reduce", 4, 2e9, 1e9, latency=0.05)
     3.1
     """
-    rounds = {"all_reduce": 2, "reduce_scatter": 1, "all_gather": 1, "all_to_all": 1, "broadcast": 1}
+    rounds = {
+        "all_reduce": 2,
+        "reduce_scatter": 1,
+        "all_gather": 1,
+        "all_to_all": 1,
+        "broadcast": 1,
+    }
     count = _known(rounds, operation)
     if workers == 1:
         return 0.0

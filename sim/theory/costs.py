@@ -12,6 +12,9 @@ from sim.theory.longest_path import Duration, longest_path
 Seconds = NDArray[np.float64]
 """One number per worker."""
 
+Result = tuple[Seconds, list[Seconds]]
+"""When each worker's program ends, and when its rounds begin."""
+
 INSTANT = 1e-12
 """Relative difference below which two times are the same instant."""
 
@@ -24,6 +27,7 @@ class Costs:
         self.scenario = scenario
         self.sizes = scenario.model.layer_parameters
         self.layers = len(self.sizes)
+        self.parameters = sum(self.sizes)
         self.workers = len(machines)
         self.micro_batches = machines[0].n_grad_accumulation
         speed = np.array([m.speed for m in machines], dtype=np.float64)
@@ -73,8 +77,12 @@ class Group:
         self.durations: dict[tuple[str, int, str], Duration] = {}
 
     def quantizing(self, elements: int, dtype: str) -> Seconds:
-        """Seconds that the buffer's quantisation takes on each worker before the call."""
-        share = elements / sum(self.costs.sizes) if dtype in QUANTIZED else 0.0
+        """Seconds that a buffer's quantisation takes on each worker before the call.
+
+        Its share of the model's parameters, not of its layers: a buffer may hold a part of one
+        layer, and layers may differ in size.
+        """
+        share = elements / self.costs.parameters if dtype in QUANTIZED else 0.0
         return self.costs.quantize * share
 
     def end(self, call: Seconds, operation: str, elements: int, dtype: str) -> float:

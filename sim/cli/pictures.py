@@ -1,0 +1,55 @@
+"""Pictures of results, drawn with :mod:`sim.plots` and saved without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+_READABLE_LINES = 8
+
+
+def curves(frame: pd.DataFrame) -> Figure:
+    """Draw utilization against bandwidth: too many lines for one panel are split by an axis."""
+    from matplotlib.figure import Figure
+
+    from sim.plots import BANDWIDTH, labels_of, utilization
+
+    varied = [n for n in labels_of(frame) if n != BANDWIDTH and frame[n].nunique() > 1]
+    lines = len(frame[varied].drop_duplicates()) if varied else 1
+    if lines <= _READABLE_LINES or len(varied) < 2:
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        _legend_below(utilization(frame, figure.subplots()), lines)
+        return figure
+    panels = list(frame.groupby(varied[0], sort=False))
+    figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for (name, part), ax in zip(panels, axes, strict=True):
+        utilization(part, ax)
+        ax.set_title(str(name), fontsize=10)
+        if ax is not axes[0]:
+            ax.set_ylabel("")
+    return figure
+
+
+def _legend_below(ax: Any, lines: int) -> None:
+    if lines > _READABLE_LINES:
+        ax.legend(
+            fontsize=7, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12)
+        )
+
+
+def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write utilization.png and .svg, where bandwidth was varied."""
+    from sim.plots import BANDWIDTH
+
+    if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
+        return []
+    figure = curves(frame)
+    paths = [folder / f"utilization.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=150)
+    return paths
