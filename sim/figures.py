@@ -214,7 +214,7 @@ def _breakdown(trace: Trace, begin: float, end: float) -> dict[int, dict[str, fl
         elif row.call >= 0:
             continue  # a collective takes no time of its own: waiting for it does
         else:
-            busy[rank] = stop
+            busy[rank] = max(stop, busy.get(rank, 0.0))
         if stop <= start or stop <= begin or start >= end:
             continue
         if row.operation == WAIT:

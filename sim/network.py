@@ -154,10 +154,15 @@ class _Priced:
             np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
             shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
             np.add.at(crossing, route[used], shares[used])
-        self._transmit_per_byte = self._longest_path(1.0, with_latency=False)
-        self._use = np.zeros_like(crossing)
+        # Who shares a link is counted per round, and workers that are a round ahead of others
+        # use links at the same time as these: no link carries its bytes faster than it can.
+        self._use = np.divide(
+            crossing, links.capacity, out=np.zeros_like(crossing), where=crossing > 0
+        )
+        self._transmit_per_byte = max(
+            self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
+        )
         if self._transmit_per_byte > 0:
-            np.divide(crossing, links.capacity, out=self._use, where=crossing > 0)
             self._use /= self._transmit_per_byte
 
     def cost(self, size: float) -> Cost:

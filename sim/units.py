@@ -9,6 +9,7 @@ Gbit/s), because a millibit per second is nothing that anyone means.
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from math import inf, isfinite, isnan
 
@@ -165,7 +166,7 @@ def parse_fraction(value: object) -> float:
         raise UnitError(f'unknown unit "{unit}" for a fraction; write it like "95 %" or 0.95')
     result = number / 100 if unit else number
     if not 0 <= result <= 1:
-        hint = "" if unit or result < 0 else f'; did you mean "{_plain(float(number))} %"?'
+        hint = "" if unit or result < 2 else f'; did you mean "{_plain(float(number))} %"?'
         raise UnitError("must lie between 0 and 1, that is 0 % and 100 %" + hint)
     return float(result)
 
@@ -238,9 +239,19 @@ def _finite(value: float) -> Fraction:
 
 def _plain(value: float, digits: int = 4) -> str:
     text = f"{value:.{digits}g}"
-    if "e" in text:
-        text = f"{float(text):f}".rstrip("0").rstrip(".") if 1e-9 < abs(value) < 1e16 else text
+    if "e" in text and 1e-9 < abs(value) < 1e18:
+        text = f"{Decimal(text):f}"
     return text
+
+
+def _binary(value: float, suffix: str) -> str | None:
+    """Write a whole multiple of a power of 1024, unless three decimal digits say it exactly."""
+    if not isfinite(value) or float(f"{value:.3g}") == value:
+        return None
+    for factor, prefix in ((2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki")):
+        if value % factor == 0 and abs(value) < 1024 * factor:
+            return f"{value // factor:.0f}{suffix}".replace("_", prefix)
+    return None
 
 
 def _with_prefix(value: float, steps: list[tuple[float, str]], digits: int) -> str:
@@ -304,9 +315,11 @@ def format_count(count: float, digits: int = 4) -> str:
         return str(count)
     if abs(count) < 1000:
         return _plain(count, max(digits, 3))
-    for factor, unit in ((2**40, "Ti"), (2**30, "Gi"), (2**20, "Mi"), (2**10, "Ki")):
-        if count % factor == 0 and count % 1000 != 0 and abs(count) < 1024 * factor:
-            return f"{_plain(count / factor, max(digits, 4))}{unit}"
+    if abs(count) >= 1e16:
+        return f"{count:.{digits}g}".replace("e+", "e")
+    binary = _binary(count, "_")
+    if binary is not None:
+        return binary
     if abs(count) < 10_000 and count % 1000 != 0:
         return f"{count:.0f}"
     steps = [(1e3, "K"), (1e6, "M"), (1e9, "B"), (1e12, "T")]
@@ -321,9 +334,9 @@ def format_bytes(size: float, digits: int = 4) -> str:
     >>> format_bytes(2e9), format_bytes(25 * 2**20), format_bytes(300)
     ('2 GB', '25 MiB', '300 B')
     """
-    for factor, unit in ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if 0 < abs(size) < 1024 * factor and size % factor == 0 and size % 1000:
-            return f"{_plain(size / factor, digits)} {unit}"
+    binary = _binary(size, " _B")
+    if binary is not None:
+        return binary
     units = ((1.0, "B"), (1e3, "kB"), (1e6, "MB"), (1e9, "GB"), (1e12, "TB"), (1e15, "PB"))
     return _with_prefix(size, list(units), digits)
 

@@ -39,8 +39,8 @@ WELCOME = """\
 bandwise: how long will this training run take, and how busy will the accelerators be,
 with this method on this network?
 
-How long do two sites 1 Gbit/s apart take for 200 billion tokens?
-  bandwise simulate --model 10B --batch-tokens 4Mi --bandwidth 1Gbit/s --tokens 200B
+How long do two sites, 1 Gbit/s apart, take for 10000 steps?
+  bandwise simulate --model 10B --sites 2 --bandwidth 1Gbit/s --steps 10000
 
 Which method keeps three sites busiest, and is the third worth having?
   bandwise compare --model 10B --sites 3 --bandwidth 1Gbit/s --rtt 100ms
@@ -113,7 +113,7 @@ class Group(TyperGroup):
         except BrokenPipeError:
             _leave_pipe()
 
-    def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:  # type: ignore[override]
+    def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
         """Run and exit; a mistake of the user's is one line on standard error."""
         options.update(args=args, prog_name="bandwise", standalone_mode=False)
         for stream in (sys.stdout, sys.stderr):

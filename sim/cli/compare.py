@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli.errors import chosen
+from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
@@ -35,7 +35,7 @@ _COLUMNS = (
     Column("method", "method"),
     Column("compute_utilization", "utilization", "percent"),
     Column("time_for_tokens_s", "time", "seconds"),
-    Column("speed_up_over_best_site", "speed-up over best site", "number"),
+    Column("speed_up_over_best_site", "against best site (x)", "number"),
     Column("tokens_per_update", "tokens per update", "count"),
     Column("updates", "updates", "count"),
     Column("lost_to", "most lost to"),
@@ -55,13 +55,18 @@ def compare(
     them. Below come the same times with each site left out, where there are three or more.
     """
     from sim.methods import METHODS
-    from sim.scenario import sweep
+    from sim.scenario import ScenarioError, sweep
 
     form = format_asked(form, as_json)
-    for name in methods.split(","):
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
+    for name in names:
         if ":" not in name:
-            chosen("--methods", name.strip(), METHODS)
-    study = sweep(asked.source, asked.options, asked.settings, over=[f"method.name={methods}"])
+            chosen("--methods", name, METHODS)
+    over = f"method.name={','.join(names)}"
+    try:
+        study = sweep(asked.source, asked.options, asked.settings, over=[over])
+    except ScenarioError as error:
+        raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
     result = _compared(cases)
     show(_report(result, next(iter(cases.values()))), form)

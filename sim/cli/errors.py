@@ -58,7 +58,8 @@ def _usage(error: Any) -> str:
         shown = error.param.metavar or name.upper()
         return f"{shown} is missing; see bandwise {error.ctx.info_name} -h"
     if kind == "BadParameter":
-        return f"{name}: {error.message}" if name else str(error.message)
+        text = str(error.message).replace("Input should be", "must be").partition(",")[0]
+        return f"{name}: {text}" if name else text
     message = error.format_message().rstrip(".")
     extra = re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)$", message)
     if extra is not None:

@@ -50,8 +50,9 @@ def methods(
         typer.echo(_bibtex(found))
         return
     records = [_record(method) for method in found]
+    between = "\n" if form == "table" else "; "
     rows = [
-        {**record, "paper": "; ".join(record["papers"]), "arxiv": "; ".join(record["arxiv"])}
+        {**record, "paper": between.join(record["papers"]), "arxiv": between.join(record["arxiv"])}
         for record in records
     ]
     table = Table(_COLUMNS, rows)

@@ -8,16 +8,17 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from sim.cli.errors import UserError
-from sim.cli.tables import Report, Table, as_csv, as_json, as_markdown, cells
+from sim.cli.tables import Block, Report, Section, Table, as_csv, as_json, as_markdown, cells
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
+_GAP = 2  # between columns
 _PROSE = 88  # longer lines are hard to read, however wide the window
 
 
@@ -28,27 +29,41 @@ def show(report: Report, form: str) -> None:
     elif form == "csv":
         typer.echo(as_csv(report.rows))
     elif form == "markdown":
-        parts = [as_markdown(b) if isinstance(b, Table) else b for b in report.blocks]
-        typer.echo("\n\n".join(parts))
+        typer.echo("\n\n".join(map(_markdown, report.blocks)))
     else:
-        _show_table(report.blocks)
+        typer.echo(_for_people(report.blocks))
 
 
-def _show_table(blocks: Sequence[str | Table]) -> None:
+def _markdown(block: Block) -> str:
+    if isinstance(block, Section):
+        return f"**{block.title}**\n\n{block.text}"
+    return as_markdown(block) if isinstance(block, Table) else block
+
+
+def _for_people(blocks: Sequence[Block]) -> str:
     console = _console()
-    for number, block in enumerate(blocks):
-        if number:
-            console.print()
-        if isinstance(block, Table):
-            _print_table(console, block)
-        else:
-            for paragraph in block.splitlines():
-                width = min(console.width, _PROSE)
-                console.out(textwrap.fill(paragraph, width, subsequent_indent=_indent(paragraph)))
+    with console.capture() as captured:
+        for number, block in enumerate(blocks):
+            if number:
+                console.print()
+            title = "" if isinstance(block, str) else block.title
+            if title:
+                console.print(title, style="bold")
+            if isinstance(block, Table):
+                console.print(_drawn(block, console.width))
+            else:
+                text = block.text if isinstance(block, Section) else block
+                console.out(_wrapped(text, min(console.width, _PROSE)), highlight=False)
+    # Cells are padded to their column: no line needs to end in spaces.
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
-def _indent(paragraph: str) -> str:
-    return " " * (len(paragraph) - len(paragraph.lstrip()))
+def _wrapped(text: str, width: int) -> str:
+    """Fill lines of prose; what is indented is to be typed, so not to be broken."""
+    return "\n".join(
+        line if line.startswith("  ") else textwrap.fill(line, width, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def _console() -> Console:
@@ -61,30 +76,37 @@ def _console() -> Console:
     )
 
 
-def _print_table(console: Console, table: Table) -> None:
+def _drawn(table: Table, available: int) -> RenderableType:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as Drawn
 
     header, rows = cells(table)
-    drawn = Drawn(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for title, column in zip(header, table.columns, strict=True):
-        number = column.kind != "text"
-        drawn.add_column(
-            title,
-            justify="right" if number else "left",
-            overflow="fold",
-            vertical="bottom" if number else "top",
-        )
+    drawn = Drawn(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        show_header=any(header),
+    )
+    widths = _widths([header, *rows], available)
+    for title, column, width in zip(header, table.columns, widths, strict=True):
+        justify: Literal["left", "right"] = "left" if column.kind == "text" else "right"
+        drawn.add_column(title, justify=justify, width=width, overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    if table.title:
-        console.print(table.title, style="bold")
-    if not any(header):
-        drawn.show_header = False
-    with console.capture() as captured:
-        console.print(drawn)
-    # Cells are padded to their column: no line needs to end in spaces.
-    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    return drawn
+
+
+def _widths(rows: Sequence[Sequence[str]], available: int) -> list[int]:
+    """Return column widths that fit a window, breaking lines between words where need be."""
+    columns = list(zip(*rows, strict=True))
+    natural = [max(len(line) for cell in c for line in cell.split("\n")) for c in columns]
+    least = [max((len(word) for cell in c for word in cell.split()), default=0) for c in columns]
+    room = available - _GAP * (len(columns) - 1)
+    if sum(natural) <= room:
+        return natural
+    share = max(0, room - sum(least)) / max(1, sum(natural) - sum(least))
+    return [low + int((high - low) * share) for low, high in zip(least, natural, strict=True)]
 
 
 @contextmanager

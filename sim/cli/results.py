@@ -34,7 +34,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
     from sim.plots import labels_of
 
     tokens = study.base.run.tokens or 1e9
-    records = frame.to_dict("records")
+    records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
     losses = [cause for cause in CAUSES if cause != "compute"]
     for record in records:
         worst = max(losses, key=lambda cause: record[f"{cause}_fraction"])

@@ -13,7 +13,17 @@ from sim.cli import collective
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
-from sim.cli.tables import PREDICTION, Column, Report, Table, count, format_asked, quantity
+from sim.cli.tables import (
+    PREDICTION,
+    Block,
+    Column,
+    Report,
+    Section,
+    Table,
+    count,
+    format_asked,
+    quantity,
+)
 from sim.units import format_count
 
 if TYPE_CHECKING:
@@ -99,14 +109,14 @@ def _report(scenario: Scenario, trace: Trace, result: Figures) -> Report:
     found = collective.kinds(trace, scenario)
     model = collective.in_words(found)
     data = _data(scenario, result, model, found)
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         f"{PREDICTION}\n" + _subject(scenario),
         _headline(scenario, result),
         _where(result),
     ]
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
-    blocks.append(f"Collective model\n{model}")
+    blocks.append(Section("Collective model", model))
     if scenario.assumed:
         blocks.append(
             Table(
@@ -129,35 +139,36 @@ def _subject(scenario: Scenario) -> str:
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:
-    window = f"in the {result.window_rounds} rounds measured"
+    window = f"over {result.window_rounds} rounds"
     if result.whole_run:
-        window = "in the whole run, too short for a steady state"
+        window = "over the whole run, too short for a steady state"
     elif result.skipped_rounds:
-        window += f", {_first(result.skipped_rounds)} skipped"
-    horizon = f"for {count(result.tokens)} tokens in {result.rounds:.0f} rounds"
+        window += f" after {_first(result.skipped_rounds)}"
+    horizon = f"for {count(result.tokens)} tokens, {result.rounds:.0f} rounds"
     if result.extrapolated:
-        horizon += "; extrapolated beyond those simulated"
-    inner = result.inner_step_s
+        horizon += "; extrapolated"
+    inner = quantity(result.inner_step_s, "seconds")
+    peak = quantity(result.peak_bandwidth_bytes_per_s, "rate")
     lines = (
-        ("compute utilization", f"{100 * result.compute_utilization:.1f} %", window),
-        ("total wall-clock", quantity(result.total_wall_clock_s, "seconds"), horizon),
-        ("tokens per update", quantity(result.tokens_per_update, "count"), ""),
-        ("updates", quantity(result.updates, "count"), ""),
-        (
-            "wall-clock measured",
-            quantity(result.wall_clock_s, "seconds"),
-            f"{quantity(inner, 'seconds')} per inner step",
-        ),
-        ("sent per worker", quantity(result.sent_bytes_per_worker, "bytes"), "meanwhile"),
+        ("compute utilization", result.compute_utilization, "percent", window),
+        ("total wall-clock", result.total_wall_clock_s, "seconds", horizon),
+        ("tokens per update", result.tokens_per_update, "count", ""),
+        ("updates", result.updates, "count", ""),
+        ("wall-clock measured", result.wall_clock_s, "seconds", f"{inner} per inner step"),
+        ("sent per worker", result.sent_bytes_per_worker, "bytes", "meanwhile"),
         (
             "bandwidth per worker",
-            quantity(result.mean_bandwidth_bytes_per_s, "rate"),
-            f"mean; {quantity(result.peak_bandwidth_bytes_per_s, 'rate')} in the busiest inner step",
+            result.mean_bandwidth_bytes_per_s,
+            "rate",
+            f"mean; peak {peak} over an inner step",
         ),
     )
     return Table(
         (Column("figure", ""), Column("value", "", "number"), Column("note", "")),
-        [{"figure": figure, "value": value, "note": note} for figure, value, note in lines],
+        [
+            {"figure": figure, "value": quantity(value, kind), "note": note}
+            for figure, value, kind, note in lines
+        ],
     )
 
 

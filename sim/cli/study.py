@@ -61,7 +61,7 @@ def study(
     written(out, save_curves(frame, out))
     report = _report(asked, frame)
     if form == "table":
-        next_line = f"Next: {_next(asked, frame, file, out)}"
+        next_line = f"Next:\n  {_next(asked, frame, file, out)}"
         report = replace(report, blocks=[*report.blocks, next_line])
     show(report, form)
 

@@ -61,13 +61,24 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Section:
+    """Lines of prose under a title."""
+
+    title: str
+    text: str
+
+
+Block = str | Section | Table
+
+
+@dataclass(frozen=True)
 class Report:
     """What a command says: for people ``blocks`` of prose and tables, for programs the data.
 
     ``rows`` is what ``--format csv`` prints.
     """
 
-    blocks: Sequence[str | Table]
+    blocks: Sequence[Block]
     data: Any
     rows: Table
 
@@ -211,7 +222,8 @@ def significant(value: float, digits: int = 3) -> str:
         return f"{value:g}"
     if abs(value) >= 1e15 or abs(value) < 1e-9:
         return f"{value:.3g}"
-    places = max(0, digits - 1 - floor(log10(abs(value))))
+    rounded = float(f"{abs(value):.{digits - 1}e}")  # 0.9999 has its point where 1.00 has it
+    places = max(0, digits - 1 - floor(log10(rounded)))
     text = f"{value:.{places}f}"
     return text.rstrip("0") if abs(value) < 1e-2 else text
 

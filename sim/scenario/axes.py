@@ -10,6 +10,7 @@ from typing import Any
 from sim import units
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, listed, nearest, problem, shown
+from sim.scenario.method import method_arguments
 from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
 from sim.scenario.schema import known_keys
 from sim.units import Quantity, UnitError
@@ -228,10 +229,7 @@ def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
         return None, tuple(matches[0].split("."))
     if matches:
         raise problem(origin, "", f"may mean {listed(matches)}; write the full key")
-    from sim.methods import METHODS
-    from sim.scenario.method import parameters_of
-
-    arguments = {a for method in METHODS.values() for a in parameters_of(method).annotations}
+    arguments = method_arguments()
     if key in arguments:
         return None, ("method", key)
     names = [name.removeprefix("--").replace("-", "_") for name in OPTIONS]

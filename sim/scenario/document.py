@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sim.scenario.errors import NOWHERE, Origin, ScenarioError, listed, problem
+from sim.scenario.errors import NOWHERE, Origin, ScenarioError, did_you_mean, listed, problem
 from sim.scenario.schema import (
     BELONGS_TO_MODEL,
     MERGED,
@@ -56,7 +56,8 @@ class Document:
     """A scenario's keys as nested tables of :class:`Given`; sites apart, as a list.
 
     ``folder`` is what relative paths start from. ``study`` is the [study] table as read.
-    ``inherited`` are method arguments written for another method than the one now named,
+    ``described`` says that someone listed the sites, so that each stands for one unless it has
+    a count; ``inherited`` are method arguments written for another method than the one now named,
     ``left_out`` the sites that ``--sites`` did not choose.
     """
 
@@ -66,6 +67,7 @@ class Document:
     tables: Table = field(default_factory=dict)
     sites: list[Table] = field(default_factory=list)
     study: dict[str, Any] | None = None
+    described: bool = False
     inherited: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
 
@@ -170,8 +172,8 @@ class Document:
         if name.isdigit() and 0 < int(name) <= len(self.sites):
             return self.sites[int(name) - 1]
         named = [name for name in known if name and not name.isdigit()]
-        hint = f"the sites are {', '.join(named)}" if named else "the sites have no names"
-        raise problem(origin, f"site.{name}", f'no site is called "{name}"; {hint}')
+        hint = did_you_mean(name, named) if named else "; the sites have no names"
+        raise problem(origin, f"site.{name}", f'there is no site "{name}"{hint}')
 
     def _choose_sites(self, given: Given) -> None:
         """Apply --sites: how many like the one described, or which by name."""
@@ -195,6 +197,7 @@ class Document:
             self.sites = [
                 {**_copied(template), "name": Given(name, given.origin)} for name in chosen
             ]
+            self.described = True
             return
         for name in chosen:
             if name not in known:
@@ -269,7 +272,7 @@ def _put(
                 continue
             rival = level.get((id(table), other))
             if rival is not None:
-                raise two_spellings(section, rival[0], key, given)
+                raise _two_spellings(section, rival, key, given)
             replaced = [k for k in other if table.pop(k, None) is not None]
             if replaced and section == ("model",):
                 _forget_model(table, level)
@@ -287,13 +290,13 @@ def _forget_model(table: Table, level: Level) -> None:
             table.pop(key, None)
 
 
-def two_spellings(section: tuple[str, ...], first: str, second: str, given: Given) -> ScenarioError:
-    """Return the error that two spellings of one quantity deserve."""
-    return problem(
-        given.origin,
-        ".".join((*section, second)),
-        f"says the same as {'.'.join((*section, first))}; give one of the two",
-    )
+def _two_spellings(
+    section: tuple[str, ...], first: tuple[str, Given], second: str, given: Given
+) -> ScenarioError:
+    name, rival = ".".join((*section, first[0])), first[1].origin
+    shown = rival.label if rival.label.startswith("--") else name
+    text = f"excludes {shown}; give only one of them"
+    return problem(given.origin, ".".join((*section, second)), text)
 
 
 def one_spelling(document: Document) -> None:
@@ -316,5 +319,5 @@ def one_spelling(document: Document) -> None:
                 raise problem(
                     document.origin,
                     f"{shown}.{present[1]}",
-                    f"says the same as {shown}.{present[0]}; give one of the two",
+                    f"excludes {shown}.{present[0]}; give only one of them",
                 )

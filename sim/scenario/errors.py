@@ -47,7 +47,6 @@ def shown(value: Any) -> str:
         text = "{" + ", ".join(f"{key} = {shown(item)}" for key, item in value.items()) + "}"
     else:
         text = str(value)
-    text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= 60 else text[:56] + " ..."
 
 
@@ -58,7 +57,8 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
         parts.append(f"{origin.prefix}.{key}" if origin.prefix else key)
     if value is not _MISSING:
         parts.append(shown(value))
-    return ScenarioError(": ".join([*parts, " ".join(text.split())]))
+    message = ": ".join([*parts, " ".join(text.split())])
+    return ScenarioError("".join(c if c.isprintable() else "?" for c in message))
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

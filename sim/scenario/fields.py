@@ -54,11 +54,16 @@ def quantity(
     return read
 
 
-def count(least: int, most: int, why: str) -> Callable[[object], int]:
-    """Make a reader of whole numbers, as 48 or "10B"."""
+def count(least: int, most: int, why: str, example: str | None = None) -> Callable[[object], int]:
+    """Make a reader of whole numbers, as 48 or "10B"; ``example`` says how they are written."""
 
     def read(value: object) -> int:
-        number = units.parse_count(value)
+        try:
+            number = units.parse_count(value)
+        except units.UnitError:
+            if example is None:
+                raise
+            raise RefusedError(f"must be a whole number, like {example}") from None
         if number < least:
             raise RefusedError(f"must be at least {least}")
         if number > most:
@@ -122,6 +127,13 @@ def text(value: object) -> str:
     return value
 
 
+def accelerators(value: object) -> str:
+    """Read how many accelerators of which kind; what they are is looked up later."""
+    if not isinstance(value, str) or not value.strip():
+        raise RefusedError('must be how many of what, in quotes, like "64 x H100"')
+    return value
+
+
 def names(value: object) -> list[str]:
     """Read a list of names."""
     if not isinstance(value, list):
@@ -168,6 +180,8 @@ def everywhere(one: Callable[[object], float], example: str) -> Callable[[object
     """Make a reader of one quantity for all pairs of sites, or a matrix of them."""
 
     def read(value: object) -> float | Matrix:
+        if isinstance(value, list):
+            raise RefusedError(f'a matrix is written {{ unit = "{example}", matrix = [[...]] }}')
         if not isinstance(value, dict):
             return one(value)
         for key in value:
@@ -250,16 +264,17 @@ Share = Annotated[float, PlainValidator(share(zero=False))]
 Parameters = Annotated[int, PlainValidator(count(1, 10**18, "no model is larger"))]
 Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
 BatchTokens = Annotated[int, PlainValidator(count(1, 10**12, "one step does not read that much"))]
-Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper"))]
-Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider"))]
-Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR))]
-AtLeastOne = Annotated[int, PlainValidator(count(1, 10**9, _FAR))]
-Workers = Annotated[int, PlainValidator(count(1, 10**6, "more cannot be simulated"))]
+Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper", "48"))]
+Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider", "512"))]
+Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR, "1"))]
+AtLeastOne = Annotated[int, PlainValidator(count(1, 10**9, _FAR, "1"))]
+Workers = Annotated[int, PlainValidator(count(1, 10**6, "more cannot be simulated", "8"))]
 Steps = Annotated[int | str, PlainValidator(steps)]
 Slowdown = Annotated[float, PlainValidator(number(1, 1000, "it multiplies times"))]
 Speed = Annotated[float, PlainValidator(number(0, 1000, "1 is the machine as given", above=True))]
 Variation = Annotated[float, PlainValidator(number(0, 10, "cv is standard deviation / mean"))]
 Text = Annotated[str, PlainValidator(text)]
+Accelerators = Annotated[str, PlainValidator(accelerators)]
 Names = Annotated[list[str], PlainValidator(names)]
 RingOrder = Annotated[str | list[str], PlainValidator(names_or("given", "best"))]
 ParamDtype = Annotated[str, PlainValidator(choice("bf16", "fp16", "fp32"))]

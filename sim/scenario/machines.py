@@ -216,6 +216,8 @@ class MachineReader:
             if jitter.cv is not None:
                 raise self._refuse("jitter", "empirical takes its cv from the file; leave cv out")
             path, label = self.context.file(jitter.file, "site", self.index, "jitter")
+            if not path.exists():
+                raise self._refuse("jitter", f"there is no file {label}")
             factors, cv = normalised(read_samples(path, label))
             return Jitter(kind, cv, factors)
         if jitter.file is not None:

@@ -137,6 +137,14 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
     return Parameters(annotations, defaults, model)
 
 
+def method_arguments() -> list[str]:
+    """Return the names of all arguments that any method of METHODS takes."""
+    from sim.methods import METHODS
+
+    names = (name for method in METHODS.values() for name in parameters_of(method).annotations)
+    return list(dict.fromkeys(names))
+
+
 # Arguments that say the same in two ways: giving one takes back the other's default.
 _EXCLUSIVE = (("num_fragments", "layers_per_fragment"),)
 
@@ -164,14 +172,16 @@ def arguments_of(
             raise ArgumentsError(f"{name} does not take {key}; {allowed}", key)
     arguments: dict[str, Any] = {}
     for key, value in given.items():
-        arguments[key] = _checked(key, parameters, value)
+        arguments[key] = _checked(name, key, parameters, value)
     assumed = {}
     for key in takes:
         if key in arguments:
             continue
         if key not in parameters.defaults:
+            what = describe(parameters.annotations[key])
             raise ArgumentsError(
-                f"{name} needs {key} ({describe(parameters.annotations[key])})", ""
+                f"{name} needs {key} ({what}); give it under [method] or with --set method.{key}=",
+                "",
             )
         default = parameters.defaults[key]
         if any(key in group and set(group) & set(given) for group in _EXCLUSIVE):
@@ -182,7 +192,7 @@ def arguments_of(
     }
 
 
-def _checked(key: str, parameters: Parameters, value: Any) -> Any:
+def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
     annotation = parameters.annotations[key]
     if key.endswith("_bytes") and isinstance(value, str):
         size = units.parse_bytes(value)
@@ -194,8 +204,9 @@ def _checked(key: str, parameters: Parameters, value: Any) -> Any:
             parameters.model.model_construct(), field, value
         )
     except ValidationError:
+        whose = f" for {name}" if _literals(annotation) else ""
         raise ArgumentsError(
-            f"must be {describe(annotation)}{_near(annotation, value)}", key
+            f"must be {describe(annotation)}{whose}{_near(annotation, value)}", key
         ) from None
     return getattr(checked, field)
 

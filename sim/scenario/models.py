@@ -97,6 +97,8 @@ def _gpt(context: Context, section: ModelSection) -> tuple[tuple[int, ...], str]
     )
     if sum(sizes) > 10**18:
         raise context.refuse(
-            "model", "hidden", text=f"makes {format_count(sum(sizes))} parameters: at most 1E18"
+            "model",
+            "hidden",
+            text=f"makes {format_count(sum(sizes))} parameters; at most 1e18 are possible",
         )
     return sizes, f"gpt {format_count(sum(sizes), 3)}"

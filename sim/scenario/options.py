@@ -131,9 +131,9 @@ def split_key(key: str, label: str) -> tuple[str, ...]:
     except tomllib.TOMLDecodeError:
         # Bare keys of TOML are ASCII; a site may well be called "zürich".
         parts = tuple(text.split("."))
-        if not all(part and part == part.strip() and '"' not in part for part in parts):
+        if not all(part and not set(part) & set(' \t"') for part in parts):
             hint = "a key is names joined by dots, like network.rtt"
-            raise problem(Origin(label), "", f"{hint}, not {text!r}") from None
+            raise problem(Origin(label), "", hint) from None
         return parts
     path: list[str] = []
     while isinstance(node, dict):
@@ -162,7 +162,7 @@ def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:
             return names
         raise problem(origin, "", "write a number, or names like paris,dallas", text)
     if value < 1:
-        raise problem(origin, "", "must be at least 1", value)
+        raise problem(origin, "", "must be at least 1", text.strip())
     return value
 
 

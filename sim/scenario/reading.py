@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from sim.scenario.document import Document, one_spelling, wrapped
-from sim.scenario.errors import Origin, path_shown, problem
+from sim.scenario.errors import Origin, ScenarioError, path_shown, problem
 
 
 def from_file(path: Path, label: str | None = None) -> Document:
@@ -28,6 +29,7 @@ def from_file(path: Path, label: str | None = None) -> Document:
         raise problem(origin, "site", "must not be empty: one [[site]] block per site")
     document = Document(label=label, folder=path.parent, stem=path.stem, study=study)
     document.tables = wrapped(data, (), origin)
+    document.described = written
     document.sites = [wrapped(site, ("site",), origin) for site in sites]
     one_spelling(document)
     return document
@@ -56,15 +58,39 @@ def read_toml(path: Path, label: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise problem(origin, "", f"not valid TOML: {_toml_hint(str(error), text)}") from None
+        raise _syntax(origin, str(error), text) from None
     except RecursionError:
         raise problem(origin, "", "not valid TOML: nested too deeply") from None
 
 
-def _toml_hint(message: str, text: str) -> str:
-    """Return the parser's message with the line it stopped at."""
-    line = message.partition("(at line ")[2].partition(",")[0]
-    if not line.isdigit():
-        return message
-    found = text.splitlines()[int(line) - 1 : int(line)]
-    return f"{message}: {found[0].strip()[:60]}" if found and found[0].strip() else message
+def _syntax(origin: Origin, message: str, text: str) -> ScenarioError:
+    """Say what is wrong in a line in words of our own: the parser's change with its version."""
+    place = message.partition("(at line ")[2].partition(",")[0]
+    if not place.isdigit():
+        hint = "a bracket or a quotation mark is not closed"
+        return problem(origin, "", f"not valid TOML up to its end: {hint}")
+    found = text.splitlines()[int(place) - 1 : int(place)] or [""]
+    line = found[0].strip()
+    if "overwrite" in message or "twice" in message or "mutate" in message:
+        hint = "this is there twice"
+    else:
+        hint = next((hint for pattern, hint in _HINTS if pattern.search(line)), "cannot be read")
+    return problem(origin, f"line {place}", f"not valid TOML: {hint}: {line[:60]}")
+
+
+# What people write instead of TOML, and what to say to them; the first that fits.
+_HINTS = [
+    (re.compile(pattern), hint)
+    for pattern, hint in (
+        (r"[\u201c\u201d\u2018\u2019\u00ab\u00bb]", 'use plain quotation marks, "'),
+        (r"^[\w.-]+\s*:", "write = between a key and its value"),
+        (r"=\s*$", "there is no value after ="),
+        (r"=\s*(True|False|None|yes|no|null)\b", "the words for yes and no are true and false"),
+        (r"^\[[^\]]*$", "a bracket is not closed"),
+        (r'^[^"]*"[^"]*$', "a quotation mark is not closed"),
+        (r"\\", "a backslash is written twice, or use 'single quotes'"),
+        (r"=\s*[\d.+-]+\s*[A-Za-z%]", 'a value with a unit is written in quotes, like "30 ms"'),
+        (r"=\s*[A-Za-z]", "text is written in quotes"),
+        (r"^[^=]*$", "write a key, = and a value, or [section]"),
+    )
+]

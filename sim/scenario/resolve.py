@@ -91,12 +91,14 @@ def _hardware(context: Context) -> Hardware | None:
     if name is None:
         return None
     path, label = context.file(name, "hardware")
-    if label == context.document.label:
+    itself = context.document.folder / f"{context.document.stem}.toml"
+    if context.document.label and path.resolve() == itself.resolve():
         raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
     if not path.exists():
         folder = path.parent if path.parent.is_dir() else None
-        others = sorted(other.name for other in folder.glob("*.toml")) if folder else []
-        hint = did_you_mean(path.name, others, "") if others else ""
+        others = [other.name for other in folder.glob("*.toml")] if folder else []
+        others = [other for other in others if other != itself.name]
+        hint = did_you_mean(path.name, others, "")
         raise context.refuse("hardware", text=f"there is no file {label}{hint}")
     return read_hardware(path, label)
 

@@ -67,7 +67,7 @@ class SiteSection(Section):
     count: f.Workers | None = None
     workers: f.Workers | None = None
     machine: f.Text | None = None
-    accelerators: f.Text | None = None
+    accelerators: f.Accelerators | None = None
     peak: f.Flops | None = None
     mfu: f.Share | None = None
     batch_tokens: f.BatchTokens | None = None

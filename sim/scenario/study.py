@@ -259,11 +259,13 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
         for other in axes[:place]:
             theirs = {change.path for point in other.points for change in point.changes}
             for path in sorted(mine & theirs):
-                raise problem(axis.origin, "", f"and {other.name} both set {'.'.join(path)}")
+                text = f"sets {'.'.join(path)}, which {other.name} sets too"
+                raise problem(axis.origin, "", text)
         for path in sorted(mine):
             given = _by_option(document, path)
             if given is not None:
-                raise problem(given, ".".join(path), f"is varied by {axis.name}; leave it out")
+                text = f"{'.'.join(path)} is varied already; leave this out"
+                raise problem(given, "", text)
     if total > _MOST_CASES:
         raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
     return tuple(

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 from sim.scenario.document import Document
 from sim.scenario.errors import Origin, ScenarioError, listed, nearest, problem
 from sim.scenario.fields import RefusedError
-from sim.scenario.schema import SECTIONS, ScenarioFile, known_keys
+from sim.scenario.method import method_arguments
+from sim.scenario.schema import MERGED, SECTIONS, ScenarioFile, known_keys
 from sim.scenario.words import SYNONYMS
 
 Path = tuple[str | int, ...]
@@ -48,8 +49,13 @@ def validated(document: Document) -> ScenarioFile:
         value = () if cause.value is None else (cause.value,)
         raise problem(origin, key, str(cause), *value) from None
     if item["type"].startswith("model_"):
-        section = ".".join(step for step in path if isinstance(step, str))
-        raise refusal(document, path, f"must be a table: [{section}]") from None
+        section = tuple(step for step in path if isinstance(step, str))
+        name = ".".join(section)
+        text = f"must be a table: [{name}]"
+        if place(document, path)[0].names_key and section in MERGED:
+            key = next(iter(SECTIONS[section].model_fields))
+            text = f"is a section; name one of its keys, like {name}.{key}"
+        raise refusal(document, path, text) from None
     raise refusal(document, path, str(cause) if cause else item["msg"]) from None
 
 
@@ -97,6 +103,14 @@ def unknown_key(document: Document, path: Path) -> ScenarioError:
     origin, key = place(document, path)
     word = str(path[-1])
     section = tuple(step for step in path[:-1] if isinstance(step, str))
+    if not section and word in ("calibration", "machine", "link"):
+        text = 'belongs into a hardware file, which a scenario names: hardware = "FILE"'
+        return problem(origin, key, text)
+    if not section and word == "study":
+        return problem(origin, key, "what a study asks is set in its file only")
+    names = [document.site_name(index) for index in range(len(document.sites))]
+    if section == ("site",) and word in names:
+        return problem(origin, key, f"name a key of the site, like site.{word}.step_time")
     kind = "unknown key" if section or not _holds_table(document, path) else "unknown section"
     return problem(origin, key, f"{kind}; {meant(word, section)}")
 
@@ -119,11 +133,14 @@ def meant(word: str, section: tuple[str, ...]) -> str:
     if match is not None:
         return f"did you mean {_shown((*section, match))}?"
     elsewhere = {path.rpartition(".")[2]: path for path in reversed(known_keys())}
+    elsewhere |= {name: f"method.{name}" for name in method_arguments() if name not in elsewhere}
     other = nearest(word, elsewhere, 0.8)
     if other is not None:
         return f"did you mean {elsewhere[other]}?"
     name = ".".join(section)
-    return f"the keys of {name or 'a scenario'} are {listed(here, 'and')}"
+    if not name:
+        return f"a scenario has {listed([*here, 'study'], 'and')}"
+    return f"the keys of {name} are {listed(here, 'and')}"
 
 
 def _shown(path: tuple[str, ...]) -> str:

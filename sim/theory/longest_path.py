@@ -22,7 +22,7 @@ class Duration:
     """Seconds of a collective that has the network to itself.
 
     ``total_s`` is D; ``transmission_s`` is D0, the same with all latencies zero; ``share`` holds
-    u(l) = bytes on link l / (D0 capacity(l)), the part of each link that it occupies on average.
+    u(l) = bytes on link l / (D0 capacity(l)) <= 1, the part of each link that it occupies.
     """
 
     total_s: float
@@ -36,7 +36,9 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
     A worker enters round k when all it sent in earlier rounds has left and all that was sent to
     it in earlier rounds has arrived: s(i, k) = max of those times. A transfer i -> j of b bytes
     leaves at s(i, k) + b / rate and arrives latency(i, j) later; rate is the least, over its
-    links, of capacity / (number of the round's transfers on that link). D is the last arrival.
+    links, of capacity / (number of the round's transfers on that link). D is the last arrival,
+    but no link carries its bytes faster than its capacity: D0 >= max over l of bytes(l) /
+    capacity(l), and D >= D0.
 
     Parameters
     ----------
@@ -49,7 +51,9 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
 
     Notes
     -----
-    DESIGN.md section 3, "One collective alone".
+    DESIGN.md section 3, "One collective alone". Who shares a link is counted per round, not per
+    moment: in a tree, and with surplus workers in halving and doubling, some workers are a round
+    ahead of others, and without the bound both rounds would count a link as theirs.
 
     Raises
     ------
@@ -57,17 +61,17 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
         For an unknown operation or algorithm.
     """
     sequence = rounds(scenario, operation, size, dtype)
-    transmission = _last_arrival(scenario, sequence, latencies=False)
     carried: dict[Link, float] = {}
     for transfers in sequence:
         for (i, j), amount in transfers.items():
             for link in _links(scenario, i, j):
                 carried[link] = carried.get(link, 0.0) + amount
-    share = {
-        link: amount / (transmission * _capacity(scenario, link)) if transmission else 0.0
-        for link, amount in carried.items()
-    }
-    return Duration(_last_arrival(scenario, sequence, latencies=True), transmission, share)
+    alone = {link: amount / _capacity(scenario, link) for link, amount in carried.items()}
+    path = _last_arrival(scenario, sequence, latencies=False)
+    transmission = max(path, *alone.values()) if alone else path
+    share = {link: busy / transmission if transmission else 0.0 for link, busy in alone.items()}
+    total = max(_last_arrival(scenario, sequence, latencies=True), transmission)
+    return Duration(total, transmission, share)
 
 
 def rounds(scenario: Scenario, operation: str, size: float, dtype: str = "bf16") -> list[Round]:
