@@ -228,8 +228,8 @@ def load(path: Path) -> Trace:
         else:
             with path.open() as file:
                 note = json.loads(file.readline().removeprefix("# bandwise trace: "))
-            frame = pd.read_csv(path, comment="#", keep_default_na=False, na_values=[""])
-            frame = frame.fillna({"detail": "", "group": ""})
+            texts = dict.fromkeys(("program", "operation", "detail", "group"), str)
+            frame = pd.read_csv(path, skiprows=1, dtype=texts).fillna(dict.fromkeys(texts, ""))
         context = dict(note["context"])
         rows = [
             Row(*values) for values in zip(*(frame[name].tolist() for name in COLUMNS), strict=True)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ import pytest
 
 from sim.cli import app, main
 from sim.cli.app import COMMANDS
+from sim.cli.tables import as_json
 from sim.methods import METHODS
 from sim.scenario import OPTIONS
 
@@ -150,11 +152,9 @@ def test_json_is_short_for_format_json(bandwise: Bandwise) -> None:
     )
 
 
-def test_what_is_no_number_is_null_in_json(bandwise: Bandwise) -> None:
-    # With alpha-free local training of a single round there may be no update to divide by.
-    data = bandwise("simulate", *SMALL, "--method", "delayed_diloco", "--rounds", "1", "--json")
-    assert data.status == 0
-    assert data.json["method"] == "delayed_diloco"
+def test_what_is_no_number_is_null_in_json() -> None:
+    text = as_json({"a": [nan, inf, 1.5], "b": {"c": -inf}})
+    assert json.loads(text) == {"a": [None, None, 1.5], "b": {"c": None}}
 
 
 def test_csv_has_si_numbers_under_names_that_say_so(bandwise: Bandwise) -> None:
@@ -177,6 +177,19 @@ def test_output_into_a_pipe_has_no_colours_and_nothing_is_cut(bandwise: Bandwise
         assert "\x1b" not in out
         assert "…" not in out
         assert not re.search(r" $", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_fit_a_terminal_without_breaking_words(
+    bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    from rich.console import Console
+
+    monkeypatch.setattr("sim.cli.output._console", lambda: Console(width=width, markup=False))
+    for command in (("compare", *SMALL), ("required", *SMALL), ("simulate", "three_sites")):
+        lines = bandwise(*command).out.splitlines()
+        assert max(map(len, lines)) <= width
+        assert not {"utilizati", "communica"} & {word for line in lines for word in line.split()}
 
 
 def test_set_reaches_any_key(bandwise: Bandwise) -> None:

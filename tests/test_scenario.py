@@ -93,6 +93,14 @@ def test_presets_bring_layers_and_step_time(name):
     assert scenario.workers[0].machine.step_seconds == preset.step_seconds
 
 
+def test_saying_something_about_the_sites_leaves_two_of_them():
+    options = {"--model": "1B", "--workers": "3", "--step-time": "1s"}
+    assert len(load(None, options).workers) == 6
+    assert len(load(None, {"--model": "1B"}, ["site.speed=2"]).workers) == 2
+    assert len(load(None, {**options, "--sites": "3"}).workers) == 9
+    assert len(load(None, {**options, "--sites": "a,b,c,d"}).workers) == 12
+
+
 # Models
 
 
@@ -114,8 +122,8 @@ def test_a_size_alone_gets_a_plausible_depth():
 def test_gpt_sizes_are_exact():
     names = ("kind=gpt", "hidden=64", "layers=3", "heads=4", "vocabulary=100")
     scenario = load(None, {"--step-time": "1s"}, [f"model.{name}" for name in names])
-    attention = {name: 64 * 64 for name in ("query", "key", "value", "output")}
-    swiglu = {name: 64 * 192 for name in ("gate", "up", "down")}
+    attention = dict.fromkeys(("query", "key", "value", "output"), 64 * 64)
+    swiglu = dict.fromkeys(("gate", "up", "down"), 64 * 192)
     norms = {"before attention": 64, "before swiglu": 64}
     layer = sum((attention | swiglu | norms).values())
     embedding, final_norm = 100 * 64, 64

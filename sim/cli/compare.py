@@ -10,7 +10,16 @@ from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import PREDICTION, Column, Report, Table, count, format_asked, quantity
+from sim.cli.tables import (
+    PREDICTION,
+    Column,
+    Report,
+    Table,
+    assumptions,
+    count,
+    format_asked,
+    quantity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +107,12 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
     ]
     if without:
         blocks.append(_left_out(result, scenario))
-    blocks += [LOSS, "Times are at the rate of the steady state, without set-up and draining."]
+    assumed = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
+    blocks += [
+        LOSS,
+        *assumptions(assumed),
+        "Times are at the rate of the steady state, without set-up and draining.",
+    ]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
@@ -106,7 +120,7 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
         "best_single_site": {"site": result.best_site, "time_for_tokens_s": result.best_site_s},
         "methods": records,
         "without": without,
-        "assumed": {k: v for k, v in scenario.assumed if not k.startswith("method.")},
+        "assumed": dict(assumed),
     }
     columns = (Column("left_out", "left out"), *_COLUMNS)
     return Report(blocks, data, Table(columns, [*records, *without]))

@@ -11,7 +11,7 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import PREDICTION, Column, Report, Table, format_asked
+from sim.cli.tables import PREDICTION, Column, Report, Table, assumptions, format_asked
 
 if TYPE_CHECKING:
     from sim.required import Requirement
@@ -110,8 +110,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
             "where a round's communication fits beside its configured micro-batches. With "
             "less, updates grow larger and rarer."
         )
-    if scenario.assumed:
-        blocks.append(f"{len(scenario.assumed)} values were assumed; bandwise simulate lists them.")
+    blocks += assumptions(scenario.assumed)
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.cli.tables import PREDICTION, Column, Report, Table, count
+from sim.cli.tables import PREDICTION, Column, Report, Table, assumptions, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +59,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
     blocks.append("Times are at the rate of the steady state, without set-up and draining.")
+    blocks += assumptions(study.base.assumed)
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
         "schema": 1,
@@ -99,13 +100,15 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
         title += "; in brackets as published"
     extra = [Column(name, name) for name in (flat[0] if flat else {}) if name not in study.axes]
     data = {"schema": 1, "prediction": "simulated; nothing was trained", "required": flat}
+    data["assumed"] = dict(study.base.assumed)
     rule = {
         "bisect": "Found by bisection, to 0.1 %.",
         "grid_point_below": "Printed is the grid point below the first that reaches the target.",
         "grid_point_reaching": "Printed is the first grid point that reaches the target.",
     }[study.printing]
     shown = Table([*axes, *targets], rows, title)
-    return Report([PREDICTION, shown, rule], data, Table([*axes, *extra], flat))
+    blocks = [PREDICTION, shown, rule, *assumptions(study.base.assumed)]
+    return Report(blocks, data, Table([*axes, *extra], flat))
 
 
 def cell(rate: float, published: str | None) -> str:

@@ -83,6 +83,15 @@ class Report:
     rows: Table
 
 
+def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
+    """Say in a line how much was assumed, where the list itself would bury the answer."""
+    number = len(assumed)
+    if not number:
+        return []
+    values = "1 value was" if number == 1 else f"{number} values were"
+    return [f"{values} assumed; bandwise simulate lists them, and --json here."]
+
+
 def format_asked(word: str, as_json: bool) -> str:
     """Settle ``--format`` and ``--json``.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sim.scenario.document import Document
 from sim.scenario.errors import Origin, did_you_mean, listed, nearest, path_shown, problem
 from sim.scenario.options import option_changes, setting_changes
-from sim.scenario.reading import from_file
+from sim.scenario.reading import from_file, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -44,7 +44,7 @@ def _plain(name: str) -> str:
 def find(source: str | Path) -> tuple[Path, str]:
     """Return the file that a path or a bundled scenario's name means, and its label."""
     path = Path(source).expanduser()
-    if str(source).strip() and path.exists():
+    if str(source).strip() and there(path):
         return path, path_shown(path)
     name = str(source)
     if isinstance(source, str) and path.suffix != ".toml" and path.name == name:

@@ -9,6 +9,7 @@ from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.hardware import MachineRecord
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator, step_seconds_from_flops
+from sim.scenario.reading import there
 from sim.scenario.resolved import Jitter, Machine, ModelSize
 from sim.scenario.samples import normalised, read_samples
 from sim.scenario.schema import SiteSection
@@ -216,7 +217,7 @@ class MachineReader:
             if jitter.cv is not None:
                 raise self._refuse("jitter", "empirical takes its cv from the file; leave cv out")
             path, label = self.context.file(jitter.file, "site", self.index, "jitter")
-            if not path.exists():
+            if not there(path):
                 raise self._refuse("jitter", f"there is no file {label}")
             factors, cv = normalised(read_samples(path, label))
             return Jitter(kind, cv, factors)

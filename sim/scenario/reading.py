@@ -35,6 +35,14 @@ def from_file(path: Path, label: str | None = None) -> Document:
     return document
 
 
+def there(path: Path) -> bool:
+    """Whether a path leads to anything; also where no path could be so long or so strange."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def read_toml(path: Path, label: str) -> dict[str, Any]:
     """Read a TOML file; every way in which that can fail has a message of its own."""
     origin = Origin(label)

@@ -26,6 +26,7 @@ from sim.scenario.method import (
     per_worker,
 )
 from sim.scenario.models import resolve_model
+from sim.scenario.reading import there
 from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.validate import meant, validated
@@ -42,15 +43,14 @@ def resolve(document: Document) -> Scenario:
     ScenarioError
         One line: where, which key, what was written and what to write instead.
     """
-    described = bool(document.sites)
-    if not described:
+    if not document.sites:
         document = replace(document, sites=[{}])
     context = Context(document, validated(document))
     context.hardware = _hardware(context)
     run = _run(context)
     model = resolve_model(context)
     method = _method(context)
-    sites, machines = _sites(context, model, described)
+    sites, machines = _sites(context, model)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
     reader = NetworkReader(
         context,
@@ -94,7 +94,7 @@ def _hardware(context: Context) -> Hardware | None:
     itself = context.document.folder / f"{context.document.stem}.toml"
     if context.document.label and path.resolve() == itself.resolve():
         raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
-    if not path.exists():
+    if not there(path):
         folder = path.parent if path.parent.is_dir() else None
         others = [other.name for other in folder.glob("*.toml")] if folder else []
         others = [other for other in others if other != itself.name]
@@ -204,12 +204,13 @@ def _check_arguments(context: Context, method: Method, model: ModelSize, workers
         )
 
 
-def _sites(context: Context, model: ModelSize, described: bool) -> tuple[list[Site], list[Machine]]:
+def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine]]:
     """Return the sites one by one, and the machine of each one's workers."""
     sites: list[Site] = []
     machines: list[Machine] = []
     notes: list[list[tuple[str, str]]] = []
     tables = context.sections.site
+    described = context.document.described
     for index, table in enumerate(tables):
         reader = MachineReader(context, index, model)
         count = _count(table, described)

@@ -17,6 +17,7 @@ from sim.scenario.document import Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
 from sim.scenario.loading import document_of
+from sim.scenario.reading import there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.tables import Record, checked
@@ -307,7 +308,7 @@ def _published(document: Document, name: str | None) -> Path | None:
     if name is None:
         return None
     path = document.folder / name
-    if not path.is_file():
+    if not there(path) or path.is_dir():
         folder = path.parent
         others = [other.name for other in folder.glob("*.csv")] if folder.is_dir() else []
         hint = did_you_mean(path.name, others, "")
