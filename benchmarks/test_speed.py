@@ -90,7 +90,10 @@ def test_command_line(benchmark: Any, arguments: list[str]) -> None:
     """From prompt to output, a new process each time."""
     command = [sys.executable, "-m", "sim.cli", *arguments]
     benchmark.pedantic(
-        subprocess.run, (command,), {"check": True, "stdout": subprocess.DEVNULL}, rounds=5,
+        subprocess.run,
+        (command,),
+        {"check": True, "stdout": subprocess.DEVNULL},
+        rounds=5,
         warmup_rounds=1,
     )
 
@@ -130,13 +133,15 @@ def test_growth(benchmark: Any, what: str, small: Any, large: Any) -> None:
 def test_memory_of_1024_workers(benchmark: Any) -> None:
     """Peak memory of a process that does nothing else."""
     code = (
-        "import resource, sys; sys.path.insert(0, {!r}); import test_speed as t; "
+        f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_speed as t; "
         "t.work(t.many_unequal(), 100); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
-    ).format(str(Path(__file__).parent))
+    )
     done = benchmark.pedantic(
-        subprocess.run, ([sys.executable, "-c", code],),
-        {"check": True, "capture_output": True, "text": True}, rounds=1,
+        subprocess.run,
+        ([sys.executable, "-c", code],),
+        {"check": True, "capture_output": True, "text": True},
+        rounds=1,
     )
     mebibytes = int(done.stdout) / 1024
     benchmark.extra_info["MiB"] = mebibytes

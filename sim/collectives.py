@@ -15,7 +15,7 @@ ALGORITHMS = ("ring", "tree", "halving_doubling", "direct", "hierarchical")
 
 @dataclass(frozen=True)
 class Transfers:
-    """One round, ``repeat`` times in a row: ``sender[i]`` sends ``share[i]`` of S to ``receiver[i]``."""
+    """One round, ``repeat`` times: ``sender[i]`` sends ``share[i]`` of S to ``receiver[i]``."""
 
     sender: NDArray[np.intp]
     receiver: NDArray[np.intp]
@@ -26,9 +26,7 @@ class Transfers:
 Schedule = list[Transfers]
 
 
-def _round(
-    triples: list[tuple[int, int, float]], repeat: int = 1
-) -> Transfers:
+def _round(triples: list[tuple[int, int, float]], repeat: int = 1) -> Transfers:
     senders, receivers, shares = zip(*triples, strict=True)
     return Transfers(
         np.array(senders, dtype=np.intp),
@@ -59,9 +57,7 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
     return algorithm
 
 
-def schedule(
-    operation: str, algorithm: str, dtype: str, members: list[list[int]]
-) -> Schedule:
+def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]]) -> Schedule:
     """Rounds of one collective.
 
     Parameters
@@ -92,7 +88,11 @@ def schedule(
         return [*_direct(ranks), *schedule("all_gather", algorithm, "bf16", members)]
     form = form_of(operation, algorithm, dtype)
     if operation == "broadcast":
-        return [_round([(0, rank, 1.0) for rank in ranks[1:]])] if form == "direct" else _binomial(ranks)
+        return (
+            [_round([(0, rank, 1.0) for rank in ranks[1:]])]
+            if form == "direct"
+            else _binomial(ranks)
+        )
     twice = operation == "all_reduce"
     if form == "direct":
         return _direct(ranks) * (2 if twice else 1)
@@ -137,9 +137,7 @@ def _halving_doubling(ranks: list[int], operation: str) -> Schedule:
     halving: Schedule = []
     distance, share = power // 2, 0.5
     while distance:
-        halving.append(
-            _round([(ranks[i], ranks[i ^ distance], share) for i in range(power)])
-        )
+        halving.append(_round([(ranks[i], ranks[i ^ distance], share) for i in range(power)]))
         distance, share = distance // 2, share / 2
     first = [_round([(ranks[i], ranks[i - power], 1.0) for i in surplus])] if surplus else []
     last = _reversed(first)
@@ -172,8 +170,10 @@ def _hierarchical(members: list[list[int]]) -> Schedule:
         size = sizes.pop()
         inside = [] if size == 1 else _side_by_side([_ring(site, size - 1) for site in members])
         slices = [[site[k] for site in members] for k in range(size)]
-        across = [] if len(members) == 1 else _side_by_side(
-            [_ring(ranks, between, of=1 / size) for ranks in slices]
+        across = (
+            []
+            if len(members) == 1
+            else _side_by_side([_ring(ranks, between, of=1 / size) for ranks in slices])
         )
         return [*inside, *across, *inside]
     down: list[list[tuple[int, int, float]]] = []

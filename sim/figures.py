@@ -42,7 +42,13 @@ OPTIMIZER = frozenset(
     }
 )
 # What commits an update, the first that occurs in the trace: outer steps, then optimizer steps.
-_COMMITS = ("outer_step", "eager_outer_step", "average_parameters", "optimizer_shard", "inner_optimizer")
+_COMMITS = (
+    "outer_step",
+    "eager_outer_step",
+    "average_parameters",
+    "optimizer_shard",
+    "inner_optimizer",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,9 @@ class Figures:
     @property
     def lost_to(self) -> str:
         """The cause, compute apart, that took most of the window."""
-        return max((cause for cause in CAUSES if cause != "compute"), key=self.breakdown.__getitem__)
+        return max(
+            (cause for cause in CAUSES if cause != "compute"), key=self.breakdown.__getitem__
+        )
 
     def time_for(self, tokens: float) -> float:
         """Seconds for ``tokens`` at the window's rate, without set-up and draining."""
@@ -126,7 +134,10 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     steps = float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
 
     total, tokens, updates, total_rounds = (
-        trace.total_s, tokens_simulated, counts.total_updates, float(rounds),
+        trace.total_s,
+        tokens_simulated,
+        counts.total_updates,
+        float(rounds),
     )
     beyond = _rounds_beyond(scenario, rounds, window_rounds, window_tokens, tokens_simulated)
     if beyond > 0:
@@ -267,9 +278,7 @@ def _sides(trace: Trace) -> dict[tuple[int, str, int], list[Row]]:
     return sides
 
 
-def _blocked(
-    row: Row, begin: float, end: float, trace: Trace, spent: dict[str, float]
-) -> None:
+def _blocked(row: Row, begin: float, end: float, trace: Trace, spent: dict[str, float]) -> None:
     """Split a wait for a collective: until its last member arrived, and after."""
     start, stop = max(row.begin_s, begin), min(row.end_s, end)
     if stop <= start:

@@ -9,9 +9,9 @@ from math import inf
 import numpy as np
 import simpy
 from numpy.typing import NDArray
+from simpy.events import URGENT
 
-from sim.collectives import Schedule, form_of, schedule
-from sim.program import wire_bytes
+from sim.collectives import Schedule, schedule
 from sim.scenario.resolved import CollectiveTable, Scenario
 
 SAME_INSTANT = 1e-12  # relative
@@ -31,6 +31,7 @@ class Cost:
 
     @property
     def seconds(self) -> float:
+        """All of it."""
         return self.latency_s + self.transmit_s
 
 
@@ -42,7 +43,9 @@ class Links:
         sites, workers = len(scenario.sites), len(scenario.workers)
         self._site = np.array([worker.site for worker in scenario.workers])
         pair = np.array(scenario.network.bandwidth, dtype=float).reshape(sites, sites)
-        within = np.array([scenario.sites[worker.site].within_bandwidth for worker in scenario.workers])
+        within = np.array(
+            [scenario.sites[worker.site].within_bandwidth for worker in scenario.workers]
+        )
         # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
         self.capacity = np.concatenate(
             [
@@ -297,7 +300,7 @@ class Wire:
         event = simpy.Event(self._env)
         event._ok, event._value = True, None
         event.callbacks = [fire]
-        self._env.schedule(event, priority=0, delay=max(0.0, at - self._env.now))
+        self._env.schedule(event, priority=URGENT, delay=max(0.0, at - self._env.now))
 
     def _end(self, flow: Flow) -> None:
         flow.version += 1
@@ -307,26 +310,3 @@ class Wire:
         else:
             self.next_end = inf
         flow.on_end()
-
-
-def in_words(scenario: Scenario, traffic: dict[tuple[str, str], float]) -> str:
-    """One sentence per kind of collective: algorithm, workers, bytes on the wire per worker.
-
-    Parameters
-    ----------
-    traffic
-        (operation, dtype) -> bytes of one such collective's buffer (the largest seen).
-    """
-    links = Links(scenario)
-    collectives = scenario.network.collectives
-    workers = len(scenario.workers)
-    sentences = []
-    for (operation, dtype), size in traffic.items():
-        sent = links.sent_share(operation, dtype)
-        form = form_of(operation, collectives.algorithm, dtype)
-        sentences.append(f"{operation} ({dtype}): {form} over {workers} workers, "
-                         f"{sent.max():.4g} x the buffer on the wire per worker")
-    return "; ".join(sentences)
-
-
-__all__ = ["Cost", "Links", "Wire", "in_words", "interpolate", "progressive_filling", "wire_bytes"]

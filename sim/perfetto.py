@@ -26,24 +26,39 @@ def events(trace: Trace) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for site, name in enumerate(context.sites):
         found.append(
-            {"ph": "M", "name": "process_name", "pid": offset + site,
-             "args": {"name": f"{prefix}: {name}"}}
+            {
+                "ph": "M",
+                "name": "process_name",
+                "pid": offset + site,
+                "args": {"name": f"{prefix}: {name}"},
+            }
         )
     for rank, site in enumerate(context.site_of):
         for number, thread in enumerate(_THREADS):
             found.append(
-                {"ph": "M", "name": "thread_name", "pid": offset + site, "tid": 3 * rank + number,
-                 "args": {"name": f"worker {rank} {thread}"}}
+                {
+                    "ph": "M",
+                    "name": "thread_name",
+                    "pid": offset + site,
+                    "tid": 3 * rank + number,
+                    "args": {"name": f"worker {rank} {thread}"},
+                }
             )
     for row in trace.rows:
         for rank in context.standing_for.get(row.rank, (row.rank,)):
             pid = offset + context.site_of[rank]
             start, length = row.begin_s * _MICROSECONDS, (row.end_s - row.begin_s) * _MICROSECONDS
             event: dict[str, Any] = {
-                "name": f"{row.operation} {row.detail}".strip(), "pid": pid, "ts": start,
+                "name": f"{row.operation} {row.detail}".strip(),
+                "pid": pid,
+                "ts": start,
             }
-            flow = {"name": "collective", "cat": row.group, "pid": pid,
-                    "id": f"{offset}/{rank}/{row.group}/{row.call}"}
+            flow = {
+                "name": "collective",
+                "cat": row.group,
+                "pid": pid,
+                "id": f"{offset}/{rank}/{row.group}/{row.call}",
+            }
             if row.operation in (ROUND, LOOK, SPAWN):
                 found.append({**event, "ph": "i", "s": "t", "tid": 3 * rank})
             elif row.operation == WAIT:
@@ -54,13 +69,25 @@ def events(trace: Trace) -> list[dict[str, Any]]:
             elif row.bytes > 0:
                 tid = 3 * rank + 1
                 found.append(
-                    {**event, "ph": "X", "tid": tid, "dur": length,
-                     "args": {"bytes": row.bytes, "ready_s": row.ready_s}}
+                    {
+                        **event,
+                        "ph": "X",
+                        "tid": tid,
+                        "dur": length,
+                        "args": {"bytes": row.bytes, "ready_s": row.ready_s},
+                    }
                 )
                 found.append({**flow, "ph": "s", "tid": tid, "ts": start})
             elif length > 0:
-                found.append({**event, "ph": "X", "tid": 3 * rank, "dur": length,
-                              "args": {"times": row.times}})
+                found.append(
+                    {
+                        **event,
+                        "ph": "X",
+                        "tid": 3 * rank,
+                        "dur": length,
+                        "args": {"times": row.times},
+                    }
+                )
     rates: dict[int, list[tuple[float, float]]] = {}
     for row, start in trace.on_wire():
         share = context.sent_share.get(f"{row.operation} {row.detail.rpartition(' ')[2]}")
@@ -73,8 +100,15 @@ def events(trace: Trace) -> list[dict[str, Any]]:
         rate = 0.0
         for at, change in sorted(changes):
             rate += change
-            found.append({"ph": "C", "name": "sending Gbit/s", "pid": pid,
-                          "ts": at * _MICROSECONDS, "args": {"Gbit/s": round(max(rate, 0.0), 6)}})
+            found.append(
+                {
+                    "ph": "C",
+                    "name": "sending Gbit/s",
+                    "pid": pid,
+                    "ts": at * _MICROSECONDS,
+                    "args": {"Gbit/s": round(max(rate, 0.0), 6)},
+                }
+            )
     return found
 
 

@@ -115,8 +115,13 @@ def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
     for cause in CAUSES:
         width = frame[f"{cause}_fraction"].to_numpy() * 100
         if width.max() > 0.05:
-            ax.barh(position, width, left=left, color=CAUSE_COLOURS[cause],
-                    label=cause.replace("_", " "))
+            ax.barh(
+                position,
+                width,
+                left=left,
+                color=CAUSE_COLOURS[cause],
+                label=cause.replace("_", " "),
+            )
             left = left + width
     ax.set_yticks(position, names, fontsize=8)
     ax.invert_yaxis()
@@ -143,9 +148,7 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
     stop = trace.total_s if end is None else end
     shown = min(trace.workers, 16)
     spans: dict[tuple[str, str], tuple[list[tuple[float, float]], list[float]]] = {}
-    origin = {
-        other: rank for rank, ranks in trace.context.standing_for.items() for other in ranks
-    }
+    origin = {other: rank for rank, ranks in trace.context.standing_for.items() for other in ranks}
     on_wire = {id(row): start for row, start in trace.on_wire()}
     for row in trace.rows:
         if row.end_s <= max(begin, row.begin_s) or row.begin_s >= stop:
@@ -155,15 +158,22 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
             if row.program != "main":
                 continue
             lane = "waiting"
-            pieces = [(start, min(max(row.ready_s, start), row.end_s), "waiting"),
-                      (max(row.ready_s, start), row.end_s, "exposed_communication")]
+            pieces = [
+                (start, min(max(row.ready_s, start), row.end_s), "waiting"),
+                (max(row.ready_s, start), row.end_s, "exposed_communication"),
+            ]
         elif row.bytes > 0:
             lane = "sending"
             pieces = [(on_wire[id(row)], row.end_s, "sending")]
         else:
             lane = "compute"
-            cause = ("compute" if row.operation in GRADIENT
-                     else "optimizer" if row.operation in OPTIMIZER else "quantise")
+            cause = (
+                "compute"
+                if row.operation in GRADIENT
+                else "optimizer"
+                if row.operation in OPTIMIZER
+                else "quantise"
+            )
             pieces = [(start, row.end_s, cause)]
         for rank in range(shown):
             if origin[rank] != row.rank:
@@ -196,6 +206,13 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
     ax.set(xlabel="time (s)", xlim=(begin, stop), ylabel="worker")
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    ax.legend(unique.values(), unique.keys(), fontsize=8, frameon=False, loc="lower center",
-              bbox_to_anchor=(0.5, 1.0), ncols=5)
+    ax.legend(
+        unique.values(),
+        unique.keys(),
+        fontsize=8,
+        frameon=False,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=5,
+    )
     return ax

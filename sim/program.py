@@ -66,10 +66,14 @@ class Buffer(Protocol):
     """Something a collective can carry: ``elements`` numbers under a name."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What it is: "gradient", "delta", ..."""
+        ...
 
     @property
-    def elements(self) -> int: ...
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        ...
 
     @property
     def detail(self) -> str:
@@ -90,50 +94,111 @@ class Model(Protocol):
     n_grad_accumulation: int
 
     # Local training.
-    def inner_step(self) -> None: ...
-    def accumulate(self) -> None: ...
-    def forward(self, layers: range) -> None: ...
-    def backward(self, layers: range) -> None: ...
-    def inner_optimizer(self, layers: range) -> None: ...
+    def inner_step(self) -> None:
+        """Take n_grad_accumulation micro-batches and one step of the inner optimizer."""
+        ...
+
+    def accumulate(self) -> None:
+        """Add the gradient of one more micro-batch to the sum."""
+        ...
+
+    def forward(self, layers: range) -> None:
+        """Run some layers forward; layer 0 begins a new micro-batch."""
+        ...
+
+    def backward(self, layers: range) -> None:
+        """Run some layers backward and add their gradient to the sum."""
+        ...
+
+    def inner_optimizer(self, layers: range) -> None:
+        """Apply the inner optimizer to some layers, from the mean gradient, and clear their sum."""
+        ...
 
     # Synchronous data parallel.
-    def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer: ...
-    def parameters(self, layers: range) -> Buffer: ...
-    def optimizer_shard(self, phase: str) -> None: ...
+    def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
+        """Gradient sum of consecutive layers, or one of several equal pieces of it."""
+        ...
+
+    def parameters(self, layers: range) -> Buffer:
+        """Parameters of consecutive layers."""
+        ...
+
+    def optimizer_shard(self, phase: str) -> None:
+        """Apply the optimizer to this worker's own 1/M.
+
+        ``phase``: "update" commits; "estimate" rolls the optimizer's state back; "predict"
+        commits and then steps once more with the same gradient, rolled back.
+        """
+        ...
 
     # Outer steps.
-    def average_parameters(self, layers: range) -> None: ...
-    def outer_gradient(self, layers: range, slot: int = 0) -> None: ...
-    def delta(self, layers: range, slot: int = 0) -> Buffer: ...
+    def average_parameters(self, layers: range) -> None:
+        """Go on from the averaged parameters."""
+        ...
+
+    def outer_gradient(self, layers: range, slot: int = 0) -> None:
+        """Write outer parameters minus local ones into ``delta(layers, slot)``."""
+        ...
+
+    def delta(self, layers: range, slot: int = 0) -> Buffer:
+        """Outer gradient of some layers: the own one, after the all-reduce the mean."""
+        ...
+
     def outer_step(
         self, layers: range, slot: int, lr: float, momentum: float, nesterov: bool, alpha: float
-    ) -> None: ...
+    ) -> None:
+        """Outer SGD with the mean in ``slot``; then local = alpha local + (1 - alpha) outer."""
+        ...
+
     def eager_outer_step(
         self,
         layers: range,
-        fresh: int,
+        fresh: int | None,
         stale: int | None,
         lr: float,
         momentum: float,
         nesterov: bool,
-    ) -> None: ...
+    ) -> None:
+        """Outer SGD with the mean in slot ``stale``, its own part exchanged for that in ``fresh``.
+
+        None for either is zero.
+        """
+        ...
 
     # Accumulate while communicating.
-    def hand_over(self, phase: str) -> None: ...
-    def publish(self, phase: str) -> None: ...
-    def handed_count(self) -> Buffer: ...
-    def handed_gradient(self) -> Buffer: ...
-    def handed_parameters(self) -> Buffer: ...
+    def hand_over(self, phase: str) -> None:
+        """Hand gradient sum and count to the update; after "estimate" they count once more."""
+        ...
+
+    def publish(self, phase: str) -> None:
+        """Go on from the parameters that the update has gathered."""
+        ...
+
+    def handed_count(self) -> Buffer:
+        """Micro-batches and tokens handed over (two numbers)."""
+        ...
+
+    def handed_gradient(self) -> Buffer:
+        """Gradient sum handed over."""
+        ...
+
+    def handed_parameters(self) -> Buffer:
+        """Parameters that the update writes."""
+        ...
 
 
 class Worker(Protocol):
     """One worker as its program sees it. Provided by a runtime."""
 
     @property
-    def rank(self) -> int: ...
+    def rank(self) -> int:
+        """Number of this worker, from 0."""
+        ...
 
     @property
-    def model(self) -> Model: ...
+    def model(self) -> Model:
+        """The replica that this worker trains."""
+        ...
 
     @property
     def now(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class Numbers:
 
     @property
     def elements(self) -> int:
+        """How many numbers."""
         return len(self.values)
 
 
@@ -76,7 +78,7 @@ class Quadratic:
         self._rank, self._workers = rank, workers
         self._lr, self._momentum, self._noise = lr, momentum, noise
         edges = np.concatenate([[0], np.cumsum(size.layer_parameters)]).tolist()
-        self._slices = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        self._slices = [slice(a, b) for a, b in pairwise(edges)]
         common = np.random.default_rng([seed, 0])
         own = np.random.default_rng([seed, 1 + rank])
         count = edges[-1]
@@ -106,7 +108,9 @@ class Quadratic:
             verb(*args, **kwargs)
 
     def _at(self, layers: range) -> NDArray[np.intp]:
-        return np.concatenate([np.arange(s.start, s.stop) for s in (self._slices[x] for x in layers)])
+        return np.concatenate(
+            [np.arange(s.start, s.stop) for s in (self._slices[x] for x in layers)]
+        )
 
     # -- local training ------------------------------------------------------------------
     def accumulate(self) -> None:

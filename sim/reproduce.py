@@ -45,6 +45,7 @@ class Reproduction:
 
     @property
     def exact(self) -> int:
+        """Cells that print as published."""
         return sum(cell.grid_steps == 0 for cell in self.cells)
 
     def within(self, steps: int) -> int:
@@ -96,8 +97,14 @@ def reproduce(study: Study, frame: pd.DataFrame) -> Reproduction:
                 continue
             text = published.pop(key)
             cells.append(
-                Cell(labels, target, text, printed(rate), _steps(grid, rate, text),
-                     _steps(grid, first, text))
+                Cell(
+                    labels,
+                    target,
+                    text,
+                    printed(rate),
+                    _steps(grid, rate, text),
+                    _steps(grid, first, text),
+                )
             )
     if published:
         row = next(iter(published))
@@ -118,7 +125,9 @@ def _steps(grid: np.ndarray, rate: float, text: str) -> int:
     if not prints:  # no grid point prints so: the nearest in value
         wanted = float(text) * 1e9 / 8
         prints = [int(np.argmin(np.abs(np.log(grid / wanted))))]
-    ours = len(grid) if rate == inf else round(
-        (log(rate) - log(grid[0])) / (log(grid[-1]) - log(grid[0])) * (len(grid) - 1)
+    ours = (
+        len(grid)
+        if rate == inf
+        else round((log(rate) - log(grid[0])) / (log(grid[-1]) - log(grid[0])) * (len(grid) - 1))
     )
     return min((ours - place for place in prints), key=abs)

@@ -95,7 +95,13 @@ def required(
         }
         answers.append(
             Requirement(
-                target, outcome, factor, bandwidth, best.compute_utilization, waiting_for, at(factor)
+                target,
+                outcome,
+                factor,
+                bandwidth,
+                best.compute_utilization,
+                waiting_for,
+                at(factor),
             )
         )
     return answers
@@ -127,7 +133,8 @@ def _fits(result: Figures, scenario: Scenario) -> bool:
     """
     per_update = 2 if scenario.method.name == "acco" else 1
     return any(
-        count <= per_update * worker.machine.n_grad_accumulation * result.window_updates * (1 + 1e-6)
+        count
+        <= per_update * worker.machine.n_grad_accumulation * result.window_updates * (1 + 1e-6)
         for count, worker in zip(result.micro_batches_per_worker, scenario.workers, strict=True)
     )
 

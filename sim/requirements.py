@@ -49,8 +49,10 @@ def on_grid(
     Examples
     --------
     >>> grid, reached = np.array([1.0, 2.0, 4.0]), np.array([0.2, 0.6, 0.9])
-    >>> on_grid(grid, reached, 0.5, "grid_point_reaching"), on_grid(grid, reached, 0.5, "grid_point_below")
-    (2.0, 1.0)
+    >>> on_grid(grid, reached, 0.5, "grid_point_reaching")
+    2.0
+    >>> on_grid(grid, reached, 0.5, "grid_point_below")
+    1.0
     """
     if not (utilization >= target).any():
         return inf

@@ -60,9 +60,7 @@ def _bf16(values: Floats) -> Floats:
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
 
 
-def reduced(
-    sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bool
-) -> Floats:
+def reduced(sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bool) -> Floats:
     """Sum or mean of what the workers sent, in the order of their ranks.
 
     fp32, bf16 and fp16 are summed in that type; int8 and fp4 in fp32, and the result is

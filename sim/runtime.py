@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from math import isinf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,11 +35,11 @@ class SimulationError(Exception):
     """A program cannot go on."""
 
 
-class CollectiveMismatch(SimulationError):
+class CollectiveMismatch(SimulationError):  # noqa: N818 - it says what it is
     """Members of a group called different collectives under one number."""
 
 
-class Deadlock(SimulationError):
+class Deadlock(SimulationError):  # noqa: N818
     """Workers wait for what will never come."""
 
 
@@ -92,22 +91,32 @@ class _Collective:
 class _Group:
     """The collectives of one group, carried out in the order of their call numbers."""
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
+    def __init__(self, runtime: _Runtime, name: str) -> None:
         self.runtime = runtime
         self.name = name
         self.calls: dict[int, _Collective] = {}
         self.granted = 0  # call numbers below this are or were on the wire
         self.running = 0
 
-    def arrive(self, driver: _Driver, call: int, buffer: Buffer, dtype: str, row: Row,
-               activity: _Activity, mean: bool) -> None:
+    def arrive(
+        self,
+        driver: _Driver,
+        call: int,
+        buffer: Buffer,
+        dtype: str,
+        row: Row,
+        activity: _Activity,
+        mean: bool,
+    ) -> None:
         runtime = self.runtime
         collective = self.calls.get(call)
         if collective is None:
             collective = _Collective(row.operation, dtype, row.bytes, mean)
             self.calls[call] = collective
         elif (row.operation, dtype, row.bytes) != (
-            collective.operation, collective.dtype, collective.bytes
+            collective.operation,
+            collective.dtype,
+            collective.bytes,
         ):
             raise CollectiveMismatch(
                 f"call {call} of group {self.name}: rank {driver.rank} calls {row.operation} of "
@@ -165,7 +174,7 @@ class _Queue:
 
     __slots__ = ("busy", "device", "jobs", "left", "runtime", "updated", "version")
 
-    def __init__(self, runtime: Runtime, device: _Device) -> None:
+    def __init__(self, runtime: _Runtime, device: _Device) -> None:
         self.runtime = runtime
         self.device = device
         self.jobs: deque[tuple[float, tuple[Row, ...], _Activity]] = deque()
@@ -241,7 +250,7 @@ class _Device:
 
     __slots__ = ("communicating", "contention", "queues", "side", "stretches")
 
-    def __init__(self, runtime: Runtime, worker: Worker) -> None:
+    def __init__(self, runtime: _Runtime, worker: Worker) -> None:
         self.contention = worker.machine.communication_slowdown
         self.side = worker.machine.side_slowdown
         self.queues = (_Queue(runtime, self), _Queue(runtime, self))
@@ -271,7 +280,7 @@ class _Device:
 class _Driver:
     """One program of one worker; the :class:`sim.program.Worker` that the program sees."""
 
-    def __init__(self, runtime: Runtime, rank: int, name: str, group: str, side: bool) -> None:
+    def __init__(self, runtime: _Runtime, rank: int, name: str, group: str, side: bool) -> None:
         self.runtime = runtime
         self.rank = rank
         self.name = name
@@ -280,7 +289,7 @@ class _Driver:
         self._queue = runtime.devices[rank].queues[1 if side else 0]
         self._computation = runtime.computations[rank]
         self._observations = runtime.replay.get((rank, name)) if runtime.replay else None
-        self._program: Program | None = None
+        self._program: Generator[Any, None, None] | None = None
         self._waiting: Row | None = None
         self.blocked_on: _Activity | None = None
         self.ended: Callable[[], None] | None = None
@@ -305,7 +314,9 @@ class _Driver:
         rows = self.runtime.rows
         for activity in self._program:  # type: ignore[union-attr]
             if activity.group:
-                row = Row(self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now)
+                row = Row(
+                    self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now
+                )
                 rows.append(row)
                 if activity.ended:
                     row.end_s = now
@@ -345,8 +356,18 @@ class _Driver:
         runtime = self.runtime
         now = runtime.env.now
         more = self._round < runtime.rounds and not self._reached(steps)
-        row = Row(self.rank, self.name, ROUND, str(self._round), "", -1, 0.0,
-                  (steps or 0) if more else 0, now, now)
+        row = Row(
+            self.rank,
+            self.name,
+            ROUND,
+            str(self._round),
+            "",
+            -1,
+            0.0,
+            (steps or 0) if more else 0,
+            now,
+            now,
+        )
         runtime.rows.append(row)
         self._round += 1
         self._steps += steps or 0
@@ -355,7 +376,7 @@ class _Driver:
     def _reached(self, steps: int | None) -> bool:
         horizon = self.runtime.horizon_tokens
         if steps is None:
-            return self.model.committed_tokens >= horizon
+            return bool(self.model.committed_tokens >= horizon)
         return self._steps * self.runtime.tokens_per_step >= horizon
 
     def compute(
@@ -377,8 +398,20 @@ class _Driver:
         rows: tuple[Row, ...] = (row,)
         if operation == "inner_step":
             optimizer = self._computation.seconds("inner_optimizer", None, times)
-            second = Row(self.rank, self.name, "inner_optimizer", f"0:{self.model.num_layers}", "",
-                         -1, 0.0, times, now, now, now, optimizer)
+            second = Row(
+                self.rank,
+                self.name,
+                "inner_optimizer",
+                f"0:{self.model.num_layers}",
+                "",
+                -1,
+                0.0,
+                times,
+                now,
+                now,
+                now,
+                optimizer,
+            )
             self.runtime.rows.append(second)
             rows = (row, second)
             work += optimizer
@@ -387,7 +420,9 @@ class _Driver:
         self._queue.put(work, rows, activity)
         return activity
 
-    def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Activity:
+    def _collective(
+        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+    ) -> _Activity:
         runtime = self.runtime
         size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
         group = runtime.group(self._group)
@@ -397,15 +432,18 @@ class _Driver:
         if dtype in QUANTIZED:
             share = buffer.elements / runtime.parameters
             work = self._computation.seconds("quantize", None, 1) * share
-            row = Row(self.rank, self.name, "quantize", buffer.detail, "", -1, 0.0, 1, now, now,
-                      now, work)
+            row = Row(
+                self.rank, self.name, "quantize", buffer.detail, "", -1, 0.0, 1, now, now, now, work
+            )
             runtime.rows.append(row)
             quantized = _Activity(self)
             self._queue.put(work, (row,), quantized)
         else:
             quantized = None
         detail = f"{buffer.name} {buffer.detail}".strip()
-        row = Row(self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now)
+        row = Row(
+            self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now
+        )
         runtime.rows.append(row)
         if quantized is None or quantized.ended:
             group.arrive(self, call, buffer, dtype, row, activity, mean)
@@ -457,7 +495,7 @@ class _After:
         self.advance = action
 
 
-class Runtime:
+class _Runtime:
     """One run in virtual time. Use :func:`simulate`."""
 
     def __init__(
@@ -486,17 +524,23 @@ class Runtime:
         self._sent_share: dict[str, tuple[float, ...]] = {}
         self.replay = (
             {key: deque(answers) for key, answers in replay.observations().items()}
-            if replay is not None else None
+            if replay is not None
+            else None
         )
         size, workers = scenario.model, scenario.workers
         self.models = models or {
-            rank: Sized(size, workers[rank].machine.n_grad_accumulation,
-                        workers[rank].machine.batch_tokens)
+            rank: Sized(
+                size, workers[rank].machine.n_grad_accumulation, workers[rank].machine.batch_tokens
+            )
             for rank in self.simulated
         }
         self.computations = {
-            rank: Computation(workers[rank].machine, size.layers, len(workers),
-                              Factors(workers[rank].machine.jitter, scenario.run.seed, rank))
+            rank: Computation(
+                workers[rank].machine,
+                size.layers,
+                len(workers),
+                Factors(workers[rank].machine.jitter, scenario.run.seed, rank),
+            )
             for rank in self.simulated
         }
         self.devices = {rank: _Device(self, workers[rank]) for rank in self.simulated}
@@ -676,7 +720,7 @@ def simulate(
     """
     limit = rounds if rounds is not None else rounds_to_simulate(scenario)
     with _garbage_collection_paused():
-        return Runtime(scenario, limit, models, replay).run()
+        return _Runtime(scenario, limit, models, replay).run()
 
 
 @contextmanager

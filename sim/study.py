@@ -134,7 +134,9 @@ def _tasks(study: Study) -> Iterator[_Task]:
     for case in study.cases():
         points: list[tuple[dict[str, Any], Scenario]] = [({}, case.scenario)]
         if study.grid is not None:
-            points = [({BANDWIDTH: rate}, with_bandwidth(case.scenario, rate)) for rate in study.grid]
+            points = [
+                ({BANDWIDTH: rate}, with_bandwidth(case.scenario, rate)) for rate in study.grid
+            ]
         for start in range(0, len(points), _CHUNK):
             yield _Task(number, dict(case.labels), tuple(points[start : start + _CHUNK]))
             number += 1

@@ -112,6 +112,7 @@ class Trace:
 
     @property
     def workers(self) -> int:
+        """M."""
         return len(self.context.site_of)
 
     def round_begins(self) -> NDArray[np.float64]:

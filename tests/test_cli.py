@@ -186,7 +186,7 @@ def test_tables_fit_a_terminal_without_breaking_words(
     from rich.console import Console
 
     monkeypatch.setattr("sim.cli.output._console", lambda: Console(width=width, markup=False))
-    for command in (("compare", *SMALL), ("required", *SMALL), ("simulate", "three_sites")):
+    for command in (("compare", *SMALL), ("required", *SMALL), ("simulate", *SMALL)):
         lines = bandwise(*command).out.splitlines()
         assert max(map(len, lines)) <= width
         assert not {"utilizati", "communica"} & {word for line in lines for word in line.split()}

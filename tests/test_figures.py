@@ -47,11 +47,19 @@ def test_fast_worker_waits_and_both_are_exposed() -> None:
 
 def test_every_time_has_its_cause() -> None:
     machines = [
-        machine(optimizer_seconds=0.1, outer_gradient_seconds=0.05, outer_step_seconds=0.05,
-                quantize_seconds=0.2)
+        machine(
+            optimizer_seconds=0.1,
+            outer_gradient_seconds=0.05,
+            outer_step_seconds=0.05,
+            quantize_seconds=0.2,
+        )
     ] * 2
-    scenario = plain("diloco", {"sync_every": 2, "comm_dtype": "int8"}, machines=machines,
-                     collectives=Collectives(algorithm="direct", quantize_block=0))
+    scenario = plain(
+        "diloco",
+        {"sync_every": 2, "comm_dtype": "int8"},
+        machines=machines,
+        collectives=Collectives(algorithm="direct", quantize_block=0),
+    )
     result = figures_of(scenario)
     length = 2 * 1.1 + 0.05 + 0.2 + 1.0 + 0.05
     assert nonzero(result.breakdown) == {
@@ -99,8 +107,7 @@ def test_blocked_on_a_spawned_program_is_split_by_what_it_does() -> None:
 
 
 def test_first_layer_backward_counts_what_is_computed() -> None:
-    scenario = plain("diloco", {"sync_every": 3},
-                     machines=[machine(first_layer_backward=0.5)] * 2)
+    scenario = plain("diloco", {"sync_every": 3}, machines=[machine(first_layer_backward=0.5)] * 2)
     result = figures_of(scenario)
     step = (3 * 2 - 1) / (3 * 2)
     assert result.compute_utilization == pytest.approx(3 * step / (3 * step + 2))

@@ -24,7 +24,9 @@ from sim.scenario.resolved import (
 SIZE = ModelSize("toy", 30, 30, (8, 7, 5, 5, 3, 2), "fp32")
 
 
-def scenario(method: str, workers: int = 2, n: int = 1, speeds: Any = None, **arguments: Any) -> Scenario:
+def scenario(
+    method: str, workers: int = 2, n: int = 1, speeds: Any = None, **arguments: Any
+) -> Scenario:
     if method != "local_sgd":
         arguments.setdefault("comm_dtype", "fp32")
     speeds = speeds or [1.0] * workers
@@ -40,12 +42,19 @@ def scenario(method: str, workers: int = 2, n: int = 1, speeds: Any = None, **ar
 
 
 def train(
-    method: str, rounds: int, workers: int = 2, *, n: int = 1, speeds: Any = None,
-    toy: dict[str, Any] | None = None, **arguments: Any,
+    method: str,
+    rounds: int,
+    workers: int = 2,
+    *,
+    n: int = 1,
+    speeds: Any = None,
+    toy: dict[str, Any] | None = None,
+    **arguments: Any,
 ) -> dict[int, Quadratic]:
     toy = {"noise": 0.3, "momentum": 0.5, **(toy or {})}
     models = {
-        rank: Quadratic(SIZE, rank, workers, n_grad_accumulation=n, **toy) for rank in range(workers)
+        rank: Quadratic(SIZE, rank, workers, n_grad_accumulation=n, **toy)
+        for rank in range(workers)
     }
     simulate(scenario(method, workers, n, speeds, **arguments), rounds=rounds, models=models)
     return models
@@ -59,7 +68,9 @@ def same(a: dict[int, Quadratic], b: dict[int, Quadratic], tolerance: float = 0.
 @pytest.mark.parametrize("overlap", ["none", "bucket", "layer"])
 @pytest.mark.parametrize("n", [1, 3])
 def test_ddp_overlap_changes_no_number(overlap: str, n: int) -> None:
-    same(train("ddp", 5, n=n, overlap="none"), train("ddp", 5, n=n, overlap=overlap, bucket_bytes=20))
+    same(
+        train("ddp", 5, n=n, overlap="none"), train("ddp", 5, n=n, overlap=overlap, bucket_bytes=20)
+    )
 
 
 def test_ddp_workers_stay_together() -> None:
@@ -107,8 +118,14 @@ def test_diloco_overlap_by_layer_changes_no_number() -> None:
 
 def test_alpha_one_never_uses_what_was_sent() -> None:
     apart = train("streaming_diloco", 3, sync_every=4, num_fragments=2, fragment_update_alpha=1.0)
-    alone = train("streaming_diloco", 3, sync_every=4, num_fragments=2, fragment_update_alpha=1.0,
-                  outer_lr=0.01)
+    alone = train(
+        "streaming_diloco",
+        3,
+        sync_every=4,
+        num_fragments=2,
+        fragment_update_alpha=1.0,
+        outer_lr=0.01,
+    )
     same(apart, alone)
 
 
@@ -118,16 +135,29 @@ def test_eager_without_momentum_brings_workers_together_at_the_end(
     rounds_late_by: int, num_fragments: int
 ) -> None:
     models = train(
-        "eager_diloco", 6, workers=3, sync_every=4, rounds_late_by=rounds_late_by,
-        num_fragments=num_fragments, outer_momentum=0.0, use_nesterov=False,
+        "eager_diloco",
+        6,
+        workers=3,
+        sync_every=4,
+        rounds_late_by=rounds_late_by,
+        num_fragments=num_fragments,
+        outer_momentum=0.0,
+        use_nesterov=False,
     )
     np.testing.assert_allclose(models[0].theta, models[2].theta, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "fp4"])
 def test_eager_stays_together_when_quantised(dtype: str) -> None:
-    models = train("eager_diloco", 60, sync_every=2, comm_dtype=dtype, outer_momentum=0.0,
-                   use_nesterov=False, toy={"noise": 0.0})
+    models = train(
+        "eager_diloco",
+        60,
+        sync_every=2,
+        comm_dtype=dtype,
+        outer_momentum=0.0,
+        use_nesterov=False,
+        toy={"noise": 0.0},
+    )
     gap = np.abs(models[0].theta - models[1].theta).max()
     assert gap < 0.05
 

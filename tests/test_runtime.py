@@ -243,8 +243,8 @@ def test_programs_know_neither_clock_nor_tensors() -> None:
     import sys
 
     code = (
-        "import sys, sim.methods; "
-        "bad = {'simpy', 'torch', 'numpy', 'pandas'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+        "import sys, sim.methods; bad = {'simpy', 'torch', 'numpy', 'pandas'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

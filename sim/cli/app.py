@@ -112,6 +112,8 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             _leave_pipe()
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
         """Run and exit; a mistake of the user's is one line on standard error."""

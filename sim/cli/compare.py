@@ -12,6 +12,8 @@ from sim.cli.output import show
 from sim.cli.simulate import naming
 from sim.cli.tables import (
     PREDICTION,
+    STEADY,
+    Block,
     Column,
     Report,
     Table,
@@ -99,7 +101,7 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         PREDICTION,
         Table(_COLUMNS, records, f"Equal tokens: {tokens}"),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
@@ -111,7 +113,7 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
     blocks += [
         LOSS,
         *assumptions(assumed),
-        "Times are at the rate of the steady state, without set-up and draining.",
+        STEADY,
     ]
     data = {
         "schema": 1,

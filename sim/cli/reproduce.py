@@ -13,7 +13,7 @@ from sim.cli.errors import UserError, did_you_mean
 from sim.cli.options import Format, Json
 from sim.cli.output import show
 from sim.cli.sweep import JOBS, computed
-from sim.cli.tables import PREDICTION, Column, Report, Table, format_asked
+from sim.cli.tables import PREDICTION, Block, Column, Report, Table, format_asked
 
 if TYPE_CHECKING:
     from sim.reproduce import Reproduction
@@ -109,7 +109,7 @@ def _report(result: Reproduction, study: Study, within: int, outside: int) -> Re
     total = len(result.cells)
     worst = max(abs(cell.grid_steps) for cell in result.cells)
     others = f"; the others (~) lie at most {_points(worst)} beside it" if worst else ""
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         PREDICTION,
         Table(
             [*axes, *targets],

@@ -11,7 +11,7 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import PREDICTION, Column, Report, Table, assumptions, format_asked
+from sim.cli.tables import PREDICTION, Block, Column, Report, Table, assumptions, format_asked
 
 if TYPE_CHECKING:
     from sim.required import Requirement
@@ -100,7 +100,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
 
     counting = scenario.method.name in COUNTS_MICRO_BATCHES
     rows = [row for answer in answers for row in _rows(answer, link, counting)]
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         PREDICTION,
         Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.cli.tables import PREDICTION, Column, Report, Table, assumptions, count
+from sim.cli.tables import PREDICTION, STEADY, Block, Column, Report, Table, assumptions, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,13 +52,13 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         Column("updates_for_tokens", "updates", "count"),
         Column("lost_to", "most lost to"),
     ]
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         PREDICTION,
         Table(columns, records[:_MOST_ROWS]),
     ]
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
-    blocks.append("Times are at the rate of the steady state, without set-up and draining.")
+    blocks.append(STEADY)
     blocks += assumptions(study.base.assumed)
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
@@ -107,7 +107,7 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
         "grid_point_reaching": "Printed is the first grid point that reaches the target.",
     }[study.printing]
     shown = Table([*axes, *targets], rows, title)
-    blocks = [PREDICTION, shown, rule, *assumptions(study.base.assumed)]
+    blocks: list[Block] = [PREDICTION, shown, rule, *assumptions(study.base.assumed)]
     return Report(blocks, data, Table([*axes, *extra], flat))
 
 

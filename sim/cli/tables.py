@@ -19,6 +19,7 @@ from sim.cli.errors import UserError, chosen
 from sim.units import format_count
 
 PREDICTION = "A prediction by simulation: nothing was trained."
+STEADY = "Times are at the rate of the steady state, without set-up and draining."
 FORMATS = ("table", "markdown", "csv", "json")
 Record = Mapping[str, Any]
 

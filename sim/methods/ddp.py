@@ -64,8 +64,7 @@ def ddp(
         for layers, pieces in buckets:
             yield worker.compute(model.backward, layers)
             reductions += [reduce(buffer, comm_dtype) for buffer in pieces]
-        for reduction in reductions:
-            yield reduction
+        yield from reductions
         if zero1:
             yield worker.compute(model.optimizer_shard, "update")
             yield worker.all_gather(model.parameters(whole), model.param_dtype)
@@ -99,6 +98,7 @@ def _buckets(
     model: Model, limit: int | None, bytes_per_element: float
 ) -> Iterator[tuple[range, list[Buffer]]]:
     """Yield, last layer first, runs of layers and the buffers in which their gradients travel."""
+
     def size(layers: range) -> float:
         return model.gradient(layers).elements * bytes_per_element
 

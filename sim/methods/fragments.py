@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sim.methods.arguments import Pattern, Spacing
 
 
@@ -46,7 +48,7 @@ def fragments(
         return [range(p, num_layers, count) for p in range(count)]
     short, longer = divmod(num_layers, count)
     starts = [p * short + min(p, longer) for p in range(count + 1)]
-    return [range(a, b) for a, b in zip(starts, starts[1:], strict=False)]
+    return [range(a, b) for a, b in pairwise(starts)]
 
 
 def send_steps(
@@ -70,5 +72,7 @@ def send_steps(
         return every * num_fragments, [every * (p + 1) for p in range(num_fragments)]
     if num_fragments > sync_every:
         # Several fragments would leave after the same step; the first ones after step 0.
-        return sync_every, [max(1, (p + 1) * sync_every // num_fragments) for p in range(num_fragments)]
+        return sync_every, [
+            max(1, (p + 1) * sync_every // num_fragments) for p in range(num_fragments)
+        ]
     return sync_every, [(p + 1) * sync_every // num_fragments for p in range(num_fragments)]

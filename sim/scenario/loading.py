@@ -10,7 +10,7 @@ from pathlib import Path
 from sim.scenario.document import Document
 from sim.scenario.errors import Origin, did_you_mean, listed, nearest, path_shown, problem
 from sim.scenario.options import option_changes, setting_changes
-from sim.scenario.reading import from_file, there
+from sim.scenario.reading import beside, from_file, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -54,11 +54,9 @@ def find(source: str | Path) -> tuple[Path, str]:
         hint = did_you_mean(name, bundled())
         raise problem(Origin(name or '""'), "", f"no such file, and no bundled scenario{hint}")
     near = nearest(path.stem, bundled())
-    folder = path.parent
-    beside = [other.name for other in folder.glob("*.toml")] if folder.is_dir() else []
-    other = nearest(path.name, beside)
+    other = nearest(path.name, beside(path.with_suffix(".toml")))
     if other is not None:
-        hint = f"; did you mean {path_shown(folder / other)}?"
+        hint = f"; did you mean {path_shown(path.parent / other)}?"
     elif near is not None:
         hint = f"; did you mean the bundled scenario {near}?"
     else:

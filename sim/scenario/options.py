@@ -125,20 +125,21 @@ def setting_changes(settings: Sequence[str]) -> list[Change]:
 
 def split_key(key: str, label: str) -> tuple[str, ...]:
     """Split a dotted key; a part in quotes may hold dots, as in TOML."""
-    text = key.strip()
+    hint = "a key is names joined by dots, like network.rtt"
     try:
-        node: Any = tomllib.loads(f"{text} = 0")
+        node: Any = tomllib.loads(f"{key} = 0")
     except tomllib.TOMLDecodeError:
         # Bare keys of TOML are ASCII; a site may well be called "zürich".
-        parts = tuple(text.split("."))
-        if not all(part and not set(part) & set(' \t"') for part in parts):
-            hint = "a key is names joined by dots, like network.rtt"
+        parts = tuple(key.strip().split("."))
+        if not all(part and not set(part) & set(' \t\r\n"') for part in parts):
             raise problem(Origin(label), "", hint) from None
         return parts
     path: list[str] = []
-    while isinstance(node, dict):
+    while isinstance(node, dict) and len(node) == 1:
         ((name, node),) = node.items()
         path.append(name)
+    if node != 0:
+        raise problem(Origin(label), "", hint)
     return tuple(path)
 
 

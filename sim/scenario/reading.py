@@ -43,6 +43,13 @@ def there(path: Path) -> bool:
         return False
 
 
+def beside(path: Path) -> list[str]:
+    """Return the files in a path's folder that end as it does, for "did you mean"."""
+    if not there(path.parent) or not path.parent.is_dir():
+        return []
+    return sorted(other.name for other in path.parent.iterdir() if other.suffix == path.suffix)
+
+
 def read_toml(path: Path, label: str) -> dict[str, Any]:
     """Read a TOML file; every way in which that can fail has a message of its own."""
     origin = Origin(label)

@@ -26,7 +26,7 @@ from sim.scenario.method import (
     per_worker,
 )
 from sim.scenario.models import resolve_model
-from sim.scenario.reading import there
+from sim.scenario.reading import beside, there
 from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.validate import meant, validated
@@ -92,14 +92,12 @@ def _hardware(context: Context) -> Hardware | None:
         return None
     path, label = context.file(name, "hardware")
     itself = context.document.folder / f"{context.document.stem}.toml"
-    if context.document.label and path.resolve() == itself.resolve():
-        raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
     if not there(path):
-        folder = path.parent if path.parent.is_dir() else None
-        others = [other.name for other in folder.glob("*.toml")] if folder else []
-        others = [other for other in others if other != itself.name]
+        others = [other for other in beside(path) if other != itself.name]
         hint = did_you_mean(path.name, others, "")
         raise context.refuse("hardware", text=f"there is no file {label}{hint}")
+    if context.document.label and path.resolve() == itself.resolve():
+        raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
     return read_hardware(path, label)
 
 

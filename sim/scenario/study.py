@@ -17,7 +17,7 @@ from sim.scenario.document import Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
 from sim.scenario.loading import document_of
-from sim.scenario.reading import there
+from sim.scenario.reading import beside, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.tables import Record, checked
@@ -309,8 +309,7 @@ def _published(document: Document, name: str | None) -> Path | None:
         return None
     path = document.folder / name
     if not there(path) or path.is_dir():
-        folder = path.parent
-        others = [other.name for other in folder.glob("*.csv")] if folder.is_dir() else []
+        others = beside(path)
         hint = did_you_mean(path.name, others, "")
         raise problem(
             document.origin,
