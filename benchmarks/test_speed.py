@@ -133,8 +133,8 @@ def test_growth(benchmark: Any, what: str, small: Any, large: Any) -> None:
 def test_memory_of_1024_workers(benchmark: Any) -> None:
     """Peak memory of a process that does nothing else."""
     code = (
-        f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_speed as t; "
-        "t.work(t.many_unequal(), 100); "
+        f"import resource, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "import test_speed as t; t.work(t.many_unequal(), 100); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     done = benchmark.pedantic(

@@ -29,16 +29,25 @@ def window(scenario: Scenario) -> tuple[int, int]:
         skip = 1 + arguments.get("rounds_late_by", 0)
         skip += ceil(longest / arguments.get("sync_every", 1)) if longest > 1 else 0
     if measured is None:
-        jitter = any(w.machine.jitter.distribution != "constant" for w in scenario.workers)
         looks = scenario.method.name in ("acco", "dpu", "wp")
         measured = _ROUNDS_LOOKING if looks else _ROUNDS_DETERMINISTIC
-        if jitter:
+        if _jitters(scenario):
             measured = _ROUNDS_VARYING
     return skip, measured
 
 
 def rounds_to_simulate(scenario: Scenario) -> int:
-    """Rounds after which simulating more would only repeat the window."""
+    """Rounds after which simulating more would only repeat the window.
+
+    Where workers differ, one more than the window: a worker that is ahead of the others must
+    not have run out of work before the window ends.
+    """
     skip, measured = window(scenario)
-    limit = skip + measured
+    machines = {worker.machine for worker in scenario.workers}
+    unequal = len(machines) > 1 or _jitters(scenario)
+    limit = skip + measured + unequal
     return limit if scenario.run.rounds is None else min(limit, scenario.run.rounds)
+
+
+def _jitters(scenario: Scenario) -> bool:
+    return any(w.machine.jitter.distribution != "constant" for w in scenario.workers)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 _READABLE_LINES = 8
+_MOST_PANELS = 4
 
 
 def curves(frame: pd.DataFrame) -> Figure:
@@ -20,9 +21,12 @@ def curves(frame: pd.DataFrame) -> Figure:
 
     varied = [n for n in labels_of(frame) if n != BANDWIDTH and frame[n].nunique() > 1]
     lines = len(frame[varied].drop_duplicates()) if varied else 1
-    if lines <= _READABLE_LINES or len(varied) < 2:
+    alone = lines <= _READABLE_LINES or len(varied) < 2
+    if alone or frame[varied[0]].nunique() > _MOST_PANELS:
         figure = Figure(figsize=(8, 5), layout="constrained")
-        _legend_below(utilization(frame, figure.subplots()), lines)
+        utilization(frame, figure.subplots())
+        if lines > _READABLE_LINES:
+            _legend_outside(figure, columns=3)
         return figure
     panels = list(frame.groupby(varied[0], sort=False))
     figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
@@ -32,14 +36,20 @@ def curves(frame: pd.DataFrame) -> Figure:
         ax.set_title(str(name), fontsize=10)
         if ax is not axes[0]:
             ax.set_ylabel("")
+    _legend_outside(figure, columns=2 * len(panels))
     return figure
 
 
-def _legend_below(ax: Any, lines: int) -> None:
-    if lines > _READABLE_LINES:
-        ax.legend(
-            fontsize=7, frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.12)
-        )
+def _legend_outside(figure: Figure, columns: int) -> None:
+    """Give the figure one legend, below; all its panels have the same lines."""
+    for ax in figure.axes:
+        legend = ax.get_legend()
+        if legend is not None:
+            legend.remove()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+    )
 
 
 def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:

@@ -196,6 +196,8 @@ def _cell(value: Any, kind: str, factor: float) -> str:
         return f"{100 * value:.1f}"
     if kind == "count":
         return count(value)
+    if kind == "bytes" and factor == 1:
+        return f"{value:.0f}"
     return significant(value / factor)
 
 
