@@ -58,7 +58,7 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         ax.plot(
             part[BANDWIDTH] * 8e-9,
             part["compute_utilization_fraction"] * 100,
-            label=", ".join(str(name) for name in names),
+            label=", ".join(_named(*pair) for pair in zip(others, names, strict=True)),
             color=_PALETTE[number % len(_PALETTE)],
             marker=_MARKERS[number % len(_MARKERS)],
             markevery=0.1,
@@ -75,6 +75,13 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
     if others:
         ax.legend(fontsize=8, frameon=False)
     return ax
+
+
+def _named(column: str, value: object) -> str:
+    """Write one varied value; a bare number needs its key beside it."""
+    if isinstance(value, str):
+        return value
+    return f"{column.rpartition('.')[2]} {value:g}"
 
 
 def labels_of(frame: pd.DataFrame) -> list[str]:

@@ -169,7 +169,7 @@ class Document:
         known = [self.site_name(index) for index in range(len(self.sites))]
         if name in known:
             return self.sites[known.index(name)]
-        if name.isdigit() and 0 < int(name) <= len(self.sites):
+        if name.isdecimal() and 0 < int(name) <= len(self.sites):
             return self.sites[int(name) - 1]
         named = [name for name in known if name and not name.isdigit()]
         hint = did_you_mean(name, named) if named else "; the sites have no names"

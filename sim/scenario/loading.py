@@ -54,7 +54,7 @@ def find(source: str | Path) -> tuple[Path, str]:
         hint = did_you_mean(name, bundled())
         raise problem(Origin(name or '""'), "", f"no such file, and no bundled scenario{hint}")
     near = nearest(path.stem, bundled())
-    other = nearest(path.name, beside(path.with_suffix(".toml")))
+    other = nearest(path.name, beside(path, ".toml"))
     if other is not None:
         hint = f"; did you mean {path_shown(path.parent / other)}?"
     elif near is not None:

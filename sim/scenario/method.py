@@ -88,7 +88,9 @@ def _import(name: str, folder: Path) -> types.ModuleType:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise MethodError(f"there is no module {error.name}") from None
         raise MethodError(f"module {name} needs {error.name}, which is not installed") from None
-    except Exception as error:
+    except SyntaxError as error:
+        raise MethodError(f"line {error.lineno} of {name} is not valid Python") from None
+    except (Exception, SystemExit) as error:
         text = str(error).splitlines()
         raise MethodError(
             f"importing {name} failed: {type(error).__name__}: {text[0] if text else ''}"

@@ -43,11 +43,11 @@ def there(path: Path) -> bool:
         return False
 
 
-def beside(path: Path) -> list[str]:
-    """Return the files in a path's folder that end as it does, for "did you mean"."""
+def beside(path: Path, suffix: str) -> list[str]:
+    """Return the files in a path's folder with a suffix, for "did you mean"."""
     if not there(path.parent) or not path.parent.is_dir():
         return []
-    return sorted(other.name for other in path.parent.iterdir() if other.suffix == path.suffix)
+    return sorted(other.name for other in path.parent.iterdir() if other.suffix == suffix)
 
 
 def read_toml(path: Path, label: str) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _hardware(context: Context) -> Hardware | None:
     path, label = context.file(name, "hardware")
     itself = context.document.folder / f"{context.document.stem}.toml"
     if not there(path):
-        others = [other for other in beside(path) if other != itself.name]
+        others = [other for other in beside(path, ".toml") if other != itself.name]
         hint = did_you_mean(path.name, others, "")
         raise context.refuse("hardware", text=f"there is no file {label}{hint}")
     if context.document.label and path.resolve() == itself.resolve():

@@ -309,7 +309,7 @@ def _published(document: Document, name: str | None) -> Path | None:
         return None
     path = document.folder / name
     if not there(path) or path.is_dir():
-        others = beside(path)
+        others = beside(path, ".csv")
         hint = did_you_mean(path.name, others, "")
         raise problem(
             document.origin,
