@@ -7,10 +7,10 @@ from math import inf, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.compute import GRADIENT, read_layers
 from sim.trace import ROUND, SPAWN, WAIT, Row, Trace
+from sim.traffic import Sent
 from sim.window import window
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     by_worker = _breakdown(trace, begin, end)
     weights = {rank: len(ranks) for rank, ranks in trace.context.standing_for.items()}
     breakdown = _mean(by_worker, weights)
-    sent = _Sent(trace)
+    sent = Sent(trace)
     # A run too short for a window counts whole, with what it did before and after its rounds.
     counts = _Counts(trace, -1 if whole_run else skip, rounds + 1 if whole_run else skip + measured)
     micro_batches, window_updates = counts.window, counts.window_updates
@@ -361,49 +361,3 @@ def _micro_batches_in(row: Row, trace: Trace) -> float:
     if row.operation == "backward":
         return row.times * len(read_layers(row.detail)) / trace.context.layers
     return 0.0
-
-
-class _Sent:
-    """Bytes that an average worker puts on the wire, as a function of time."""
-
-    def __init__(self, trace: Trace) -> None:
-        context = trace.context
-        rank = next(iter(context.standing_for))
-        mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
-        pieces: list[tuple[float, float, float]] = []
-        for row, start in trace.on_wire():
-            if row.rank == rank:
-                dtype = row.detail.rpartition(" ")[2]
-                sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
-                pieces.append((start, row.end_s, sent))
-        edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
-        rate = np.zeros(len(edges))
-        jump = np.zeros(len(edges))
-        for start, stop, sent in pieces:
-            first, last = np.searchsorted(edges, [start, stop])
-            if last > first:
-                rate[first:last] += sent / (stop - start)
-            else:
-                jump[first] += sent
-        # A collective that takes no time is spread over nothing: it counts at its instant.
-        self._edges = edges
-        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])
-        self._jump = np.cumsum(jump)
-
-    def _until(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        flowing = np.interp(time, self._edges, self._sent)
-        index = np.searchsorted(self._edges, time, side="right") - 1
-        return np.asarray(flowing + np.where(index >= 0, self._jump[index], 0.0))
-
-    def between(self, begin: float, end: float) -> float:
-        until = self._until(np.array([begin, end]))
-        return float(until[1] - until[0])
-
-    def peak(self, begin: float, end: float, span: float) -> float:
-        """Most bytes sent in any ``span`` seconds inside the window, over the span."""
-        span = min(span, end - begin)
-        if span <= 0:
-            return 0.0
-        inside = self._edges[(self._edges >= begin) & (self._edges <= end)]
-        starts = np.clip(np.concatenate([inside, inside - span, [begin]]), begin, end - span)
-        return float(np.max(self._until(starts + span) - self._until(starts)) / span)

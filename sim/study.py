@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,8 +183,15 @@ def _in_parallel(tasks: list[_Task], jobs: int) -> Iterator[tuple[int, list[dict
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(_run_task, tasks)
         return
+    import cloudpickle
     from joblib import Parallel, delayed
 
+    for task in tasks:
+        for _, scenario in task.scenarios:
+            module = sys.modules.get(scenario.method.program.__module__)
+            if module is not None and module.__name__.split(".")[0] != "sim":
+                # A module of the user's, which other processes may not find: send its text.
+                cloudpickle.register_pickle_by_value(module)
     parallel = Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator_unordered")
     yield from parallel(delayed(_run_task)(task) for task in tasks)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +29,6 @@ COLUMNS = (
     "observed",
 )
 ROUND, WAIT, LOOK, SPAWN = "round", "wait", "look", "spawn"
-SCHEMA = 1
 
 
 class Row:
@@ -176,76 +173,3 @@ class Trace:
                     (row.operation, row.detail, row.group, row.bytes, row.times)
                 )
         return done
-
-
-def save(trace: Trace, path: Path) -> None:
-    """Write a trace: .parquet, .csv, or .json / .json.gz for a timeline viewer (Perfetto).
-
-    Raises
-    ------
-    ValueError
-        For any other suffix.
-    """
-    name = path.name
-    if name.endswith((".json", ".json.gz")):
-        from sim.perfetto import write
-
-        write(trace, path)
-        return
-    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": asdict(trace.context)}
-    frame = trace.frame()
-    if name.endswith(".parquet"):
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        metadata = {**(table.schema.metadata or {}), b"bandwise": json.dumps(note).encode()}
-        pq.write_table(table.replace_schema_metadata(metadata), path)
-    elif name.endswith(".csv"):
-        with path.open("w", newline="") as file:
-            file.write("# bandwise trace: " + json.dumps(note) + "\n")
-            frame.to_csv(file, index=False)
-    else:
-        raise ValueError(f"{path}: write a trace as .parquet, .csv, .json or .json.gz")
-
-
-def load(path: Path) -> Trace:
-    """Read a trace back from .parquet or .csv.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a trace.
-    """
-    import pandas as pd
-
-    try:
-        if path.name.endswith(".parquet"):
-            import pyarrow.parquet as pq
-
-            table = pq.read_table(path)
-            note = json.loads((table.schema.metadata or {})[b"bandwise"])
-            frame = table.to_pandas()
-        else:
-            with path.open() as file:
-                note = json.loads(file.readline().removeprefix("# bandwise trace: "))
-            texts = dict.fromkeys(("program", "operation", "detail", "group"), str)
-            frame = pd.read_csv(path, skiprows=1, dtype=texts).fillna(dict.fromkeys(texts, ""))
-        context = dict(note["context"])
-        rows = [
-            Row(*values) for values in zip(*(frame[name].tolist() for name in COLUMNS), strict=True)
-        ]
-        total_s = float(note["total_s"])
-    except OSError:
-        raise
-    except Exception as problem:
-        raise ValueError(
-            f"{path}: not a trace; give a .parquet or .csv file written by --trace"
-        ) from problem
-    for name, value in context.items():
-        if isinstance(value, list):
-            context[name] = tuple(value)
-    context["sent_share"] = {key: tuple(v) for key, v in context["sent_share"].items()}
-    # The file holds every rank's own rows.
-    context["standing_for"] = {rank: (rank,) for rank in range(len(context["site_of"]))}
-    return Trace(rows, Context(**context), total_s)

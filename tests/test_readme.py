@@ -68,9 +68,7 @@ def test_every_command_of_the_readme_runs(installed: Path, empty: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["three_sites", "quick_start", "acco_heterogeneous"])
-def test_bundled_scenarios_are_found_from_anywhere(
-    installed: Path, empty: Path, name: str
-) -> None:
+def test_bundled_scenarios_are_found_from_anywhere(installed: Path, empty: Path, name: str) -> None:
     assert run(installed, f"bandwise simulate {name} --json", empty).returncode == 0
 
 

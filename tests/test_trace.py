@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from plain_scenario import machine, plain
 
-from sim import trace as traces
+from sim import trace_files as traces
 from sim.figures import figures
 from sim.methods import METHODS
 from sim.runtime import simulate

@@ -70,7 +70,7 @@ def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Fig
     if kind == "breakdown":
         plots.breakdown(_results(path), figure.subplots())
     else:
-        from sim.trace import load
+        from sim.trace_files import load
 
         trace = load(path)
         begin = begin or 0.0

@@ -78,7 +78,7 @@ def simulate(
         happened = run(scenario, replay=logged)
     result = figures(happened, scenario)
     if trace is not None:
-        from sim.trace import save
+        from sim.trace_files import save
 
         save(happened, trace)
         tell(f"bandwise: wrote {trace}")
@@ -97,7 +97,7 @@ def naming(method: str) -> Iterator[None]:
 
 
 def _logged(path: Path) -> Trace:
-    from sim.trace import load
+    from sim.trace_files import load
 
     try:
         return load(path)

@@ -41,7 +41,9 @@ class Case:
 class Study:
     """A base scenario, what is varied, and what is asked.
 
-    ``targets`` are fractions of compute utilization, ``grid`` bandwidths in bytes/s.
+    ``targets`` are fractions of compute utilization, ``grid`` bandwidths in bytes/s. A
+    reproduction of ``compare_with`` passes with at least ``exact_cells`` cells exact and none
+    more than ``grid_steps`` off; ``remark`` is printed below it.
     """
 
     name: str
@@ -53,6 +55,9 @@ class Study:
     grid: tuple[float, ...] | None = None
     printing: str = "bisect"
     compare_with: Path | None = None
+    exact_cells: int = 0
+    grid_steps: int = 1
+    remark: str = ""
 
     def cases(self) -> list[Case]:
         """Return all combinations; the last axis varies fastest."""
@@ -139,6 +144,9 @@ class StudySection(Record):
         | None
     ) = None
     compare_with: f.Text | None = None
+    exact_cells: f.AtLeastOne | None = None
+    grid_steps: Annotated[int, PlainValidator(f.count(0, 10_000, "the grid is shorter"))] = 1
+    remark: f.Text | None = None
     sample: f.AtLeastOne | None = None
     repeats: f.AtLeastOne | None = None
     order: Annotated[str, PlainValidator(choice("given", "random"))] | None = None
@@ -150,7 +158,14 @@ class StudySection(Record):
 
 
 _ONLY = {
-    "required_bandwidth": ("targets", "printing", "compare_with"),
+    "required_bandwidth": (
+        "targets",
+        "printing",
+        "compare_with",
+        "exact_cells",
+        "grid_steps",
+        "remark",
+    ),
     "validate": (
         "sample",
         "repeats",
@@ -217,6 +232,9 @@ def load_study(
         grid=None if section.grid is None else _grid(document, section.grid),
         printing=printing,
         compare_with=_published(document, section.compare_with),
+        exact_cells=section.exact_cells or 0,
+        grid_steps=section.grid_steps,
+        remark=section.remark or "",
     )
 
 

@@ -1,0 +1,130 @@
+"""A worker's device: two queues of computations, and what slows them down."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import simpy
+
+from sim.network import SAME_INSTANT
+
+if TYPE_CHECKING:
+    from sim.runtime.activity import Activity
+    from sim.runtime.run import Runtime
+    from sim.scenario.resolved import Worker
+    from sim.trace import Row
+
+
+class Queue:
+    """One queue of a worker's device: computations one after the other, in order of the calls.
+
+    ``stretch`` is how much slower than undisturbed it runs at present.
+    """
+
+    __slots__ = ("busy", "device", "jobs", "left", "runtime", "updated", "version")
+
+    def __init__(self, runtime: Runtime, device: Device) -> None:
+        self.runtime = runtime
+        self.device = device
+        self.jobs: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
+        self.left = 0.0
+        self.updated = 0.0
+        self.version = 0
+        self.busy = False
+
+    def put(self, work: float, rows: tuple[Row, ...], activity: Activity) -> None:
+        """Queue ``work`` undisturbed seconds; an idle queue does no work at once."""
+        if work <= 0 and not self.busy:
+            now = self.runtime.env.now
+            for row in rows:
+                row.begin_s = row.end_s = now
+            activity.ended = True
+            return
+        self.jobs.append((work, rows, activity))
+        if not self.busy:
+            self._begin()
+            self.device.changed(self)
+
+    def _begin(self) -> None:
+        work, rows, _ = self.jobs[0]
+        now = self.runtime.env.now
+        for row in rows:
+            row.begin_s = now
+        self.busy = True
+        self.left = work
+        self.updated = now
+        self.reschedule(self.device.stretch(self))
+
+    def reschedule(self, stretch: float) -> None:
+        """Set the end of the computation under way anew."""
+        self.version += 1
+        version = self.version
+
+        def fire(_: simpy.Event) -> None:
+            if self.version == version:
+                self._end()
+
+        event = simpy.Timeout(self.runtime.env, self.left * stretch)
+        event.callbacks.append(fire)
+
+    def progress(self, stretch: float) -> None:
+        """Account for the time since the last change, during which ``stretch`` held."""
+        now = self.runtime.env.now
+        self.left = max(0.0, self.left - (now - self.updated) / stretch)
+        self.updated = now
+
+    def _end(self) -> None:
+        env = self.runtime.env
+        self.runtime.wire.end_before(env.now * (1 + SAME_INSTANT))
+        _, rows, activity = self.jobs.popleft()
+        self.busy = False
+        now = env.now
+        if len(rows) == 1:
+            rows[0].end_s = now
+        else:  # several operations in one go: each its share of the time, in order
+            begin = rows[0].begin_s
+            total = sum(row.work_s for row in rows)
+            for row in rows:
+                row.begin_s = begin
+                begin += (now - rows[0].begin_s) * (row.work_s / total if total else 0.0)
+                row.end_s = begin
+            rows[-1].end_s = now
+        if self.jobs:
+            self._begin()
+        else:
+            self.device.changed(self)
+        activity.end()
+
+
+class Device:
+    """The two queues of one worker and what disturbs them."""
+
+    __slots__ = ("communicating", "contention", "queues", "side", "stretches")
+
+    def __init__(self, runtime: Runtime, worker: Worker) -> None:
+        self.contention = worker.machine.communication_slowdown
+        self.side = worker.machine.side_slowdown
+        self.queues = (Queue(runtime, self), Queue(runtime, self))
+        self.stretches = [1.0, 1.0]
+        self.communicating = 0
+
+    def stretch(self, queue: Queue) -> float:
+        """How many times slower than undisturbed the queue now runs."""
+        factor = self.contention if self.communicating else 1.0
+        if self.queues[0].busy and self.queues[1].busy:
+            factor *= self.side
+        self.stretches[self.queues.index(queue)] = factor
+        return factor
+
+    def changed(self, by: Queue | None = None) -> None:
+        """Something began or ended: bring the queues' speeds up to date."""
+        if self.contention == 1.0 and self.side == 1.0:
+            return
+        for index, queue in enumerate(self.queues):
+            if queue.busy and queue is not by:
+                before = self.stretches[index]
+                after = self.stretch(queue)
+                if after != before:
+                    queue.progress(before)
+                    queue.reschedule(after)

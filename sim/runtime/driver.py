@@ -1,0 +1,224 @@
+"""One program of one worker, and the worker that the program sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from sim.compute import written
+from sim.program import QUANTIZED, Buffer, Program, wire_bytes
+from sim.runtime.activity import Activity, After
+from sim.runtime.errors import ReplayError, SimulationError
+from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
+
+if TYPE_CHECKING:
+    from sim.runtime.run import Runtime
+
+
+class Driver:
+    """One program of one worker; the :class:`sim.program.Worker` that the program sees."""
+
+    def __init__(self, runtime: Runtime, rank: int, name: str, group: str, side: bool) -> None:
+        self.runtime = runtime
+        self.rank = rank
+        self.name = name
+        self.model = runtime.models[rank]
+        self._group = group
+        self._queue = runtime.devices[rank].queues[1 if side else 0]
+        self._computation = runtime.computations[rank]
+        self._observations = runtime.replay.get((rank, name)) if runtime.replay else None
+        self._program: Generator[Any, None, None] | None = None
+        self._waiting: Row | None = None
+        self.blocked_on: Activity | None = None
+        self.ended: Callable[[], None] | None = None
+        self.over = False
+        self._round = 0
+        self._steps = 0
+
+    # -- driving -------------------------------------------------------------------------
+    def begin(self, program: Program, ended: Callable[[], None]) -> None:
+        self._program = program
+        self.ended = ended
+        self.advance()
+
+    def advance(self) -> None:
+        """Let the program go on until it waits for something that has not ended."""
+        now = self.runtime.env.now
+        if self._waiting is not None:
+            self._waiting.end_s = now
+            self._waiting.ready_s = self.blocked_on.ready_s  # type: ignore[union-attr]
+            self._waiting = None
+        self.blocked_on = None
+        rows = self.runtime.rows
+        for activity in self._program:  # type: ignore[union-attr]
+            if activity.group:
+                row = Row(
+                    self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now
+                )
+                rows.append(row)
+                if activity.ended:
+                    row.end_s = now
+                    row.ready_s = activity.ready_s
+                    continue
+                self._waiting = row
+            elif activity.ended:
+                continue
+            self.blocked_on = activity
+            activity.waiters.append(self)
+            return
+        self.over = True
+        self.runtime.last_end = max(self.runtime.last_end, now)
+        self.ended()  # type: ignore[misc]
+
+    def look(self, what: str, answer: float) -> float:
+        """Log an observation; in a replay, answer what was logged."""
+        if self._observations is not None:
+            if not self._observations:
+                raise ReplayError(
+                    f"rank {self.rank}, program {self.name}: looks once more ({what}) than the "
+                    "trace has observations; replay a trace of the same method and horizon"
+                )
+            answer = self._observations.popleft()
+        now = self.runtime.env.now
+        self.runtime.rows.append(
+            Row(self.rank, self.name, LOOK, what, "", -1, 0.0, 1, now, now, observed=answer)
+        )
+        return answer
+
+    # -- what programs call ---------------------------------------------------------------
+    @property
+    def now(self) -> float:
+        return self.look("now", self.runtime.env.now)
+
+    def next_round(self, steps: int | None = None) -> bool:
+        runtime = self.runtime
+        now = runtime.env.now
+        more = self._round < runtime.rounds and not self._reached(steps)
+        row = Row(
+            self.rank,
+            self.name,
+            ROUND,
+            str(self._round),
+            "",
+            -1,
+            0.0,
+            (steps or 0) if more else 0,
+            now,
+            now,
+        )
+        runtime.rows.append(row)
+        self._round += 1
+        self._steps += steps or 0
+        return more
+
+    def _reached(self, steps: int | None) -> bool:
+        horizon = self.runtime.horizon_tokens
+        if steps is None:
+            return bool(self.model.committed_tokens >= horizon)
+        return self._steps * self.runtime.tokens_per_step >= horizon
+
+    def compute(
+        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+    ) -> Activity:
+        operation = verb.__name__
+        layers = args[0] if args and isinstance(args[0], range) else None
+        detail = written(layers) if layers is not None else (str(args[0]) if args else "")
+        try:
+            work = self._computation.seconds(operation, layers, times)
+        except KeyError:
+            raise SimulationError(
+                f"compute({operation}): no scenario has a time for this operation; "
+                f"known are {', '.join(sorted(self._computation.knows_all))}"
+            ) from None
+        now = self.runtime.env.now
+        row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, now, now, work)
+        self.runtime.rows.append(row)
+        rows: tuple[Row, ...] = (row,)
+        if operation == "inner_step":
+            optimizer = self._computation.seconds("inner_optimizer", None, times)
+            second = Row(
+                self.rank,
+                self.name,
+                "inner_optimizer",
+                f"0:{self.model.num_layers}",
+                "",
+                -1,
+                0.0,
+                times,
+                now,
+                now,
+                now,
+                optimizer,
+            )
+            self.runtime.rows.append(second)
+            rows = (row, second)
+            work += optimizer
+        self.model.perform(verb, args, kwargs, times)
+        activity = Activity(self, text=f"{operation} {detail}".strip())
+        self._queue.put(work, rows, activity)
+        return activity
+
+    def _collective(
+        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+    ) -> Activity:
+        runtime = self.runtime
+        size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
+        group = runtime.group(self._group)
+        call = runtime.count_call(self.rank, self._group)
+        activity = Activity(self, self._group, call, f"{operation} of {size:.0f} bytes")
+        now = runtime.env.now
+        if dtype in QUANTIZED:
+            share = buffer.elements / runtime.parameters
+            work = self._computation.seconds("quantize", None, 1) * share
+            row = Row(
+                self.rank, self.name, "quantize", buffer.detail, "", -1, 0.0, 1, now, now, now, work
+            )
+            runtime.rows.append(row)
+            quantized = Activity(self)
+            self._queue.put(work, (row,), quantized)
+        else:
+            quantized = None
+        detail = f"{buffer.name} {buffer.detail}".strip()
+        row = Row(
+            self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now
+        )
+        runtime.rows.append(row)
+        if quantized is None or quantized.ended:
+            group.arrive(self, call, buffer, dtype, row, activity, mean)
+        else:
+            after = After(lambda: group.arrive(self, call, buffer, dtype, row, activity, mean))
+            quantized.waiters.append(after)  # type: ignore[arg-type]
+        return activity
+
+    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
+        return self._collective("all_reduce", buffer, dtype, mean)
+
+    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
+        return self._collective("reduce_scatter", buffer, dtype)
+
+    def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
+        return self._collective("all_gather", buffer, dtype)
+
+    def all_to_all(self, buffer: Buffer, dtype: str) -> Activity:
+        return self._collective("all_to_all", buffer, dtype)
+
+    def broadcast(self, buffer: Buffer, dtype: str) -> Activity:
+        return self._collective("broadcast", buffer, dtype)
+
+    def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
+        runtime = self.runtime
+        name = program.__name__
+        call = runtime.count_call(self.rank, f"spawn {name}")
+        side = Driver(runtime, self.rank, f"{name}#{call}", name, side=True)
+        now = runtime.env.now
+        runtime.rows.append(Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now))
+        activity = Activity(self, name, call, f"spawned {name}")
+        runtime.drivers.append(side)
+
+        def ended() -> None:
+            runtime.drivers.remove(side)
+            activity.ready_s = runtime.env.now
+            activity.end()
+
+        side.begin(program(side, *args), ended)
+        return activity

@@ -1,0 +1,19 @@
+"""Why a program cannot go on."""
+
+from __future__ import annotations
+
+
+class SimulationError(Exception):
+    """A program cannot go on."""
+
+
+class CollectiveMismatch(SimulationError):  # noqa: N818 - it says what it is
+    """Members of a group called different collectives under one number."""
+
+
+class Deadlock(SimulationError):  # noqa: N818
+    """Workers wait for what will never come."""
+
+
+class ReplayError(SimulationError):
+    """A logged observation does not fit the program that is being replayed."""

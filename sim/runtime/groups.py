@@ -1,0 +1,142 @@
+"""Collectives of one group: matched by call number, carried out in that order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.rounding import Floats, carried, reduced
+from sim.runtime.errors import CollectiveMismatch
+
+if TYPE_CHECKING:
+    from sim.program import Buffer
+    from sim.runtime.activity import Activity
+    from sim.runtime.driver import Driver
+    from sim.runtime.run import Runtime
+    from sim.trace import Row
+
+
+class Collective:
+    """One call number of one group: who has arrived, and with what."""
+
+    __slots__ = ("activities", "arrived", "bytes", "dtype", "mean", "numbers", "operation", "rows")
+
+    def __init__(self, operation: str, dtype: str, size: float, mean: bool) -> None:
+        self.operation = operation
+        self.dtype = dtype
+        self.bytes = size
+        self.mean = mean
+        self.arrived: list[int] = []
+        self.rows: list[Row] = []
+        self.activities: list[Activity] = []
+        self.numbers: list[tuple[int, Floats, Floats]] = []  # rank, as sent, where to write
+
+
+class Group:
+    """The collectives of one group, carried out in the order of their call numbers."""
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self.runtime = runtime
+        self.name = name
+        self.calls: dict[int, Collective] = {}
+        self.granted = 0  # call numbers below this are or were on the wire
+        self.running = 0
+
+    def arrive(
+        self,
+        driver: Driver,
+        call: int,
+        buffer: Buffer,
+        dtype: str,
+        row: Row,
+        activity: Activity,
+        mean: bool,
+    ) -> None:
+        """Note that a member has called; with the last one the collective is ready."""
+        runtime = self.runtime
+        collective = self.calls.get(call)
+        if collective is None:
+            collective = Collective(row.operation, dtype, row.bytes, mean)
+            self.calls[call] = collective
+        elif (row.operation, dtype, row.bytes) != (
+            collective.operation,
+            collective.dtype,
+            collective.bytes,
+        ):
+            raise CollectiveMismatch(
+                f"call {call} of group {self.name}: rank {driver.rank} calls {row.operation} of "
+                f"{row.bytes:.0f} bytes ({dtype}), but rank {collective.arrived[0]} called "
+                f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
+                "every worker must issue the same collectives in the same order"
+            )
+        collective.arrived.append(driver.rank)
+        collective.rows.append(row)
+        collective.activities.append(activity)
+        values = getattr(buffer, "values", None)
+        if values is not None:
+            sent = carried(values, dtype, runtime.quantize_block)
+            if hasattr(buffer, "sent"):
+                buffer.sent = sent
+            collective.numbers.append((driver.rank, sent, values))
+        if len(collective.arrived) == len(runtime.simulated):
+            now = runtime.env.now
+            for arrived in collective.rows:
+                arrived.ready_s = now
+            for waiting in collective.activities:
+                waiting.ready_s = now
+            self.grant()
+
+    def grant(self) -> None:
+        """Put on the wire what is ready and whose turn it is."""
+        runtime = self.runtime
+        while self.running < runtime.concurrent:
+            collective = self.calls.get(self.granted)
+            if collective is None or len(collective.arrived) < len(runtime.simulated):
+                return
+            call = self.granted
+            self.granted += 1
+            self.running += 1
+            runtime.start(self, call, collective)
+
+    def finish(self, call: int) -> None:
+        """Give the result to all members and the place on the wire to the next."""
+        collective = self.calls.pop(call)
+        self.running -= 1
+        now = self.runtime.env.now
+        for row in collective.rows:
+            row.end_s = now
+        if collective.numbers:
+            exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
+        self.grant()
+        for activity in collective.activities:
+            activity.end()
+
+
+def exchange(
+    collective: Collective, standing_for: dict[int, tuple[int, ...]], quantize_block: int
+) -> None:
+    """Let a collective act on buffers that hold numbers; rounded as its dtype rounds."""
+    arrived = sorted(collective.numbers, key=lambda item: item[0])
+    sent = [
+        values
+        for rank, values, _ in arrived
+        for _ in range(len(standing_for[rank]))  # workers simulated once count all
+    ]
+    count = len(sent)
+    length = len(sent[0])
+    if collective.operation in ("all_reduce", "reduce_scatter"):
+        # After a reduce-scatter a worker reads its own slice only; writing all is simpler.
+        result = reduced(sent, collective.dtype, quantize_block, mean=collective.mean)
+    elif collective.operation == "all_gather":
+        slices = [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+        result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])
+    elif collective.operation == "broadcast":
+        result = sent[0]
+    else:
+        for rank, _, target in arrived:
+            own = slice(length * rank // count, length * (rank + 1) // count)
+            target[...] = np.concatenate([values[own] for values in sent])
+        return
+    for _, _, target in arrived:
+        target[...] = result

@@ -1,0 +1,247 @@
+"""One run: all drivers, devices and groups, and the clock that they share."""
+
+from __future__ import annotations
+
+import gc
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import simpy
+
+from sim.compute import Computation, Factors
+from sim.methods import METHODS
+from sim.models import Sized
+from sim.network import Links, Wire
+from sim.runtime.device import Device
+from sim.runtime.driver import Driver
+from sim.runtime.errors import Deadlock
+from sim.runtime.groups import Collective, Group
+from sim.trace import Context, Row, Trace
+from sim.window import rounds_to_simulate
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import Scenario
+
+MAIN = "main"
+
+
+class Runtime:
+    """One run in virtual time. Use :func:`simulate`."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        rounds: int,
+        models: Mapping[int, Any] | None,
+        replay: Trace | None,
+    ) -> None:
+        self.scenario = scenario
+        self.rounds = rounds
+        self.env = simpy.Environment()
+        self.wire = Wire(self.env)
+        self.links = Links(scenario)
+        self.rows: list[Row] = []
+        self.standing_for = _standing_for(scenario, merge=models is None and replay is None)
+        self.simulated = tuple(self.standing_for)
+        collectives = scenario.network.collectives
+        self.concurrent = collectives.concurrent
+        self.quantize_block = collectives.quantize_block
+        self.parameters = scenario.model.parameters
+        self.last_end = 0.0
+        self.drivers: list[Driver] = []
+        self.groups: dict[str, Group] = {}
+        self._calls: dict[tuple[int, str], int] = {}
+        self._sent_share: dict[str, tuple[float, ...]] = {}
+        self.replay = (
+            {key: deque(answers) for key, answers in replay.observations().items()}
+            if replay is not None
+            else None
+        )
+        size, workers = scenario.model, scenario.workers
+        self.models = models or {
+            rank: Sized(
+                size, workers[rank].machine.n_grad_accumulation, workers[rank].machine.batch_tokens
+            )
+            for rank in self.simulated
+        }
+        self.computations = {
+            rank: Computation(
+                workers[rank].machine,
+                size.layers,
+                len(workers),
+                Factors(workers[rank].machine.jitter, scenario.run.seed, rank),
+            )
+            for rank in self.simulated
+        }
+        self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
+        self._disturbed = any(d.contention != 1.0 for d in self.devices.values())
+        self.tokens_per_step = sum(worker.machine.batch_tokens for worker in workers)
+        run = scenario.run
+        self.horizon_tokens = float("inf")
+        if run.tokens is not None:
+            self.horizon_tokens = run.tokens
+        elif run.steps is not None:
+            self.horizon_tokens = run.steps * self.tokens_per_step
+
+    def group(self, name: str) -> Group:
+        """The lasting group of that name."""
+        if name not in self.groups:
+            self.groups[name] = Group(self, name)
+        return self.groups[name]
+
+    def count_call(self, rank: int, group: str) -> int:
+        """Number of a rank's next call in a group."""
+        key = (rank, group)
+        number = self._calls.get(key, 0)
+        self._calls[key] = number + 1
+        return number
+
+    def start(self, group: Group, call: int, collective: Collective) -> None:
+        """Put a ready collective on the wire."""
+        cost = self.links.cost(collective.operation, collective.dtype, collective.bytes)
+        key = f"{collective.operation} {collective.dtype}"
+        if key not in self._sent_share:
+            share = self.links.sent_share(collective.operation, collective.dtype)
+            self._sent_share[key] = tuple(share.tolist())
+        first = self.scenario.network.collectives.first_seconds
+        extra = first if call == 0 and len(self.scenario.workers) > 1 else 0.0
+        for row in collective.rows:
+            row.work_s = cost.seconds + extra
+        self._communicating(+1)
+
+        def ended() -> None:
+            self._communicating(-1)
+            group.finish(call)
+
+        self.wire.start(cost, extra, ended)
+
+    def _communicating(self, change: int) -> None:
+        if self._disturbed:
+            for device in self.devices.values():
+                device.communicating += change
+                device.changed()
+
+    def run(self) -> Trace:
+        """Let all programs run to their end."""
+        method = self.scenario.method
+        for rank in self.simulated:
+            driver = Driver(self, rank, MAIN, MAIN, side=False)
+            self.drivers.append(driver)
+        for driver in list(self.drivers):
+            driver.begin(method.program(driver, **method.arguments), lambda: None)
+        self.env.run()
+        blocked = [driver for driver in self.drivers if not driver.over]
+        if blocked:
+            raise Deadlock(self._who_waits(blocked))
+        return Trace(self.rows, self._context(), self.last_end)
+
+    def _who_waits(self, blocked: list[Driver]) -> str:
+        lines = []
+        for driver in blocked[:4]:
+            activity = driver.blocked_on
+            assert activity is not None
+            text = f"rank {driver.rank} ({driver.name}) waits for {activity.text}"
+            if activity.group in self.groups and activity.call >= 0:
+                collective = self.groups[activity.group].calls.get(activity.call)
+                arrived = collective.arrived if collective else []
+                missing = [rank for rank in self.simulated if rank not in arrived]
+                text += f", call {activity.call} of group {activity.group}"
+                if missing:
+                    text += f", which rank {', '.join(map(str, missing[:4]))} never issued"
+            lines.append(text)
+        if len(blocked) > 4:
+            lines.append(f"and {len(blocked) - 4} more")
+        return "deadlock: " + "; ".join(lines)
+
+    def _context(self) -> Context:
+        scenario = self.scenario
+        workers = scenario.workers
+        return Context(
+            sites=tuple(site.name for site in scenario.sites),
+            site_of=tuple(worker.site for worker in workers),
+            layers=scenario.model.layers,
+            n_grad_accumulation=tuple(w.machine.n_grad_accumulation for w in workers),
+            step_s=tuple(w.machine.step_seconds / w.machine.speed for w in workers),
+            micro_batch_tokens=tuple(
+                w.machine.batch_tokens / w.machine.n_grad_accumulation for w in workers
+            ),
+            concurrent=self.concurrent,
+            first_collective_s=scenario.network.collectives.first_seconds,
+            standing_for=self.standing_for,
+            sent_share=self._sent_share,
+            method=scenario.method.name,
+        )
+
+
+def _standing_for(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
+    """Group ranks that behave alike: same machine, nothing random, a program of ours.
+
+    Collectives are barriers over all workers, so two workers with the same machine have the
+    same timeline wherever they stand. A method of the user's may look at its rank.
+    """
+    method = scenario.method
+    ours = METHODS.get(method.name) is method.program
+    by_rank = any(isinstance(value, tuple) for value in method.arguments.values())
+    if not merge or not ours or by_rank:
+        return {worker.rank: (worker.rank,) for worker in scenario.workers}
+    alike: dict[Any, list[int]] = {}
+    for worker in scenario.workers:
+        constant = worker.machine.jitter.distribution == "constant"
+        alike.setdefault(worker.machine if constant else worker.rank, []).append(worker.rank)
+    return {ranks[0]: tuple(ranks) for ranks in alike.values()}
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    rounds: int | None = None,
+    models: Mapping[int, Any] | None = None,
+    replay: Trace | None = None,
+) -> Trace:
+    """Run a scenario's method in virtual time.
+
+    Parameters
+    ----------
+    scenario
+        What runs where; see :mod:`sim.scenario`.
+    rounds
+        Rounds of the method to simulate; by default the horizon or, if that is longer, as
+        many as the window needs (:mod:`sim.window`).
+    models
+        Rank -> model with state; by default only sizes are tracked, and workers that cannot
+        be told apart are simulated once.
+    replay
+        A trace whose logged observations are repeated instead of looking.
+
+    Returns
+    -------
+    Trace
+        Times in virtual seconds.
+
+    Raises
+    ------
+    CollectiveMismatch, Deadlock, ReplayError
+        When the program cannot go on.
+    sim.program.ArgumentError
+        When the method's arguments exclude each other.
+    """
+    limit = rounds if rounds is not None else rounds_to_simulate(scenario)
+    with _garbage_collection_paused():
+        return Runtime(scenario, limit, models, replay).run()
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Rows live to the end; scanning them again and again would make time grow faster than they.
+
+    What a run leaves in cycles (programs, drivers) is small and collected afterwards.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
