@@ -90,9 +90,7 @@ def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
         raise UserError(str(error)) from error
 
 
-def _report(
-    result: Reproduction, study: Study, within: int, outside: int, passed: bool
-) -> Report:
+def _report(result: Reproduction, study: Study, within: int, outside: int, passed: bool) -> Report:
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     flat = []
     for cell in result.cells:
