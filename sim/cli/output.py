@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +33,14 @@ def show(report: Report, form: str) -> None:
         typer.echo("\n\n".join(map(_markdown, report.blocks)))
     else:
         typer.echo(_for_people(report.blocks))
+
+
+def typed() -> str:
+    """How to type this command again: by its path where the shell would not find it."""
+    invoked = Path(sys.argv[0])
+    if invoked.name != "bandwise" or shutil.which("bandwise"):
+        return "bandwise"
+    return os.path.relpath(invoked)
 
 
 def _markdown(block: Block) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from sim.cli.errors import UserError
 from sim.cli.options import SETTING, Format, Json
-from sim.cli.output import checked_folder, show
+from sim.cli.output import checked_folder, show, typed
 from sim.cli.sweep import JOBS, computed, written
 from sim.cli.tables import format_asked
 
@@ -77,6 +77,6 @@ def _report(asked: Study, frame: pd.DataFrame) -> Report:
 def _next(asked: Study, frame: pd.DataFrame, file: str, out: Path) -> str:
     """Return the line to type next."""
     if asked.compare_with is not None:
-        return f"bandwise reproduce {file}"
+        return f"{typed()} reproduce {file}"
     kind = "breakdown" if len(frame) <= 60 else "utilization"
-    return f"bandwise plot {out / 'results.parquet'} --kind {kind} --out {kind}.png"
+    return f"{typed()} plot {out / 'results.parquet'} --kind {kind} --out {kind}.png"
