@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.compute import GRADIENT, read_layers
 from sim.trace import ROUND, SPAWN, WAIT, Row, Trace
-from sim.traffic import Sent
+from sim.traffic import Exchange, Sent
 from sim.window import window
 
 if TYPE_CHECKING:
@@ -59,8 +59,10 @@ class Figures:
     steady state; ``total_wall_clock_s``, ``tokens`` and ``updates`` cover the whole run up to
     its horizon, beyond what was simulated ``extrapolated`` from the window. ``breakdown``
     maps CAUSES to fractions of workers x wall-clock; ``breakdown_by_worker`` has one per
-    rank. ``lost_to`` is the largest cause but compute. ``peak_bandwidth_bytes_per_s`` is the
-    most that a worker sends in any one inner step's time, over that time.
+    rank, ``overall_breakdown`` covers all that was simulated. ``peak_bandwidth_bytes_per_s``
+    is the most that a worker sends in any one inner step's time, over that time.
+    ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run was too short
+    for a window, so that everything counts.
     """
 
     wall_clock_s: float
@@ -83,6 +85,7 @@ class Figures:
     inner_step_s: float
     rounds: float
     extrapolated: bool
+    exchanges: tuple[Exchange, ...] = ()
     whole_run: bool = False
     overall_breakdown: dict[str, float] = field(default_factory=dict)
 
@@ -175,6 +178,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         inner_step_s=length / steps if steps else nan,
         rounds=total_rounds,
         extrapolated=beyond > 0,
+        exchanges=sent.exchanges,
         whole_run=whole_run,
         overall_breakdown=_mean(_breakdown(trace, 0.0, trace.total_s), weights),
     )

@@ -7,13 +7,11 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from sim.figures import Figures, figures
+from sim.methods import COMPUTE_ALWAYS
 from sim.program import ArgumentError
 from sim.runtime import simulate
 from sim.scenario.resolved import Scenario
 from sim.subsets import links, scaled
-
-COUNTS_MICRO_BATCHES = ("acco", "dpu", "wp")
-"""Methods that never idle: for them a target is a number of micro-batches, not a utilization."""
 
 _PRECISION = 1e-3  # relative, of the bandwidth
 _UNLIMITED = 1e9  # times the bandwidth given: what no link can be
@@ -61,7 +59,7 @@ def required(
         raise ArgumentError("required: the scenario has one site, so there is no link to size")
     if link is not None and link not in found:
         raise ArgumentError(f"--link {link}: no such link; there are {', '.join(found)}")
-    counting = scenario.method.name in COUNTS_MICRO_BATCHES
+    counting = scenario.method.name in COMPUTE_ALWAYS
     if counting and scenario.run.measured_rounds is None:
         scenario = replace(scenario, run=replace(scenario.run, measured_rounds=_ROUNDS_COUNTED))
     runs: dict[float, Figures] = {}

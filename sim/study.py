@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import __version__
+from sim.collective_model import in_words
 from sim.figures import CAUSES, Figures, figures
 from sim.runtime import simulate
 from sim.scenario.resolved import Scenario
@@ -63,6 +64,7 @@ def row(labels: Mapping[str, Any], scenario: Scenario, result: Figures) -> dict[
         "sent_bytes_per_worker": result.sent_bytes_per_worker,
         "mean_bandwidth_bytes_per_s": result.mean_bandwidth_bytes_per_s,
         "peak_bandwidth_bytes_per_s": result.peak_bandwidth_bytes_per_s,
+        "collective_model": in_words(result.exchanges, scenario).replace("\n", " | "),
     }
     record.update({f"{cause}_fraction": result.breakdown[cause] for cause in CAUSES})
     return record

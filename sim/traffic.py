@@ -1,6 +1,8 @@
-"""Bytes on the wire as a function of time."""
+"""Bytes on the wire: of which collectives, and as a function of time."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,19 +10,49 @@ from numpy.typing import NDArray
 from sim.trace import Trace
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """All collectives of one operation and dtype in a run.
+
+    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``sent_bytes`` has what
+    each rank puts on the wire for the largest.
+    """
+
+    operation: str
+    dtype: str
+    smallest_bytes: float
+    largest_bytes: float
+    sent_bytes: tuple[float, ...]
+
+
 class Sent:
-    """Bytes that an average worker puts on the wire, as a function of time."""
+    """What a run sends; ``exchanges`` by kind, the methods for an average worker."""
 
     def __init__(self, trace: Trace) -> None:
         context = trace.context
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
         pieces: list[tuple[float, float, float]] = []
+        sizes: dict[tuple[str, str], tuple[float, float]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
                 dtype = row.detail.rpartition(" ")[2]
+                least, most = sizes.get((row.operation, dtype), (row.bytes, row.bytes))
+                sizes[row.operation, dtype] = min(least, row.bytes), max(most, row.bytes)
                 sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
                 pieces.append((start, row.end_s, sent))
+        self.exchanges = tuple(
+            Exchange(
+                operation,
+                dtype,
+                least,
+                most,
+                tuple(
+                    share * most for share in context.sent_share.get(f"{operation} {dtype}", (0.0,))
+                ),
+            )
+            for (operation, dtype), (least, most) in sizes.items()
+        )
         edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING
 
+from sim.methods import COMPUTE_ALWAYS
+
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
 
@@ -29,8 +31,9 @@ def window(scenario: Scenario) -> tuple[int, int]:
         skip = 1 + arguments.get("rounds_late_by", 0)
         skip += ceil(longest / arguments.get("sync_every", 1)) if longest > 1 else 0
     if measured is None:
-        looks = scenario.method.name in ("acco", "dpu", "wp")
-        measured = _ROUNDS_LOOKING if looks else _ROUNDS_DETERMINISTIC
+        measured = _ROUNDS_DETERMINISTIC
+        if scenario.method.name in COMPUTE_ALWAYS:
+            measured = _ROUNDS_LOOKING
         if _jitters(scenario):
             measured = _ROUNDS_VARYING
     return skip, measured

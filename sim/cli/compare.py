@@ -16,6 +16,7 @@ from sim.cli.tables import (
     Block,
     Column,
     Report,
+    Section,
     Table,
     assumptions,
     count,
@@ -98,6 +99,8 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
 
 
 def _report(result: Comparison, scenario: Scenario) -> Report:
+    from sim.collective_model import in_words
+
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
@@ -109,6 +112,8 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
     ]
     if without:
         blocks.append(_left_out(result, scenario))
+    models = {e.method: in_words(e.figures.exchanges, scenario) for e in result.entries}
+    blocks.append(Section("Collective model", "\n".join(f"{m}: {w}" for m, w in models.items())))
     assumed = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
     blocks += [
         LOSS,
@@ -122,6 +127,7 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
         "best_single_site": {"site": result.best_site, "time_for_tokens_s": result.best_site_s},
         "methods": records,
         "without": without,
+        "collective_model": models,
         "assumed": dict(assumed),
     }
     columns = (Column("left_out", "left out"), *_COLUMNS)

@@ -11,7 +11,16 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
-from sim.cli.tables import PREDICTION, Block, Column, Report, Table, assumptions, format_asked
+from sim.cli.tables import (
+    PREDICTION,
+    Block,
+    Column,
+    Report,
+    Section,
+    Table,
+    assumptions,
+    format_asked,
+)
 
 if TYPE_CHECKING:
     from sim.required import Requirement
@@ -96,9 +105,10 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 
 
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
-    from sim.required import COUNTS_MICRO_BATCHES
+    from sim.collective_model import in_words
+    from sim.methods import COMPUTE_ALWAYS
 
-    counting = scenario.method.name in COUNTS_MICRO_BATCHES
+    counting = scenario.method.name in COMPUTE_ALWAYS
     rows = [row for answer in answers for row in _rows(answer, link, counting)]
     blocks: list[Block] = [
         PREDICTION,
@@ -110,7 +120,8 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
             "where a round's communication fits beside its configured micro-batches. With "
             "less, updates grow larger and rarer."
         )
-    blocks += assumptions(scenario.assumed)
+    model = in_words(answers[0].figures.exchanges, scenario)
+    blocks += [Section("Collective model", model), *assumptions(scenario.assumed)]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained",
@@ -118,6 +129,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "scenario_sha256": scenario.sha256,
         "link": link,
         "required": [_data(answer, counting) for answer in answers],
+        "collective_model": model,
         "assumed": dict(scenario.assumed),
     }
     columns = (_COLUMNS[0], Column("outcome", "outcome"), *_COLUMNS[1:])

@@ -5,7 +5,17 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.cli.tables import PREDICTION, STEADY, Block, Column, Report, Table, assumptions, count
+from sim.cli.tables import (
+    PREDICTION,
+    STEADY,
+    Block,
+    Column,
+    Report,
+    Section,
+    Table,
+    assumptions,
+    count,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +69,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
     blocks.append(STEADY)
-    blocks += assumptions(study.base.assumed)
+    blocks += [_model(frame), *assumptions(study.base.assumed)]
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
         "schema": 1,
@@ -107,8 +117,15 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
         "grid_point_reaching": "Printed is the first grid point that reaches the target.",
     }[study.printing]
     shown = Table([*axes, *targets], rows, title)
-    blocks: list[Block] = [PREDICTION, shown, rule, *assumptions(study.base.assumed)]
+    assumed = assumptions(study.base.assumed)
+    blocks: list[Block] = [PREDICTION, shown, rule, _model(frame), *assumed]
     return Report(blocks, data, Table([*axes, *extra], flat))
+
+
+def _model(frame: pd.DataFrame) -> Section:
+    """Say in words what collectives the first run used; results.csv says it of every run."""
+    words = "\n".join(str(frame["collective_model"].iloc[0]).split(" | "))
+    return Section("Collective model of the first run", words)
 
 
 def cell(rate: float, published: str | None) -> str:

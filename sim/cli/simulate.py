@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli import collective
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
@@ -82,7 +81,7 @@ def simulate(
 
         save(happened, trace)
         tell(f"bandwise: wrote {trace}")
-    show(_report(scenario, happened, result), form)
+    show(_report(scenario, result), form)
 
 
 @contextmanager
@@ -105,10 +104,11 @@ def _logged(path: Path) -> Trace:
         raise UserError(f"--replay: {error}") from error
 
 
-def _report(scenario: Scenario, trace: Trace, result: Figures) -> Report:
-    found = collective.kinds(trace, scenario)
-    model = collective.in_words(found)
-    data = _data(scenario, result, model, found)
+def _report(scenario: Scenario, result: Figures) -> Report:
+    from sim.collective_model import in_words
+
+    model = in_words(result.exchanges, scenario)
+    data = _data(scenario, result, model)
     blocks: list[Block] = [
         f"{PREDICTION}\n" + _subject(scenario),
         _headline(scenario, result),
@@ -208,10 +208,9 @@ def _by_site(scenario: Scenario, result: Figures) -> Table | None:
     return Table(columns, records, "By site")
 
 
-def _data(
-    scenario: Scenario, result: Figures, model: str, found: list[collective.Kind]
-) -> dict[str, Any]:
+def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
     from sim import __version__
+    from sim.collective_model import records
 
     return {
         "schema": 1,
@@ -241,6 +240,6 @@ def _data(
         "breakdown": result.breakdown,
         "breakdown_by_worker": result.breakdown_by_worker,
         "collective_model": model,
-        "collectives": [kind.record() for kind in found],
+        "collectives": records(result.exchanges, scenario),
         "assumed": dict(scenario.assumed),
     }

@@ -27,4 +27,7 @@ METHODS: dict[str, Callable[..., Program]] = {
     "wp": wp,
 }
 
-__all__ = ["METHODS"]
+COMPUTE_ALWAYS = frozenset({"acco", "dpu", "wp"})
+"""Methods that accumulate while they communicate: their utilization says nothing of the network."""
+
+__all__ = ["COMPUTE_ALWAYS", "METHODS"]

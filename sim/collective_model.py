@@ -1,0 +1,68 @@
+"""The collective model in words: which algorithm, how many workers, bytes on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sim.collectives import form_of
+from sim.units import format_bytes
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import Collectives, Scenario
+    from sim.traffic import Exchange
+
+
+def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str, Any]]:
+    """Describe each kind of collective as JSON has it; bytes."""
+    return [
+        {
+            "operation": kind.operation,
+            "dtype": kind.dtype,
+            "algorithm": _algorithm(kind, scenario),
+            "workers": len(scenario.workers),
+            "largest_buffer_bytes": kind.largest_bytes,
+            "sent_bytes_per_worker": sum(kind.sent_bytes) / len(kind.sent_bytes),
+            "most_sent_bytes_by_a_worker": max(kind.sent_bytes),
+            "time": _priced_by(scenario.network.collectives, kind),
+        }
+        for kind in exchanges
+    ]
+
+
+def in_words(exchanges: Sequence[Exchange], scenario: Scenario) -> str:
+    """Describe each kind of collective in a sentence, one per line."""
+    if not any(max(kind.sent_bytes) > 0 for kind in exchanges):
+        return "One worker, or nothing to exchange: no collective goes on the wire."
+    return "\n".join(_sentence(kind, scenario) for kind in exchanges)
+
+
+def _sentence(kind: Exchange, scenario: Scenario) -> str:
+    least, most = min(kind.sent_bytes), max(kind.sent_bytes)
+    sent = format_bytes(most)
+    if least < most * (1 - 1e-6):
+        sent = f"{format_bytes(least)} to {sent}"
+    at_most = "" if kind.smallest_bytes == kind.largest_bytes else "at most "
+    return (
+        f"{kind.operation} ({kind.dtype}): {_algorithm(kind, scenario)} over "
+        f"{len(scenario.workers)} workers; buffers of {at_most}{format_bytes(kind.largest_bytes)}, "
+        f"for which a worker puts {sent} on the wire; "
+        f"{_priced_by(scenario.network.collectives, kind)}."
+    )
+
+
+def _algorithm(kind: Exchange, scenario: Scenario) -> str:
+    asked = scenario.network.collectives.algorithm
+    used = form_of(kind.operation, asked, kind.dtype)
+    return used if asked in used else f"{used} ({asked} has no form for it)"
+
+
+def _priced_by(collectives: Collectives, kind: Exchange) -> str:
+    for table in collectives.tables:
+        if (table.operation, table.dtype) == (kind.operation, kind.dtype):
+            least, most = table.bytes[0], table.bytes[-1]
+            if kind.smallest_bytes < least or kind.largest_bytes > most:
+                measured = f"{format_bytes(least)} to {format_bytes(most)}"
+                return f"time EXTRAPOLATED beyond the measured {measured}"
+            return "time interpolated between measurements"
+    return "time computed from the links"
