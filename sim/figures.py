@@ -328,40 +328,44 @@ class _Counts:
         self.total = np.zeros(trace.workers)
         self.window_updates = self.total_updates = 0.0
         rounds = dict.fromkeys(trace.context.standing_for, -1)
-        window, total = dict.fromkeys(rounds, 0.0), dict.fromkeys(rounds, 0.0)
-        commits: dict[str, list[float]] = {}
+        # Counted in layers and divided once, so that what is whole stays whole.
+        layers = trace.context.layers
+        window, total = dict.fromkeys(rounds, 0), dict.fromkeys(rounds, 0)
+        commits: dict[str, list[int]] = {}
         observer = next(iter(rounds))
         for row in trace.rows:
             rank, operation = row.rank, row.operation
             if operation == ROUND:
                 rounds[rank] += 1
             elif operation in GRADIENT:
-                number = _micro_batches_in(row, trace)
+                number = _layers_trained(row, trace)
                 total[rank] += number
                 if first <= rounds[rank] < last:
                     window[rank] += number
             elif operation in _COMMITS and rank == observer and row.detail != "estimate":
-                number = float(row.times)
-                if row.detail[:1].isdigit():
-                    number *= len(read_layers(row.detail)) / trace.context.layers
-                counted = commits.setdefault(operation, [0.0, 0.0])
+                some = row.detail[:1].isdigit()
+                number = row.times * (len(read_layers(row.detail)) if some else layers)
+                counted = commits.setdefault(operation, [0, 0])
                 counted[1] += number
                 if first <= rounds[rank] < last:
                     counted[0] += number
         for rank, ranks in trace.context.standing_for.items():
-            self.window[list(ranks)] = window[rank]
-            self.total[list(ranks)] = total[rank]
+            self.window[list(ranks)] = window[rank] / layers
+            self.total[list(ranks)] = total[rank] / layers
         for operation in _COMMITS:
             if operation in commits:
-                self.window_updates, self.total_updates = commits[operation]
+                in_window, in_all = commits[operation]
+                self.window_updates, self.total_updates = in_window / layers, in_all / layers
                 break
 
 
-def _micro_batches_in(row: Row, trace: Trace) -> float:
+def _layers_trained(row: Row, trace: Trace) -> int:
+    """Micro-batches of a row times L: a backward pass may come in parts."""
+    layers = trace.context.layers
     if row.operation == "accumulate":
-        return row.times
+        return row.times * layers
     if row.operation == "inner_step":
-        return row.times * trace.context.n_grad_accumulation[row.rank]
+        return row.times * trace.context.n_grad_accumulation[row.rank] * layers
     if row.operation == "backward":
-        return row.times * len(read_layers(row.detail)) / trace.context.layers
-    return 0.0
+        return row.times * len(read_layers(row.detail))
+    return 0

@@ -13,9 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(|text)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line
-    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    for kind, block in BLOCKS
+    if not kind
     for line in block.splitlines()
     if line.startswith("bandwise ")
 ]
@@ -59,12 +61,21 @@ def test_readme_shows_at_least_five_what_ifs() -> None:
 
 
 def test_every_command_of_the_readme_runs(installed: Path, empty: Path) -> None:
-    """In order: later ones read what earlier ones wrote."""
-    for line in COMMANDS:
-        done = run(installed, line, empty)
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
-        assert done.stdout.strip() or done.stderr.strip(), line
-        assert "Traceback" not in done.stderr
+    """In order: later ones read what earlier ones wrote. What is shown is what is printed."""
+    printed = ""
+    for kind, block in BLOCKS:
+        if kind:
+            shown = [line for line in block.splitlines() if line]
+            assert not [line for line in shown if line not in printed.splitlines()]
+            continue
+        for line in block.splitlines():
+            if not line.startswith("bandwise "):
+                continue
+            done = run(installed, line, empty)
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+            printed = done.stdout + done.stderr
+            assert printed.strip(), line
+            assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("name", ["three_sites", "quick_start", "acco_heterogeneous"])
