@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def tensor_of(buffer: Buffer) -> torch.Tensor:
         If the buffer holds neither.
     """
     tensor = getattr(buffer, "tensor", None)
-    if tensor is not None:
+    if isinstance(tensor, torch.Tensor):
         return tensor.view(-1)
     values = getattr(buffer, "values", None)
     if isinstance(values, np.ndarray):
@@ -94,7 +95,7 @@ def start(
         buffer.sent = own.numpy() if getattr(buffer, "tensor", None) is None else own
     count, rank = dist.get_world_size(group), dist.get_rank(group)
     edges = [len(sent) * i // count for i in range(count + 1)]
-    sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    sizes = [b - a for a, b in pairwise(edges)]
     own_slice = slice(edges[rank], edges[rank + 1])
 
     if operation == "all_reduce":
@@ -142,4 +143,8 @@ def start(
         return Collective(operation, work, place, ended)
 
     work = dist.broadcast(sent, src=0, group=group, async_op=True)
-    return Collective(operation, work, lambda: target.copy_(sent.to(target.dtype)), ended)
+
+    def place_all() -> None:
+        target.copy_(sent.to(target.dtype))
+
+    return Collective(operation, work, place_all, ended)
