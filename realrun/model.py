@@ -83,6 +83,8 @@ class TorchModel:
         Which parameters belong to which layer, each to exactly one.
     rank, workers
         This worker and M; it owns slice ``rank`` of M where the optimizer is sharded.
+    on_loss
+        Called with the number of micro-batches done and the last one's loss.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class TorchModel:
         n_grad_accumulation: int = 1,
         inner: Inner | None = None,
         param_dtype: str = "bf16",
+        on_loss: Callable[[int, float], None] | None = None,
     ) -> None:
+        self._on_loss = on_loss
         self.num_layers = len(stages)
         self.param_dtype = param_dtype
         self.n_grad_accumulation = n_grad_accumulation
@@ -199,6 +203,8 @@ class TorchModel:
             if layer == self.num_layers - 1:
                 loss = self._loss(outputs, self._targets)
                 self.losses.append(float(loss.detach()))
+                if self._on_loss is not None:
+                    self._on_loss(len(self.losses), self.losses[-1])
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
                 after = self._saved_inputs[layer + 1]
@@ -206,6 +212,14 @@ class TorchModel:
                 outputs.backward(after.grad)  # type: ignore[no-untyped-call]
                 self._saved_inputs[layer + 1] = None
             self._outputs[layer] = None
+
+    def loss_on(self, inputs: Tensor, targets: Tensor) -> float:
+        """Loss of one batch, nothing trained."""
+        with torch.no_grad():
+            outputs = inputs
+            for stage in self._stages:
+                outputs = stage(outputs)
+            return float(self._loss(outputs, targets))
 
     def inner_optimizer(self, layers: range) -> None:
         """AdamW on the mean gradient of the micro-batches, layer by layer."""

@@ -81,7 +81,7 @@ def simulate(
 
         save(happened, trace)
         tell(f"bandwise: wrote {trace}")
-    show(_report(scenario, result), form)
+    show(report(scenario, result), form)
 
 
 @contextmanager
@@ -104,13 +104,14 @@ def _logged(path: Path) -> Trace:
         raise UserError(f"--replay: {error}") from error
 
 
-def _report(scenario: Scenario, result: Figures) -> Report:
+def report(scenario: Scenario, result: Figures, heading: str = PREDICTION) -> Report:
+    """Return the figures of one run, predicted or measured."""
     from sim.collective_model import in_words
 
     model = in_words(result.exchanges, scenario)
     data = _data(scenario, result, model)
     blocks: list[Block] = [
-        f"{PREDICTION}\n" + _subject(scenario),
+        f"{heading}\n" + _subject(scenario),
         _headline(scenario, result),
         _where(result),
     ]

@@ -1,0 +1,5 @@
+"""``python -m realrun``, which torchrun starts."""
+
+from realrun.cli import main
+
+main()
