@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from sim.figures import Figures, figures
 from sim.runtime import simulate
@@ -37,7 +37,25 @@ class Comparison:
     best_site_s: float
 
 
-def compare(cases: Mapping[str, Scenario], tokens: float | None = None) -> Comparison:
+DEFAULT_TOKENS = 100e9  # enough for many updates of any method
+
+
+def budget(scenario: Scenario) -> float:
+    """Tokens on which methods are compared: the horizon in tokens or steps, else 100e9.
+
+    A horizon in rounds is another number of tokens for each method, so it is none here.
+    """
+    run = scenario.run
+    if run.steps is not None:
+        return run.steps * sum(worker.machine.batch_tokens for worker in scenario.workers)
+    return run.tokens or DEFAULT_TOKENS
+
+
+def compare(
+    cases: Mapping[str, Scenario],
+    tokens: float | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Comparison:
     """Simulate every case under common random numbers and relate them on equal tokens.
 
     Parameters
@@ -45,9 +63,11 @@ def compare(cases: Mapping[str, Scenario], tokens: float | None = None) -> Compa
     cases
         Method name -> scenario; they differ in the method alone.
     tokens
-        Token budget; by default the scenario's own horizon in tokens, else 1e9. Times are
-        taken at the window's rate, so that methods with long rounds are not favoured or
-        hurt by where the horizon cuts them.
+        Token budget; by default :func:`budget` of the first case. Times are taken
+        at the window's rate, so that methods with long rounds are not favoured or hurt by where
+        the horizon cuts them.
+    on_progress
+        Called with runs done and runs in all.
 
     Returns
     -------
@@ -55,29 +75,58 @@ def compare(cases: Mapping[str, Scenario], tokens: float | None = None) -> Compa
         ``without`` has an entry for each method and each site left out (three sites or more).
     """
     first = next(iter(cases.values()))
-    budget = tokens or first.run.tokens or 1e9
+    wanted = tokens or budget(first)
+    leave_out = _different_sites(first) if len(first.sites) > 2 else {}
+    total = len(cases) * (1 + len(leave_out))
     alone = {
-        site.name: _figures(single_site(first, index)).time_for(budget)
-        for index, site in enumerate(first.sites)
+        name: _figures(single_site(first, index)).time_for(wanted)
+        for index, name in _different_sites(first).items()
     }
     best_site = min(alone, key=alone.__getitem__)
     best_s = alone[best_site]
 
     def entry(method: str, scenario: Scenario, left_out: str = "") -> Entry:
         result = _figures(scenario)
-        seconds = result.time_for(budget)
+        seconds = result.time_for(wanted)
         return Entry(method, result, seconds, best_s / seconds, left_out)
 
-    entries = [entry(method, scenario) for method, scenario in cases.items()]
-    without = []
-    if len(first.sites) > 2:
-        for index, site in enumerate(first.sites):
-            kept = [other for other in range(len(first.sites)) if other != index]
-            without += [
-                entry(method, with_sites(scenario, kept), site.name)
-                for method, scenario in cases.items()
-            ]
-    return Comparison(budget, entries, without, best_site, best_s)
+    entries: list[Entry] = []
+    without: list[Entry] = []
+    on_progress(0, total)
+    for method, scenario in cases.items():
+        entries.append(entry(method, scenario))
+        on_progress(len(entries), total)
+    for index, name in leave_out.items():
+        kept = [other for other in range(len(first.sites)) if other != index]
+        for method, scenario in cases.items():
+            without.append(entry(method, with_sites(scenario, kept), name))
+            on_progress(len(entries) + len(without), total)
+    return Comparison(wanted, entries, without, best_site, best_s)
+
+
+def _different_sites(scenario: Scenario) -> dict[int, str]:
+    """Index and name of the sites that differ; all equal ones stand for any one of them.
+
+    Equal are sites whose workers, own lines and links to all others are the same.
+    """
+    network = scenario.network
+    count = len(scenario.sites)
+    others = [
+        (network.bandwidth[a][b], network.latency[a][b])
+        for a in range(count)
+        for b in range(count)
+        if a != b
+    ]
+    machines = [
+        [worker.machine for worker in scenario.workers if worker.site == index]
+        for index in range(count)
+    ]
+    by_worker = any(isinstance(value, tuple) for value in scenario.method.arguments.values())
+    nameless = {replace(site, name="") for site in scenario.sites}
+    alike = len(nameless) == len(set(others)) == 1 and all(m == machines[0] for m in machines)
+    if alike and not by_worker and count > 2:
+        return {count - 1: f"any one of the {count} equal sites"}
+    return {index: site.name for index, site in enumerate(scenario.sites)}
 
 
 def _figures(scenario: Scenario) -> Figures:

@@ -12,6 +12,7 @@ from sim.scenario.resolved import Jitter, Machine
 GRADIENT = frozenset({"forward", "backward", "accumulate", "inner_step"})
 """Operations of micro-batches; jitter applies to them and to nothing else."""
 
+_MOST_FACTORS = 200_000_000  # draws at once: some seconds
 _BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot change them
 _JITTER_STREAM = 0  # one random stream per worker and purpose
 
@@ -60,9 +61,20 @@ class Factors:
             self._next = 0
 
     def sum(self, count: int) -> float:
-        """Sum of the next ``count`` factors."""
+        """Sum of the next ``count`` factors.
+
+        Raises
+        ------
+        ValueError
+            If so many must be drawn at once that it would take minutes.
+        """
         if self.constant:
             return float(count)
+        if count > _MOST_FACTORS:
+            raise ValueError(
+                f"site.jitter: {count} micro-batches between two synchronisations would each "
+                f"be drawn; at most {_MOST_FACTORS} can be: leave jitter out, its mean is 1"
+            )
         total = 0.0
         while True:
             taken = self._drawn[self._next : self._next + count]

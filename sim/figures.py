@@ -127,7 +127,8 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     breakdown = _mean(by_worker, weights)
     sent = Sent(trace)
     # A run too short for a window counts whole, with what it did before and after its rounds.
-    counts = _Counts(trace, -1 if whole_run else skip, rounds + 1 if whole_run else skip + measured)
+    first, last = (-1, rounds + 1) if whole_run else (skip, skip + window_rounds)
+    counts = _Counts(trace, rounds, first, last)
     micro_batches, window_updates = counts.window, counts.window_updates
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
     tokens_simulated = float(np.dot(counts.total, trace.context.micro_batch_tokens))
@@ -323,7 +324,7 @@ class _Counts:
     Counted by rounds, each worker's own, and not by the clock: whole rounds hold whole numbers.
     """
 
-    def __init__(self, trace: Trace, first: int, last: int) -> None:
+    def __init__(self, trace: Trace, whole: int, first: int, last: int) -> None:
         self.window = np.zeros(trace.workers)
         self.total = np.zeros(trace.workers)
         self.window_updates = self.total_updates = 0.0
@@ -342,6 +343,8 @@ class _Counts:
                 total[rank] += number
                 if first <= rounds[rank] < last:
                     window[rank] += number
+            elif operation == "eager_outer_step" and rounds[rank] >= whole:
+                continue  # takes in a stale mean at the end: no new gradient, no update
             elif operation in _COMMITS and rank == observer and row.detail != "estimate":
                 some = row.detail[:1].isdigit()
                 number = row.times * (len(read_layers(row.detail)) if some else layers)

@@ -182,11 +182,18 @@ class _Priced:
             if alike and np.ptp(enters) == 0:
                 enters += (occupied[0] + delay[0]) * transfers.repeat
                 continue
+            sender, receiver = transfers.sender, transfers.receiver
+            # Each worker sends and receives at most once: no need to collect maxima.
+            once = np.unique(sender).size == sender.size == np.unique(receiver).size
             for _ in range(transfers.repeat):
-                leaves = enters[transfers.sender] + occupied
+                leaves = enters[sender] + occupied
                 following = enters.copy()
-                np.maximum.at(following, transfers.sender, leaves)
-                np.maximum.at(following, transfers.receiver, leaves + delay)
+                if once:
+                    following[sender] = np.maximum(following[sender], leaves)
+                    following[receiver] = np.maximum(following[receiver], leaves + delay)
+                else:
+                    np.maximum.at(following, sender, leaves)
+                    np.maximum.at(following, receiver, leaves + delay)
                 enters = following
         return float(enters.max())
 

@@ -172,3 +172,30 @@ def test_peak_is_over_one_inner_steps_time() -> None:
     """100 bytes in 0.1 s, once a second: the peak over one step is 100 bytes/s, not 1000."""
     result = figures_of(plain("local_sgd", {"sync_every": 1}, layers=(25, 25), bandwidth=1000.0))
     assert result.peak_bandwidth_bytes_per_s == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("rounds", range(1, 9))
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("ddp", {}),
+        ("ddp", {"overlap": "layer"}),
+        ("diloco", {"sync_every": 6}),
+        ("local_sgd", {"sync_every": 6}),
+        ("streaming_diloco", {"sync_every": 6, "num_fragments": 2}),
+        ("streaming_diloco", {"sync_every": 6, "num_fragments": 3, "overlap": "layer"}),
+        ("delayed_diloco", {"sync_every": 6}),
+        ("delayed_diloco", {"sync_every": 6, "rounds_late_by": 3, "num_fragments": 2}),
+        ("eager_diloco", {"sync_every": 6}),
+        ("eager_diloco", {"sync_every": 6, "rounds_late_by": 2}),
+    ],
+)
+def test_tokens_per_update_hold_at_every_horizon(
+    method: str, arguments: dict[str, Any], rounds: int
+) -> None:
+    scenario = plain(method, arguments, layers=(10, 10, 10, 10), run=Run(rounds=rounds))
+    result = figures_of(scenario)
+    per_round = arguments.get("sync_every", 1) * 2 * TOKENS
+    assert result.tokens_per_update == pytest.approx(per_round, rel=1e-12)
+    assert result.updates == pytest.approx(rounds, rel=1e-12)
+    assert result.tokens == pytest.approx(rounds * per_round, rel=1e-12)

@@ -8,7 +8,14 @@ from plain_scenario import machine, plain
 
 from sim.methods import METHODS
 from sim.program import Program
-from sim.runtime import CollectiveMismatch, Deadlock, ReplayError, SimulationError, simulate
+from sim.runtime import (
+    CollectiveMismatch,
+    Deadlock,
+    ReplayError,
+    SimulationError,
+    TooLarge,
+    simulate,
+)
 from sim.scenario.resolved import Collectives, Jitter
 from sim.trace import WAIT
 
@@ -255,3 +262,25 @@ def test_simulator_imports_no_torch() -> None:
 
     code = "import sys, sim.runtime, sim.figures, sim.scenario; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_run_too_large_to_simulate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.runtime.driver.MOST_ROWS", 1000)
+    with pytest.raises(TooLarge, match="passed 1000 operations in round"):
+        simulate(plain("acco", bandwidth=1e-3))
+
+
+def test_jitter_of_too_many_micro_batches_is_refused() -> None:
+    with pytest.raises(TooLarge, match="site.jitter: 10000000000 micro-batches"):
+        simulate(_sgd(10**10), rounds=1)
+
+
+def test_a_trace_of_another_method_is_not_replayed() -> None:
+    trace = simulate(plain("acco"), rounds=2)
+    with pytest.raises(ReplayError, match="the trace is of acco on 2 workers, not of dpu on 2"):
+        simulate(plain("dpu"), replay=trace)
+
+
+def test_a_replay_has_the_rounds_of_its_trace() -> None:
+    trace = simulate(plain("acco"), rounds=3)
+    assert simulate(plain("acco"), replay=trace).sequence() == trace.sequence()

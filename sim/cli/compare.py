@@ -8,7 +8,7 @@ import typer
 
 from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import show
+from sim.cli.output import progress, show
 from sim.cli.simulate import naming
 from sim.cli.tables import (
     PREDICTION,
@@ -63,7 +63,7 @@ def compare(
 ) -> None:
     """Put methods side by side on equal tokens.
 
-    All see the same random numbers. Options and keys of [method] reach every method that takes
+    All see the same random numbers. Options and keys of a method reach every method that takes
     them. Below come the same times with each site left out, where there are three or more.
     """
     from sim.methods import METHODS
@@ -81,7 +81,7 @@ def compare(
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
     result = _compared(cases)
-    show(_report(result, next(iter(cases.values()))), form)
+    show(_report(result, cases), form)
 
 
 def _compared(cases: Mapping[str, Scenario]) -> Comparison:
@@ -90,7 +90,8 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
     from sim.runtime import simulate
 
     try:
-        return run(cases)
+        with progress("compare") as step:
+            return run(cases, on_progress=step)
     except ArgumentError:
         for name, scenario in cases.items():  # which of them was it?
             with naming(name):
@@ -98,9 +99,11 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
         raise
 
 
-def _report(result: Comparison, scenario: Scenario) -> Report:
+def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
+    from sim import __version__
     from sim.collective_model import in_words
 
+    scenario = next(iter(cases.values()))
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
@@ -114,10 +117,20 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
         blocks.append(_left_out(result, scenario))
     models = {e.method: in_words(e.figures.exchanges, scenario) for e in result.entries}
     blocks.append(Section("Collective model", "\n".join(f"{m}: {w}" for m, w in models.items())))
-    assumed = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
+    common = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
+    own = {
+        name: {key[7:]: value for key, value in case.assumed if key.startswith("method.")}
+        for name, case in cases.items()
+    }
+    taken = "\n".join(
+        f"{name}: " + ", ".join(f"{key} = {value}" for key, value in values.items())
+        for name, values in own.items()
+        if values
+    )
+    blocks += [Section("Assumed of the methods", taken)] if taken else []
     blocks += [
         LOSS,
-        *assumptions(assumed),
+        *assumptions(common),
         STEADY,
     ]
     data = {
@@ -128,7 +141,10 @@ def _report(result: Comparison, scenario: Scenario) -> Report:
         "methods": records,
         "without": without,
         "collective_model": models,
-        "assumed": dict(assumed),
+        "assumed": dict(common),
+        "assumed_of_methods": own,
+        "version": __version__,
+        "scenario_sha256": {name: case.sha256 for name, case in cases.items()},
     }
     columns = (Column("left_out", "left out"), *_COLUMNS)
     return Report(blocks, data, Table(columns, [*records, *without]))

@@ -105,6 +105,7 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 
 
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
+    from sim import __version__
     from sim.collective_model import in_words
     from sim.methods import COMPUTE_ALWAYS
 
@@ -127,6 +128,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "prediction": "simulated; nothing was trained",
         "method": scenario.method.name,
         "scenario_sha256": scenario.sha256,
+        "version": __version__,
         "link": link,
         "required": [_data(answer, counting) for answer in answers],
         "collective_model": model,

@@ -40,10 +40,11 @@ def _title(key: str) -> str:
 
 def runs(study: Study, frame: pd.DataFrame) -> Report:
     """Return a report with a row per run, on equal tokens."""
+    from sim.comparison import budget
     from sim.figures import CAUSES
     from sim.plots import labels_of
 
-    tokens = study.base.run.tokens or 1e9
+    tokens = budget(study.base)
     records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
     losses = [cause for cause in CAUSES if cause != "compute"]
     for record in records:

@@ -5,7 +5,20 @@ it. Computations queue on the worker; collectives are matched by group and call 
 begin when the last member has called. Workers that nothing can tell apart are simulated once.
 """
 
-from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
+from sim.runtime.errors import (
+    CollectiveMismatch,
+    Deadlock,
+    ReplayError,
+    SimulationError,
+    TooLarge,
+)
 from sim.runtime.run import simulate
 
-__all__ = ["CollectiveMismatch", "Deadlock", "ReplayError", "SimulationError", "simulate"]
+__all__ = [
+    "CollectiveMismatch",
+    "Deadlock",
+    "ReplayError",
+    "SimulationError",
+    "TooLarge",
+    "simulate",
+]

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from sim.compute import written
 from sim.program import QUANTIZED, Buffer, Program, wire_bytes
 from sim.runtime.activity import Activity, After
-from sim.runtime.errors import ReplayError, SimulationError
+from sim.runtime.errors import ReplayError, SimulationError, TooLarge
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
     from sim.runtime.run import Runtime
+
+MOST_ROWS = 3_000_000  # about a gigabyte and twenty seconds
 
 
 class Driver:
@@ -72,6 +74,7 @@ class Driver:
 
     def look(self, what: str, answer: float) -> float:
         """Log an observation; in a replay, answer what was logged."""
+        self._check_size()
         if self._observations is not None:
             if not self._observations:
                 raise ReplayError(
@@ -84,6 +87,17 @@ class Driver:
             Row(self.rank, self.name, LOOK, what, "", -1, 0.0, 1, now, now, observed=answer)
         )
         return answer
+
+    def _check_size(self) -> None:
+        rows = len(self.runtime.rows)
+        if rows > MOST_ROWS:
+            raise TooLarge(
+                f"the simulation passed {MOST_ROWS} operations in round {self._round} of "
+                f"{self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for fewer: "
+                "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
+                "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
+                "run.measured_rounds"
+            )
 
     # -- what programs call ---------------------------------------------------------------
     @property
@@ -130,6 +144,8 @@ class Driver:
                 f"compute({operation}): no scenario has a time for this operation; "
                 f"known are {', '.join(sorted(self._computation.knows_all))}"
             ) from None
+        except ValueError as error:
+            raise TooLarge(str(error)) from error
         now = self.runtime.env.now
         row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, now, now, work)
         self.runtime.rows.append(row)
@@ -161,6 +177,7 @@ class Driver:
     def _collective(
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
+        self._check_size()
         runtime = self.runtime
         size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
         group = runtime.group(self._group)

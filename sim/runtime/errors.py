@@ -17,3 +17,7 @@ class Deadlock(SimulationError):  # noqa: N818
 
 class ReplayError(SimulationError):
     """A logged observation does not fit the program that is being replayed."""
+
+
+class TooLarge(SimulationError):  # noqa: N818
+    """Simulating this would take more time or memory than an answer is worth."""

@@ -16,7 +16,7 @@ from sim.models import Sized
 from sim.network import Links, Wire
 from sim.runtime.device import Device
 from sim.runtime.driver import Driver
-from sim.runtime.errors import Deadlock
+from sim.runtime.errors import Deadlock, ReplayError
 from sim.runtime.groups import Collective, Group
 from sim.trace import Context, Row, Trace
 from sim.window import rounds_to_simulate
@@ -222,14 +222,27 @@ def simulate(
 
     Raises
     ------
-    CollectiveMismatch, Deadlock, ReplayError
+    CollectiveMismatch, Deadlock, ReplayError, TooLarge
         When the program cannot go on.
     sim.program.ArgumentError
         When the method's arguments exclude each other.
     """
+    if replay is not None:
+        _check_replay(scenario, replay)
+        if rounds is None:
+            rounds = len(replay.round_begins()) - 1
     limit = rounds if rounds is not None else rounds_to_simulate(scenario)
     with _garbage_collection_paused():
         return Runtime(scenario, limit, models, replay).run()
+
+
+def _check_replay(scenario: Scenario, replay: Trace) -> None:
+    was, workers = replay.context.method, len(scenario.workers)
+    if (was, replay.workers) != (scenario.method.name, workers):
+        raise ReplayError(
+            f"the trace is of {was} on {replay.workers} workers, not of {scenario.method.name} on "
+            f"{workers}; replay it with the scenario that made it"
+        )
 
 
 @contextmanager

@@ -33,6 +33,9 @@ from sim.scenario.validate import meant, validated
 from sim.scenario.words import SYNONYMS
 
 DEFAULT_SITES = 2
+# Collectives over more take minutes to lay out, and pair links grow with the square.
+MOST_SITES = 2_000
+MOST_WORKERS = 10_000
 
 
 def resolve(document: Document) -> Scenario:
@@ -224,7 +227,7 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
         for key in ("uplink", "downlink"):
             if getattr(table, key) is None:
                 reader.assumed.append((key, "unlimited"))
-        for number in range(count):
+        for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             for other, site in enumerate(sites):
                 if site.name == name:
@@ -236,9 +239,17 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
             sites.append(Site(name, workers, up, down))
             machines.append(machine)
         notes.append(reader.assumed)
-        if sum(site.workers for site in sites) > 10**6:
+        if len(sites) > MOST_SITES:
             raise context.refuse(
-                "site", index, "workers", text="more than 1M workers in all cannot be simulated"
+                "site", index, "count", text=f"more than {MOST_SITES:,} sites cannot be simulated"
+            )
+        if sum(site.workers for site in sites) > MOST_WORKERS:
+            raise context.refuse(
+                "site",
+                index,
+                "workers",
+                text=f"more than {MOST_WORKERS:,} workers in all cannot be simulated; let one "
+                'worker stand for an island of many accelerators, like accelerators = "64 x H100"',
             )
     _note_sites(context, notes)
     return sites, machines
