@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.compute import GRADIENT, read_layers
-from sim.trace import ROUND, SPAWN, WAIT, Row, Trace
+from sim.trace import ROUND, SPAWN, WAIT, Row, Trace, Window
 from sim.traffic import Exchange, Sent
-from sim.window import window
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
@@ -62,7 +61,7 @@ class Figures:
     rank, ``overall_breakdown`` covers all that was simulated. ``peak_bandwidth_bytes_per_s``
     is the most that a worker sends in any one inner step's time, over that time.
     ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run was too short
-    for a window, so that everything counts.
+    for a window, so that everything counts; ``steady`` that the window's rounds repeat.
     """
 
     wall_clock_s: float
@@ -87,6 +86,7 @@ class Figures:
     extrapolated: bool
     exchanges: tuple[Exchange, ...] = ()
     whole_run: bool = False
+    steady: bool = True
     overall_breakdown: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -109,17 +109,18 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     trace
         What happened.
     scenario
-        Gives the horizon and which rounds form the window.
+        Gives the horizon.
     """
     begins = trace.round_begins().max(axis=1, initial=0.0)
     rounds = max(0, len(begins) - 1)
-    skip, measured = window(scenario)
-    whole_run = rounds <= skip
+    window = trace.context.window or Window(1, rounds, steady=True)
+    skip, until = window.first, min(rounds, window.last)
+    whole_run = until <= skip
     if whole_run:  # too short for a steady state: everything counts
         skip, begin, end = 0, 0.0, trace.total_s
     else:
-        begin, end = float(begins[skip]), float(begins[min(rounds, skip + measured)])
-    window_rounds = rounds if whole_run else min(rounds, skip + measured) - skip
+        begin, end = float(begins[skip]), float(begins[until])
+    window_rounds = rounds if whole_run else until - skip
     length = end - begin
 
     by_worker = _breakdown(trace, begin, end)
@@ -127,7 +128,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     breakdown = _mean(by_worker, weights)
     sent = Sent(trace)
     # A run too short for a window counts whole, with what it did before and after its rounds.
-    first, last = (-1, rounds + 1) if whole_run else (skip, skip + window_rounds)
+    first, last = (-1, rounds + 1) if whole_run else (skip, until)
     counts = _Counts(trace, rounds, first, last)
     micro_batches, window_updates = counts.window, counts.window_updates
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
@@ -181,6 +182,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         extrapolated=beyond > 0,
         exchanges=sent.exchanges,
         whole_run=whole_run,
+        steady=window.steady,
         overall_breakdown=_mean(_breakdown(trace, 0.0, trace.total_s), weights),
     )
 

@@ -12,6 +12,8 @@ from sim.program import QUANTIZED
 Floats = NDArray[np.float64]
 
 _FP4_LEVELS = 2.0 ** np.arange(-6, 1)  # E3M0: codes 1..7; code 0 is zero
+_LEAST_SCALE = 2.0**-100  # below it a block is zero: nothing here is subnormal
+_TOO_LARGE = 2.0**127  # from here on a block is NaN: nothing overflows
 
 
 def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
@@ -22,11 +24,14 @@ def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
     values
         Shape [n].
     dtype
-        fp32, bf16, fp16: to nearest, ties to even. int8: 255 even steps of each block's largest
-        magnitude. fp4: E3M0, that is zero and plus or minus 2^-6 .. 2^0 of each block's largest
-        magnitude, to the nearest of them (ties away from zero).
+        fp32, bf16, fp16: to nearest, ties to even. int8 and fp4 start from fp32. int8: -127 to
+        127 times the scale, which is each block's largest magnitude / 127; a value over the
+        scale is rounded to fp32, then to an integer, ties to even. fp4: E3M0, that is zero and
+        plus or minus 2^-6 .. 2^0 of the scale, which is each block's largest magnitude, to the
+        nearest of them (ties away from zero).
     quantize_block
-        Values per scale; scales are bf16. 0: one scale for all.
+        Values per scale; scales are bf16. 0: one scale for all. A block whose scale is below
+        2^-100 is zero; one with a NaN or a magnitude of 2^127 or more arrives as NaN.
 
     Examples
     --------
@@ -41,12 +46,16 @@ def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
         return _bf16(values)
     block = quantize_block or max(1, len(values))
     padded = np.zeros(-(-len(values) // block) * block)
-    padded[: len(values)] = values
+    padded[: len(values)] = values.astype(np.float32)
     blocks = padded.reshape(-1, block)
-    scale = _bf16(np.abs(blocks).max(axis=1))[:, None]
+    peak = np.abs(blocks).max(axis=1)
+    scale = _bf16(peak / 127 if dtype == "int8" else peak)
+    scale[~(peak < _TOO_LARGE)] = np.nan
+    scale[scale < _LEAST_SCALE] = 0.0
+    scale = scale[:, None]
     unit = np.divide(blocks, scale, out=np.zeros_like(blocks), where=scale > 0)
     if dtype == "int8":
-        rounded = np.clip(np.rint(unit * 127), -127, 127) / 127
+        rounded = np.rint(unit.astype(np.float32)).astype(np.float64)
     else:
         magnitudes = np.concatenate([[0.0], _FP4_LEVELS])
         edges = (magnitudes[1:] + magnitudes[:-1]) / 2
@@ -60,11 +69,13 @@ def _bf16(values: Floats) -> Floats:
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
 
 
-def reduced(sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bool) -> Floats:
+def reduced(
+    sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bool, back: bool = True
+) -> Floats:
     """Sum or mean of what the workers sent, in the order of their ranks.
 
     fp32, bf16 and fp16 are summed in that type; int8 and fp4 in fp32, and the result is
-    quantised once more for the way back.
+    quantised once more for the way back, if there is one (``back``).
     """
     accumulator = "fp32" if dtype in QUANTIZED else dtype
     total = sent[0]
@@ -72,4 +83,4 @@ def reduced(sent: Sequence[Floats], dtype: str, quantize_block: int, *, mean: bo
         total = carried(total + values, accumulator)
     if mean:
         total = total / len(sent)
-    return carried(total, dtype, quantize_block)
+    return carried(total, dtype if back else accumulator, quantize_block)

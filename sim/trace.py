@@ -75,6 +75,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Window:
+    """Rounds first .. last - 1, over which figures are taken; whether they repeat."""
+
+    first: int
+    last: int
+    steady: bool
+
+
+@dataclass(frozen=True)
 class Context:
     """What the figures must know beside the rows; the same in both runtimes.
 
@@ -82,7 +91,7 @@ class Context:
     seconds of one inner step by rank. ``micro_batch_tokens`` by rank. ``sent_share``: for
     each "operation dtype" the bytes sent by each rank per byte of the buffer. ``standing_for``:
     for each simulated rank all the ranks whose rows are the same. ``measured``: whether a
-    real run wrote the rows.
+    real run wrote the rows. ``window``: None leaves out the first round.
     """
 
     sites: tuple[str, ...]
@@ -97,6 +106,7 @@ class Context:
     sent_share: dict[str, tuple[float, ...]] = field(default_factory=dict)
     method: str = ""
     measured: bool = False
+    window: Window | None = None
 
 
 class Trace:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from sim.perfetto import write
-from sim.trace import COLUMNS, Context, Row, Trace
+from sim.trace import COLUMNS, Context, Row, Trace, Window
 
 SCHEMA = 1
 
@@ -78,6 +78,8 @@ def load(path: Path) -> Trace:
         if isinstance(value, list):
             context[name] = tuple(value)
     context["sent_share"] = {key: tuple(v) for key, v in context["sent_share"].items()}
+    if context.get("window") is not None:
+        context["window"] = Window(**context["window"])
     # The file holds every rank's own rows.
     context["standing_for"] = {rank: (rank,) for rank in range(len(context["site_of"]))}
     return Trace(rows, Context(**context), total_s)

@@ -1,56 +1,156 @@
-"""How much of a run is simulated, and over which rounds figures are taken."""
+"""Over which rounds figures are taken, and how many are simulated to find them.
+
+A method whose communication overlaps whole rounds does not show its pace at once: as long as
+there is slack, a backlog on the wire or a lead of the faster workers builds up, sometimes for
+many rounds. So rounds are simulated until they repeat.
+"""
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sim.methods import COMPUTE_ALWAYS
+import numpy as np
+
+from sim.trace import LOOK, ROUND, Trace, Window
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
 
-# Rounds measured when the scenario does not say. A deterministic method repeats itself; one
-# that looks at the clock settles into a pattern of several rounds, and jitter needs a mean.
-_ROUNDS_DETERMINISTIC = 4
-_ROUNDS_VARYING = 50
-_ROUNDS_LOOKING = 12
+_MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits
+_MEASURED_JITTER = 50
+_MEASURED_LOOKING = 12, 64  # by methods that look at the clock: at least, and if that is cheap
+_CHEAP_ROWS = 60_000
+_MOST_ROUNDS = 512
+_MOST_ROWS = 400_000
+_SAME = 1e-6  # relative to a round
 
 
-def window(scenario: Scenario) -> tuple[int, int]:
-    """Rounds to skip and rounds to measure.
+def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
+    """Simulate as many rounds as a window needs, and note the window in the trace.
 
-    One round is skipped, and as many more as an average is applied late: the pipeline is
-    filled only then.
+    With ``skip_rounds`` or ``measured_rounds`` given, those rounds. Otherwise twice as many
+    again until the last ones repeat: every worker takes the same time for a round, and every
+    collective as long from its call to its end as one, two or four rounds before. What never
+    repeats is measured over the last half and marked as not steady. With jitter, as many
+    rounds are skipped as the scenario without jitter needs to settle, and 50 are measured. A
+    method that looks at the clock need not settle: 12 rounds, or 64 where they are cheap.
+
+    Parameters
+    ----------
+    run
+        Simulates a scenario for at most so many rounds.
     """
-    run, arguments = scenario.run, scenario.method.arguments
-    skip, measured = run.skip_rounds, run.measured_rounds
-    if skip is None:
-        delay = arguments.get("fragment_sync_delay") or 0
-        longest = max(delay) if isinstance(delay, tuple) else delay
-        skip = 1 + arguments.get("rounds_late_by", 0)
-        skip += ceil(longest / arguments.get("sync_every", 1)) if longest > 1 else 0
-    if measured is None:
-        measured = _ROUNDS_DETERMINISTIC
-        if scenario.method.name in COMPUTE_ALWAYS:
-            measured = _ROUNDS_LOOKING
-        if _jitters(scenario):
-            measured = _ROUNDS_VARYING
-    return skip, measured
+    asked = scenario.run
+    if asked.skip_rounds is not None or asked.measured_rounds is not None:
+        skip = 1 if asked.skip_rounds is None else asked.skip_rounds
+        measured = asked.measured_rounds or _MEASURED
+        # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
+        ahead = len({worker.machine for worker in scenario.workers}) > 1 or _jitters(scenario)
+        trace = run(scenario, skip + measured + ahead)
+        return _noted(trace, skip, skip + measured, steady=True)
+    if _jitters(scenario):
+        still = _settled(_without_jitter(scenario), run)
+        window = still.context.window
+        assert window is not None
+        spare = len(still.round_begins()) - 1 - window.last
+        skip = max(1, window.first)
+        trace = run(scenario, skip + _MEASURED_JITTER + spare + 1)
+        return _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
+    return _settled(scenario, run)
 
 
-def rounds_to_simulate(scenario: Scenario) -> int:
-    """Rounds after which simulating more would only repeat the window.
+def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
+    limit = 1 + _MEASURED + (len({worker.machine for worker in scenario.workers}) > 1)
+    while True:
+        trace = run(scenario, limit)
+        begins = trace.round_begins()
+        rounds = len(begins) - 1
+        looks = any(row.operation == LOOK for row in trace.rows)
+        if looks:
+            least, most = _MEASURED_LOOKING
+            wanted = least if limit < least else most
+            if rounds == limit < most and len(trace.rows) < _CHEAP_ROWS:
+                limit = wanted + 2
+                continue
+            return _noted(trace, 1, rounds, steady=True)
+        last = _last_in_common(trace)
+        first = max(1, last - _MEASURED)
+        if rounds < limit or rounds < 1:  # the horizon came first
+            return _noted(trace, 1, rounds, steady=True)
+        if last - first == _MEASURED and _repeats(trace, first, last):
+            return _noted(trace, first, last, steady=True)
+        if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
+            return _noted(trace, max(1, last // 2), last, steady=False)
+        limit *= 2
 
-    Where workers differ, one more than the window: a worker that is ahead of the others must
-    not have run out of work before the window ends.
-    """
-    skip, measured = window(scenario)
-    machines = {worker.machine for worker in scenario.workers}
-    unequal = len(machines) > 1 or _jitters(scenario)
-    limit = skip + measured + unequal
-    return limit if scenario.run.rounds is None else min(limit, scenario.run.rounds)
+
+def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
+    last = min(last, _last_in_common(trace))
+    window = Window(first, last, steady)
+    return Trace(trace.rows, replace(trace.context, window=window), trace.total_s)
+
+
+def _last_in_common(trace: Trace) -> int:
+    """Last round that all workers entered before the first of them had finished."""
+    begins = trace.round_begins()
+    if not len(begins):
+        return 0
+    entered = begins.max(axis=1) <= begins[-1].min() * (1 + 1e-12)
+    return max(1, int(np.flatnonzero(entered).max(initial=0)))
+
+
+def _repeats(trace: Trace, first: int, last: int) -> bool:
+    """Whether the rounds first .. last - 1 are like those one, two or four before."""
+    begins = trace.round_begins()
+    mean = float(begins[last].mean() - begins[first].mean()) / (last - first)
+    if mean <= 0:
+        return True
+    tolerance = _SAME * mean
+    whole = begins[last] - begins[first]
+    if float(np.ptp(whole)) > tolerance:
+        return False  # some workers are still gaining on others
+    took = np.diff(begins, axis=0)
+    lags = _lags(trace)
+    for period in (1, 2, 4):
+        if first - period < 0:
+            break
+        if float(np.abs(took[first:last] - took[first - period : last - period]).max()) <= (
+            tolerance
+        ) and all(
+            _alike(by_round[number], by_round[number - period], tolerance)
+            for by_round in lags.values()
+            for number in range(first, last)
+        ):
+            return True
+    return False
+
+
+def _alike(a: list[float], b: list[float], tolerance: float) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
+
+
+def _lags(trace: Trace) -> dict[int, list[list[float]]]:
+    """Seconds from call to end of each collective, by rank and the round of its call."""
+    lags: dict[int, list[list[float]]] = {rank: [] for rank in trace.context.standing_for}
+    for row in trace.rows:
+        if row.operation == ROUND:
+            lags[row.rank].append([])
+        elif row.bytes > 0 and lags[row.rank]:
+            lags[row.rank][-1].append(row.end_s - row.begin_s)
+    return lags
 
 
 def _jitters(scenario: Scenario) -> bool:
     return any(w.machine.jitter.distribution != "constant" for w in scenario.workers)
+
+
+def _without_jitter(scenario: Scenario) -> Scenario:
+    from sim.scenario.resolved import Jitter
+
+    still = [
+        replace(worker, machine=replace(worker.machine, jitter=Jitter()))
+        for worker in scenario.workers
+    ]
+    return replace(scenario, workers=tuple(still))

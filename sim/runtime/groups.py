@@ -127,7 +127,13 @@ def exchange(
     length = len(sent[0])
     if collective.operation in ("all_reduce", "reduce_scatter"):
         # After a reduce-scatter a worker reads its own slice only; writing all is simpler.
-        result = reduced(sent, collective.dtype, quantize_block, mean=collective.mean)
+        result = reduced(
+            sent,
+            collective.dtype,
+            quantize_block,
+            mean=collective.mean,
+            back=collective.operation == "all_reduce",
+        )
     elif collective.operation == "all_gather":
         slices = [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
         result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])

@@ -19,7 +19,7 @@ from sim.runtime.driver import Driver
 from sim.runtime.errors import Deadlock, ReplayError
 from sim.runtime.groups import Collective, Group
 from sim.trace import Context, Row, Trace
-from sim.window import rounds_to_simulate
+from sim.window import simulate_window
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
@@ -231,9 +231,16 @@ def simulate(
         _check_replay(scenario, replay)
         if rounds is None:
             rounds = len(replay.round_begins()) - 1
-    limit = rounds if rounds is not None else rounds_to_simulate(scenario)
+
+    def run(asked: Scenario, limit: int) -> Trace:
+        # No more rounds than the horizon has: the program then ends by itself.
+        limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
+        return Runtime(asked, limit, models, replay).run()
+
     with _garbage_collection_paused():
-        return Runtime(scenario, limit, models, replay).run()
+        if rounds is not None:
+            return Runtime(scenario, rounds, models, replay).run()
+        return simulate_window(scenario, run)
 
 
 def _check_replay(scenario: Scenario, replay: Trace) -> None:
