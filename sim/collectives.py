@@ -111,7 +111,11 @@ def _ring(ring: list[int], repeat: int, of: float = 1.0) -> Schedule:
 
 
 def _direct(ranks: list[int]) -> Schedule:
-    return [_round([(a, b, 1 / len(ranks)) for a in ranks for b in ranks if a != b])]
+    count = len(ranks)
+    sender, receiver = np.meshgrid(np.array(ranks, dtype=np.intp), ranks, indexing="ij")
+    apart = sender != receiver
+    share = np.full(count * (count - 1), 1 / count)
+    return [Transfers(sender[apart], receiver[apart].astype(np.intp), share)]
 
 
 def _binomial(ranks: list[int]) -> Schedule:

@@ -49,13 +49,13 @@ def read_layers(detail: str) -> range:
 class Factors:
     """Stream of micro-batch factors of one worker: the same numbers for every method."""
 
-    def __init__(self, jitter: Jitter, seed: int, rank: int) -> None:
+    def __init__(self, jitter: Jitter, seed: int, stream: int) -> None:
         self._jitter = jitter
         self.constant = jitter.distribution == "constant" or (
             jitter.distribution != "empirical" and jitter.cv == 0
         )
         if not self.constant:
-            sequence = np.random.SeedSequence(seed, spawn_key=(rank, _JITTER_STREAM))
+            sequence = np.random.SeedSequence(seed, spawn_key=(stream, _JITTER_STREAM))
             self._random = np.random.Generator(np.random.PCG64(sequence))
             self._drawn: NDArray[np.float64] = np.empty(0)
             self._next = 0

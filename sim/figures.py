@@ -8,46 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.breakdown import CAUSES, COMMITS, Accounts
 from sim.compute import GRADIENT, read_layers
-from sim.trace import ROUND, SPAWN, WAIT, Row, Trace, Window
+from sim.trace import LOOK, ROUND, Row, Trace, Window
 from sim.traffic import Exchange, Sent
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
-
-CAUSES = (
-    "compute",
-    "optimizer",
-    "quantise",
-    "contention",
-    "exposed_communication",
-    "waiting",
-    "setup",
-    "failure",
-    "other",
-)
-"""Where the time goes: fractions of workers x wall-clock that add up to one."""
-
-OPTIMIZER = frozenset(
-    {
-        "inner_optimizer",
-        "optimizer_shard",
-        "outer_gradient",
-        "outer_step",
-        "eager_outer_step",
-        "average_parameters",
-        "hand_over",
-        "publish",
-    }
-)
-# What commits an update, the first that occurs in the trace: outer steps, then optimizer steps.
-_COMMITS = (
-    "outer_step",
-    "eager_outer_step",
-    "average_parameters",
-    "optimizer_shard",
-    "inner_optimizer",
-)
 
 
 @dataclass(frozen=True)
@@ -61,7 +28,8 @@ class Figures:
     rank, ``overall_breakdown`` covers all that was simulated. ``peak_bandwidth_bytes_per_s``
     is the most that a worker sends in any one inner step's time, over that time.
     ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run was too short
-    for a window, so that everything counts; ``steady`` that the window's rounds repeat.
+    for a window, so that everything counts; ``steady`` that the window's rounds repeat;
+    ``looks`` that the method looks at the clock.
     """
 
     wall_clock_s: float
@@ -87,6 +55,7 @@ class Figures:
     exchanges: tuple[Exchange, ...] = ()
     whole_run: bool = False
     steady: bool = True
+    looks: bool = False
     overall_breakdown: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -123,7 +92,8 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     window_rounds = rounds if whole_run else until - skip
     length = end - begin
 
-    by_worker = _breakdown(trace, begin, end)
+    accounts = Accounts(trace)
+    by_worker = accounts.between(begin, end)
     weights = {rank: len(ranks) for rank, ranks in trace.context.standing_for.items()}
     breakdown = _mean(by_worker, weights)
     sent = Sent(trace)
@@ -183,7 +153,8 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         exchanges=sent.exchanges,
         whole_run=whole_run,
         steady=window.steady,
-        overall_breakdown=_mean(_breakdown(trace, 0.0, trace.total_s), weights),
+        looks=any(row.operation == LOOK for row in trace.rows),
+        overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
     )
 
 
@@ -211,115 +182,6 @@ def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict
     }
 
 
-def _breakdown(trace: Trace, begin: float, end: float) -> dict[int, dict[str, float]]:
-    """Fractions of the time between begin and end, by simulated rank."""
-    length = end - begin
-    ends: dict[int, float] = {}
-    # Until when the worker's queue is busy with what was called so far: blocked or not, that
-    # time is the computation's.
-    busy: dict[int, float] = {}
-    seconds = {rank: dict.fromkeys(CAUSES, 0.0) for rank in trace.context.standing_for}
-    sides: dict[tuple[int, str, int], list[Row]] | None = None
-    for row in trace.rows:
-        rank, stop = row.rank, row.end_s
-        if row.program != "main":
-            continue
-        if stop > ends.get(rank, 0.0):
-            ends[rank] = stop
-        start = row.begin_s
-        if row.operation == WAIT:
-            start = max(start, busy.get(rank, 0.0))
-        elif row.call >= 0:
-            continue  # a collective takes no time of its own: waiting for it does
-        else:
-            busy[rank] = max(stop, busy.get(rank, 0.0))
-        if stop <= start or stop <= begin or start >= end:
-            continue
-        if row.operation == WAIT:
-            if row.group not in ("", "main") and _is_spawned(trace, row.group):
-                if sides is None:
-                    sides = _sides(trace)
-                _blocked_on_side(row, sides, max(begin, start), end, trace, seconds[rank])
-            else:
-                _blocked(row, max(begin, start), end, trace, seconds[rank])
-            continue
-        share = (min(stop, end) - max(start, begin)) / (stop - start)
-        taken = stop - start
-        work = row.work_s if row.work_s == row.work_s else taken  # nan: not calibrated
-        if work > taken:
-            work = taken
-        if row.operation in GRADIENT:
-            cause = "compute"
-        elif row.operation in OPTIMIZER:
-            cause = "optimizer"
-        elif row.operation == "quantize":
-            cause = "quantise"
-        else:
-            cause = "other"
-        seconds[rank][cause] += share * work
-        seconds[rank]["contention"] += share * (taken - work)
-    result = {}
-    for rank, spent in seconds.items():
-        after = max(0.0, end - max(begin, ends.get(rank, 0.0)))
-        spent["waiting"] += after
-        if length <= 0:
-            result[rank] = {cause: (1.0 if cause == "other" else 0.0) for cause in CAUSES}
-            continue
-        rest = length - sum(spent.values())
-        spent["other"] += rest if abs(rest) > 1e-9 * length else 0.0
-        result[rank] = {cause: value / length for cause, value in spent.items()}
-    return result
-
-
-def _is_spawned(trace: Trace, group: str) -> bool:
-    return any(row.operation == SPAWN and row.group == group for row in trace.rows)
-
-
-def _sides(trace: Trace) -> dict[tuple[int, str, int], list[Row]]:
-    """Rows of each spawned program: (rank, name, number) -> rows."""
-    sides: dict[tuple[int, str, int], list[Row]] = {}
-    for row in trace.rows:
-        if row.program != "main":
-            name, _, number = row.program.rpartition("#")
-            sides.setdefault((row.rank, name, int(number)), []).append(row)
-    return sides
-
-
-def _blocked(row: Row, begin: float, end: float, trace: Trace, spent: dict[str, float]) -> None:
-    """Split a wait for a collective: until its last member arrived, and after."""
-    start, stop = max(row.begin_s, begin), min(row.end_s, end)
-    if stop <= start:
-        return
-    arrived = min(max(row.ready_s, start), stop)
-    spent["waiting"] += arrived - start
-    exposed = stop - arrived
-    if row.call == 0 and trace.context.first_collective_s > 0:
-        setup = min(exposed, trace.context.first_collective_s)
-        spent["setup"] += setup
-        exposed -= setup
-    spent["exposed_communication"] += exposed
-
-
-def _blocked_on_side(
-    row: Row,
-    sides: dict[tuple[int, str, int], list[Row]],
-    begin: float,
-    end: float,
-    trace: Trace,
-    spent: dict[str, float],
-) -> None:
-    """Split a wait for a spawned program by what that program did meanwhile."""
-    begin, end = max(begin, row.begin_s), min(end, row.end_s)
-    for side in sides.get((row.rank, row.group, row.call), []):
-        if side.operation == WAIT:
-            _blocked(side, begin, end, trace, spent)
-        elif side.call < 0 and side.end_s > side.begin_s:
-            taken = min(side.end_s, end) - max(side.begin_s, begin)
-            if taken > 0:
-                cause = "quantise" if side.operation == "quantize" else "optimizer"
-                spent[cause] += taken
-
-
 class _Counts:
     """Micro-batches by rank and updates of rank 0, in the window's rounds and in all.
 
@@ -336,18 +198,29 @@ class _Counts:
         window, total = dict.fromkeys(rounds, 0), dict.fromkeys(rounds, 0)
         commits: dict[str, list[int]] = {}
         observer = next(iter(rounds))
+        # Where gradients are handed over to an update, they count then: what is computed after
+        # the last hand-over enters none.
+        hands_over = any(row.operation == "hand_over" for row in trace.rows)
+        pending = dict.fromkeys(rounds, 0)
         for row in trace.rows:
             rank, operation = row.rank, row.operation
             if operation == ROUND:
                 rounds[rank] += 1
-            elif operation in GRADIENT:
-                number = _layers_trained(row, trace)
+            elif operation in GRADIENT or operation == "hand_over":
+                number = (
+                    pending.pop(rank, 0)
+                    if operation == "hand_over"
+                    else (_layers_trained(row, trace))
+                )
+                if hands_over and operation != "hand_over":
+                    pending[rank] = pending.get(rank, 0) + number
+                    continue
                 total[rank] += number
                 if first <= rounds[rank] < last:
                     window[rank] += number
             elif operation == "eager_outer_step" and rounds[rank] >= whole:
                 continue  # takes in a stale mean at the end: no new gradient, no update
-            elif operation in _COMMITS and rank == observer and row.detail != "estimate":
+            elif operation in COMMITS and rank == observer and row.detail != "estimate":
                 some = row.detail[:1].isdigit()
                 number = row.times * (len(read_layers(row.detail)) if some else layers)
                 counted = commits.setdefault(operation, [0, 0])
@@ -357,7 +230,7 @@ class _Counts:
         for rank, ranks in trace.context.standing_for.items():
             self.window[list(ranks)] = window[rank] / layers
             self.total[list(ranks)] = total[rank] / layers
-        for operation in _COMMITS:
+        for operation in COMMITS:
             if operation in commits:
                 in_window, in_all = commits[operation]
                 self.window_updates, self.total_updates = in_window / layers, in_all / layers

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.breakdown import CAUSES, OPTIMIZER
 from sim.compute import GRADIENT
-from sim.figures import CAUSES, OPTIMIZER
 from sim.trace import WAIT, Trace
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from sim.figures import Figures, figures
-from sim.methods import COMPUTE_ALWAYS
 from sim.program import ArgumentError
 from sim.runtime import simulate
 from sim.scenario.resolved import Scenario
@@ -45,9 +44,10 @@ def required(
     """Find the bandwidth at which each target utilization is reached.
 
     All links between sites are scaled by one factor (or the one named), bisected to 0.1 %.
-    For acco, dpu and wp, whose utilization is near one at any bandwidth, the question is
-    instead at which bandwidth a round's communication fits into ``n_grad_accumulation``
-    micro-batches; ``targets`` are then ignored and one answer is returned.
+    For methods that look at the clock and compute meanwhile (acco, dpu, wp), whose utilization
+    is near one at any bandwidth, the question is instead at which bandwidth a round's
+    communication fits into ``n_grad_accumulation`` micro-batches; ``targets`` are then ignored
+    and one answer is returned.
 
     Raises
     ------
@@ -59,9 +59,6 @@ def required(
         raise ArgumentError("required: the scenario has one site, so there is no link to size")
     if link is not None and link not in found:
         raise ArgumentError(f"--link {link}: no such link; there are {', '.join(found)}")
-    counting = scenario.method.name in COMPUTE_ALWAYS
-    if counting and scenario.run.measured_rounds is None:
-        scenario = replace(scenario, run=replace(scenario.run, measured_rounds=_ROUNDS_COUNTED))
     runs: dict[float, Figures] = {}
 
     def at(factor: float) -> Figures:
@@ -70,6 +67,10 @@ def required(
             runs[factor] = figures(simulate(changed), changed)
         return runs[factor]
 
+    counting = at(_UNLIMITED).looks
+    if counting and scenario.run.measured_rounds is None:
+        scenario = replace(scenario, run=replace(scenario.run, measured_rounds=_ROUNDS_COUNTED))
+        runs.clear()
     answers = []
     for target in (1.0,) if counting else targets:
 
@@ -83,10 +84,9 @@ def required(
         waiting_for = _slowest(scenario, best)
         if not reached(_UNLIMITED):
             outcome, factor = "not reached", _UNLIMITED
-        elif not counting and reached(_NOTHING):
-            outcome, factor = "any", _NOTHING
         else:
-            outcome, factor = "reached", _bisect(reached)
+            factor = _bisect(reached)
+            outcome = "any" if factor == 0.0 else "reached"
         bandwidth = {
             name: rate * (factor if link is None or name == link else 1.0)
             for name, rate in found.items()
@@ -106,14 +106,17 @@ def required(
 
 
 def _bisect(reached: Callable[[float], bool]) -> float:
-    """Smallest factor that reaches, to 0.1 %: down from far above, then halving its logarithm.
+    """Smallest factor that reaches, to 0.1 %, or 0 where every one does.
 
+    Down from far above, then by halving the logarithm.
     From above, because a method that accumulates while it communicates takes the more events
     to simulate, the less bandwidth it has.
     """
     high = _UNLIMITED
     low = high / _COARSE
     while reached(low):
+        if low < _NOTHING:
+            return 0.0
         high, low = low, low / _COARSE
     while high / low > 1 + _PRECISION:
         middle = sqrt(low * high)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import __version__
+from sim.breakdown import CAUSES
 from sim.collective_model import in_words
-from sim.figures import CAUSES, Figures, figures
+from sim.figures import Figures, figures
 from sim.runtime import simulate
 from sim.scenario.resolved import Scenario
 from sim.subsets import with_bandwidth

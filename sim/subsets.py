@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from sim.methods import METHODS
-from sim.scenario.resolved import Method, Scenario
+from sim.network import Links
+from sim.scenario.resolved import CollectiveTable, Method, Scenario
 
 
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
@@ -30,19 +31,22 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
     method = scenario.method
     network = scenario.network
     order = tuple(number[site] for site in network.collectives.order if site in number)
-    return replace(
+    return _with_tables_of(
         scenario,
-        method=replace(method, arguments={k: argument(v) for k, v in method.arguments.items()}),
-        workers=tuple(
-            replace(worker, rank=rank, site=number[worker.site])
-            for rank, worker in enumerate(staying)
-        ),
-        sites=tuple(scenario.sites[site] for site in sites),
-        network=replace(
-            network,
-            bandwidth=tuple(tuple(network.bandwidth[a][b] for b in sites) for a in sites),
-            latency=tuple(tuple(network.latency[a][b] for b in sites) for a in sites),
-            collectives=replace(network.collectives, order=order),
+        replace(
+            scenario,
+            method=replace(method, arguments={k: argument(v) for k, v in method.arguments.items()}),
+            workers=tuple(
+                replace(worker, rank=rank, site=number[worker.site], stream=worker.random_stream)
+                for rank, worker in enumerate(staying)
+            ),
+            sites=tuple(scenario.sites[site] for site in sites),
+            network=replace(
+                network,
+                bandwidth=tuple(tuple(network.bandwidth[a][b] for b in sites) for a in sites),
+                latency=tuple(tuple(network.latency[a][b] for b in sites) for a in sites),
+                collectives=replace(network.collectives, order=order),
+            ),
         ),
     )
 
@@ -80,21 +84,24 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
     def by(name: str) -> float:
         return factor if link is None or name == link else 1.0
 
-    return replace(
+    return _with_tables_of(
         scenario,
-        sites=tuple(
-            replace(
-                site,
-                uplink=site.uplink * by(f"{site.name}.uplink"),
-                downlink=site.downlink * by(f"{site.name}.downlink"),
-            )
-            for site in scenario.sites
-        ),
-        network=replace(
-            scenario.network,
-            bandwidth=tuple(
-                tuple(rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row))
-                for a, row in enumerate(scenario.network.bandwidth)
+        replace(
+            scenario,
+            sites=tuple(
+                replace(
+                    site,
+                    uplink=site.uplink * by(f"{site.name}.uplink"),
+                    downlink=site.downlink * by(f"{site.name}.downlink"),
+                )
+                for site in scenario.sites
+            ),
+            network=replace(
+                scenario.network,
+                bandwidth=tuple(
+                    tuple(rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row))
+                    for a, row in enumerate(scenario.network.bandwidth)
+                ),
             ),
         ),
     )
@@ -103,6 +110,38 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
 def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
     """Give every pair link between sites the same bandwidth, in bytes/s."""
     row = (rate,) * len(scenario.sites)
-    return replace(
-        scenario, network=replace(scenario.network, bandwidth=(row,) * len(scenario.sites))
+    network = replace(scenario.network, bandwidth=(row,) * len(scenario.sites))
+    return _with_tables_of(scenario, replace(scenario, network=network))
+
+
+def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
+    """Carry measured collective times over to other links: in proportion to the computed ones.
+
+    A table was measured on the links as they were; on others each of its times is multiplied
+    by what the algorithm takes there over what it takes here.
+    """
+    tables = measured.network.collectives.tables
+    if not tables:
+        return changed
+    here, there = (
+        Links(
+            replace(
+                scenario,
+                network=replace(
+                    scenario.network, collectives=replace(scenario.network.collectives, tables=())
+                ),
+            )
+        )
+        for scenario in (measured, changed)
     )
+
+    def moved(table: CollectiveTable) -> CollectiveTable:
+        seconds = []
+        for size, second in zip(table.bytes, table.seconds, strict=True):
+            before = here.cost(table.operation, table.dtype, size).seconds
+            after = there.cost(table.operation, table.dtype, size).seconds
+            seconds.append(second * after / before if before > 0 else second)
+        return replace(table, seconds=tuple(seconds))
+
+    collectives = replace(changed.network.collectives, tables=tuple(map(moved, tables)))
+    return replace(changed, network=replace(changed.network, collectives=collectives))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappush, heapreplace
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -140,15 +141,22 @@ class Trace:
     def on_wire(self) -> Iterator[tuple[Row, float]]:
         """Collectives that ended, each with the second at which it can have gone on the wire.
 
-        That is when its last member had arrived and a place among the group's concurrent
-        collectives was free; both runtimes know no better.
+        That is when its last member had arrived, the one before it in its group was on the
+        wire, and a place among the group's concurrent ones was free.
         """
-        ended: dict[tuple[int, str, int], float] = {}
+        places: dict[tuple[int, str], list[float]] = {}  # the latest ends, as many as places
+        before: dict[tuple[int, str], float] = {}
         for row in self.rows:
             if row.bytes > 0 and row.end_s == row.end_s:
-                before = ended.get((row.rank, row.group, row.call - self.context.concurrent), 0.0)
-                ended[row.rank, row.group, row.call] = row.end_s
-                yield row, max(row.ready_s, before)
+                group = (row.rank, row.group)
+                ends = places.setdefault(group, [])
+                free = ends[0] if len(ends) == self.context.concurrent else 0.0
+                start = before[group] = max(row.ready_s, before.get(group, 0.0), free)
+                if len(ends) < self.context.concurrent:
+                    heappush(ends, row.end_s)
+                elif row.end_s > ends[0]:
+                    heapreplace(ends, row.end_s)
+                yield row, start
 
     def column(self, name: str) -> list[Any]:
         """One column as a list, for the simulated ranks."""

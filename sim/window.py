@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.breakdown import COMMITS
 from sim.trace import LOOK, ROUND, Trace, Window
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace
         last = _last_in_common(trace)
         first = max(1, last - _MEASURED)
         if rounds < limit or rounds < 1:  # the horizon came first
-            return _noted(trace, 1, rounds, steady=True)
-        if last - first == _MEASURED and _repeats(trace, first, last):
+            return _noted(trace, _first_filled(trace), rounds, steady=True)
+        filled = first >= _first_filled(trace)
+        if filled and last - first == _MEASURED and _repeats(trace, first, last):
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             return _noted(trace, max(1, last // 2), last, steady=False)
@@ -99,6 +101,20 @@ def _last_in_common(trace: Trace) -> int:
         return 0
     entered = begins.max(axis=1) <= begins[-1].min() * (1 + 1e-12)
     return max(1, int(np.flatnonzero(entered).max(initial=0)))
+
+
+def _first_filled(trace: Trace) -> int:
+    """Round after the first in which an update was committed: until then the pipeline fills."""
+    found = {row.operation for row in trace.rows}
+    commit = next((operation for operation in COMMITS if operation in found), None)
+    rank = next(iter(trace.context.standing_for))
+    number = -1
+    for row in trace.rows:
+        if row.rank == rank:
+            number += row.operation == ROUND
+            if row.operation == commit:
+                break
+    return max(1, number + 1)
 
 
 def _repeats(trace: Trace, first: int, last: int) -> bool:

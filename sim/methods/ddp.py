@@ -10,6 +10,8 @@ from sim.methods.arguments import CommDtype, Count
 from sim.methods.layered import layered_step
 from sim.program import DTYPE_BITS, Activity, ArgumentError, Buffer, Model, Program, Worker
 
+_MOST_PIECES = 100_000  # of one bucket: more would only measure our patience
+
 
 def ddp(
     worker: Worker,
@@ -108,5 +110,10 @@ def _buckets(
             continue
         layers = range(first, end)
         pieces = 1 if limit is None else ceil(size(layers) / limit)
+        if pieces > _MOST_PIECES:
+            raise ArgumentError(
+                f"bucket_bytes = {limit}: would cut {size(layers):.0f} bytes into {pieces} pieces; "
+                f"at most {_MOST_PIECES} are sent"
+            )
         yield layers, [model.gradient(layers, piece, pieces) for piece in range(pieces)]
         end = first

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from sim.compute import written
-from sim.program import QUANTIZED, Buffer, Program, wire_bytes
+from sim.program import DTYPE_BITS, QUANTIZED, Buffer, Program, wire_bytes
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import ReplayError, SimulationError, TooLarge
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
@@ -53,6 +53,11 @@ class Driver:
         self.blocked_on = None
         rows = self.runtime.rows
         for activity in self._program:  # type: ignore[union-attr]
+            if not isinstance(activity, Activity):
+                raise SimulationError(
+                    f"rank {self.rank} ({self.name}): the program yielded {activity!r}; yield what "
+                    "worker.compute, a collective or worker.spawn returned"
+                )
             if activity.group:
                 row = Row(
                     self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now
@@ -135,8 +140,11 @@ class Driver:
         self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
     ) -> Activity:
         operation = verb.__name__
-        layers = args[0] if args and isinstance(args[0], range) else None
-        detail = written(layers) if layers is not None else (str(args[0]) if args else "")
+        first = args[0] if args else kwargs.get("layers")
+        layers = first if isinstance(first, range) else None
+        detail = (
+            written(layers) if layers is not None else (str(first) if first is not None else "")
+        )
         try:
             work = self._computation.seconds(operation, layers, times)
         except KeyError:
@@ -178,7 +186,14 @@ class Driver:
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
         self._check_size()
+        if dtype not in DTYPE_BITS:
+            raise SimulationError(
+                f"rank {self.rank} ({self.name}): {operation} in {dtype!r}; one of "
+                f"{', '.join(DTYPE_BITS)}"
+            )
         runtime = self.runtime
+        # What is sent is what the buffer holds now, however long quantising takes.
+        numbers = runtime.numbers_of(self.rank, buffer, dtype)
         size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
         group = runtime.group(self._group)
         call = runtime.count_call(self.rank, self._group)
@@ -201,9 +216,9 @@ class Driver:
         )
         runtime.rows.append(row)
         if quantized is None or quantized.ended:
-            group.arrive(self, call, buffer, dtype, row, activity, mean)
+            group.arrive(self, call, numbers, dtype, row, activity, mean)
         else:
-            after = After(lambda: group.arrive(self, call, buffer, dtype, row, activity, mean))
+            after = After(lambda: group.arrive(self, call, numbers, dtype, row, activity, mean))
             quantized.waiters.append(after)  # type: ignore[arg-type]
         return activity
 

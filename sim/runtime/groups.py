@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.rounding import Floats, carried, reduced
+from sim.rounding import Floats, reduced
 from sim.runtime.errors import CollectiveMismatch
 
 if TYPE_CHECKING:
-    from sim.program import Buffer
     from sim.runtime.activity import Activity
     from sim.runtime.driver import Driver
     from sim.runtime.run import Runtime
     from sim.trace import Row
+
+
+Numbers = tuple[int, Floats, Floats]
+"""Rank, what it sent as its dtype rounds it, and where the result goes."""
 
 
 class Collective:
@@ -30,7 +33,7 @@ class Collective:
         self.arrived: list[int] = []
         self.rows: list[Row] = []
         self.activities: list[Activity] = []
-        self.numbers: list[tuple[int, Floats, Floats]] = []  # rank, as sent, where to write
+        self.numbers: list[Numbers] = []
 
 
 class Group:
@@ -47,7 +50,7 @@ class Group:
         self,
         driver: Driver,
         call: int,
-        buffer: Buffer,
+        numbers: Numbers | None,
         dtype: str,
         row: Row,
         activity: Activity,
@@ -73,12 +76,8 @@ class Group:
         collective.arrived.append(driver.rank)
         collective.rows.append(row)
         collective.activities.append(activity)
-        values = getattr(buffer, "values", None)
-        if values is not None:
-            sent = carried(values, dtype, runtime.quantize_block)
-            if hasattr(buffer, "sent"):
-                buffer.sent = sent
-            collective.numbers.append((driver.rank, sent, values))
+        if numbers is not None:
+            collective.numbers.append(numbers)
         if len(collective.arrived) == len(runtime.simulated):
             now = runtime.env.now
             for arrived in collective.rows:

@@ -14,14 +14,16 @@ from sim.compute import Computation, Factors
 from sim.methods import METHODS
 from sim.models import Sized
 from sim.network import Links, Wire
+from sim.rounding import carried
 from sim.runtime.device import Device
 from sim.runtime.driver import Driver
-from sim.runtime.errors import Deadlock, ReplayError
-from sim.runtime.groups import Collective, Group
+from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError
+from sim.runtime.groups import Collective, Group, Numbers
 from sim.trace import Context, Row, Trace
 from sim.window import simulate_window
 
 if TYPE_CHECKING:
+    from sim.program import Buffer
     from sim.scenario.resolved import Scenario
 
 MAIN = "main"
@@ -71,7 +73,9 @@ class Runtime:
                 workers[rank].machine,
                 size.layers,
                 len(workers),
-                Factors(workers[rank].machine.jitter, scenario.run.seed, rank),
+                Factors(
+                    workers[rank].machine.jitter, scenario.run.seed, workers[rank].random_stream
+                ),
             )
             for rank in self.simulated
         }
@@ -97,6 +101,16 @@ class Runtime:
         number = self._calls.get(key, 0)
         self._calls[key] = number + 1
         return number
+
+    def numbers_of(self, rank: int, buffer: Buffer, dtype: str) -> Numbers | None:
+        """Round what a buffer holds as its dtype does; None for a buffer without numbers."""
+        values = getattr(buffer, "values", None)
+        if values is None:
+            return None
+        sent = carried(values, dtype, self.quantize_block)
+        if hasattr(buffer, "sent"):
+            buffer.sent = sent
+        return rank, sent, values
 
     def start(self, group: Group, call: int, collective: Collective) -> None:
         """Put a ready collective on the wire."""
@@ -135,6 +149,15 @@ class Runtime:
         blocked = [driver for driver in self.drivers if not driver.over]
         if blocked:
             raise Deadlock(self._who_waits(blocked))
+        for group in self.groups.values():
+            for call, collective in group.calls.items():
+                missing = [rank for rank in self.simulated if rank not in collective.arrived]
+                if missing:
+                    raise CollectiveMismatch(
+                        f"call {call} of group {group.name}: rank {collective.arrived[0]} called "
+                        f"{collective.operation}, rank {missing[0]} never did; every worker must "
+                        "issue the same collectives in the same order"
+                    )
         return Trace(self.rows, self._context(), self.last_end)
 
     def _who_waits(self, blocked: list[Driver]) -> str:
