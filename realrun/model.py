@@ -31,6 +31,7 @@ class Flat:
     detail: str
     tensor: Tensor
     sent: Any = None
+    start: int = 0  # where in the model's vector
 
     @property
     def elements(self) -> int:
@@ -111,7 +112,6 @@ class TorchModel:
         self._inner = inner or Inner()
         self._rank, self._workers = rank, workers
         self._flatten(parameters_by_layer)
-        count = self.theta.numel()
         self._steps = [0] * self.num_layers
         self._optimizers: list[torch.optim.AdamW | None] = [None] * self.num_layers
         self._count = 0
@@ -119,10 +119,10 @@ class TorchModel:
         self._saved_inputs: list[Tensor | None] = [None] * self.num_layers
         self._outputs: list[Tensor | None] = [None] * self.num_layers
         self._deltas: dict[tuple[range, int], Flat] = {}
-        self._own: dict[tuple[range, int], Tensor] = {}
+        self._fresh: dict[tuple[range, int], Tensor] = {}
         self.outer = self.theta.clone()  # parameters at the last applied outer step
         self._outer_optimizers: dict[range, torch.optim.SGD] = {}
-        self._own_shard = slice(count * rank // workers, count * (rank + 1) // workers)
+        self._shard_at: Tensor | None = None
         self._shard: _Shard | None = None
         self._handed: _Handed | None = None
 
@@ -252,35 +252,52 @@ class TorchModel:
     # -- synchronous data parallel -------------------------------------------------------
     def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Flat:
         """Gradient sum of consecutive layers, or one piece of it; reductions write it."""
+        return self._view("gradient", self._gradient, layers, piece, pieces)
+
+    def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> Flat:
+        """Parameters of consecutive layers, or one piece of them; collectives write them."""
+        return self._view("parameters", self.theta, layers, piece, pieces)
+
+    def _view(self, name: str, of: Tensor, layers: range, piece: int, pieces: int) -> Flat:
         run = self._run(layers)
         count = run.stop - run.start
         part = slice(run.start + count * piece // pieces, run.start + count * (piece + 1) // pieces)
         detail = written(layers) + (f" {piece + 1}/{pieces}" if pieces > 1 else "")
-        return Flat("gradient", detail, self._gradient[part])
+        return Flat(name, detail, of[part], start=part.start)
 
-    def parameters(self, layers: range) -> Flat:
-        """Parameters of consecutive layers; collectives write them."""
-        return Flat("parameters", written(layers), self.theta[self._run(layers)])
+    def _own(self, gradients: Sequence[Flat]) -> Tensor:
+        """Where the own slices of some buffers, or of the whole vector, lie."""
+        m, rank = self._workers, self._rank
+        spans = [(g.start, g.elements) for g in gradients] or [(0, self.theta.numel())]
+        device = self.theta.device
+        return torch.cat(
+            [
+                torch.arange(at + n * rank // m, at + n * (rank + 1) // m, device=device)
+                for at, n in spans
+            ]
+        )
 
-    def optimizer_shard(self, phase: str) -> None:
-        """AdamW on the own slice, from the reduced sum; see :class:`sim.program.Model`."""
-        own = self._own_shard
-        handed = self._handed
-        if handed is None:  # ZeRO-1: the gradients were reduce-scattered in place
+    def optimizer_shard(self, phase: str, gradients: Sequence[Flat] = ()) -> None:
+        """AdamW on the own slices, from the reduced sum; see :class:`sim.program.Model`."""
+        if self._shard_at is None:
+            self._shard_at = self._own(gradients)
+        own = self._shard_at
+        if gradients:  # ZeRO-1: they were reduce-scattered in place
             gradient = self._gradient[own] / (self.n_grad_accumulation * self._workers)
             start = self.theta[own]
         else:
+            handed = self._given()
             gradient = handed.gradient.tensor[own] / handed.count.tensor[0]
-            start = handed.committed
+            start = handed.committed[own]
         if self._shard is None:
             self._shard = _Shard(start.clone(), self._inner)
-        if handed is None:
-            self.theta[own] = self._shard.step(gradient)
+        stepped = self._shard.step(gradient, keep=phase != "estimate")
+        if gradients:
+            self.theta[own] = stepped
             self._gradient.zero_()
             return
-        stepped = self._shard.step(gradient, keep=phase != "estimate")
         if phase != "estimate":
-            handed.committed = stepped
+            handed.committed[own] = stepped
         if phase == "predict":
             stepped = self._shard.step(gradient, keep=False)
         handed.parameters.tensor[own] = stepped
@@ -323,12 +340,12 @@ class TorchModel:
         """Outer SGD with the stale mean, its own part exchanged for the fresh one."""
         mixed = torch.zeros_like(self.delta(layers, fresh or stale or 0).tensor)
         if stale is not None:
-            mixed += self.delta(layers, stale).tensor - self._own[layers, stale] / self._workers
+            mixed += self.delta(layers, stale).tensor - self._fresh[layers, stale] / self._workers
         if fresh is not None:
             sent = self.delta(layers, fresh).sent
             assert sent is not None  # set when the buffer was sent
-            self._own[layers, fresh] = torch.as_tensor(sent, dtype=mixed.dtype)
-            sent = self._own[layers, fresh]
+            self._fresh[layers, fresh] = torch.as_tensor(sent, dtype=mixed.dtype)
+            sent = self._fresh[layers, fresh]
             mixed += sent / self._workers
         self._outer_sgd(layers, mixed, lr, momentum, nesterov)
         for whole, _ in self._parts(layers):
@@ -353,7 +370,7 @@ class TorchModel:
     def hand_over(self, phase: str) -> None:
         """Give gradient sum and count to the update, and start a new sum."""
         if self._handed is None:
-            self._handed = _Handed(self.theta, self._own_shard, written(range(self.num_layers)))
+            self._handed = _Handed(self.theta, written(range(self.num_layers)))
         handed = self._handed
         torch.add(self._gradient, handed.kept, out=handed.gradient.tensor)
         count, tokens = self._count + handed.kept_count, self._tokens + handed.kept_tokens
@@ -395,11 +412,11 @@ class TorchModel:
 class _Handed:
     """What an update beside the computation works on: copies of its own."""
 
-    def __init__(self, theta: Tensor, own: slice, whole: str) -> None:
+    def __init__(self, theta: Tensor, whole: str) -> None:
         self.gradient = Flat("gradient", whole, torch.zeros_like(theta))
         self.parameters = Flat("parameters", whole, theta.clone())
         self.count = Flat("count", "", theta.new_zeros(2, dtype=torch.float64))
-        self.committed = theta[own].clone()  # fp32 master of the own slice
+        self.committed = theta.clone()  # fp32 master; the own slice counts
         self.kept = torch.zeros_like(theta)
         self.kept_count = self.kept_tokens = 0
 

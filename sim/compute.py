@@ -17,7 +17,6 @@ _BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot cha
 _JITTER_STREAM = 0  # one random stream per worker and purpose
 
 
-@lru_cache(maxsize=4096)
 def written(layers: range) -> str:
     """Write a range of layers as the trace's detail does.
 
@@ -26,11 +25,15 @@ def written(layers: range) -> str:
     >>> written(range(0, 24, 8)), written(range(3, 4)), written(range(2, 6))
     ('0:24:8', '3', '2:6')
     """
-    if len(layers) == 1:
-        return str(layers.start)
-    if layers.step == 1:
-        return f"{layers.start}:{layers.stop}"
-    return f"{layers.start}:{layers.stop}:{layers.step}"
+    # Not cached by the range itself: range(0, 4, 3) == range(0, 6, 3), but they read differently.
+    return _written(layers.start, layers.stop, layers.step, len(layers))
+
+
+@lru_cache(maxsize=4096)
+def _written(start: int, stop: int, step: int, count: int) -> str:
+    if count == 1:
+        return str(start)
+    return f"{start}:{stop}" if step == 1 else f"{start}:{stop}:{step}"
 
 
 @lru_cache(maxsize=4096)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,7 @@ class Sized:
     def forward(self, layers: range) -> None: ...
     def backward(self, layers: range) -> None: ...
     def inner_optimizer(self, layers: range) -> None: ...
-    def optimizer_shard(self, phase: str) -> None: ...
+    def optimizer_shard(self, phase: str, gradients: Sequence[SizedBuffer] = ()) -> None: ...
     def average_parameters(self, layers: range) -> None: ...
     def outer_gradient(self, layers: range, slot: int = 0) -> None: ...
     def outer_step(
@@ -102,9 +102,9 @@ class Sized:
         """Gradients of some layers, or piece ``piece`` of ``pieces`` of them."""
         return self._buffer("gradient", layers, piece, pieces)
 
-    def parameters(self, layers: range) -> SizedBuffer:
-        """Parameters of some layers."""
-        return self._buffer("parameters", layers)
+    def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> SizedBuffer:
+        """Parameters of some layers, or piece ``piece`` of ``pieces`` of them."""
+        return self._buffer("parameters", layers, piece, pieces)
 
     def delta(self, layers: range, slot: int = 0) -> SizedBuffer:
         """Outer gradients of some layers."""

@@ -137,6 +137,38 @@ def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
+def title_of(frame: pd.DataFrame) -> str:
+    """Say what all runs of a result table share: model, method, workers; "" if nothing."""
+    parts = [
+        str(frame[column].iloc[0])
+        for column in ("model.name", "method.name")
+        if column in frame and frame[column].nunique() == 1
+    ]
+    if "workers" in frame and frame["workers"].nunique() == 1:
+        parts.append(f"{frame['workers'].iloc[0]} workers")
+    return ", ".join(parts)
+
+
+def title_of_trace(trace: Trace) -> str:
+    """Say of what run a trace is: its method, its workers and sites."""
+    sites = trace.context.sites
+    where = " and ".join(sites) if len(sites) < 3 else f"{len(sites)} sites"
+    workers = f"{trace.workers} worker{'s' * (trace.workers != 1)} at {where}"
+    return f"{trace.context.method}, {workers}" if trace.context.method else workers
+
+
+def readable(trace: Trace) -> tuple[float, float, int] | None:
+    """Return begin and end of rounds 2 and 3, and how many rounds there are.
+
+    None for a run of at most four rounds, which can be read whole.
+    """
+    begins = trace.round_begins()
+    rounds = len(begins) - 1
+    if rounds <= 4:
+        return None
+    return float(begins[1].min()), float(begins[3].max()), rounds
+
+
 _LANES = {"compute": 0.28, "sending": -0.02, "waiting": -0.26}
 
 

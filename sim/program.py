@@ -16,7 +16,7 @@ torch.distributed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
@@ -119,12 +119,15 @@ class Model(Protocol):
         """Gradient sum of consecutive layers, or one of several equal pieces of it."""
         ...
 
-    def parameters(self, layers: range) -> Buffer:
-        """Parameters of consecutive layers."""
+    def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
+        """Parameters of consecutive layers, or one of several equal pieces of them."""
         ...
 
-    def optimizer_shard(self, phase: str) -> None:
-        """Apply the optimizer to this worker's own 1/M.
+    def optimizer_shard(self, phase: str, gradients: Sequence[Buffer] = ()) -> None:
+        """Apply the optimizer to this worker's own 1/M of what was reduce-scattered.
+
+        That is rank i's slice, from n i // M to n (i + 1) // M, of each of the ``gradients``;
+        without any, of the gradient handed over.
 
         ``phase``: "update" commits; "estimate" rolls the optimizer's state back; "predict"
         commits and then steps once more with the same gradient, rolled back.

@@ -8,7 +8,7 @@ gradient is theta - c_m - e. The inner optimizer is SGD with momentum. All verbs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -30,6 +30,7 @@ class Numbers:
     detail: str
     values: Floats
     sent: Floats | None = None
+    start: int = 0  # where in the model's vector
 
     @property
     def elements(self) -> int:
@@ -148,27 +149,33 @@ class Quadratic:
     # -- synchronous data parallel -------------------------------------------------------
     def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Numbers:
         """Gradient sums of consecutive layers, a view that a reduction overwrites."""
+        return self._view("gradient", self._gradient, layers, piece, pieces)
+
+    def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> Numbers:
+        """Parameters of consecutive layers, a view that a collective overwrites."""
+        return self._view("parameters", self.theta, layers, piece, pieces)
+
+    def _view(self, name: str, of: Floats, layers: range, piece: int, pieces: int) -> Numbers:
         start, stop = self._slices[layers[0]].start, self._slices[layers[-1]].stop
         count = stop - start
         part = slice(start + count * piece // pieces, start + count * (piece + 1) // pieces)
         detail = written(layers) + (f" {piece + 1}/{pieces}" if pieces > 1 else "")
-        return Numbers("gradient", detail, self._gradient[part])
+        return Numbers(name, detail, of[part], start=part.start)
 
-    def parameters(self, layers: range) -> Numbers:
-        """Parameters of consecutive layers, a view that a collective overwrites."""
-        start, stop = self._slices[layers[0]].start, self._slices[layers[-1]].stop
-        return Numbers("parameters", written(layers), self.theta[start:stop])
+    def _shard(self, gradients: Sequence[Numbers]) -> NDArray[np.intp]:
+        """Where the own slices of some buffers, or of the whole vector, lie."""
+        m, rank = self._workers, self._rank
+        spans = [(g.start, g.elements) for g in gradients] or [(0, len(self.theta))]
+        return np.concatenate(
+            [np.arange(at + n * rank // m, at + n * (rank + 1) // m) for at, n in spans]
+        )
 
-    def _shard(self) -> slice:
-        count, m = len(self.theta), self._workers
-        return slice(count * self._rank // m, count * (self._rank + 1) // m)
-
-    def optimizer_shard(self, phase: str) -> None:
-        """Step the own slice from the reduced sum; only committed updates keep their momentum."""
-        own = self._shard()
-        total = self._handed_count.values[0]
-        if total:  # handed over (acco, dpu, wp)
-            mean = self._handed.values[own] / total
+    def optimizer_shard(self, phase: str, gradients: Sequence[Numbers] = ()) -> None:
+        """Step the own slices from the reduced sum; only committed updates keep momentum."""
+        own = self._shard(gradients)
+        handed_over = not gradients
+        if handed_over:  # acco, dpu, wp
+            mean = self._handed.values[own] / self._handed_count.values[0]
             start = self._committed[own]
         else:  # ZeRO-1: the gradients were reduce-scattered in place
             mean = self._gradient[own] / (self.n_grad_accumulation * self._workers)
@@ -177,7 +184,7 @@ class Quadratic:
         stepped = start - self._lr * velocity
         if phase != "estimate":
             self._velocity[own] = velocity
-        if total:
+        if handed_over:
             if phase != "estimate":
                 self._committed[own] = stepped
             if phase == "predict":

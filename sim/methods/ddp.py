@@ -25,7 +25,8 @@ def ddp(
 
     Every inner step: gradients of n_grad_accumulation micro-batches, a mean over the workers,
     one optimizer step. With ``zero1`` the gradients are reduce-scattered, every worker runs
-    the optimizer on its own 1/M, and the parameters are all-gathered: the same volume.
+    the optimizer on its own 1/M of every bucket, and the parameters are all-gathered in the
+    same buckets: the same volume.
 
     Parameters
     ----------
@@ -68,8 +69,14 @@ def ddp(
             reductions += [reduce(buffer, comm_dtype) for buffer in pieces]
         yield from reductions
         if zero1:
-            yield worker.compute(model.optimizer_shard, "update")
-            yield worker.all_gather(model.parameters(whole), model.param_dtype)
+            gradients = [buffer for _, pieces in buckets for buffer in pieces]
+            yield worker.compute(model.optimizer_shard, "update", gradients)
+            gathers = [
+                worker.all_gather(model.parameters(layers, piece, len(pieces)), model.param_dtype)
+                for layers, pieces in buckets
+                for piece in range(len(pieces))
+            ]
+            yield from gathers
         else:
             yield worker.compute(model.inner_optimizer, whole)
 

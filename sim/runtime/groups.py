@@ -125,7 +125,6 @@ def exchange(
     count = len(sent)
     length = len(sent[0])
     if collective.operation in ("all_reduce", "reduce_scatter"):
-        # After a reduce-scatter a worker reads its own slice only; writing all is simpler.
         result = reduced(
             sent,
             collective.dtype,
@@ -143,5 +142,11 @@ def exchange(
             own = slice(length * rank // count, length * (rank + 1) // count)
             target[...] = np.concatenate([values[own] for values in sent])
         return
-    for _, _, target in arrived:
-        target[...] = result
+    for rank, _, target in arrived:
+        if collective.operation == "reduce_scatter":
+            # A worker receives its own slice and nothing else: what it must not read is poison.
+            own = slice(length * rank // count, length * (rank + 1) // count)
+            target[...] = np.nan
+            target[own] = result[own]
+        else:
+            target[...] = result

@@ -87,12 +87,10 @@ def _ddp(
                 call = call + group.quantizing(elements, comm_dtype)
                 end = max(end, group.end(call, reduce, elements, comm_dtype))
         if zero1:
-            call = (
-                end
-                + costs.optimizer / costs.workers
-                + group.quantizing(costs.parameters, param_dtype)
-            )
-            end = group.end(call, "all_gather", costs.parameters, param_dtype)
+            call = costs.zero() + end + costs.optimizer / costs.workers
+            for _, pieces in buckets:
+                for elements in pieces:
+                    end = group.end(call, "all_gather", elements, param_dtype)
             t = costs.zero() + end
         else:
             t = end + costs.optimizer
