@@ -29,7 +29,8 @@ class Figures:
     is the most that a worker sends in any one inner step's time, over that time.
     ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run was too short
     for a window, so that everything counts; ``steady`` that the window's rounds repeat;
-    ``looks`` that the method looks at the clock.
+    ``looks`` that the method looks at the clock; ``hand_overs`` is how often in the window
+    gradients were handed to an update beside the computation.
     """
 
     wall_clock_s: float
@@ -56,6 +57,7 @@ class Figures:
     whole_run: bool = False
     steady: bool = True
     looks: bool = False
+    hand_overs: int = 0
     overall_breakdown: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -154,6 +156,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         whole_run=whole_run,
         steady=window.steady,
         looks=any(row.operation == LOOK for row in trace.rows),
+        hand_overs=counts.hand_overs,
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
     )
 
@@ -192,6 +195,7 @@ class _Counts:
         self.window = np.zeros(trace.workers)
         self.total = np.zeros(trace.workers)
         self.window_updates = self.total_updates = 0.0
+        self.hand_overs = 0
         rounds = dict.fromkeys(trace.context.standing_for, -1)
         # Counted in layers and divided once, so that what is whole stays whole.
         layers = trace.context.layers
@@ -218,6 +222,7 @@ class _Counts:
                 total[rank] += number
                 if first <= rounds[rank] < last:
                     window[rank] += number
+                    self.hand_overs += rank == observer and operation == "hand_over"
             elif operation == "eager_outer_step" and rounds[rank] >= whole:
                 continue  # takes in a stale mean at the end: no new gradient, no update
             elif operation in COMMITS and rank == observer and row.detail != "estimate":

@@ -67,7 +67,8 @@ def required(
             runs[factor] = figures(simulate(changed), changed)
         return runs[factor]
 
-    counting = at(_UNLIMITED).looks
+    first = at(_UNLIMITED)
+    counting = first.looks and first.hand_overs > 0
     if counting and scenario.run.measured_rounds is None:
         scenario = replace(scenario, run=replace(scenario.run, measured_rounds=_ROUNDS_COUNTED))
         runs.clear()
@@ -85,8 +86,9 @@ def required(
         if not reached(_UNLIMITED):
             outcome, factor = "not reached", _UNLIMITED
         else:
-            factor = _bisect(reached)
-            outcome = "any" if factor == 0.0 else "reached"
+            found_at = _bisect(reached)
+            outcome = "any" if found_at is None else "reached"
+            factor = min(runs) if found_at is None else found_at
         bandwidth = {
             name: rate * (factor if link is None or name == link else 1.0)
             for name, rate in found.items()
@@ -105,8 +107,8 @@ def required(
     return answers
 
 
-def _bisect(reached: Callable[[float], bool]) -> float:
-    """Smallest factor that reaches, to 0.1 %, or 0 where every one does.
+def _bisect(reached: Callable[[float], bool]) -> float | None:
+    """Smallest factor that reaches, to 0.1 %; None where every one does.
 
     Down from far above, then by halving the logarithm.
     From above, because a method that accumulates while it communicates takes the more events
@@ -116,7 +118,7 @@ def _bisect(reached: Callable[[float], bool]) -> float:
     low = high / _COARSE
     while reached(low):
         if low < _NOTHING:
-            return 0.0
+            return None
         high, low = low, low / _COARSE
     while high / low > 1 + _PRECISION:
         middle = sqrt(low * high)
@@ -132,10 +134,8 @@ def _fits(result: Figures, scenario: Scenario) -> bool:
 
     Faster ones always add some while they wait for it, whatever the bandwidth.
     """
-    per_update = 2 if scenario.method.name == "acco" else 1
     return any(
-        count
-        <= per_update * worker.machine.n_grad_accumulation * result.window_updates * (1 + 1e-6)
+        count <= worker.machine.n_grad_accumulation * result.hand_overs * (1 + 1e-6)
         for count, worker in zip(result.micro_batches_per_worker, scenario.workers, strict=True)
     )
 
