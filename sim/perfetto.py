@@ -44,10 +44,13 @@ def events(trace: Trace) -> list[dict[str, Any]]:
                     "args": {"name": f"worker {rank} {thread}"},
                 }
             )
+    on_wire = {id(row): start for row, start in trace.on_wire()}
     for row in trace.rows:
         for rank in context.standing_for.get(row.rank, (row.rank,)):
             pid = offset + context.site_of[rank]
-            start, length = row.begin_s * _MICROSECONDS, (row.end_s - row.begin_s) * _MICROSECONDS
+            # A collective's slice begins when it can have gone on the wire: calls wait in line.
+            begin = on_wire.get(id(row), row.begin_s)
+            start, length = begin * _MICROSECONDS, (row.end_s - begin) * _MICROSECONDS
             event: dict[str, Any] = {
                 "name": f"{row.operation} {row.detail}".strip(),
                 "pid": pid,
