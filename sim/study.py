@@ -57,6 +57,7 @@ def row(labels: Mapping[str, Any], scenario: Scenario, result: Figures) -> dict[
         "wall_clock_s": result.wall_clock_s,
         "total_wall_clock_s": result.total_wall_clock_s,
         "extrapolated": result.extrapolated,
+        "steady": result.steady,
         "inner_step_s": result.inner_step_s,
         "tokens": result.tokens,
         "tokens_per_s": result.tokens_per_s,

@@ -271,7 +271,7 @@ def test_a_run_too_large_to_simulate_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_jitter_of_too_many_micro_batches_is_refused() -> None:
-    with pytest.raises(TooLarge, match="site.jitter: 10000000000 micro-batches"):
+    with pytest.raises(TooLarge, match=r"site\.jitter: 10000000000 micro-batches"):
         simulate(_sgd(10**10), rounds=1)
 
 

@@ -24,6 +24,7 @@ from sim.scenario import (
 )
 from sim.scenario.method import parameters_of
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator
+from sim.scenario.resolved import Jitter
 from sim.scenario.rings import best_order
 from sim.scenario.schema import known_keys
 
@@ -557,7 +558,7 @@ def test_train_and_data_are_checked_and_kept():
     content = sections("quick_start")
     assert content.train.learning_rate == 0.001
     assert content.model.context == 128
-    assert content.data.kind == "synthetic"
+    assert content.data.kind == "stdlib"
 
 
 def test_the_quick_start_is_small():
@@ -774,3 +775,62 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content):
 def test_bundled_files_are_plain_toml():
     for path in bundled().values():
         assert "run" in tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def test_jitter_may_be_written_in_short(tmp_path):
+    file = tmp_path / "case.toml"
+    file.write_text('[model]\nname = "1B"\n[[site]]\ncount = 2\njitter = "lognormal:0.3"\n')
+    assert load(file).workers[0].machine.jitter == Jitter("lognormal", 0.3)
+    more = load(file, {}, ["site.jitter.cv=0.5"])
+    assert more.workers[0].machine.jitter == Jitter("lognormal", 0.5)
+
+
+def test_sites_are_set_by_the_names_that_are_shown(tmp_path):
+    model = {"--model": "1B"}
+    four = load(None, {**model, "--sites": "4"}, ["site.site-4.speed=0.25", "site.workers=2"])
+    assert [site.name for site in four.sites] == ["site-1", "site-2", "site-3", "site-4"]
+    assert [w.machine.speed for w in four.workers] == [1, 1, 1, 1, 1, 1, 0.25, 0.25]
+    two = load(None, model, ["site.site-2.speed=0.5"])
+    assert [w.machine.speed for w in two.workers] == [1, 0.5]
+    assert ("site.count", "2") in two.assumed
+
+    file = tmp_path / "case.toml"
+    file.write_text(
+        '[model]\nname = "1B"\n[[site]]\nname = "paris"\ncount = 3\n[[site]]\nspeed = 2.0\n'
+    )
+    assert [site.name for site in load(file).sites] == ["paris-1", "paris-2", "paris-3", "site-4"]
+    found = load(file, {}, ["site.paris-2.speed=0.5", "site.site-4.workers=2"])
+    assert [site.name for site in found.sites] == [site.name for site in load(file).sites]
+    assert [w.machine.speed for w in found.workers] == [1, 0.5, 1, 2, 2]
+    with pytest.raises(ScenarioError, match="there is no site"):
+        load(file, {}, ["site.paris-4.speed=0.5"])
+
+
+def test_a_site_taken_apart_keeps_its_measured_machine(tmp_path):
+    (tmp_path / "hw.toml").write_text(
+        "[calibration]\nschema = 1\n[machine.paris]\ninner_step_s = 2.0\nbatch_tokens = 1e6\n"
+        "[machine.rome]\ninner_step_s = 3.0\nbatch_tokens = 1e6\n"
+    )
+    file = tmp_path / "case.toml"
+    file.write_text(
+        'hardware = "hw.toml"\n[model]\nparameters = "1B"\n[[site]]\nname = "paris"\ncount = 2\n'
+    )
+    scenario = load(file, {}, ["site.paris-2.speed=0.5"])
+    assert [w.machine.step_seconds for w in scenario.workers] == [2.0, 2.0]
+
+
+def test_what_the_template_comments_out_is_valid(tmp_path):
+    text = template(["paris", "dallas"])
+    block = text.replace("# jitter", "jitter").replace("# uplink", "uplink")
+    block = block.replace("# downlink", "downlink").replace("# accelerators", "accelerators")
+    lines = [
+        line.replace("# mfu", "mfu")
+        for line in block.splitlines()
+        if not line.startswith("step_time")
+    ]
+    file = tmp_path / "case.toml"
+    file.write_text("\n".join(lines))
+    scenario = load(file)
+    assert scenario.workers[0].machine.jitter == Jitter("lognormal", 0.1)
+    assert scenario.sites[0].uplink == 1.25e9
+    assert scenario.workers[0].machine.step_seconds == pytest.approx(2.485, rel=1e-3)

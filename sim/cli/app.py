@@ -64,9 +64,11 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse; click forgets to say in which command a value was missing."""
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
         except Exception as error:
+            error.given = given  # type: ignore[attr-defined]
             if getattr(error, "ctx", ctx) is None:
                 error.ctx = ctx  # type: ignore[attr-defined]
             raise

@@ -113,6 +113,12 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
     ]
+    moving = [entry.method for entry in result.entries if not entry.figures.steady]
+    if moving:
+        blocks.append(
+            f"NOT steady: rounds of {', '.join(moving)} do not repeat; their figures are a mean "
+            "over the last half of what was simulated."
+        )
     if without:
         blocks.append(_left_out(result, scenario))
     models = {e.method: in_words(e.figures.exchanges, scenario) for e in result.entries}

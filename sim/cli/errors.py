@@ -45,7 +45,10 @@ def _usage(error: Any) -> str:
             for name in parameter.opts
             if name.startswith("-")
         ]
-        return f"{error.option_name}: no such option{did_you_mean(error.option_name, known)}"
+        hint = _as_setting(error) if "--set" in known else ""
+        return f"{error.option_name}: no such option" + (
+            hint or did_you_mean(error.option_name, known)
+        )
     if kind == "BadOptionUsage":
         if "not take a value" in error.message:
             return f"{error.option_name}: takes no value"
@@ -65,6 +68,29 @@ def _usage(error: Any) -> str:
     if extra is not None:
         return f'unexpected "{extra[1]}"; see bandwise {error.ctx.info_name} -h'
     return str(message)
+
+
+def _as_setting(error: Any) -> str:
+    """Say how to set the key of a scenario that an unknown option names, if it names one."""
+    from sim.scenario.method import method_arguments
+    from sim.scenario.schema import known_keys
+
+    name = error.option_name.lstrip("-").replace("-", "_")
+    keys = [key for key in known_keys() if key.endswith(f".{name}")]
+    if name in method_arguments():
+        keys.append(f"method.{name}")
+    if not keys:
+        return ""
+    given = iter(getattr(error, "given", ()))
+    value = next((word for word in given if word.startswith(error.option_name)), "")
+    value = value.partition("=")[2] or next(given, "")
+    if not value or value.startswith("-"):
+        value = "..."
+    return "; use " + " or ".join(f"--set {key}={_in_shell(value)}" for key in keys[:3])
+
+
+def _in_shell(value: str) -> str:
+    return f'"{value}"' if " " in value else value
 
 
 def _hint(error: Any) -> str:

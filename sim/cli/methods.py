@@ -15,7 +15,11 @@ from sim.cli.output import show
 from sim.cli.tables import Column, Report, Table, format_asked
 
 _CITE = typer.Option("--cite", help="Print the papers' BibTeX instead.")
-_NAMES = typer.Argument(metavar="NAME...", help="Only these; all by default.", show_default=False)
+_NAMES = typer.Argument(
+    metavar="NAME...",
+    help="Only these; all by default. One of your own is package.module:function.",
+    show_default=False,
+)
 
 # 'Stich 2019, arXiv:1805.09767', 'Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704'
 _PAPER = re.compile(r'(\w+(?: et al\.)? \d{4}),(?: "([^"]+)",)? arXiv:(\d{4}\.\d{4,5})')
@@ -64,7 +68,20 @@ def _methods(names: list[str] | None) -> list[_Method]:
     from sim.methods import METHODS
 
     wanted = names or list(METHODS)
-    return [_read(name, METHODS[chosen("NAME", name, METHODS)]) for name in wanted]
+    return [_read(name, METHODS.get(name) or _own(name)) for name in wanted]
+
+
+def _own(name: str) -> Any:
+    """Return a method of the user's own."""
+    from sim.methods import METHODS
+    from sim.scenario.method import MethodError, find_method
+
+    if ":" not in name:
+        chosen("NAME", name, METHODS)
+    try:
+        return find_method(name, Path.cwd())
+    except MethodError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def _read(name: str, program: Any) -> _Method:
@@ -91,4 +108,6 @@ def _bibtex(found: list[_Method]) -> str:
         if number is not None:
             entries[number[1]] = entry
     wanted = dict.fromkeys(number for method in found for number in method.cited)
-    return "\n\n".join(entries[number] for number in wanted)
+    return "\n\n".join(
+        entries.get(number, f"no BibTeX yet for arXiv:{number}") for number in wanted
+    )

@@ -13,11 +13,17 @@ _READABLE_LINES = 8
 _MOST_PANELS = 4
 
 
+def titled(figure: Figure, title: str) -> None:
+    """Give the figure a title above all its panels, if there is anything to say."""
+    if title:
+        figure.suptitle(title, fontsize=10)
+
+
 def curves(frame: pd.DataFrame) -> Figure:
     """Draw utilization against bandwidth: too many lines for one panel are split by an axis."""
     from matplotlib.figure import Figure
 
-    from sim.plots import BANDWIDTH, labels_of, utilization
+    from sim.plots import BANDWIDTH, labels_of, title_of, utilization
 
     varied = [n for n in labels_of(frame) if n != BANDWIDTH and frame[n].nunique() > 1]
     lines = len(frame[varied].drop_duplicates()) if varied else 1
@@ -25,6 +31,7 @@ def curves(frame: pd.DataFrame) -> Figure:
     if alone or frame[varied[0]].nunique() > _MOST_PANELS:
         figure = Figure(figsize=(8, 5), layout="constrained")
         utilization(frame, figure.subplots())
+        titled(figure, title_of(frame))
         if lines > _READABLE_LINES:
             _legend_outside(figure, columns=3)
         return figure
@@ -37,6 +44,7 @@ def curves(frame: pd.DataFrame) -> Figure:
         if ax is not axes[0]:
             ax.set_ylabel("")
     _legend_outside(figure, columns=2 * len(panels))
+    titled(figure, title_of(frame))
     return figure
 
 

@@ -46,6 +46,9 @@ def plot(
     """
     chosen("--kind", kind, KINDS)
     checked_file("--out", out, PICTURES)
+    for option, text in (("--begin", begin), ("--end", end)):
+        if text is not None and kind != "timeline":
+            raise UserError(f"{option}: is for --kind timeline; {kind} has no time axis")
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
@@ -62,21 +65,32 @@ def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Fig
     from matplotlib.figure import Figure
 
     from sim import plots
-    from sim.cli.pictures import curves
+    from sim.cli.pictures import curves, titled
 
     if kind == "utilization":
         return curves(_results(path))
     figure = Figure(figsize=(8, 5), layout="constrained")
     if kind == "breakdown":
-        plots.breakdown(_results(path), figure.subplots())
-    else:
-        from sim.trace_files import load
+        frame = _results(path)
+        plots.breakdown(frame, figure.subplots())
+        titled(figure, plots.title_of(frame))
+        return figure
 
-        trace = load(path)
-        begin = begin or 0.0
-        if not begin < (trace.total_s if end is None else end):
-            raise UserError(f"--begin: lies after the end, {trace.total_s:.6g} s")
-        plots.timeline(trace, figure.subplots(), begin=begin, end=end)
+    from sim.trace_files import load
+
+    trace = load(path)
+    part = plots.readable(trace) if begin is None and end is None else None
+    ax = figure.subplots()
+    if part is not None:
+        begin, end, rounds = part
+        tell(f"bandwise: drawn are rounds 2 and 3 of {rounds}; --begin and --end choose others")
+    begin = begin or 0.0
+    if not begin < (trace.total_s if end is None else end):
+        raise UserError(f"--begin: lies after the end, {trace.total_s:.6g} s")
+    plots.timeline(trace, ax, begin=begin, end=end)
+    if part is not None:
+        ax.set_xlabel(f"time (s); rounds 2 and 3 of {part[2]}")
+    titled(figure, plots.title_of_trace(trace))
     return figure
 
 

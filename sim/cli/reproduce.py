@@ -124,8 +124,8 @@ def _report(result: Reproduction, study: Study, within: int, outside: int, passe
         f"{result.exact} of {total} cells print as published{others}. By the plain rule, the "
         f"first grid point that reaches the target, {result.within(1)} of {total} lie within one "
         "grid point.",
-        f"{'Passed' if passed else 'FAILED'}: {outside} of {total} cells lie more than "
-        f"{_points(within)} beside the published one{' (!)' if outside else ''}"
+        f"{'As the study expects' if passed else 'FAILED'}: {outside} of {total} cells lie more "
+        f"than {_points(within)} beside the published one{' (!)' if outside else ''}"
         + (f", and at least {study.exact_cells} must print alike." if study.exact_cells else "."),
         *([study.remark] if study.remark else []),
     ]

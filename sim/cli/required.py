@@ -88,7 +88,8 @@ def _targets(text: str) -> list[float]:
         except UnitError as error:
             raise UserError(f'--target: "{word.strip()}": {error}') from error
         if not 0 < fraction < 1:
-            raise UserError(f'--target: "{word.strip()}": must lie between 0 % and 100 %')
+            side = "above 0 %" if fraction <= 0 else "below 100 %"
+            raise UserError(f'--target: "{word.strip()}": must be {side}')
         targets.append(fraction)
     return targets
 
@@ -188,7 +189,7 @@ def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
 
 def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
     return {
-        "target": None if counting else answer.target,
+        "target_fraction": None if counting else answer.target,
         "outcome": answer.outcome,
         "bandwidth_bytes_per_s": answer.bandwidth if answer.outcome == "reached" else None,
         "factor": answer.factor if answer.outcome == "reached" else None,

@@ -40,8 +40,8 @@ def _title(key: str) -> str:
 
 def runs(study: Study, frame: pd.DataFrame) -> Report:
     """Return a report with a row per run, on equal tokens."""
+    from sim.breakdown import CAUSES
     from sim.comparison import budget
-    from sim.figures import CAUSES
     from sim.plots import labels_of
 
     tokens = budget(study.base)

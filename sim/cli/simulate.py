@@ -123,7 +123,7 @@ def report(scenario: Scenario, result: Figures, heading: str = PREDICTION) -> Re
             Table(
                 (Column("key", "key"), Column("value", "value")),
                 [{"key": key, "value": value} for key, value in scenario.assumed],
-                "Assumed, because nobody said otherwise",
+                "Not given, so assumed, derived or read from the hardware file",
             )
         )
     flat = {k: v for k, v in data.items() if not isinstance(v, dict | list)}
@@ -145,9 +145,13 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
         window = "over the whole run, too short for a steady state"
     elif result.skipped_rounds:
         window += f" after {_first(result.skipped_rounds)}"
-    horizon = f"for {count(result.tokens)} tokens, {result.rounds:.0f} rounds"
+    if not result.steady:
+        window += "; NOT steady, rounds do not repeat"
+    asked, more = _rounded_up(scenario, result)
+    horizon = f"for {count(result.tokens)} tokens{asked}, {result.rounds:.0f} rounds"
     if result.extrapolated:
         horizon += "; extrapolated"
+    horizon += more
     inner = quantity(result.inner_step_s, "seconds")
     peak = quantity(result.peak_bandwidth_bytes_per_s, "rate")
     lines = (
@@ -171,6 +175,20 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
             for figure, value, kind, note in lines
         ],
     )
+
+
+def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:
+    """Say what was asked where whole rounds make it more: beside the tokens, and at the end."""
+    run = scenario.run
+    if run.tokens is not None and count(result.tokens) != count(run.tokens):
+        if result.tokens > run.tokens:
+            return f" ({count(run.tokens)} asked)", "; rounded up to whole rounds"
+    elif run.steps is not None:
+        per_step = sum(worker.machine.batch_tokens for worker in scenario.workers)
+        steps = result.tokens / per_step
+        if steps > run.steps * (1 + 1e-9):
+            return "", f"; {steps:.6g} steps: {run.steps} asked, rounded up to whole rounds"
+    return "", ""
 
 
 def _first(rounds: int) -> str:
@@ -235,11 +253,15 @@ def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
         "window_rounds": result.window_rounds,
         "skipped_rounds": result.skipped_rounds,
         "window_is_whole_run": result.whole_run,
+        "steady": result.steady,
         "sent_bytes_per_worker": result.sent_bytes_per_worker,
         "mean_bandwidth_bytes_per_s": result.mean_bandwidth_bytes_per_s,
         "peak_bandwidth_bytes_per_s": result.peak_bandwidth_bytes_per_s,
         "breakdown": result.breakdown,
-        "breakdown_by_worker": result.breakdown_by_worker,
+        "breakdown_by_worker": [
+            {"rank": worker.rank, "site": scenario.sites[worker.site].name, **spent}
+            for worker, spent in zip(scenario.workers, result.breakdown_by_worker, strict=True)
+        ],
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
         "assumed": dict(scenario.assumed),

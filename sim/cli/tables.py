@@ -90,7 +90,7 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     if not number:
         return []
     values = "1 value was" if number == 1 else f"{number} values were"
-    return [f"{values} assumed; bandwise simulate lists them, and --json here."]
+    return [f"{values} assumed: bandwise simulate lists them, so does --json."]
 
 
 def format_asked(word: str, as_json: bool) -> str:

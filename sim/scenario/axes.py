@@ -202,7 +202,8 @@ def over_axis(text: str) -> Axis:
             changes = option_changes({option: value})
             given = tuple(replace(c, given=replace(c.given, origin=origin)) for c in changes)
         else:
-            given = (Change(path, Given(value, origin, shown_value(value))),)
+            read = value if _kind(path)[0] else _plain(value)
+            given = (Change(path, Given(read, origin, shown_value(value))),)
         found.append(Point(label, given))
     name = "site.count" if path == ("sites",) else column(path)
     return Axis(name, origin, tuple(found))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.scenario.errors import NOWHERE, Origin, ScenarioError, did_you_mean, listed, problem
+from sim.scenario.fields import RefusedError, jitter
 from sim.scenario.schema import (
     BELONGS_TO_MODEL,
     MERGED,
@@ -49,6 +50,8 @@ Table = dict[str, Any]  # of Given or Table
 Level = dict[tuple[int, frozenset[str]], tuple[str, Given]]
 
 DEFAULT_METHOD = "streaming_diloco"
+DEFAULT_SITES = 2
+_MOST_EXPANDED = 2_000
 
 
 @dataclass
@@ -58,7 +61,9 @@ class Document:
     ``folder`` is what relative paths start from. ``study`` is the [study] table as read.
     ``described`` says that someone listed the sites, so that each stands for one unless it has
     a count; ``inherited`` are method arguments written for another method than the one now named,
-    ``left_out`` the sites that ``--sites`` did not choose.
+    ``left_out`` the sites that ``--sites`` did not choose. ``stands_for`` gives the name of the
+    block from which a site of several was taken apart, because a key names it;
+    ``assumed_count`` says that nobody said how many those are.
     """
 
     label: str = ""
@@ -70,6 +75,8 @@ class Document:
     described: bool = False
     inherited: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
+    stands_for: dict[str, str] = field(default_factory=dict)
+    assumed_count: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -120,14 +127,23 @@ class Document:
         result.sites = [_copied(site) for site in self.sites]
         # The list of sites first (others address them), then the method's name (it decides
         # which of the lower level's arguments stay).
-        ordered = sorted(
-            changes, key=lambda c: {("sites",): 0, ("method", "name"): 1}.get(c.path, 2)
-        )
+        first = {("sites",): 0, ("site", "count"): 1, ("method", "name"): 2}
+        ordered = sorted(changes, key=lambda c: first.get(c.path, 3))
         level: Level = {}
+        apart = False
         for change in ordered:
             if change.path == ("sites",):
                 result._choose_sites(change.given)
                 continue
+            if change.path == ("site", "count") and result.stands_for:
+                one = next(iter(result.stands_for))
+                text = f"a key names one of the sites ({one}, ...), so their number is settled"
+                raise problem(change.given.origin, "site.count", text)
+            if not apart and change.path != ("site", "count"):
+                # Before any key is set: what a level says of all sites reaches each of them.
+                apart = True
+                for name in (c.path[1] for c in ordered if _names_site(c.path)):
+                    result._take_apart(name)
             for table, section, rest in result._targets(change):
                 if section == ("method",):
                     result._inherit(table, rest[0], change.given.value)
@@ -157,7 +173,7 @@ class Document:
                     break
                 table, section = node, (*section, step)
             return [(table, section, path[len(section) :])]
-        if len(path) > 2 and path[1] not in SiteSection.model_fields:
+        if _names_site(path):
             return [(self._site(path[1], change.given.origin), ("site",), path[2:])]
         if not path[1:]:
             raise problem(change.given.origin, "site", "name a key, like site.step_time")
@@ -171,9 +187,47 @@ class Document:
             return self.sites[known.index(name)]
         if name.isdecimal() and 0 < int(name) <= len(self.sites):
             return self.sites[int(name) - 1]
-        named = [name for name in known if name and not name.isdigit()]
-        hint = did_you_mean(name, named) if named else "; the sites have no names"
+        named = [shown for _, shown in self._shown_names()]
+        many = f"; they are called {named[0]} to {named[-1]}" if len(named) > 8 else None
+        hint = did_you_mean(name, named, many)
         raise problem(origin, f"site.{name}", f'there is no site "{name}"{hint}')
+
+    def _shown_names(self) -> list[tuple[int, str]]:
+        """Return each site's block and the name under which results show it."""
+        shown: list[tuple[int, str]] = []
+        for index, site in enumerate(self.sites or [{}]):
+            name, given = site.get("name"), site.get("count")
+            several = 1 if self.described else DEFAULT_SITES
+            if isinstance(given, Given):
+                number = given.value  # whether it is a number at all is checked later
+                several = number if isinstance(number, int) and number > 0 else 1
+            for number in range(min(several, _MOST_EXPANDED)):
+                if not isinstance(name, Given):
+                    shown.append((index, f"site-{len(shown) + 1}"))
+                else:
+                    shown.append(
+                        (index, f"{name.value}-{number + 1}" if several > 1 else name.value)
+                    )
+        return shown
+
+    def _take_apart(self, name: str) -> None:
+        """Make a block that stands for several sites one block each, if one is called so."""
+        shown = self._shown_names()
+        block = next((index for index, other in shown if other == name), None)
+        if block is None or name in [self.site_name(index) for index in range(len(self.sites))]:
+            return
+        names = [other for index, other in shown if index == block]
+        self.sites = self.sites or [{}]
+        original = self.sites[block]
+        self.assumed_count = not self.described and "count" not in original
+        before = self.site_name(block)
+        original.pop("count", None)
+        copies = [original, *(_copied(original) for _ in names[1:])]
+        for site, own in zip(copies, names, strict=True):
+            site["name"] = Given(own, self.origin)
+        self.sites[block : block + 1] = copies
+        self.stands_for = {**self.stands_for, **dict.fromkeys(names, before)}
+        self.described = True
 
     def _choose_sites(self, given: Given) -> None:
         """Apply --sites: how many like the one described, or which by name."""
@@ -200,6 +254,9 @@ class Document:
             self.described = True
             return
         for name in chosen:
+            self._take_apart(name)
+        known = [self.site_name(index) for index in range(len(self.sites))]
+        for name in chosen:
             if name not in known:
                 self._site(name, given.origin)
         network = self.tables.setdefault("network", {})
@@ -207,6 +264,10 @@ class Document:
             network["order"] = Given(known, NOWHERE)
         self.sites = [self.sites[known.index(name)] for name in chosen]
         self.left_out = frozenset(known) - frozenset(chosen)
+
+
+def _names_site(path: tuple[str, ...]) -> bool:
+    return path[0] == "site" and len(path) > 2 and path[1] not in SiteSection.model_fields
 
 
 def wrapped(data: Mapping[str, Any], section: tuple[str, ...], origin: Origin) -> Table:
@@ -254,6 +315,8 @@ def _put(
     if len(rest) > 1:
         # Inside a table that otherwise counts as one value: jitter.cv.
         whole = table.get(key, Given({}, given.origin))
+        if key == "jitter" and isinstance(whole.value, str):
+            whole = _in_full(whole)
         if not isinstance(whole.value, dict):
             path = ".".join((*section, *rest))
             raise problem(given.origin, path, f"{key} is a value here, not a table")
@@ -281,6 +344,14 @@ def _put(
             _forget_model(table, level)
     level[(id(table), frozenset([key, "."]))] = (key, given)
     table[key] = given
+
+
+def _in_full(short: Given) -> Given:
+    """Return jitter written like lognormal:0.05 as the table that it means."""
+    try:
+        return Given(jitter(short.value), short.origin)
+    except RefusedError as error:
+        raise problem(short.origin, "site.jitter", str(error), short.shown) from None
 
 
 def _forget_model(table: Table, level: Level) -> None:

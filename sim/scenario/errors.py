@@ -76,10 +76,16 @@ def _plain(word: str) -> str:
     return word.lower().replace("-", "_").replace(" ", "_")
 
 
-def did_you_mean(word: str, known: Iterable[str], otherwise: str | None = None) -> str:
+# A file that is not there may be any file: only a slip of the pen is worth a guess.
+FILE_CUTOFF = 0.75
+
+
+def did_you_mean(
+    word: str, known: Iterable[str], otherwise: str | None = None, cutoff: float = 0.6
+) -> str:
     """Return '; did you mean "ring"?'; if nothing is near ``otherwise``, or the whole list."""
     names = list(known)
-    match = nearest(word, names)
+    match = nearest(word, names, cutoff)
     if match is not None:
         return f'; did you mean "{match}"?'
     return f"; known are {', '.join(names)}" if otherwise is None else otherwise

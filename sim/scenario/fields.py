@@ -127,6 +127,32 @@ def text(value: object) -> str:
     return value
 
 
+def jitter(value: object) -> object:
+    """Read the short form, lognormal:0.05 or empirical:FILE, as the table that it means."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise RefusedError(f'needs a distribution; did you mean "lognormal:{value:g}"?')
+    if not isinstance(value, str):
+        return value
+    distribution, colon, detail = (part.strip() for part in value.partition(":"))
+    if not colon:
+        if _as_number(distribution) is not None:
+            raise RefusedError(f'needs a distribution; did you mean "lognormal:{distribution}"?')
+        return {"distribution": distribution}
+    if distribution == "empirical":
+        return {"distribution": distribution, "file": detail}
+    cv = _as_number(detail)
+    if cv is None:
+        raise RefusedError("write it like lognormal:0.05")
+    return {"distribution": distribution, "cv": cv}
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def accelerators(value: object) -> str:
     """Read how many accelerators of which kind; what they are is looked up later."""
     if not isinstance(value, str) or not value.strip():

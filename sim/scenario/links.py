@@ -198,6 +198,9 @@ class NetworkReader:
             order = tuple(self.names.index(name) for name in names)
         elif given.order == "best":
             order = best_order(bandwidth, latency)
+            if len(order) > 2:
+                ring = ", ".join(self.names[site] for site in order)
+                assume("network.collective.order", f"{ring} (the best)")
         else:
             order = tuple(range(len(self.names)))
         if given.order is None and len(self.names) > 2:

@@ -8,7 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from sim.scenario.document import Document
-from sim.scenario.errors import Origin, did_you_mean, listed, nearest, path_shown, problem
+from sim.scenario.errors import (
+    FILE_CUTOFF,
+    Origin,
+    did_you_mean,
+    listed,
+    nearest,
+    path_shown,
+    problem,
+)
 from sim.scenario.options import option_changes, setting_changes
 from sim.scenario.reading import beside, from_file, there
 from sim.scenario.resolve import resolve
@@ -51,10 +59,11 @@ def find(source: str | Path) -> tuple[Path, str]:
         known = _by_other_names().get(_plain(name)) if _plain(name) else None
         if known is not None:
             return known, known.name
-        hint = did_you_mean(name, bundled())
+        hint = did_you_mean(name, bundled(), cutoff=FILE_CUTOFF)
         raise problem(Origin(name or '""'), "", f"no such file, and no bundled scenario{hint}")
-    near = nearest(path.stem, bundled())
-    other = nearest(path.name, beside(path, ".toml"))
+    near = nearest(path.stem, bundled(), FILE_CUTOFF)
+    files = {Path(other).stem: other for other in beside(path, ".toml")}
+    other = files.get(nearest(path.stem, files, FILE_CUTOFF) or "")
     if other is not None:
         hint = f"; did you mean {path_shown(path.parent / other)}?"
     elif near is not None:

@@ -67,7 +67,9 @@ class MachineReader:
 
     def _measured(self) -> tuple[str, MachineRecord | None]:
         hardware, wanted = self.context.hardware, self.site.machine
-        name = self.context.document.site_name(self.index)
+        document = self.context.document
+        name = document.site_name(self.index)
+        name = document.stands_for.get(name, name)
         if hardware is None:
             if wanted is not None:
                 raise self._refuse(
@@ -155,6 +157,11 @@ class MachineReader:
         )
         if seconds > 365 * 86400:
             raise self._refuse("accelerators", "one inner step would take more than a year")
+        active = "active " if self.model.active_parameters != self.model.parameters else ""
+        rate = f"{count} x {format_flops(peak)} x {format_percent(mfu)}"
+        self._assume(
+            "step_time", f"{format_seconds(seconds)} (6 x {active}parameters x tokens / ({rate}))"
+        )
         return seconds, float(batch_tokens)
 
     def _scaled(self, measured: MachineRecord, seconds: float, batch: float | None) -> float:

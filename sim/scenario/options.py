@@ -10,6 +10,7 @@ from typing import Any
 
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, did_you_mean, problem
+from sim.scenario.fields import RefusedError, jitter
 from sim.scenario.presets import MODELS
 
 
@@ -50,12 +51,28 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("--hardware", "hardware", "FILE", "Measured times, written by realrun calibrate."),
     ),
     "Network": (
-        ("--bandwidth", "network.bandwidth", "1Gbit/s", "Goodput per direction between sites."),
+        (
+            "--bandwidth",
+            "network.bandwidth",
+            "1Gbit/s",
+            "Goodput per direction between each pair of "
+            "sites; what a site sends or receives in all is limited by --uplink, --downlink.",
+        ),
         ("--rtt", "network.rtt", "30ms", "Round trip between sites, as ping prints it."),
         ("--latency", "network.latency", "15ms", "One way between sites; instead of --rtt."),
         ("--algorithm", "network.collective.algorithm", "ring", "Algorithm of the collectives."),
-        ("--uplink", "site.uplink", "1Gbit/s", "Shared by all that leaves a site."),
-        ("--downlink", "site.downlink", "1Gbit/s", "Shared by all that enters a site."),
+        (
+            "--uplink",
+            "site.uplink",
+            "1Gbit/s",
+            "All that leaves a site shares it; unlimited by default.",
+        ),
+        (
+            "--downlink",
+            "site.downlink",
+            "1Gbit/s",
+            "All that enters a site shares it; unlimited by default.",
+        ),
     ),
     "Method": (
         ("--method", "method.name", "NAME", 'A method, or "package.module:function".'),
@@ -167,13 +184,8 @@ def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:
     return value
 
 
-def _jitter(text: str, origin: Origin) -> dict[str, Any]:
-    distribution, colon, detail = text.strip().partition(":")
-    if not colon:
-        return {"distribution": distribution}
-    if distribution == "empirical":
-        return {"distribution": distribution, "file": detail}
-    cv = read_value(detail)
-    if isinstance(cv, bool) or not isinstance(cv, int | float):
-        raise problem(origin, "", "write it like lognormal:0.05", text)
-    return {"distribution": distribution, "cv": cv}
+def _jitter(text: str, origin: Origin) -> Any:
+    try:
+        return jitter(text)
+    except RefusedError as error:
+        raise problem(origin, "", str(error), text) from None

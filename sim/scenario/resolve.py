@@ -7,13 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from sim import units
 from sim.program import QUANTIZED
 from sim.scenario.context import Context
-from sim.scenario.document import DEFAULT_METHOD, Document
-from sim.scenario.errors import did_you_mean
+from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
+from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
 from sim.scenario.hardware import Hardware, read_hardware
 from sim.scenario.links import NetworkReader
 from sim.scenario.machines import MachineReader
@@ -32,7 +33,6 @@ from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.validate import meant, validated
 from sim.scenario.words import SYNONYMS
 
-DEFAULT_SITES = 2
 # Collectives over more take minutes to lay out, and pair links grow with the square.
 MOST_SITES = 2_000
 MOST_WORKERS = 10_000
@@ -96,8 +96,10 @@ def _hardware(context: Context) -> Hardware | None:
     path, label = context.file(name, "hardware")
     itself = context.document.folder / f"{context.document.stem}.toml"
     if not there(path):
-        others = [other for other in beside(path, ".toml") if other != itself.name]
-        hint = did_you_mean(path.name, others, "")
+        others = {Path(other).stem: other for other in beside(path, ".toml")}
+        others.pop(itself.stem, None)
+        near = nearest(path.stem, others, FILE_CUTOFF)
+        hint = f'; did you mean "{others[near]}"?' if near is not None else ""
         raise context.refuse("hardware", text=f"there is no file {label}{hint}")
     if context.document.label and path.resolve() == itself.resolve():
         raise context.refuse("hardware", text="is this scenario itself; name a hardware file")
@@ -252,6 +254,8 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
                 'worker stand for an island of many accelerators, like accelerators = "64 x H100"',
             )
     _note_sites(context, notes)
+    if context.document.assumed_count:
+        context.assume("site.count", str(DEFAULT_SITES))
     return sites, machines
 
 

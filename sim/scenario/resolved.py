@@ -93,11 +93,21 @@ class Machine:
 
 @dataclass(frozen=True)
 class Worker:
-    """One model replica: its rank (ranks number the sites in order), site and machine."""
+    """One model replica: its rank (ranks number the sites in order), site and machine.
+
+    ``stream`` numbers its random streams; None is its rank. It stays when ranks are numbered
+    anew because a site is left out, so that the same worker draws the same numbers.
+    """
 
     rank: int
     site: int
     machine: Machine
+    stream: int | None = None
+
+    @property
+    def random_stream(self) -> int:
+        """Number of this worker's random streams."""
+        return self.rank if self.stream is None else self.stream
 
 
 @dataclass(frozen=True)

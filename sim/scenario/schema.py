@@ -6,7 +6,9 @@ the key. What is filled in then is :mod:`sim.scenario.resolve`'s business.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sim.scenario import fields as f
 
@@ -74,7 +76,7 @@ class SiteSection(Section):
     step_time: f.StepTime | None = None
     n_grad_accumulation: f.AtLeastOne | None = None
     speed: f.Speed | None = None
-    jitter: JitterSection | None = None
+    jitter: Annotated[JitterSection | None, BeforeValidator(f.jitter)] = None
     first_layer_backward: f.Share | None = None
     optimizer_time: f.OperationTime | None = None
     outer_gradient_time: f.OperationTime | None = None

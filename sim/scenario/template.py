@@ -30,12 +30,19 @@ _SITE = """\
 [[site]]
 name = {name}
 workers = 1                     # model replicas here
-step_time = "2.5 s"             # EDIT: one inner step; or accelerators = "64 x H100", mfu = 0.40
+step_time = "2.5 s"             # EDIT: one inner step; or, instead of it, the next two lines
+# accelerators = "64 x H100"    # what one worker runs on
+# mfu = 0.40                    # part of their peak that training reaches
 batch_tokens = "1Mi"            # EDIT: per worker and inner step
+# jitter = {{ distribution = "lognormal", cv = 0.1 }}    # how much the times of steps vary
+# uplink = "10 Gbit/s"          # all that leaves the site, to whichever other site
+# downlink = "10 Gbit/s"        # all that enters it
 
 """
 _PAIR = """\
 [network]
+# Per pair of sites: each pair has this to itself. What a site sends, or receives, in all is
+# limited by its uplink and downlink alone.
 bandwidth = "1 Gbit/s"          # EDIT: goodput per direction, as iperf3 prints it
 rtt = "30 ms"                   # EDIT: as ping prints it
 """
@@ -43,7 +50,8 @@ _MATRICES = """\
 [network]
 # Row = from, column = to, in this order; the diagonal is not read.
 order = [{order}]
-# EDIT: goodput per direction, as iperf3 prints it.
+# EDIT: goodput per direction, as iperf3 prints it. Each pair of sites has its own to itself; what
+# a site sends, or receives, in all is limited by its uplink and downlink alone.
 bandwidth = {{ unit = "Gbit/s", matrix = [
 {bandwidth}
 ] }}

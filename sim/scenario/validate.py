@@ -80,6 +80,8 @@ def refusal(document: Document, path: Path, text: str, value: Any = None) -> Sce
         return problem(document.origin, key, text)
     if steps < len(path):
         # Inside a table that is one value, like jitter.
+        if path[-2] == "jitter" and isinstance(given.value, str):  # in its short form
+            return problem(origin, key, text, given.shown)
         if not isinstance(given.value, dict):
             return problem(document.origin, key, text)
         if path[-1] not in given.value:
