@@ -63,7 +63,12 @@ Program = Generator[Activity, None, None]
 
 
 class Buffer(Protocol):
-    """Something a collective can carry: ``elements`` numbers under a name."""
+    """Something a collective can carry: ``elements`` numbers under a name.
+
+    A buffer with numbers in it also has ``values`` (numpy) or ``tensor`` (torch), which a
+    collective overwrites, and ``sent``, which the runtime sets to what the wire's dtype left
+    of the own numbers.
+    """
 
     @property
     def name(self) -> str:
@@ -92,6 +97,13 @@ class Model(Protocol):
     num_layers: int
     param_dtype: str
     n_grad_accumulation: int
+    committed_tokens: float  # of updates beside the computation; the horizon is read from it
+
+    def perform(
+        self, verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any], times: int
+    ) -> None:
+        """Carry out a verb ``times`` times: how a runtime runs what a program computes."""
+        ...
 
     # Local training.
     def inner_step(self) -> None:

@@ -26,7 +26,8 @@ class Requirement:
     ``outcome`` is "reached" (``bandwidth`` holds bytes/s per link and ``factor`` the multiple
     of the scenario's), "any" (every bandwidth reaches it) or "not reached" (no bandwidth
     does; ``best_utilization`` is the most, and ``waiting_for`` names the slowest site).
-    ``figures`` belong to the run at that bandwidth.
+    ``figures`` belong to the run at that bandwidth. ``counts_micro_batches``: the method computes
+    always, and the answer is where its communication fits.
     """
 
     target: float
@@ -36,6 +37,7 @@ class Requirement:
     best_utilization: float
     waiting_for: str
     figures: Figures
+    counts_micro_batches: bool = False
 
 
 def required(
@@ -102,6 +104,7 @@ def required(
                 best.compute_utilization,
                 waiting_for,
                 at(factor),
+                counting,
             )
         )
     return answers

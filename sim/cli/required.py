@@ -108,9 +108,8 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
     from sim import __version__
     from sim.collective_model import in_words
-    from sim.methods import COMPUTE_ALWAYS
 
-    counting = scenario.method.name in COMPUTE_ALWAYS
+    counting = answers[0].counts_micro_batches
     rows = [row for answer in answers for row in _rows(answer, link, counting)]
     blocks: list[Block] = [
         PREDICTION,

@@ -27,7 +27,4 @@ METHODS: dict[str, Callable[..., Program]] = {
     "wp": wp,
 }
 
-COMPUTE_ALWAYS = frozenset({"acco", "dpu", "wp"})
-"""Methods that accumulate while they communicate: their utilization says nothing of the network."""
-
-__all__ = ["COMPUTE_ALWAYS", "METHODS"]
+__all__ = ["METHODS"]
