@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sim.collectives import form_of
-from sim.units import format_bytes
+from sim.network import Links
+from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Collectives, Scenario
@@ -24,6 +26,7 @@ def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str,
             "largest_buffer_bytes": kind.largest_bytes,
             "sent_bytes_per_worker": sum(kind.sent_bytes) / len(kind.sent_bytes),
             "most_sent_bytes_by_a_worker": max(kind.sent_bytes),
+            "per_inner_step": kind.per_step,
             "time": _priced_by(scenario.network.collectives, kind),
         }
         for kind in exchanges
@@ -42,12 +45,26 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
     sent = format_bytes(most)
     if least < most * (1 - 1e-6):
         sent = f"{format_bytes(least)} to {sent}"
+    more = ""
+    if kind.per_step > 1.5:
+        alone = Links(scenario).cost(kind.operation, kind.dtype, kind.smallest_bytes).latency_s
+        latency = kind.per_step * alone / scenario.network.collectives.concurrent
+        more = f"; {kind.per_step:.0f} in an inner step"
+        if latency > 0:
+            more += f", whose latencies alone take {format_seconds(latency)}"
+    sites = len(scenario.sites)
+    unlimited = any(site.uplink == inf for site in scenario.sites)
+    if "direct" in _algorithm(kind, scenario) and sites > 2 and unlimited:
+        more += (
+            f"; a site sends to {sites - 1} others at once, each at its pair's bandwidth: give "
+            "uplink where the site's own line is narrower"
+        )
     at_most = "" if kind.smallest_bytes == kind.largest_bytes else "at most "
     return (
         f"{kind.operation} ({kind.dtype}): {_algorithm(kind, scenario)} over "
         f"{len(scenario.workers)} workers; buffers of {at_most}{format_bytes(kind.largest_bytes)}, "
         f"for which a worker puts {sent} on the wire; "
-        f"{_priced_by(scenario.network.collectives, kind)}."
+        f"{_priced_by(scenario.network.collectives, kind)}{more}."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, nan
 from typing import TYPE_CHECKING
 
@@ -108,7 +108,9 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     rate = window_tokens / length if length > 0 else inf
     step_s = max(trace.context.step_s)
     # Inner steps of an average worker.
-    steps = float(np.mean(micro_batches / np.array(trace.context.n_grad_accumulation)))
+    accumulation = np.array(trace.context.n_grad_accumulation)
+    steps = float(np.mean(micro_batches / accumulation))
+    all_steps = float(np.mean(counts.total / accumulation))
 
     total, tokens, updates, total_rounds = (
         trace.total_s,
@@ -152,7 +154,10 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         inner_step_s=length / steps if steps else nan,
         rounds=total_rounds,
         extrapolated=beyond > 0,
-        exchanges=sent.exchanges,
+        exchanges=tuple(
+            replace(kind, per_step=kind.count / all_steps if all_steps else 0.0)
+            for kind in sent.exchanges
+        ),
         whole_run=whole_run,
         steady=window.steady,
         looks=any(row.operation == LOOK for row in trace.rows),

@@ -15,7 +15,7 @@ class Exchange:
     """All collectives of one operation and dtype in a run.
 
     ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``sent_bytes`` has what
-    each rank puts on the wire for the largest.
+    each rank puts on the wire for the largest; ``count`` is how many there were.
     """
 
     operation: str
@@ -23,6 +23,8 @@ class Exchange:
     smallest_bytes: float
     largest_bytes: float
     sent_bytes: tuple[float, ...]
+    count: int
+    per_step: float = 0.0  # in one inner step; filled in by the figures
 
 
 class Sent:
@@ -33,12 +35,16 @@ class Sent:
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
         pieces: list[tuple[float, float, float]] = []
-        sizes: dict[tuple[str, str], tuple[float, float]] = {}
+        sizes: dict[tuple[str, str], tuple[float, float, int]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
                 dtype = row.detail.rpartition(" ")[2]
-                least, most = sizes.get((row.operation, dtype), (row.bytes, row.bytes))
-                sizes[row.operation, dtype] = min(least, row.bytes), max(most, row.bytes)
+                least, most, count = sizes.get((row.operation, dtype), (row.bytes, row.bytes, 0))
+                sizes[row.operation, dtype] = (
+                    min(least, row.bytes),
+                    max(most, row.bytes),
+                    count + 1,
+                )
                 sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
                 pieces.append((start, row.end_s, sent))
         self.exchanges = tuple(
@@ -50,8 +56,9 @@ class Sent:
                 tuple(
                     share * most for share in context.sent_share.get(f"{operation} {dtype}", (0.0,))
                 ),
+                count,
             )
-            for (operation, dtype), (least, most) in sizes.items()
+            for (operation, dtype), (least, most, count) in sizes.items()
         )
         edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
         rate = np.zeros(len(edges))
