@@ -16,6 +16,7 @@ from realrun.clock import gathered, offset_to_first
 from realrun.data import Data, open_data
 from realrun.model import Inner, TorchModel
 from realrun.runtime import Limits, Shared, TorchWorker
+from sim.program import QUANTIZED
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
 from sim.trace import Context, Trace
@@ -86,6 +87,11 @@ def _train(
     on_step: Callable[[int, float], None],
 ) -> Outcome | None:
     file = sections(asked.source, asked.options, asked.settings)
+    dtype = scenario.method.arguments.get("comm_dtype")
+    if dtype in QUANTIZED:
+        raise ScenarioError(
+            f'method.comm_dtype: "{dtype}": realrun carries fp32, bf16 and fp16 so far'
+        )
     config = gpt.GPTConfig.from_section(file.model)
     seed = file.train.seed or 0
     decoder = gpt.GPT(config, seed=seed)

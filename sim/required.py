@@ -25,7 +25,8 @@ class Requirement:
 
     ``outcome`` is "reached" (``bandwidth`` holds bytes/s per link and ``factor`` the multiple
     of the scenario's), "any" (every bandwidth reaches it) or "not reached" (no bandwidth
-    does; ``best_utilization`` is the most, and ``waiting_for`` names the slowest site).
+    does; ``best_utilization`` is the most, and ``waiting_for`` names the slowest site, or is
+    empty where something else takes more).
     ``figures`` belong to the run at that bandwidth. ``counts_micro_batches``: the method computes
     always, and the answer is where its communication fits.
     """
@@ -145,7 +146,7 @@ def _fits(result: Figures, scenario: Scenario) -> bool:
 
 def _slowest(scenario: Scenario, best: Figures) -> str:
     """Site whose workers wait least when bandwidth is unlimited: the others wait for it."""
-    if best.breakdown["waiting"] < 1e-3:
-        return ""
+    if best.lost_to != "waiting":
+        return ""  # latency, other links or the like: no site is to blame
     waits = [spent["waiting"] for spent in best.breakdown_by_worker]
     return scenario.sites[scenario.workers[waits.index(min(waits))].site].name

@@ -151,7 +151,8 @@ def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
     if answer.outcome == "any":
         return [{**shared, "link": every, "bandwidth_bytes_per_s": "any"}]
     if answer.outcome == "not reached":
-        why = f", waiting for {answer.waiting_for}" if answer.waiting_for else ""
+        lost = answer.figures.lost_to.replace("_", " ")
+        why = f", waiting for {answer.waiting_for}" if answer.waiting_for else f", lost to {lost}"
         text = f"not reached: at most {100 * answer.best_utilization:.0f} %{why}"
         return [{**shared, "link": every, "bandwidth_bytes_per_s": text}]
     bandwidth = answer.bandwidth

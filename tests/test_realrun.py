@@ -1,0 +1,54 @@
+"""The measuring command, from the prompt to the table."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("torch")
+
+
+def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "realrun", "train", *arguments],
+        env={**os.environ, "COLUMNS": "120", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_quick_start_trains_and_ends_with_measured_figures() -> None:
+    done = realrun("quick_start", "--set", "run.steps=30")
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())  # however the lines are broken
+    found = re.search(r"Loss (\S+) to (\S+) nats per token, (\S+) on text", said)
+    assert found is not None
+    first, last, unseen = map(float, found.groups())
+    assert last < first - 1  # from ln 256 towards the text's own entropy
+    assert unseen < first - 1
+    assert done.stdout.startswith("Measured")
+    assert "compute utilization" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quick_start", "--nproc", "3"], "the scenario has 2 workers, but 3 processes"),
+        (["quick_start", "--set", "method.comm_dtype=fp4"], 'method.comm_dtype: "fp4"'),
+        (["quick_start", "--set", "run.steps=steady"], '"steady" never ends'),
+        (["quick_strat"], "quick_strat"),
+        (["three_sites"], 'kind = "gpt"'),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
+    done = realrun(*arguments)
+    assert done.returncode == 2
+    lines = {line for line in done.stderr.splitlines() if "realrun: error" in line}
+    assert len(lines) == 1
+    assert message in lines.pop()
+    assert "Traceback" not in done.stderr
