@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sim.figures import Figures, figures
-from sim.runtime import simulate
+from sim.runtime import TooLarge, simulate
 from sim.scenario.resolved import Scenario
 from sim.subsets import single_site, with_sites
 
@@ -86,7 +86,10 @@ def compare(
     best_s = alone[best_site]
 
     def entry(method: str, scenario: Scenario, left_out: str = "") -> Entry:
-        result = _figures(scenario)
+        try:
+            result = _figures(scenario)
+        except TooLarge as error:
+            raise TooLarge(f"{method}: {error}") from error
         seconds = result.time_for(wanted)
         return Entry(method, result, seconds, best_s / seconds, left_out)
 
