@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from realrun.collectives import Collective, start
 from sim.compute import Computation, written
-from sim.program import Buffer, Program, wire_bytes
+from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 MAIN = "main"
@@ -157,7 +157,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-class TorchWorker:
+class TorchWorker(CollectiveCalls[Activity]):
     """One program of one process; see :class:`sim.program.Worker`."""
 
     def __init__(self, shared: Shared, program: str = MAIN, group: str = MAIN) -> None:
@@ -288,26 +288,6 @@ class TorchWorker:
         collective = start(operation, buffer, dtype, shared.group(self._group), mean, ended)
         shared.record(row)
         return _Communication(self, self._group, call, collective)
-
-    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
-        """Start a mean (or sum) over all workers, in place."""
-        return self._collective("all_reduce", buffer, dtype, mean)
-
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
-        """Start a sum over all workers; the own slice holds the result."""
-        return self._collective("reduce_scatter", buffer, dtype)
-
-    def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
-        """Start sending every worker's own slice to all."""
-        return self._collective("all_gather", buffer, dtype)
-
-    def all_to_all(self, buffer: Buffer, dtype: str) -> Activity:
-        """Start sending slice j to worker j."""
-        return self._collective("all_to_all", buffer, dtype)
-
-    def broadcast(self, buffer: Buffer, dtype: str) -> Activity:
-        """Start sending rank 0's buffer to all."""
-        return self._collective("broadcast", buffer, dtype)
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""

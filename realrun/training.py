@@ -6,6 +6,7 @@ import datetime
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -147,14 +148,12 @@ def _train(
 
 def _limits(scenario: Scenario) -> Limits:
     run = scenario.run
-    per_step = sum(worker.machine.batch_tokens for worker in scenario.workers)
     if run.tokens is None and run.steps is None and run.rounds is None:
         raise ScenarioError('run: "steady" never ends; give tokens, steps or rounds to train')
-    tokens = run.tokens if run.tokens is not None else (run.steps or 0) * per_step
     return Limits(
-        rounds=float("inf") if run.rounds is None else run.rounds,
-        tokens=tokens or float("inf"),
-        tokens_per_step=per_step,
+        rounds=inf if run.rounds is None else run.rounds,
+        tokens=scenario.horizon_tokens or inf,
+        tokens_per_step=scenario.tokens_per_step,
     )
 
 
@@ -166,7 +165,7 @@ def _context(scenario: Scenario, shared: Shared) -> Context:
         measured=True,
         concurrent=2,  # gloo's threads per group
         standing_for={rank: (rank,) for rank in range(shared.workers)},
-        first_collective_s=float("inf"),
+        first_collective_s=inf,
     )
 
 

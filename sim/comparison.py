@@ -45,10 +45,7 @@ def budget(scenario: Scenario) -> float:
 
     A horizon in rounds is another number of tokens for each method, so it is none here.
     """
-    run = scenario.run
-    if run.steps is not None:
-        return run.steps * sum(worker.machine.batch_tokens for worker in scenario.workers)
-    return run.tokens or DEFAULT_TOKENS
+    return scenario.horizon_tokens or DEFAULT_TOKENS
 
 
 def compare(

@@ -173,9 +173,7 @@ def _rounds_beyond(
     run = scenario.run
     if run.rounds is not None:
         return max(0, run.rounds - rounds)
-    target = run.tokens
-    if run.steps is not None:
-        target = run.steps * sum(worker.machine.batch_tokens for worker in scenario.workers)
+    target = scenario.horizon_tokens
     if target is None or window_tokens <= 0:
         return 0
     missing = (target - simulated) / (window_tokens / window_rounds)
@@ -216,13 +214,11 @@ class _Counts:
             if operation == ROUND:
                 rounds[rank] += 1
             elif operation in GRADIENT or operation == "hand_over":
-                number = (
-                    pending.pop(rank, 0)
-                    if operation == "hand_over"
-                    else (_layers_trained(row, trace))
-                )
-                if hands_over and operation != "hand_over":
-                    pending[rank] = pending.get(rank, 0) + number
+                number = _layers_trained(row, trace)
+                if operation == "hand_over":
+                    number, pending[rank] = pending[rank], 0
+                elif hands_over:
+                    pending[rank] += number
                     continue
                 total[rank] += number
                 if first <= rounds[rank] < last:

@@ -16,8 +16,11 @@ torch.distributed.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
+
+Started = TypeVar("Started")
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
 QUANTIZED = ("int8", "fp4")
@@ -261,3 +264,32 @@ class Worker(Protocol):
         handed; the caller publishes its result after yielding it.
         """
         ...
+
+
+class CollectiveCalls(ABC, Generic[Started]):
+    """The five collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
+
+    @abstractmethod
+    def _collective(
+        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+    ) -> Started: ...
+
+    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Started:
+        """See :meth:`Worker.all_reduce`."""
+        return self._collective("all_reduce", buffer, dtype, mean)
+
+    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Started:
+        """See :meth:`Worker.reduce_scatter`."""
+        return self._collective("reduce_scatter", buffer, dtype)
+
+    def all_gather(self, buffer: Buffer, dtype: str) -> Started:
+        """See :meth:`Worker.all_gather`."""
+        return self._collective("all_gather", buffer, dtype)
+
+    def all_to_all(self, buffer: Buffer, dtype: str) -> Started:
+        """See :meth:`Worker.all_to_all`."""
+        return self._collective("all_to_all", buffer, dtype)
+
+    def broadcast(self, buffer: Buffer, dtype: str) -> Started:
+        """See :meth:`Worker.broadcast`."""
+        return self._collective("broadcast", buffer, dtype)

@@ -48,7 +48,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         skip = 1 if asked.skip_rounds is None else asked.skip_rounds
         measured = asked.measured_rounds or _MEASURED
         # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
-        ahead = len({worker.machine for worker in scenario.workers}) > 1 or _jitters(scenario)
+        ahead = _unequal(scenario) or _jitters(scenario)
         trace = run(scenario, skip + measured + ahead)
         return _noted(trace, skip, skip + measured, steady=True)
     if _jitters(scenario):
@@ -63,7 +63,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
 
 
 def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
-    limit = 1 + _MEASURED + (len({worker.machine for worker in scenario.workers}) > 1)
+    limit = 1 + _MEASURED + _unequal(scenario)
     while True:
         trace = run(scenario, limit)
         begins = trace.round_begins()
@@ -156,6 +156,10 @@ def _lags(trace: Trace) -> dict[int, list[list[float]]]:
         elif row.bytes > 0 and lags[row.rank]:
             lags[row.rank][-1].append(row.end_s - row.begin_s)
     return lags
+
+
+def _unequal(scenario: Scenario) -> bool:
+    return len({worker.machine for worker in scenario.workers}) > 1
 
 
 def _jitters(scenario: Scenario) -> bool:

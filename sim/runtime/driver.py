@@ -6,7 +6,14 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from sim.compute import written
-from sim.program import DTYPE_BITS, QUANTIZED, Buffer, Program, wire_bytes
+from sim.program import (
+    DTYPE_BITS,
+    QUANTIZED,
+    Buffer,
+    CollectiveCalls,
+    Program,
+    wire_bytes,
+)
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import ReplayError, SimulationError, TooLarge
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 3_000_000  # about a gigabyte and twenty seconds
 
 
-class Driver:
+class Driver(CollectiveCalls[Activity]):
     """One program of one worker; the :class:`sim.program.Worker` that the program sees."""
 
     def __init__(self, runtime: Runtime, rank: int, name: str, group: str, side: bool) -> None:
@@ -221,21 +228,6 @@ class Driver:
             after = After(lambda: group.arrive(self, call, numbers, dtype, row, activity, mean))
             quantized.waiters.append(after)  # type: ignore[arg-type]
         return activity
-
-    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
-        return self._collective("all_reduce", buffer, dtype, mean)
-
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
-        return self._collective("reduce_scatter", buffer, dtype)
-
-    def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
-        return self._collective("all_gather", buffer, dtype)
-
-    def all_to_all(self, buffer: Buffer, dtype: str) -> Activity:
-        return self._collective("all_to_all", buffer, dtype)
-
-    def broadcast(self, buffer: Buffer, dtype: str) -> Activity:
-        return self._collective("broadcast", buffer, dtype)
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         runtime = self.runtime

@@ -6,6 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -81,13 +82,9 @@ class Runtime:
         }
         self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
         self._disturbed = any(d.contention != 1.0 for d in self.devices.values())
-        self.tokens_per_step = sum(worker.machine.batch_tokens for worker in workers)
-        run = scenario.run
-        self.horizon_tokens = float("inf")
-        if run.tokens is not None:
-            self.horizon_tokens = run.tokens
-        elif run.steps is not None:
-            self.horizon_tokens = run.steps * self.tokens_per_step
+        self.tokens_per_step = scenario.tokens_per_step
+        horizon = scenario.horizon_tokens
+        self.horizon_tokens = inf if horizon is None else horizon
 
     def group(self, name: str) -> Group:
         """The lasting group of that name."""

@@ -193,3 +193,15 @@ class Scenario:
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
     sha256: str = ""
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one inner step of all workers."""
+        return sum(worker.machine.batch_tokens for worker in self.workers)
+
+    @property
+    def horizon_tokens(self) -> float | None:
+        """The horizon in tokens, if it is given in tokens or steps."""
+        if self.run.steps is not None:
+            return self.run.steps * self.tokens_per_step
+        return self.run.tokens
