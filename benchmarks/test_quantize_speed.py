@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from realrun.packing import pack, sum_into, unpack
+from realrun.quantize import prepare
 from sim.program import wire_bytes
 
 BLOCK = 256
@@ -65,6 +66,14 @@ def test_quantise(benchmark: Any, megabytes: int, dtype: str) -> None:
 
 
 @size_and_dtype
+def test_prepare(benchmark: Any, megabytes: int, dtype: str) -> None:
+    """What a program's thread computes, and a trace's quantize row takes."""
+    arguments = ("all_reduce", numbers(megabytes), dtype, BLOCK, WORKERS)
+    benchmark.pedantic(prepare, arguments, rounds=9, warmup_rounds=2)
+    print(f"\nprepare {dtype}, {megabytes} MB: {per_megabyte(benchmark, megabytes):.2f} ms/MB")
+
+
+@size_and_dtype
 def test_dequantise(benchmark: Any, megabytes: int, dtype: str) -> None:
     values = numbers(megabytes)
     wire = pack(values, dtype, BLOCK)
@@ -74,7 +83,7 @@ def test_dequantise(benchmark: Any, megabytes: int, dtype: str) -> None:
 
 @size_and_dtype
 def test_what_an_all_reduce_computes(benchmark: Any, megabytes: int, dtype: str) -> None:
-    """All of realrun.quantize.all_reduce but the sending; prints where it pays."""
+    """All of an all_reduce but the sending; prints where it pays."""
     values = numbers(megabytes)
     own = len(values) // WORKERS
     total = torch.empty(own)

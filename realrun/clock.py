@@ -23,26 +23,28 @@ class Offset:
     uncertainty: float
 
 
-def offset_to_first(shared: Shared) -> Offset:
+def offset_to_first(shared: Shared, control: Any = None) -> Offset:
     """Compare clocks with rank 0 by round trips; all ranks call it together.
 
     The shortest of twenty round trips counts, and half of it is the uncertainty. Rank 0 takes
-    the others one after the other.
+    the others one after the other. ``control`` is a gloo group; None is the default one.
     """
     best = Offset(0.0, 0.0)
     for other in range(1, shared.workers):
         if shared.rank == 0:
             for _ in range(_ROUND_TRIPS):
                 question = torch.zeros(1, dtype=torch.float64)
-                dist.recv(question, src=other)
-                dist.send(torch.tensor([shared.now()], dtype=torch.float64), dst=other)
+                dist.recv(question, src=other, group=control)
+                dist.send(
+                    torch.tensor([shared.now()], dtype=torch.float64), dst=other, group=control
+                )
         elif shared.rank == other:
             trips = []
             for _ in range(_ROUND_TRIPS):
                 begin = shared.now()
-                dist.send(torch.zeros(1, dtype=torch.float64), dst=0)
+                dist.send(torch.zeros(1, dtype=torch.float64), dst=0, group=control)
                 answer = torch.zeros(1, dtype=torch.float64)
-                dist.recv(answer, src=0)
+                dist.recv(answer, src=0, group=control)
                 end = shared.now()
                 trips.append((end - begin, (begin + end) / 2 - float(answer)))
             shortest, ahead = min(trips)
@@ -51,7 +53,7 @@ def offset_to_first(shared: Shared) -> Offset:
 
 
 def gathered(
-    shared: Shared, context: Context, before: Offset, after: Offset
+    shared: Shared, context: Context, before: Offset, after: Offset, control: Any = None
 ) -> tuple[Trace, float] | None:
     """Rows of all ranks on rank 0's clock, with each collective's last arrival; None elsewhere.
 
@@ -75,7 +77,7 @@ def gathered(
     ]
     residual = max(before.uncertainty, after.uncertainty) + abs(drift)
     parts: list[Any] | None = [None] * shared.workers if shared.rank == 0 else None
-    dist.gather_object((rows, residual), parts)
+    dist.gather_object((rows, residual), parts, group=control)
     if parts is None:
         return None
     everything = [Row(*row) for part, _ in parts for row in part]

@@ -22,11 +22,11 @@ from torch.nn import functional
 from realrun import stages
 from realrun.stages import ModelError
 from sim.scenario.errors import did_you_mean
+from sim.scenario.models import DEFAULT_CONTEXT
 from sim.scenario.presets import gpt_layers, swiglu_width
 from sim.scenario.resolved import ModelSize
 from sim.scenario.schema import ModelSection
 
-DEFAULT_CONTEXT = 1024
 ROTARY_BASE = 10_000.0
 NORM_EPSILON = 1e-5
 

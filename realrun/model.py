@@ -6,17 +6,19 @@ module's own parameters are views into it. What is sent, stepped or averaged is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from math import cos, pi
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sim.compute import written
+from realrun import optimizers
+from realrun.optimizers import Inner, Shard
+from sim.compute import read_layers, written
 
+_PAGE = 1024  # losses
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -24,7 +26,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Flat:
     """A buffer of the program's vocabulary: a flat tensor under a name.
 
-    ``sent`` is what the wire's dtype left of the own values, set when it is sent.
+    ``sent`` is set when it is sent: what the wire's dtype left of the own values, or what
+    returns it until the result is there. Only who reads it pays for the copy.
     """
 
     name: str
@@ -44,31 +47,6 @@ class Flat:
         return self.tensor.numpy()
 
 
-@dataclass(frozen=True)
-class Inner:
-    """The inner optimizer: AdamW, linear warm-up, cosine decay to a tenth, clipping.
-
-    ``steps`` is the length of the cosine in optimizer steps (0: constant); ``clip_norm`` 0
-    switches clipping off.
-    """
-
-    learning_rate: float = 4e-4
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip_norm: float = 0.0
-    warmup_steps: int = 0
-    steps: int = 0
-
-    def rate(self, step: int) -> float:
-        """Learning rate of optimizer step ``step``, from 0."""
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        if not self.steps:
-            return self.learning_rate
-        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
-        return self.learning_rate * (0.1 + 0.45 * (1 + cos(pi * done)))
-
-
 class TorchModel:
     """One worker's replica; implements :class:`sim.program.Model`.
 
@@ -84,6 +62,11 @@ class TorchModel:
         Which parameters belong to which layer, each to exactly one.
     rank, workers
         This worker and M; it owns slice ``rank`` of M where the optimizer is sharded.
+    tokens_per_step
+        Of all workers together: where an update counts tokens (acco, dpu, wp) the learning rate
+        is read at committed tokens / this; 0 reads it at the updates taken.
+    autocast
+        What matrices are multiplied in; None is the parameters' fp32.
     on_loss
         Called with the number of micro-batches done and the last one's loss.
     """
@@ -100,18 +83,21 @@ class TorchModel:
         n_grad_accumulation: int = 1,
         inner: Inner | None = None,
         param_dtype: str = "bf16",
-        on_loss: Callable[[int, float], None] | None = None,
+        tokens_per_step: float = 0.0,
+        autocast: torch.dtype | None = None,
+        on_loss: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         self._on_loss = on_loss
         self.num_layers = len(stages)
         self.param_dtype = param_dtype
         self.n_grad_accumulation = n_grad_accumulation
         self.committed_tokens = 0.0
-        self.losses: list[float] = []
         self._stages, self._loss, self._batches = stages, loss, batches
         self._inner = inner or Inner()
+        self._tokens_per_step, self._autocast = tokens_per_step, autocast
         self._rank, self._workers = rank, workers
         self._flatten(parameters_by_layer)
+        self._losses = _Losses(self.theta)
         self._steps = [0] * self.num_layers
         self._optimizers: list[torch.optim.AdamW | None] = [None] * self.num_layers
         self._count = 0
@@ -122,9 +108,10 @@ class TorchModel:
         self._fresh: dict[tuple[range, int], Tensor] = {}
         self.outer = self.theta.clone()  # parameters at the last applied outer step
         self._outer_optimizers: dict[range, torch.optim.SGD] = {}
-        self._shard_at: Tensor | None = None
-        self._shard: _Shard | None = None
+        self._shard_at: list[slice] = []
+        self._shard: Shard | None = None
         self._handed: _Handed | None = None
+        self._restored: dict[str, Tensor] = {}  # outer momentum, until its optimizer is made
 
     def _flatten(self, parameters_by_layer: Sequence[Sequence[nn.Parameter]]) -> None:
         everything = [p for layer in parameters_by_layer for p in layer]
@@ -159,6 +146,12 @@ class TorchModel:
             yield whole, slice(at, at + size)
             at += size
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        """On a GPU matrices are multiplied in bf16; parameters and sums stay fp32."""
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self.theta.device.type, self._autocast)
+
     def perform(
         self, verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any], times: int
     ) -> None:
@@ -186,13 +179,15 @@ class TorchModel:
                 inputs, self._targets = next(self._batches)
                 self._count += 1
                 self._tokens += inputs.numel()
-                outputs = self._stages[0](inputs)
+                with self._precision():
+                    outputs = self._stages[0](inputs)
             else:
                 before = self._outputs[layer - 1]
                 assert before is not None
                 inputs = before.detach().requires_grad_()
                 self._saved_inputs[layer] = inputs
-                outputs = self._stages[layer](inputs)
+                with self._precision():
+                    outputs = self._stages[layer](inputs)
             self._outputs[layer] = outputs
 
     def backward(self, layers: range) -> None:
@@ -201,10 +196,11 @@ class TorchModel:
             outputs = self._outputs[layer]
             assert outputs is not None
             if layer == self.num_layers - 1:
-                loss = self._loss(outputs, self._targets)
-                self.losses.append(float(loss.detach()))
+                with self._precision():
+                    loss = self._loss(outputs, self._targets)
+                self._losses.add(loss.detach())
                 if self._on_loss is not None:
-                    self._on_loss(len(self.losses), self.losses[-1])
+                    self._on_loss(self._losses.count, loss.detach())
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
                 after = self._saved_inputs[layer + 1]
@@ -213,9 +209,14 @@ class TorchModel:
                 self._saved_inputs[layer + 1] = None
             self._outputs[layer] = None
 
+    @property
+    def losses(self) -> list[float]:
+        """Loss of every micro-batch so far; reading it waits for the device."""
+        return self._losses.all().tolist()
+
     def loss_on(self, inputs: Tensor, targets: Tensor) -> float:
         """Loss of one batch, nothing trained."""
-        with torch.no_grad():
+        with torch.no_grad(), self._precision(), _evaluating(self._stages):
             outputs = inputs
             for stage in self._stages:
                 outputs = stage(outputs)
@@ -233,21 +234,16 @@ class TorchModel:
         for layer in layers:
             optimizer = self._optimizers[layer]
             if optimizer is None:
-                optimizer = self._optimizers[layer] = self._adamw(self._slices[layer])
+                optimizer = self._optimizers[layer] = self._adamw(layer)
             optimizer.param_groups[0]["lr"] = self._inner.rate(self._steps[layer])
             optimizer.step()
             self._steps[layer] += 1
         gradient.zero_()
 
-    def _adamw(self, part: slice) -> torch.optim.AdamW:
-        own = nn.Parameter(self.theta[part])
-        own.grad = self._gradient[part]
-        return torch.optim.AdamW(
-            [own],
-            lr=self._inner.learning_rate,
-            betas=self._inner.betas,
-            weight_decay=self._inner.weight_decay,
-        )
+    def _adamw(self, layer: int) -> torch.optim.AdamW:
+        own = nn.Parameter(self.theta[self._slices[layer]])
+        own.grad = self._gradient[self._slices[layer]]
+        return self._inner.adamw(own)
 
     # -- synchronous data parallel -------------------------------------------------------
     def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Flat:
@@ -265,42 +261,37 @@ class TorchModel:
         detail = written(layers) + (f" {piece + 1}/{pieces}" if pieces > 1 else "")
         return Flat(name, detail, of[part], start=part.start)
 
-    def _own(self, gradients: Sequence[Flat]) -> Tensor:
+    def _own(self, gradients: Sequence[Flat]) -> list[slice]:
         """Where the own slices of some buffers, or of the whole vector, lie."""
         m, rank = self._workers, self._rank
         spans = [(g.start, g.elements) for g in gradients] or [(0, self.theta.numel())]
-        device = self.theta.device
-        return torch.cat(
-            [
-                torch.arange(at + n * rank // m, at + n * (rank + 1) // m, device=device)
-                for at, n in spans
-            ]
-        )
+        return [slice(at + n * rank // m, at + n * (rank + 1) // m) for at, n in spans]
 
     def optimizer_shard(self, phase: str, gradients: Sequence[Flat] = ()) -> None:
         """AdamW on the own slices, from the reduced sum; see :class:`sim.program.Model`."""
-        if self._shard_at is None:
-            self._shard_at = self._own(gradients)
-        own = self._shard_at
+        own = self._shard_at = self._shard_at or self._own(gradients)
         if gradients:  # ZeRO-1: they were reduce-scattered in place
-            gradient = self._gradient[own] / (self.n_grad_accumulation * self._workers)
-            start = self.theta[own]
+            gradient = _joined(self._gradient, own) / (self.n_grad_accumulation * self._workers)
         else:
             handed = self._given()
-            gradient = handed.gradient.tensor[own] / handed.count.tensor[0]
-            start = handed.committed[own]
+            gradient = _joined(handed.gradient.tensor, own) / handed.count.tensor[0]
         if self._shard is None:
-            self._shard = _Shard(start.clone(), self._inner)
-        stepped = self._shard.step(gradient, keep=phase != "estimate")
+            self._shard = Shard(
+                _joined(self.theta if gradients else handed.committed, own), self._inner
+            )
+        at = None
+        if self._tokens_per_step and not gradients:
+            at = self.committed_tokens / self._tokens_per_step
+        stepped = self._shard.step(gradient, at, keep=phase != "estimate")
         if gradients:
-            self.theta[own] = stepped
+            _put(stepped, self.theta, own)
             self._gradient.zero_()
             return
         if phase != "estimate":
-            handed.committed[own] = stepped
+            _put(stepped, handed.committed, own)
         if phase == "predict":
-            stepped = self._shard.step(gradient, keep=False)
-        handed.parameters.tensor[own] = stepped
+            stepped = self._shard.step(gradient, at, keep=False)
+        _put(stepped, handed.parameters.tensor, own)
 
     # -- outer steps ---------------------------------------------------------------------
     def average_parameters(self, layers: range) -> None:
@@ -344,9 +335,9 @@ class TorchModel:
         if fresh is not None:
             sent = self.delta(layers, fresh).sent
             assert sent is not None  # set when the buffer was sent
-            self._fresh[layers, fresh] = torch.as_tensor(sent, dtype=mixed.dtype)
-            sent = self._fresh[layers, fresh]
-            mixed += sent / self._workers
+            own = sent() if callable(sent) else sent
+            self._fresh[layers, fresh] = torch.as_tensor(own, dtype=mixed.dtype)
+            mixed += self._fresh[layers, fresh] / self._workers
         self._outer_sgd(layers, mixed, lr, momentum, nesterov)
         for whole, _ in self._parts(layers):
             self.theta[whole] = self.outer[whole]
@@ -356,15 +347,107 @@ class TorchModel:
     ) -> None:
         if layers not in self._outer_optimizers:
             own = [nn.Parameter(self.outer[whole]) for whole, _ in self._parts(layers)]
-            self._outer_optimizers[layers] = torch.optim.SGD(
+            optimizer = self._outer_optimizers[layers] = torch.optim.SGD(
                 own, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
             )
+            name = f"outer_sgd/{written(layers)}"
+            optimizers.restore(optimizer, name, self._restored)
+            for key in optimizers.tensors_of(optimizer, name):
+                del self._restored[key]
         optimizer = self._outer_optimizers[layers]
         for parameter, (_, part) in zip(
             optimizer.param_groups[0]["params"], self._parts(layers), strict=True
         ):
             parameter.grad = delta[part]
         optimizer.step()
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = None  # it would keep the vector alive
+
+    def named_parameters(self) -> dict[str, Tensor]:
+        """Copies of the parameters by "stage.name": what was trained."""
+        return {
+            f"{number}.{name}": parameter.detach().clone()
+            for number, stage in enumerate(self._stages)
+            for name, parameter in stage.named_parameters()
+        }
+
+    # -- what a run is resumed from ------------------------------------------------------
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that the next step depends on, but for data and random state.
+
+        Tensors by name, and numbers. Taken between two steps, with nothing in flight.
+        """
+        tensors: dict[str, Tensor] = {
+            "theta": self.theta,
+            "gradient": self._gradient,
+            "outer": self.outer,
+            "losses": self._losses.all(),
+        }
+        for number, stage in enumerate(self._stages):
+            tensors |= {f"module/{number}/{name}": b for name, b in stage.named_buffers()}
+        for layer, inner in enumerate(self._optimizers):
+            if inner is not None:
+                tensors |= optimizers.tensors_of(inner, f"inner/{layer}")
+        for (layers, slot), delta in self._deltas.items():
+            tensors[f"delta/{written(layers)}/{slot}"] = delta.tensor
+        for (layers, slot), fresh in self._fresh.items():
+            tensors[f"fresh/{written(layers)}/{slot}"] = fresh
+        tensors |= self._restored
+        for layers, outer in self._outer_optimizers.items():
+            tensors |= optimizers.tensors_of(outer, f"outer_sgd/{written(layers)}")
+        numbers: dict[str, Any] = {
+            "steps": self._steps,
+            "count": self._count,
+            "tokens": self._tokens,
+            "committed_tokens": self.committed_tokens,
+        }
+        if self._shard is not None:
+            tensors["shard/parameter"] = self._shard.parameter
+            tensors |= optimizers.tensors_of(self._shard.optimizer, "shard/adamw")
+            numbers["shard_taken"] = self._shard.taken
+        if self._handed is not None:
+            handed = self._handed
+            tensors |= {f"handed/{name}": tensor for name, tensor in handed.tensors().items()}
+            numbers["kept"] = [handed.kept_count, handed.kept_tokens]
+        return tensors, numbers
+
+    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state` was taken, on a model that was made alike."""
+        self.theta.copy_(tensors["theta"])
+        self._gradient.copy_(tensors["gradient"])
+        self.outer.copy_(tensors["outer"])
+        self._losses = _Losses(self.theta, tensors["losses"])
+        for number, stage in enumerate(self._stages):
+            for name, buffer in stage.named_buffers():
+                buffer.copy_(tensors[f"module/{number}/{name}"])
+        self._steps = list(numbers["steps"])
+        for layer, taken in enumerate(self._steps):
+            if taken:
+                inner = self._optimizers[layer] = self._adamw(layer)
+                optimizers.restore(inner, f"inner/{layer}", tensors)
+        for key, value in tensors.items():
+            kind, _, rest = key.partition("/")
+            if kind not in ("delta", "fresh"):
+                continue
+            detail, _, slot = rest.rpartition("/")
+            layers = read_layers(detail)
+            value = value.to(self.theta.device)
+            if kind == "delta":
+                self.delta(layers, int(slot)).tensor.copy_(value)
+            else:
+                self._fresh[layers, int(slot)] = value
+        self._restored = {k: v for k, v in tensors.items() if k.startswith("outer_sgd/")}
+        self._count, self._tokens = numbers["count"], numbers["tokens"]
+        self.committed_tokens = numbers["committed_tokens"]
+        if "shard/parameter" in tensors:
+            self._shard = Shard(tensors["shard/parameter"].to(self.theta.device), self._inner)
+            optimizers.restore(self._shard.optimizer, "shard/adamw", tensors)
+            self._shard.taken = numbers["shard_taken"]
+        if "kept" in numbers:
+            handed = self._handed = _Handed(self.theta, written(range(self.num_layers)))
+            for name, tensor in handed.tensors().items():
+                tensor.copy_(tensors[f"handed/{name}"])
+            handed.kept_count, handed.kept_tokens = numbers["kept"]
 
     # -- accumulate while communicating --------------------------------------------------
     def hand_over(self, phase: str) -> None:
@@ -409,6 +492,55 @@ class TorchModel:
         return self._handed
 
 
+def _joined(vector: Tensor, slices: Sequence[slice]) -> Tensor:
+    """Copy slices of a vector into one."""
+    return torch.cat([vector[part] for part in slices])
+
+
+def _put(values: Tensor, into: Tensor, slices: Sequence[slice]) -> None:
+    """Write what :func:`_joined` has joined back to where it lay."""
+    at = 0
+    for part in slices:
+        size = part.stop - part.start
+        into[part] = values[at : at + size]
+        at += size
+
+
+@contextmanager
+def _evaluating(stages: Sequence[nn.Module]) -> Iterator[None]:
+    """Switch off what only training does (dropout, running means), and on again."""
+    training = [module for stage in stages for module in stage.modules() if module.training]
+    for stage in stages:
+        stage.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Losses:
+    """Numbers that stay on the device: reading one would wait for it."""
+
+    def __init__(self, like: Tensor, so_far: Sequence[Tensor] | Tensor = ()) -> None:
+        self._like = like
+        self.pages: list[Tensor] = []
+        self.count = 0
+        for loss in so_far:
+            self.add(loss)
+
+    def add(self, loss: Tensor) -> None:
+        """Remember one more."""
+        if self.count % _PAGE == 0:
+            self.pages.append(self._like.new_empty(_PAGE))
+        self.pages[-1][self.count % _PAGE] = loss
+        self.count += 1
+
+    def all(self) -> Tensor:
+        """Return all of them; shape [count]."""
+        return torch.cat([*self.pages, self._like.new_empty(0)])[: self.count]
+
+
 class _Handed:
     """What an update beside the computation works on: copies of its own."""
 
@@ -420,33 +552,12 @@ class _Handed:
         self.kept = torch.zeros_like(theta)
         self.kept_count = self.kept_tokens = 0
 
-
-class _Shard:
-    """AdamW on one slice of the parameters, with a step that can be rolled back."""
-
-    def __init__(self, start: Tensor, inner: Inner) -> None:
-        self._parameter = nn.Parameter(start)
-        self._inner = inner
-        self._taken = 0
-        self._optimizer = torch.optim.AdamW(
-            [self._parameter],
-            lr=inner.learning_rate,
-            betas=inner.betas,
-            weight_decay=inner.weight_decay,
-        )
-
-    def step(self, gradient: Tensor, *, keep: bool = True) -> Tensor:
-        """Parameters after one step; ``keep=False`` leaves state and parameters as they were."""
-        before = None
-        if not keep:
-            before = (self._parameter.detach().clone(), deepcopy(self._optimizer.state_dict()))
-        self._parameter.grad = gradient
-        self._optimizer.param_groups[0]["lr"] = self._inner.rate(self._taken)
-        self._optimizer.step()
-        stepped = self._parameter.detach().clone()
-        if before is None:
-            self._taken += 1
-        else:
-            self._parameter.data.copy_(before[0])
-            self._optimizer.load_state_dict(before[1])
-        return stepped
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name."""
+        return {
+            "gradient": self.gradient.tensor,
+            "parameters": self.parameters.tensor,
+            "count": self.count.tensor,
+            "committed": self.committed,
+            "kept": self.kept,
+        }

@@ -2,49 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import csv
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import typer
 
+from sim.units import format_count
+
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from realrun.training import Outcome
+    from sim.scenario.resolved import Scenario
 
 _EVERY_S = 2.0
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[int, float], None]]:
-    """Print micro-batches done and the loss on standard error, every two seconds."""
-    last = begin = perf_counter()
+def progress(horizon_tokens: float | None) -> Iterator[Callable[[float, Tensor], None]]:
+    """Print tokens, their rate and the loss on standard error, every two seconds.
 
-    def step(done: int, loss: float) -> None:
-        nonlocal last
+    The rate is that since the last line. What is yielded takes the tokens that all workers
+    together have seen, and a loss.
+    """
+    last, seen = perf_counter(), None
+    asked = "" if horizon_tokens is None else f" of {format_count(horizon_tokens, 3)}"
+
+    def step(tokens: float, loss: Tensor) -> None:
+        nonlocal last, seen
         now = perf_counter()
-        if now - last >= _EVERY_S:
-            last = now
-            rate = done / (now - begin)
-            tell = f"realrun: {done} micro-batches, {rate:.1f}/s, loss {loss:.3f}"
-            typer.echo(tell, err=True)
+        if seen is None:
+            last, seen = now, tokens  # a resumed run does not begin with none
+        elif now - last >= _EVERY_S:
+            rate = format_count((tokens - seen) / (now - last), 3)
+            last, seen = now, tokens
+            done = format_count(tokens, 3)
+            typer.echo(
+                f"realrun: {done}{asked} tokens, {rate} tokens/s, loss {float(loss):.3f}", err=True
+            )
 
     yield step
 
 
-def show(outcome: Outcome, source: str, settings: list[str]) -> None:
+def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     """Print what was measured, in the table that ``bandwise simulate`` prints."""
     from sim.cli.output import show as printed
     from sim.cli.simulate import report
     from sim.figures import figures
-    from sim.scenario import load
 
-    scenario = load(source, {}, settings)
-    result = figures(outcome.trace, scenario)
-    heading = (
-        f"Measured on this machine; clocks agree to {outcome.residual_s * 1e3:.2f} ms. "
-        f"Loss {outcome.losses[0]:.3f} to {outcome.losses[-1]:.3f} nats per token, "
+    made = report(scenario, figures(outcome.trace, scenario), _heading(outcome), measured=True)
+    for key in ("collective_model", "collectives", "assumed"):
+        del made.data[key]  # the machine's own links were used
+    made.data.update(
+        prediction="measured",
+        device=outcome.device,
+        backend=outcome.backend,
+        clock_residual_s=outcome.residual_s,
+        first_round=outcome.first_round,
+        trained_tokens=outcome.tokens,
+        validation_loss=outcome.validation_loss,
+        final_loss=_ends(outcome)[1] if _trained(outcome) else None,
+    )
+    printed(made, form)
+
+
+def _trained(outcome: Outcome) -> bool:
+    return any(outcome.losses)
+
+
+def _ends(outcome: Outcome) -> tuple[float, float]:
+    """Mean loss of all workers at the first and at the last micro-batch."""
+    own = [losses for losses in outcome.losses if losses]
+    return (
+        sum(losses[0] for losses in own) / len(own),
+        sum(losses[-1] for losses in own) / len(own),
+    )
+
+
+def _heading(outcome: Outcome) -> str:
+    text = (
+        f"Measured on {outcome.device}, {outcome.backend}; "
+        f"clocks agree to {outcome.residual_s * 1e3:.2f} ms. "
+    )
+    if outcome.first_round:
+        text += f"Resumed at round {outcome.first_round}; figures are of the rounds since. "
+    if not _trained(outcome):
+        return text + "Computation was paced: sleeps of the scenario's times, nothing trained."
+    first, last = _ends(outcome)
+    return text + (
+        f"Loss {first:.3f} to {last:.3f} nats per token, "
         f"{outcome.validation_loss:.3f} on text that no worker trains on."
     )
-    printed(report(scenario, result, heading), "table")
-    typer.echo("", err=True)
+
+
+def write_losses(losses: Sequence[Sequence[float]], path: Path) -> None:
+    """Write a row per rank and micro-batch."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("rank", "micro_batch", "loss_nats_per_token"))
+        writer.writerows(
+            (rank, number, loss)
+            for rank, own in enumerate(losses)
+            for number, loss in enumerate(own)
+        )

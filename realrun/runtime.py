@@ -4,28 +4,33 @@ The worker that a program sees here does what it is told at once: a computation 
 calling thread (on a GPU it is queued on the stream), a collective is started asynchronously
 on the process group of its program's group, a spawned program runs in a thread with a group
 of its own. The rows it writes are those of the simulator.
+
+A generator cannot be saved. A run that is resumed has its model's state back and runs the
+program's text again from its beginning, without work and with the logged observations, up to
+the round of the checkpoint. Whatever a method keeps in its local variables is then as it was,
+and what was in flight counts as received.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter, sleep
+from datetime import timedelta
+from math import nan
+from time import sleep
 from typing import Any
 
-import torch.distributed as dist
-
-from realrun.collectives import Collective, start
+from realrun.collectives import Collective, Group
+from realrun.device import Host, Mark
+from realrun.errors import PeerLostError, RunError, first_line
 from sim.compute import Computation, written
-from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
+from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 MAIN = "main"
-
-
-class WorkerError(Exception):
-    """A worker cannot go on; the message names rank, call and cause."""
 
 
 @dataclass
@@ -48,8 +53,29 @@ class Limits:
 
 
 @dataclass
+class Restart:
+    """Where to go on: a round, and what the main program observed until then."""
+
+    round: int
+    observed: deque[float]
+
+
+@dataclass
+class Saving:
+    """How to keep a run: ``save`` is called every ``rounds`` rounds and at the end."""
+
+    rounds: int
+    save: Callable[[int], None]
+
+
+@dataclass
 class Shared:
-    """What the programs of one process share: rows, groups, clock."""
+    """What the programs of one process share: rows, groups, clock.
+
+    ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
+    by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
+    to be repeated instead of looking. ``restart``: set until its round is reached.
+    """
 
     rank: int
     workers: int
@@ -57,26 +83,40 @@ class Shared:
     limits: Limits
     quantize_block: int = 256
     pace: Pace | None = None
+    slower: float = 1.0
+    replay: dict[str, deque[float]] | None = None
+    restart: Restart | None = None
+    saving: Saving | None = None
+    timeout: timedelta = timedelta(minutes=5)  # of the groups made here
+    device: Host = field(default_factory=Host)
+    observed: list[float] = field(default_factory=list)  # by the main program
+    in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity
     rows: list[Row] = field(default_factory=list)
-    groups: dict[str, Any] = field(default_factory=dict)
+    groups: dict[str, Group] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
-    origin: float = field(default_factory=perf_counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def now(self) -> float:
         """Seconds since this worker began."""
-        return perf_counter() - self.origin
+        return self.device.now()
 
-    def group(self, name: str) -> Any:
-        """The process group of a program's group.
+    def group(self, name: str) -> Group:
+        """What stands behind a program's group.
 
         Made when first asked for, by all ranks in the same order: the main program asks, in
         its own thread.
         """
         if name not in self.groups:
-            everyone = dist.group.WORLD if name == MAIN else dist.new_group()
-            self.groups[name] = everyone
+            self.groups[name] = Group(
+                self.quantize_block, self.timeout, self.device, spawned=name != MAIN
+            )
         return self.groups[name]
+
+    def close(self) -> None:
+        """Wait for the device and let go of what the groups hold, when all programs ended."""
+        self.device.close()
+        for group in self.groups.values():
+            group.close()
 
     def count_call(self, group: str) -> int:
         """Number of this rank's next call in a group."""
@@ -102,7 +142,11 @@ class Activity:
 
     @property
     def done(self) -> bool:
-        """Whether it has ended; a look that is logged."""
+        """Whether it has ended; a look that is logged.
+
+        The host waits for the device first: it would run ahead and look too often.
+        """
+        self._worker.drain()
         return bool(self._worker.look(f"done {self.group} {self.call}", float(self._ended())))
 
     def _ended(self) -> bool:
@@ -124,20 +168,25 @@ class _Communication(Activity):
         try:
             self._collective.finish()
         except RuntimeError as error:
-            raise WorkerError(
+            raise PeerLostError(
                 f"rank {self._worker.rank}: {self._collective.operation}, call {self.call} of "
-                f"group {self.group}, failed: {_first_line(error)}"
+                f"group {self.group}, failed: {first_line(error)}"
             ) from error
+        self._worker.paced_drain()
 
 
 class _Spawned(Activity):
     def __init__(self, worker: TorchWorker, group: str, call: int, run: Callable[[], None]) -> None:
         super().__init__(worker, group, call)
+        self._device = worker.device
         self._error: BaseException | None = None
+        begin = self._device.mark()
 
         def guarded() -> None:
             try:
-                run()
+                with self._device.beside(begin):
+                    run()
+                    self._end = self._device.mark()
             except BaseException as error:
                 self._error = error
 
@@ -145,16 +194,24 @@ class _Spawned(Activity):
         self._thread.start()
 
     def _ended(self) -> bool:
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        return self._error is not None or self._device.passed(self._end)
 
     def wait(self) -> None:
         self._thread.join()
         if self._error is not None:
             raise self._error
+        self._device.after(self._end)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _when(device: Host, row: Row, begin: Mark, end: Mark) -> None:
+    """Fill in when a row happened, once the device has come by."""
+
+    def use(at: list[float]) -> None:
+        row.begin_s, row.end_s = at
+
+    device.later((begin, end), use)
 
 
 class TorchWorker(CollectiveCalls[Activity]):
@@ -168,54 +225,125 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._steps = 0
         self.rank = shared.rank
         self.model = shared.model
+        self.device = shared.device
 
     def drive(self, program: Generator[Any, None, None]) -> None:
         """Run a program to its end, waiting for what it yields."""
+        shared = self._shared
         for activity in program:
-            if not activity.group:
+            if not activity.group or shared.restart is not None:
                 activity.wait()
                 continue
-            begin = self._shared.now()
-            row = Row(
-                self.rank, self._program, WAIT, "", activity.group, activity.call, 0.0, 1, begin
-            )
-            self._shared.record(row)
+            row = self._row(WAIT, "", group=activity.group, call=activity.call)
+            begin = self.device.mark()
             activity.wait()
-            row.end_s = self._shared.now()
+            _when(self.device, row, begin, self.device.mark())
+            shared.in_flight.pop(id(activity), None)
 
     def look(self, what: str, answer: float) -> float:
-        """Log an observation."""
-        now = self._shared.now()
-        self._shared.record(
-            Row(self.rank, self._program, LOOK, what, "", -1, 0.0, 1, now, now, observed=answer)
-        )
+        """Log an observation; where one was logged before, answer that."""
+        shared = self._shared
+        if shared.replay is not None:
+            logged = shared.replay.get(self._program)
+            if not logged:
+                raise RunError(
+                    f"rank {self.rank}, program {self._program}: looks once more ({what}) than the "
+                    "replayed trace has observations; replay a trace of the same scenario"
+                )
+            answer = logged.popleft()
+        if shared.restart is not None:
+            answer = shared.restart.observed.popleft()
+        if self._program == MAIN:
+            shared.observed.append(answer)
+        if shared.restart is not None:
+            return answer
+        row = self._row(LOOK, what, observed=answer)
+        row.begin_s = row.end_s = shared.now()
         return answer
 
     @property
     def now(self) -> float:
         """Seconds since this worker began (an observation)."""
+        self.drain()
         return self.look("now", self._shared.now())
+
+    def drain(self) -> None:
+        """Let the host wait for what the device still has to do."""
+        if self._shared.restart is None:
+            self.device.drain()
+
+    def paced_drain(self) -> None:
+        """Where sleeps stand for computation the host is the device: it waits itself."""
+        if self._shared.pace is not None:
+            self.device.drain()
+
+    def _row(
+        self,
+        operation: str,
+        detail: str,
+        *,
+        group: str = "",
+        call: int = -1,
+        bytes_: float = 0.0,
+        times: int = 1,
+        observed: float = nan,
+    ) -> Row:
+        """Append a row; when it happened is filled in later."""
+        row = Row(
+            self.rank,
+            self._program,
+            operation,
+            detail,
+            group,
+            call,
+            bytes_,
+            times,
+            nan,
+            observed=observed,
+        )
+        return self._shared.record(row)
 
     def next_round(self, steps: int | None = None) -> bool:
         """Begin a round; see :class:`sim.program.Worker`."""
-        limits = self._shared.limits
+        shared, limits = self._shared, self._shared.limits
+        if shared.restart is not None:
+            if self._round < shared.restart.round:
+                self._round += 1
+                self._steps += steps or 0
+                return True
+            shared.restart = None
+            saved = True
+        else:
+            saved = self._round == 0
         tokens = (
             self.model.committed_tokens if steps is None else self._steps * limits.tokens_per_step
         )
         more = self._round < limits.rounds and tokens < limits.tokens
-        now = self._shared.now()
-        times = (steps or 0) if more else 0
-        self._shared.record(
-            Row(self.rank, self._program, ROUND, str(self._round), "", -1, 0.0, times, now, now)
-        )
+        saving = shared.saving
+        if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
+            self._save(saving)
+        self.device.settle()
+        row = self._row(ROUND, str(self._round), times=(steps or 0) if more else 0)
+        mark = self.device.mark()
+        _when(self.device, row, mark, mark)
         self._round += 1
         self._steps += steps or 0
         return more
+
+    def _save(self, saving: Saving) -> None:
+        """Keep the state at the beginning of a round, with what is in flight received."""
+        with self._timed("checkpoint", str(self._round)):
+            for activity in self._shared.in_flight.values():
+                activity.wait()
+            self._shared.in_flight.clear()
+            saving.save(self._round)
 
     def compute(
         self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
+        if self._shared.restart is not None:
+            return Activity(self)  # its effect is in the restored state
         operation = verb.__name__
         layers = args[0] if args and isinstance(args[0], range) else None
         detail = written(layers) if layers is not None else (str(args[0]) if args else "")
@@ -225,24 +353,38 @@ class TorchWorker(CollectiveCalls[Activity]):
             self._paced(operation, detail, layers, times)
             self.model.perform(verb, args, kwargs, times)
         else:
-            begin = self._shared.now()
-            self.model.perform(verb, args, kwargs, times)
-            self._computed(operation, detail, times, begin, self._shared.now())
+            with self._timed(operation, detail, times):
+                self.model.perform(verb, args, kwargs, times)
         return Activity(self)
 
-    def _computed(self, operation: str, detail: str, times: int, begin: float, end: float) -> None:
-        self._shared.record(
-            Row(self.rank, self._program, operation, detail, "", -1, 0.0, times, begin, end)
-        )
+    @contextmanager
+    def _timed(self, operation: str, detail: str, times: int = 1) -> Iterator[None]:
+        """Write a row about what is called meanwhile, unless it fails."""
+        began, begin = self._began(), self.device.mark()
+        yield
+        self._slowed(began)
+        row = self._row(operation, detail, times=times)
+        _when(self.device, row, begin, self.device.mark())
+
+    def _began(self) -> float:
+        """Return the time; where it will be stretched, of the device itself."""
+        if self._shared.slower > 1:
+            self.device.drain()
+        return self._shared.now()
+
+    def _slowed(self, began: float) -> None:
+        """Sleep for as long as a slower machine would go on computing."""
+        shared = self._shared
+        if shared.slower > 1:
+            self.device.drain()
+            sleep((shared.now() - began) * (shared.slower - 1))
 
     def _paced(self, operation: str, detail: str, layers: range | None, times: int) -> None:
         assert self._shared.pace is not None
-        begin = self._shared.now()
-        work = self._shared.pace.computation.seconds(operation, layers, times)
-        remaining = begin + work - self._shared.now()
-        if remaining > 0:
-            sleep(remaining)
-        self._computed(operation, detail, times, begin, self._shared.now())
+        with self._timed(operation, detail, times):
+            began = self._shared.now()
+            work = self._shared.pace.computation.seconds(operation, layers, times)
+            sleep(max(0.0, began + work - self._shared.now()))
 
     def _inner_steps(self, times: int) -> None:
         """Inner steps as two rows, as the simulator writes them: gradients, then optimizer."""
@@ -252,16 +394,25 @@ class TorchWorker(CollectiveCalls[Activity]):
             self._paced("inner_step", "", None, times)
             self._paced("inner_optimizer", written(whole), None, times)
             return
-        begin = self._shared.now()
-        optimizing = 0.0
+        gradients = self._row("inner_step", "", times=times)
+        optimizer = self._row("inner_optimizer", written(whole), times=times)
+        marks = [self.device.mark()]
         for _ in range(times):
-            model.perform(model.accumulate, (), {}, model.n_grad_accumulation)
-            before = self._shared.now()
-            model.perform(model.inner_optimizer, (whole,), {}, 1)
-            optimizing += self._shared.now() - before
-        end = self._shared.now()
-        self._computed("inner_step", "", times, begin, end - optimizing)
-        self._computed("inner_optimizer", written(whole), times, end - optimizing, end)
+            for verb, args, count in (
+                (model.accumulate, (), model.n_grad_accumulation),
+                (model.inner_optimizer, (whole,), 1),
+            ):
+                began = self._began()
+                model.perform(verb, args, {}, count)
+                self._slowed(began)
+                marks.append(self.device.mark())
+
+        def split(at: list[float]) -> None:
+            optimizing = sum(b - a for a, b in zip(at[1::2], at[2::2], strict=True))
+            gradients.begin_s, gradients.end_s = at[0], at[-1] - optimizing
+            optimizer.begin_s, optimizer.end_s = at[-1] - optimizing, at[-1]
+
+        self.device.later(marks, split)
 
     def _collective(
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
@@ -269,25 +420,26 @@ class TorchWorker(CollectiveCalls[Activity]):
         shared = self._shared
         size = wire_bytes(buffer.elements, dtype, shared.quantize_block)
         call = shared.count_call(self._group)
-        detail = f"{buffer.name} {buffer.detail}".strip()
-        row = Row(
-            self.rank,
-            self._program,
-            operation,
-            f"{detail} {dtype}",
-            self._group,
-            call,
-            size,
-            1,
-            shared.now(),
-        )
+        if shared.restart is not None:
+            return Activity(self, self._group, call)  # received before the checkpoint
+        group = shared.group(self._group)
+        packed = None
+        if dtype in QUANTIZED:
+            group.open()
+            try:
+                with self._timed("quantize", buffer.detail):
+                    packed = group.pack(operation, buffer, dtype)
+            except (ValueError, NotImplementedError) as error:
+                raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
+        carried = f"{buffer.name} {buffer.detail}".strip()
+        row = self._row(operation, f"{carried} {dtype}", group=self._group, call=call, bytes_=size)
+        self.device.later([self.device.mark()], lambda at: setattr(row, "begin_s", at[0]))
 
-        def ended() -> None:
-            row.end_s = shared.now()
+        def ended(at: float) -> None:
+            row.end_s = at
 
-        collective = start(operation, buffer, dtype, shared.group(self._group), mean, ended)
-        shared.record(row)
-        return _Communication(self, self._group, call, collective)
+        collective = group.start(operation, buffer, dtype, mean, ended, packed)
+        return self._started(_Communication(self, self._group, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""
@@ -295,7 +447,16 @@ class TorchWorker(CollectiveCalls[Activity]):
         name = program.__name__
         call = shared.count_call(f"spawn {name}")
         shared.group(name)  # made here: all ranks' main programs come by in the same order
-        now = shared.now()
-        shared.record(Row(self.rank, self._program, SPAWN, name, name, call, 0.0, 1, now, now))
+        if shared.restart is not None:
+            return Activity(self, name, call)
+        row = self._row(SPAWN, name, group=name, call=call)
+        mark = self.device.mark()
+        _when(self.device, row, mark, mark)
         side = TorchWorker(shared, f"{name}#{call}", name)
-        return _Spawned(self, name, call, lambda: side.drive(program(side, *args)))
+        return self._started(_Spawned(self, name, call, lambda: side.drive(program(side, *args))))
+
+    def _started(self, activity: Activity) -> Activity:
+        """Remember what the main program has in flight, if it may have to be saved."""
+        if self._shared.saving is not None and self._program == MAIN:
+            self._shared.in_flight[id(activity)] = activity
+        return activity

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
@@ -37,7 +38,7 @@ def stages_of(module: object) -> list[nn.Module]:
     Raises
     ------
     ModelError
-        If it is something else, or a stage has nothing to train.
+        If it is something else, or a stage has nothing to train, or not in fp32.
 
     Examples
     --------
@@ -60,6 +61,17 @@ def stages_of(module: object) -> list[nn.Module]:
                 f"stage {number} ({type(stage).__name__}) has no parameters of its own to train; "
                 "make it part of the stage before or after it"
             )
+        for name, parameter in stage.named_parameters():
+            if is_lazy(parameter):
+                raise ModelError(
+                    f"stage {number} ({type(stage).__name__}): {name} has no shape yet; give lazy "
+                    "modules their sizes"
+                )
+            if parameter.requires_grad and parameter.dtype != torch.float32:
+                raise ModelError(
+                    f"stage {number} ({type(stage).__name__}): {name} is {parameter.dtype}; what "
+                    "is trained must be torch.float32"
+                )
     return stages
 
 
@@ -82,7 +94,9 @@ def load_stages(name: str, *, seed: int = 0, folder: Path | None = None) -> list
     ModelError
         If there is no such function, it fails, or what it returns is not a model.
     """
-    factory = _find(name, folder)
+    factory = find_function(name, folder)
+    if isinstance(factory, nn.Module):
+        raise ModelError(f"{name} is {_a(factory)}; a function that makes the model is needed")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -138,11 +152,18 @@ def check_against(layers: Sequence[Sequence[nn.Parameter]], size: ModelSize) -> 
             )
 
 
-def _find(name: str, folder: Path | None) -> Callable[[], object]:
+def find_function(name: str, folder: Path | None = None) -> Callable[..., object]:
+    """Return what "package.module:function" names.
+
+    Raises
+    ------
+    ModelError
+        If there is no such module or function, or it cannot be called.
+    """
     module_name, _, attribute = name.partition(":")
     parts = module_name.split(".")
     if not attribute or not all(part.isidentifier() for part in parts):
-        raise ModelError(f'"{name}" does not name a model; write "package.module:function"')
+        raise ModelError(f'"{name}" does not name a function; write "package.module:function"')
     try:
         with _looking_in([path for path in (folder, Path.cwd()) if path is not None]):
             module: Any = importlib.import_module(module_name)
@@ -164,8 +185,8 @@ def _find(name: str, folder: Path | None) -> Callable[[], object]:
             near = did_you_mean(part, public, "") if public else ""
             raise ModelError(f'{name}: module {module_name} has no "{attribute}"{near}')
         found = getattr(found, part)
-    if isinstance(found, nn.Module) or not callable(found):
-        raise ModelError(f"{name} is {_a(found)}; a function that makes the model is needed")
+    if not callable(found):
+        raise ModelError(f"{name} is {_a(found)}; a function is needed")
     return found  # type: ignore[no-any-return]
 
 

@@ -1,59 +1,91 @@
-"""One worker's share of a training run: model, data, program, and the trace at the end."""
+"""One worker's share of a training run: from the scenario to the trace at the end."""
 
 from __future__ import annotations
 
-import datetime
+import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
+from torch import Tensor
 
-from realrun import gpt
+from realrun import packing
+from realrun.build import Built, build
+from realrun.checkpoint import Checkpoints, State
 from realrun.clock import gathered, offset_to_first
-from realrun.data import Data, open_data
-from realrun.model import Inner, TorchModel
-from realrun.runtime import Limits, Shared, TorchWorker
+from realrun.data import Batches, Data, open_data
+from realrun.device import timed_on
+from realrun.memory import check_memory
+from realrun.model import TorchModel
+from realrun.optimizers import Inner
+from realrun.paced import PacedModel
+from realrun.rendezvous import World, joined, rank_and_workers
+from realrun.runtime import Limits, Pace, Restart, Saving, Shared, TorchWorker
+from sim.compute import Computation, Factors
 from sim.program import QUANTIZED
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
+from sim.scenario.schema import ScenarioFile, TrainSection
 from sim.trace import Context, Trace
 
-TIMEOUT_S = 300.0
-
-
-@dataclass
-class Outcome:
-    """What rank 0 knows at the end: trace, clocks' residual (s), losses of rank 0, validation."""
-
-    trace: Trace
-    residual_s: float
-    losses: list[float]
-    validation_loss: float
-    tokens: float
+_VALIDATION_BATCHES = 64
+OnStep = Callable[[float, Tensor], None]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to train: a scenario as ``bandwise simulate`` takes it."""
+    """What to train, as ``bandwise simulate`` takes it, and how.
+
+    ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
+    write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
+    ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
+    ``save`` is where rank 0 writes the trained parameters.
+    """
 
     source: str | None
-    options: dict[str, str]
-    settings: list[str]
+    options: Mapping[str, str] = field(default_factory=dict)
+    settings: list[str] = field(default_factory=list)
+    replay: Trace | None = None
+    checkpoints: Path | None = None
+    checkpoint_every: int = 100
+    device: str = "auto"
+    backend: str = "auto"
+    timeout_s: float = 300.0
+    save: Path | None = None
 
 
-def run_worker(
-    asked: Asked, on_step: Callable[[int, float], None] = lambda step, loss: None
-) -> Outcome | None:
+@dataclass
+class Outcome:
+    """What rank 0 knows at the end.
+
+    The trace; how far clocks may be off (s); losses of every rank by micro-batch, nats per
+    token (none where computation was paced); mean loss on held-out data of rank 0's
+    parameters; the round that this run began with.
+    """
+
+    trace: Trace
+    residual_s: float
+    losses: list[list[float]]
+    validation_loss: float | None
+    tokens: float
+    first_round: int
+    device: str
+    backend: str
+
+
+def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
     """Train this process's replica; rank, world size and address come from the environment.
 
     Parameters
     ----------
     on_step
-        Called on rank 0 with micro-batches done and the last loss.
+        Called on rank 0 with the tokens that all workers together have seen, and its last loss.
 
     Returns
     -------
@@ -62,88 +94,317 @@ def run_worker(
 
     Raises
     ------
-    ScenarioError
-        If the scenario cannot be trained, or was made for another number of workers.
+    ScenarioError, RunError
+        On every rank, if the run cannot begin or go on.
     """
-    scenario = load(asked.source, asked.options, asked.settings)
-    rank, workers = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    scenario = load(asked.source, dict(asked.options), asked.settings)
+    _, workers = rank_and_workers()
     if workers != len(scenario.workers):
         raise ScenarioError(
             f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
             f"started; start {len(scenario.workers)}, or change site.count or site.workers"
         )
-    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=TIMEOUT_S))
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-    try:
-        return _train(asked, scenario, rank, workers, on_step)
-    finally:
-        dist.destroy_process_group()
-
-
-def _train(
-    asked: Asked,
-    scenario: Scenario,
-    rank: int,
-    workers: int,
-    on_step: Callable[[int, float], None],
-) -> Outcome | None:
-    file = sections(asked.source, asked.options, asked.settings)
     dtype = scenario.method.arguments.get("comm_dtype")
     if dtype in QUANTIZED:
+        try:
+            packing.check(dtype, scenario.network.collectives.quantize_block)
+        except ValueError as error:
+            raise ScenarioError(f"network.collective.{error}") from error
+    device, backend = _device_and_backend(asked)
+    with joined(backend, asked.timeout_s) as world:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
+        file = sections(asked.source, dict(asked.options), asked.settings)
+        if file.train.compute_mode != "paced":
+            sharing = world.local_workers
+            if device.type == "cuda":
+                sharing = -(-world.local_workers // torch.cuda.device_count())
+            world.agreed(
+                lambda: check_memory(scenario, rank=world.rank, workers_here=sharing, device=device)
+            )
+        run = world.agreed(lambda: _Run(asked, scenario, file, world, device, backend, on_step))
+        return run.train()
+
+
+def _device_and_backend(asked: Asked) -> tuple[torch.device, str]:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_workers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked.device == "cuda" and not cards:
+        raise ScenarioError("--device: cuda: no GPU is visible to torch; leave it out, or say cpu")
+    on_card = asked.device == "cuda" or (asked.device == "auto" and cards > 0)
+    alone = on_card and local_workers <= cards
+    if asked.backend == "nccl" and not alone:
         raise ScenarioError(
-            f'method.comm_dtype: "{dtype}": realrun carries fp32, bf16 and fp16 so far'
+            f"--backend: nccl: needs a GPU per process, here are {cards} for {local_workers}; "
+            "say gloo"
         )
-    config = gpt.GPTConfig.from_section(file.model)
-    seed = file.train.seed or 0
-    decoder = gpt.GPT(config, seed=seed)
-    decoder.check_against(scenario.model)
+    backend = asked.backend if asked.backend != "auto" else ("nccl" if alone else "gloo")
+    if not on_card:
+        return torch.device("cpu"), backend
+    card = torch.device("cuda", local_rank % cards)
+    torch.cuda.set_device(card)
+    return card, backend
+
+
+class _Run:
+    """What one rank has opened and made for a run."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        scenario: Scenario,
+        file: ScenarioFile,
+        world: World,
+        device: torch.device,
+        backend: str,
+        on_step: OnStep,
+    ) -> None:
+        self.asked, self.scenario, self.file, self.world = asked, scenario, file, world
+        self.device, self.backend = device, backend
+        self.machine = scenario.workers[world.rank].machine
+        limits = _limits(scenario)
+        self.data: Data | None = None
+        self.batches: Batches | None = None
+        self.paced = self.file.train.compute_mode == "paced"
+        if self.paced:
+            if asked.checkpoints is not None:
+                raise ScenarioError(
+                    '--checkpoints: train.compute_mode = "paced" trains nothing; leave one out'
+                )
+            self.model: Any = PacedModel(
+                scenario.model, self.machine.n_grad_accumulation, self.machine.batch_tokens, device
+            )
+        else:
+            self.model = self._trained(on_step)
+        self.shared = Shared(
+            world.rank,
+            world.workers,
+            self.model,
+            limits,
+            scenario.network.collectives.quantize_block,
+            timeout=timedelta(seconds=asked.timeout_s),
+            device=timed_on(device),
+            pace=self._pace() if self.paced else None,
+            slower=self._slower(),
+            replay=self._replayed(),
+        )
+
+    def _trained(self, on_step: OnStep) -> TorchModel:
+        file, scenario, machine, rank = self.file, self.scenario, self.machine, self.world.rank
+        seed = file.train.seed or 0
+        source = self.asked.source
+        folder = Path(source).parent if source and Path(source).exists() else None
+        built = build(file.model, scenario.model, seed=seed, folder=folder)
+        for stage in built.stages:
+            stage.to(self.device)
+        # Dropout and the like: other numbers on every worker, the same in every run.
+        torch.manual_seed(seed * self.world.workers + rank)
+        self.data = open_data(
+            file.data,
+            vocabulary=built.vocabulary,
+            context=built.context,
+            workers=self.world.workers,
+            seed=seed,
+            folder=folder,
+        )
+        self.sequences = _sequences(scenario, rank, built, file.train)
+        self.batches = self.data.batches(rank, self.sequences, self.device)
+        micro_batch_tokens = self.sequences * built.context
+
+        def on_loss(done: int, loss: Tensor) -> None:
+            on_step(done * micro_batch_tokens * self.world.workers, loss)
+
+        return TorchModel(
+            built.stages,
+            built.loss,
+            self.batches,
+            built.parameters_by_layer,
+            rank=rank,
+            workers=self.world.workers,
+            n_grad_accumulation=machine.n_grad_accumulation,
+            inner=_inner(file.train, scenario),
+            param_dtype=scenario.model.param_dtype,
+            tokens_per_step=scenario.tokens_per_step,
+            autocast=torch.bfloat16 if self.device.type == "cuda" else None,
+            on_loss=on_loss if rank == 0 else None,
+        )
+
+    def _pace(self) -> Pace:
+        scenario, worker = self.scenario, self.scenario.workers[self.world.rank]
+        factors = Factors(worker.machine.jitter, scenario.run.seed, worker.random_stream)
+        return Pace(
+            Computation(worker.machine, scenario.model.layers, len(scenario.workers), factors)
+        )
+
+    def _slower(self) -> float:
+        """How many times slower than the fastest this worker is to be, if that is asked for."""
+        if self.paced or not self.file.train.emulate_speeds:
+            return 1.0
+        return max(w.machine.speed for w in self.scenario.workers) / self.machine.speed
+
+    def _replayed(self) -> dict[str, deque[float]] | None:
+        if self.asked.replay is None:
+            return None
+        logged = self.asked.replay.observations()
+        return {
+            program: deque(answers)
+            for (rank, program), answers in logged.items()
+            if rank == self.world.rank
+        }
+
+    # -- running -------------------------------------------------------------------------
+    def train(self) -> Outcome | None:
+        """Run the program to its end; the trace on rank 0."""
+        world, shared, scenario = self.world, self.shared, self.scenario
+        first_round = self._resume()
+        before = offset_to_first(shared, world.control)
+        worker = TorchWorker(shared)
+        worker.drive(scenario.method.program(worker, **scenario.method.arguments))
+        after = offset_to_first(shared, world.control)
+        shared.close()
+        found = gathered(shared, self._context(), before, after, world.control)
+        losses = world.gathered([] if self.paced else self.model.losses)
+        if self.asked.save is not None and not self.paced:
+            world.agreed(self._save_parameters)
+        if found is None:
+            return None
+        trace, residual = found
+        tokens = sum(
+            len(own) * w.machine.batch_tokens / w.machine.n_grad_accumulation
+            for own, w in zip(losses, scenario.workers, strict=True)
+        )
+        return Outcome(
+            trace,
+            residual,
+            losses,
+            self._validation_loss(),
+            tokens,
+            first_round,
+            _name_of(self.device),
+            self.backend,
+        )
+
+    def _resume(self) -> int:
+        """Go back to the last checkpoint, if there is one, and see that there will be more."""
+        asked = self.asked
+        if asked.checkpoints is None:
+            return 0
+        world = self.world
+        checkpoints = Checkpoints(
+            asked.checkpoints, world.rank, world.workers, self._identity(), world.gathered
+        )
+        self.shared.saving = Saving(
+            asked.checkpoint_every, lambda number: checkpoints.save(number, self._state())
+        )
+        found = checkpoints.latest()
+        if found is None:
+            return 0
+        round_, state = found
+        notes, tensors = state.notes, state.tensors
+        assert self.batches is not None
+        batches = self.batches
+        world.agreed(lambda: batches.restore(notes["data"]))
+        observed = tensors["observed"].tolist()
+        self.shared.observed = []
+        self.shared.restart = Restart(round_, deque(observed))
+        self.model.restore(tensors, notes["model"])
+        torch.set_rng_state(tensors["random/cpu"])
+        if "random/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
+        return round_
+
+    def _state(self) -> State:
+        assert self.batches is not None
+        tensors, numbers = self.model.state()
+        tensors["observed"] = torch.tensor(self.shared.observed, dtype=torch.float64)
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        return State(tensors, {"model": numbers, "data": self.batches.state()})
+
+    def _identity(self) -> dict[str, str]:
+        """What decides about the numbers; not how fast, how far or where."""
+        method, file = self.scenario.method, self.file
+        keys: dict[str, object] = {"method.name": method.name}
+        keys |= {f"method.{key}": value for key, value in method.arguments.items()}
+        for name, section in (("model", file.model), ("train", file.train), ("data", file.data)):
+            given = section.model_dump(exclude_none=True)
+            keys |= {f"{name}.{key}": value for key, value in given.items()}
+        for worker in self.scenario.workers:
+            keys[f"rank {worker.rank}, batch_tokens"] = worker.machine.batch_tokens
+            keys[f"rank {worker.rank}, n_grad_accumulation"] = worker.machine.n_grad_accumulation
+        if file.train.schedule == "cosine":
+            keys["horizon"] = self.scenario.horizon_tokens
+        return {key: json.dumps(value, default=str) for key, value in keys.items()}
+
+    def _save_parameters(self) -> None:
+        if self.world.rank == 0:
+            from safetensors.torch import save_file
+
+            assert self.asked.save is not None
+            save_file(self.model.named_parameters(), self.asked.save)
+
+    def _quantised(self) -> bool:
+        return self.scenario.method.arguments.get("comm_dtype") in QUANTIZED
+
+    def _context(self) -> Context:
+        """What the figures must know, as the simulator writes it."""
+        simulated = simulate(self.scenario, rounds=1).context
+        return replace(
+            simulated,
+            measured=True,
+            # gloo has two threads per group; ours that carries int8 and fp4 is one.
+            concurrent=1 if self._quantised() or self.backend == "nccl" else 2,
+            standing_for={rank: (rank,) for rank in range(self.world.workers)},
+            first_collective_s=inf,
+        )
+
+    def _validation_loss(self) -> float | None:
+        """Mean loss on batches that no worker trains on."""
+        if self.data is None:
+            return None
+        batches = self.data.validation(self.sequences, _VALIDATION_BATCHES, self.device)
+        losses: list[float] = [self.model.loss_on(*batch) for batch in batches]
+        return sum(losses) / len(losses)
+
+
+def _name_of(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _sequences(scenario: Scenario, rank: int, built: Built, train: TrainSection) -> int:
     machine = scenario.workers[rank].machine
-    folder = Path(asked.source).parent if asked.source and Path(asked.source).exists() else None
-    data = open_data(
-        file.data,
-        vocabulary=config.vocabulary,
-        context=config.context,
-        workers=workers,
-        seed=seed,
-        folder=folder,
-    )
-    sequences = machine.batch_tokens / machine.n_grad_accumulation / config.context
+    sequences = machine.batch_tokens / machine.n_grad_accumulation / built.context
     if sequences != int(sequences) or sequences < 1:
         raise ScenarioError(
             f"site.batch_tokens: {machine.batch_tokens:g} tokens in {machine.n_grad_accumulation} "
-            f"micro-batches are {sequences:g} sequences of {config.context} tokens; "
+            f"micro-batches are {sequences:g} sequences of {built.context} tokens; "
             "must be a whole number of at least one"
         )
-    train = file.train
-    model = TorchModel(
-        decoder.stages(),
-        gpt.loss,
-        data.batches(rank, int(sequences)),
-        decoder.layer_parameters(),
-        rank=rank,
-        workers=workers,
-        n_grad_accumulation=machine.n_grad_accumulation,
-        inner=Inner(
-            learning_rate=train.learning_rate or Inner.learning_rate,
-            weight_decay=Inner.weight_decay if train.weight_decay is None else train.weight_decay,
-            clip_norm=train.clip_norm or 0.0,
-            warmup_steps=train.warmup_steps or 0,
-        ),
-        param_dtype=scenario.model.param_dtype,
-        on_loss=on_step if rank == 0 else None,
+    whole = machine.batch_tokens / built.context
+    if train.batch is not None and train.batch != whole:
+        raise ScenarioError(
+            f"train.batch: {train.batch}: site.batch_tokens = {machine.batch_tokens:g} and "
+            f"model.context = {built.context} make {whole:g}; leave one of the two out"
+        )
+    return int(sequences)
+
+
+def _inner(train: TrainSection, scenario: Scenario) -> Inner:
+    steps = 0.0
+    if train.schedule == "cosine":
+        if scenario.horizon_tokens is None:
+            raise ScenarioError(
+                'train.schedule: "cosine": ends at the horizon; give run.tokens or run.steps'
+            )
+        steps = scenario.horizon_tokens / scenario.tokens_per_step
+    return Inner(
+        learning_rate=train.learning_rate or Inner.learning_rate,
+        weight_decay=Inner.weight_decay if train.weight_decay is None else train.weight_decay,
+        clip_norm=train.clip_norm or 0.0,
+        warmup_steps=train.warmup_steps or 0,
+        steps=steps,
     )
-    block = scenario.network.collectives.quantize_block
-    shared = Shared(rank, workers, model, _limits(scenario), block)
-    before = offset_to_first(shared)
-    worker = TorchWorker(shared)
-    worker.drive(scenario.method.program(worker, **scenario.method.arguments))
-    after = offset_to_first(shared)
-    found = gathered(shared, _context(scenario, shared), before, after)
-    if found is None:
-        return None
-    trace, residual = found
-    tokens = sum(1 for _ in model.losses) * sequences * config.context * workers
-    return Outcome(trace, residual, model.losses, _validate(model, data, int(sequences)), tokens)
 
 
 def _limits(scenario: Scenario) -> Limits:
@@ -155,21 +416,3 @@ def _limits(scenario: Scenario) -> Limits:
         tokens=scenario.horizon_tokens or inf,
         tokens_per_step=scenario.tokens_per_step,
     )
-
-
-def _context(scenario: Scenario, shared: Shared) -> Context:
-    """What the figures must know, as the simulator writes it."""
-    simulated = simulate(scenario, rounds=1).context
-    return replace(
-        simulated,
-        measured=True,
-        concurrent=2,  # gloo's threads per group
-        standing_for={rank: (rank,) for rank in range(shared.workers)},
-        first_collective_s=inf,
-    )
-
-
-def _validate(model: TorchModel, data: Data, sequences: int) -> float:
-    """Mean loss on at most 64 batches that no worker trains on."""
-    losses = [model.loss_on(*batch) for batch in data.validation(sequences, 64)]
-    return sum(losses) / len(losses)

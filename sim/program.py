@@ -70,7 +70,7 @@ class Buffer(Protocol):
 
     A buffer with numbers in it also has ``values`` (numpy) or ``tensor`` (torch), which a
     collective overwrites, and ``sent``, which the runtime sets to what the wire's dtype left
-    of the own numbers.
+    of the own numbers, or to a function that returns it until the collective is awaited.
     """
 
     @property

@@ -81,6 +81,8 @@ def reduced(
     total = sent[0]
     for values in sent[1:]:
         total = carried(total + values, accumulator)
-    if mean:
+    if mean:  # by who receives it, in the buffer's own type; before it is quantised once more
         total = total / len(sent)
+    if dtype not in QUANTIZED:
+        return total
     return carried(total, dtype if back else accumulator, quantize_block)

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
-from itertools import product
+from itertools import pairwise, product
 from math import ceil
 from pathlib import Path
 from time import monotonic
@@ -24,12 +25,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from realrun import packing
+from realrun import packing, quantize
+from realrun.errors import RunError
+from realrun.model import Flat
 from realrun.packing import pack, packed_bytes, unpack
-from realrun.quantize import all_reduce, reduce_scatter
+from realrun.runtime import Limits, Shared, TorchWorker
 from sim.collectives import schedule
-from sim.program import wire_bytes
+from sim.program import Program, Worker, wire_bytes
+from sim.quadratic import Numbers
 from sim.rounding import carried, reduced
+from sim.trace import WAIT, Row
 
 DTYPES = ("fp4", "int8")
 FLOAT = np.float32
@@ -229,17 +234,53 @@ def test_interpreted_kernels_give_the_bits_of_a_cpu() -> None:
     )
 
 
-# Real processes. One launch per number of workers carries out all cases.
+# Real processes. One launch per number of workers carries out all cases, by programs.
 
 ALIGNED = 4 * 3 * 2 * 32  # a multiple of the workers' blocks: nothing is rounded
 SIZES = (0, 1, 5, 33, 100, 777, ALIGNED)
-CASES = list(product(("all_reduce", "reduce_scatter"), DTYPES, SIZES, (False, True)))
+CASES = list(product(("all_reduce", "reduce_scatter"), DTYPES, SIZES))
 BLOCK = 32
 
 
 def own_values(rank: int, size: int) -> NDArray[np.float32]:
     random = np.random.default_rng([rank, size])
     return (random.standard_normal(size) * 2.0 ** random.uniform(-6, 6, size)).astype(FLOAT)
+
+
+def flat(rank: int, size: int) -> Flat:
+    return Flat("delta", "0:1", torch.from_numpy(own_values(rank, size)))
+
+
+@dataclass
+class Silent:
+    """A buffer that does not ask what was sent of it."""
+
+    values: NDArray[np.float64]
+    name: str = "delta"
+    detail: str = ""
+
+    @property
+    def elements(self) -> int:
+        return len(self.values)
+
+
+class Bytes:
+    """Counts what is handed to the backend for other ranks."""
+
+    def __init__(self, rank: int, workers: int) -> None:
+        self.rank, self.workers = rank, workers
+        self.counted = 0
+        self._all_to_all, self._all_gather = dist.all_to_all_single, quantize.all_gather_single
+        dist.all_to_all_single = self.all_to_all
+        quantize.all_gather_single = self.all_gather
+
+    def all_to_all(self, out: Any, sent: Any, outs: Any, ins: list[int], **rest: Any) -> Any:
+        self.counted += (sum(ins) - ins[self.rank]) * sent.element_size()
+        return self._all_to_all(out, sent, outs, ins, **rest)
+
+    def all_gather(self, out: Any, sent: Any, **rest: Any) -> Any:
+        self.counted += (self.workers - 1) * sent.numel() * sent.element_size()
+        return self._all_gather(out, sent, **rest)
 
 
 def work(rank: int, workers: int, folder: str) -> None:
@@ -254,46 +295,76 @@ def work(rank: int, workers: int, folder: str) -> None:
         timeout=timedelta(seconds=60),
     )
     results: dict[Any, Any] = {}
-    for case in CASES:
-        operation, dtype, size, mean = case
-        buffer = torch.from_numpy(own_values(rank, size))
-        if operation == "all_reduce":
-            done = all_reduce(buffer, dtype, BLOCK, None, mean=mean, keep_sent=mean)
-        else:
-            done = reduce_scatter(buffer, dtype, BLOCK, None, keep_sent=mean)
-        results[case] = buffer, done.sent, done.bytes_on_wire
+    wire = Bytes(rank, workers)
 
-    wide = torch.from_numpy(own_values(rank, 777)).double()
-    all_reduce(wide, "fp4", BLOCK, None, mean=True)
-    results["double"] = wide
+    def every_case(worker: Worker) -> Program:
+        for case in CASES:
+            operation, dtype, size = case
+            buffer, before = flat(rank, size), wire.counted
+            carried = getattr(worker, operation)(buffer, dtype)
+            sent = buffer.sent()  # while it is there
+            yield carried
+            results[case] = buffer.tensor, sent, wire.counted - before
 
-    spoilt = torch.ones(100)
-    if rank == 1:
-        spoilt[40] = torch.inf
-    all_reduce(spoilt, "int8", BLOCK, None, mean=True)
-    results["spoilt"] = spoilt
+    def odd_ones(worker: Worker) -> Program:
+        wide = Silent(own_values(rank, 777).astype(float))
+        yield worker.all_reduce(wide, "fp4")
+        results["double"] = torch.from_numpy(wide.values)
+        spoilt = Numbers("delta", "", np.ones(100))
+        if rank == 1:
+            spoilt.values[40] = np.inf
+        yield worker.all_reduce(spoilt, "int8")
+        results["spoilt"] = torch.from_numpy(spoilt.values)
 
-    # A communication thread with a group of its own, while the main thread communicates.
-    group = dist.new_group()
-    threaded = torch.from_numpy(own_values(rank, 777))
-    thread = threading.Thread(
-        target=lambda: [all_reduce(threaded, "int8", BLOCK, group, mean=False) for _ in range(3)]
-    )
-    thread.start()
-    for _ in range(20):
-        dist.all_reduce(torch.ones(1000))
-    thread.join()
-    results["threaded"] = threaded
+    def three_times(worker: Worker, buffer: Flat) -> Program:
+        for _ in range(3):
+            yield worker.all_reduce(buffer, "int8", mean=False)
 
-    if rank == 0:  # the others do not come
-        alone = dist.new_group(timeout=timedelta(seconds=2))
+    def beside(worker: Worker) -> Program:
+        """Several at once, in both programs, awaited in another order than called."""
+        first, second, exact, spawned = (flat(rank, size) for size in (777, 100, 1000, 33))
+        side = worker.spawn(three_times, spawned)
+        one = worker.all_reduce(first, "int8", mean=False)
+        two = worker.reduce_scatter(second, "fp4")
+        three = worker.all_reduce(exact, "fp32")
+        first.tensor.fill_(torch.nan)  # already sent
+        yield three
+        yield two
+        results["not yet"] = bool(first.tensor.isnan().all())
+        yield one
+        yield side
+        results["beside"] = first.tensor, second.tensor, spawned.tensor
+
+    def refused(worker: Worker) -> Program:
+        errors = []
+        for operation in ("all_gather", "all_to_all", "broadcast"):
+            with pytest.raises(RunError) as caught:
+                getattr(worker, operation)(flat(rank, 8), "int8")
+            errors.append(str(caught.value))
+        results["refused"] = errors
+        yield from ()
+
+    shared = Shared(rank, workers, None, Limits(), BLOCK)
+    for program in (every_case, odd_ones, beside, refused):
+        worker = TorchWorker(shared)
+        worker.drive(program(worker))
+    results["rows"] = [[getattr(row, name) for name in Row.__slots__] for row in shared.rows]
+    for group in shared.groups.values():
+        group.close()
+    results["threads"] = [t.name for t in threading.enumerate() if t.name == "collectives"]
+
+    no_scales = Shared(rank, workers, None, Limits(), quantize_block=0)
+    with pytest.raises(RunError) as caught:
+        TorchWorker(no_scales).all_reduce(flat(rank, 8), "int8")
+    results["no scales"] = str(caught.value)
+
+    alone = Shared(rank, workers, None, Limits(), timeout=timedelta(seconds=2))
+    alone.group("main").open()
+    if rank == 0 and workers > 1:  # the others do not come
         began = monotonic()
-        try:
-            all_reduce(torch.ones(100), "fp4", BLOCK, alone, mean=True)
-        except RuntimeError as error:
-            results["alone"] = str(error), monotonic() - began
-    else:
-        dist.new_group(timeout=timedelta(seconds=2))
+        with pytest.raises(RunError) as caught:
+            TorchWorker(alone).all_reduce(flat(rank, 100), "fp4").wait()
+        results["alone"] = str(caught.value), monotonic() - began
     torch.save(results, f"{folder}/{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
@@ -325,21 +396,28 @@ def sent_by(ranks: list[Any], size: int, dtype: str) -> list[NDArray[np.float64]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("mean", [False, True])
 def test_all_reduce_gives_every_rank_what_the_simulator_says(
-    ranks: list[Any], dtype: str, size: int, mean: bool
+    ranks: list[Any], dtype: str, size: int
 ) -> None:
     sent = sent_by(ranks, size, dtype)
-    expected = reduced(sent, dtype, BLOCK, mean=mean)
+    expected = reduced(sent, dtype, BLOCK, mean=True)
     for rank, results in enumerate(ranks):
-        buffer, kept, _ = results["all_reduce", dtype, size, mean]
+        buffer, kept, _ = results["all_reduce", dtype, size]
         np.testing.assert_array_equal(buffer.numpy(), expected)
-        first = ranks[0]["all_reduce", dtype, size, mean][0]
+        first = ranks[0]["all_reduce", dtype, size][0]
         assert torch.equal(buffer.view(torch.int32), first.view(torch.int32))
-        if mean:
-            np.testing.assert_array_equal(kept.numpy(), sent[rank])
-        else:
-            assert kept is None
+        np.testing.assert_array_equal(kept.numpy(), sent[rank])
+
+
+def summed(sent: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+    total = sent[0].astype(FLOAT)
+    for other in sent[1:]:
+        total = total + other.astype(FLOAT)
+    return total
+
+
+def own_slice(rank: int, workers: int, size: int) -> slice:
+    return slice(size * rank // workers, size * (rank + 1) // workers)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -348,14 +426,11 @@ def test_reduce_scatter_sums_to_the_own_slice_in_fp32(
     ranks: list[Any], dtype: str, size: int
 ) -> None:
     sent = sent_by(ranks, size, dtype)
-    total = sent[0].astype(FLOAT)
-    for other in sent[1:]:
-        total = total + other.astype(FLOAT)
     for rank, results in enumerate(ranks):
         expected = own_values(rank, size)
-        own = slice(size * rank // len(ranks), size * (rank + 1) // len(ranks))
-        expected[own] = total[own]
-        buffer, kept, _ = results["reduce_scatter", dtype, size, True]
+        own = own_slice(rank, len(ranks), size)
+        expected[own] = summed(sent)[own]
+        buffer, kept, _ = results["reduce_scatter", dtype, size]
         np.testing.assert_array_equal(buffer.numpy(), expected)
         np.testing.assert_array_equal(kept.numpy(), sent[rank])
 
@@ -363,12 +438,12 @@ def test_reduce_scatter_sums_to_the_own_slice_in_fp32(
 @pytest.mark.parametrize("operation", ["all_reduce", "reduce_scatter"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_bytes_handed_to_the_collectives_are_those_the_simulator_charges(
+def test_bytes_handed_to_the_backend_are_those_the_simulator_charges(
     ranks: list[Any], operation: str, dtype: str, size: int
 ) -> None:
     """Exactly, where every rank has whole blocks; else within a block per pair of ranks."""
     workers = len(ranks)
-    counted = [results[operation, dtype, size, False][2] for results in ranks]
+    counted = [results[operation, dtype, size][2] for results in ranks]
     rounds = schedule(operation, "ring", dtype, [list(range(workers))])
     share = sum(float(transfers.share.sum()) * transfers.repeat for transfers in rounds)
     charged = share * wire_bytes(size, dtype, BLOCK)
@@ -378,19 +453,58 @@ def test_bytes_handed_to_the_collectives_are_those_the_simulator_charges(
     assert 0 <= sum(counted) - charged <= pairs * packed_bytes(BLOCK, dtype, BLOCK)
 
 
-def test_other_types_nan_and_threads(ranks: list[Any]) -> None:
+def test_any_floating_type_and_nan(ranks: list[Any]) -> None:
     wide = reduced(sent_by(ranks, 777, "fp4"), "fp4", BLOCK, mean=True)
-    threaded = [own_values(rank, 777).astype(float) for rank in range(len(ranks))]
-    for _ in range(3):
-        sent = [carried(numbers, "int8", BLOCK) for numbers in threaded]
-        threaded = [reduced(sent, "int8", BLOCK, mean=False)] * len(ranks)
     for results in ranks:
         np.testing.assert_array_equal(results["double"].numpy(), wide)
-        np.testing.assert_array_equal(results["threaded"].numpy(), threaded[0])
         spoilt = results["spoilt"]
         # The block that one worker spoilt is NaN for all; the others are not.
         assert spoilt.isnan().sum() == (0 if len(ranks) == 1 else BLOCK)
         assert (spoilt[~spoilt.isnan()] - 1).abs().max() < 0.01
+
+
+def test_several_at_once_in_two_programs(ranks: list[Any]) -> None:
+    """What was called is sent, what has not been awaited is not written, threads end."""
+    workers = len(ranks)
+    first = reduced(sent_by(ranks, 777, "int8"), "int8", BLOCK, mean=False)
+    second = summed(sent_by(ranks, 100, "fp4"))
+    spawned = [own_values(rank, 33).astype(float) for rank in range(workers)]
+    for _ in range(3):
+        sent = [carried(numbers, "int8", BLOCK) for numbers in spawned]
+        spawned = [reduced(sent, "int8", BLOCK, mean=False)] * workers
+    for rank, results in enumerate(ranks):
+        assert results["not yet"]
+        own = own_slice(rank, workers, 100)
+        np.testing.assert_array_equal(results["beside"][0].numpy(), first)
+        np.testing.assert_array_equal(results["beside"][1].numpy()[own], second[own])
+        np.testing.assert_array_equal(results["beside"][2].numpy(), spawned[rank])
+        assert results["threads"] == []
+
+
+def test_quantising_is_a_row_of_its_own_just_before_the_collective(ranks: list[Any]) -> None:
+    for results in ranks:
+        by_program: dict[str, list[Row]] = {}
+        for row in (Row(*row) for row in results["rows"]):
+            by_program.setdefault(row.program, []).append(row)
+        for rows in by_program.values():
+            for before, row in pairwise(rows):
+                quantized = row.call >= 0 and row.detail.split()[-1:] in (["int8"], ["fp4"])
+                assert quantized == (before.operation == "quantize")
+                if quantized:
+                    assert before.detail == row.detail.partition(" ")[2].rpartition(" ")[0]
+                    assert (before.group, before.call, before.bytes) == ("", -1, 0)
+                    assert before.begin_s <= before.end_s <= row.begin_s <= row.end_s
+                if row.operation == WAIT and before.call == row.call:
+                    assert before.end_s <= row.end_s
+
+
+def test_what_is_not_carried_is_refused_in_a_line(ranks: list[Any]) -> None:
+    for rank, results in enumerate(ranks):
+        for operation, error in zip(
+            ("all_gather", "all_to_all", "broadcast"), results["refused"], strict=True
+        ):
+            assert error.startswith(f"rank {rank} (main): {operation} in int8: only all_reduce")
+        assert "quantize_block = 0 sends no scales" in results["no scales"]
 
 
 def test_a_peer_that_never_comes_is_an_error_within_the_timeout(ranks: list[Any]) -> None:
@@ -398,5 +512,5 @@ def test_a_peer_that_never_comes_is_an_error_within_the_timeout(ranks: list[Any]
         assert "alone" not in ranks[0]
         return
     message, seconds = ranks[0]["alone"]
-    assert message
+    assert message.startswith("rank 0: all_reduce, call 0 of group main, failed: ")
     assert seconds < 30

@@ -35,11 +35,30 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     assert "compute utilization" in done.stdout
 
 
+def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
+    done = realrun(
+        *("quick_start", "--set", "run.steps=20", "--set", "method.comm_dtype=fp4"),
+        *("--set", "network.collective.quantize_block=64"),
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"Loss (\S+) to (\S+) nats", " ".join(done.stdout.split()))
+    assert found is not None
+    assert float(found[2]) < float(found[1]) - 1
+    assert re.search(r"^quantise +\d", done.stdout, re.MULTILINE)
+    assert "all_reduce (fp4): direct all_to_all" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["quick_start", "--nproc", "3"], "the scenario has 2 workers, but 3 processes"),
-        (["quick_start", "--set", "method.comm_dtype=fp4"], 'method.comm_dtype: "fp4"'),
+        (
+            [
+                *("quick_start", "--set", "method.comm_dtype=fp4"),
+                *("--set", "network.collective.quantize_block=0"),
+            ],
+            "network.collective.quantize_block = 0 sends no scales",
+        ),
         (["quick_start", "--set", "run.steps=steady"], '"steady" never ends'),
         (["quick_strat"], "quick_strat"),
         (["three_sites"], 'kind = "gpt"'),

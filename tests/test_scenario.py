@@ -834,3 +834,63 @@ def test_what_the_template_comments_out_is_valid(tmp_path):
     assert scenario.workers[0].machine.jitter == Jitter("lognormal", 0.1)
     assert scenario.sites[0].uplink == 1.25e9
     assert scenario.workers[0].machine.step_seconds == pytest.approx(2.485, rel=1e-3)
+
+
+# A module of the user's
+
+
+OWN = """\
+[model]
+module = "mine:make"
+layer_parameters = [1000, "1.2M", 7]
+[[site]]
+step_time = "1 s"
+"""
+
+
+def test_a_module_of_the_users_is_simulated_by_the_sizes_beside_it(tmp_path):
+    file = write(tmp_path, OWN)  # there is no module called mine
+    scenario = load(file)
+    assert scenario.model.layer_parameters == (1000, 1_200_000, 7)
+    assert scenario.model.parameters == scenario.model.active_parameters == 1_201_007
+    assert scenario.model.name == "mine:make 1.2M"
+    said = assumed(scenario)
+    assert said["model.vocabulary"] == "256 (bytes)"
+    assert said["model.context"] == "1024 tokens"
+    given = assumed(load(file, {}, ["model.vocabulary=32Ki", "model.context=64"]))
+    assert not {"model.vocabulary", "model.context"} & set(given)
+
+
+def test_its_sizes_may_be_a_number_and_layers(tmp_path):
+    file = write(tmp_path, OWN.replace('layer_parameters = [1000, "1.2M", 7]', "parameters = 10"))
+    model = load(file, {}, ["model.layers=3"]).model
+    assert model.layer_parameters == (4, 3, 3)
+    assert model.name == "mine:make 10"
+
+
+def test_unequal_layers_need_no_module():
+    options = {"--step-time": "1s"}
+    scenario = load(None, options, ["model.layer_parameters=[30, 10]"])
+    assert scenario.model.layer_parameters == (30, 10)
+    assert not {"model.vocabulary", "model.context", "model.layers"} & set(assumed(scenario))
+
+
+@pytest.mark.parametrize(
+    ("source", "replaced"), [("own", ["--model", "1B"]), ("quick_start", ["--model", "3M"])]
+)
+def test_another_model_replaces_all_that_was_said_of_this_one(tmp_path, source, replaced):
+    source = write(tmp_path, OWN) if source == "own" else source
+    section = load(source, dict([replaced])).model
+    assert section.parameters in (10**9, 3 * 10**6)
+    assert "mine" not in section.name
+
+
+def test_a_module_replaces_a_decoder_with_its_sizes():
+    sizes = ["model.module=mine:make", "model.layer_parameters=[5, 6]"]
+    for settings in (sizes, sizes[::-1]):
+        model = load("quick_start", {}, settings).model
+        assert (model.name, model.layer_parameters) == ("mine:make 11", (5, 6))
+        assert model.param_dtype == "fp32"
+        assert "model.context" in assumed(load("quick_start", {}, settings))
+        kept = sections("quick_start", {}, [*settings, "model.context=32"]).model
+        assert (kept.context, kept.vocabulary, kept.kind) == (32, None, None)

@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -82,7 +82,12 @@ def _without_types(parameters: Any) -> Any:
 
 
 class Group(TyperGroup):
-    """Commands that are imported only when they are called."""
+    """Commands that are imported only when they are called; realrun's program extends it."""
+
+    program: ClassVar[str] = "bandwise"
+    package: ClassVar[str] = "sim.cli"
+    summaries: ClassVar[dict[str, str]] = COMMANDS
+    panel_of: ClassVar[dict[str, str]] = _PANEL_OF
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters; a flag needs no type beside it."""
@@ -90,23 +95,26 @@ class Group(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names, in the order of the help."""
-        return list(COMMANDS)
+        return list(self.summaries)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command's outside: what a list of commands shows."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.summaries:
             return None
         return TyperCommand(
-            name=cmd_name, help=COMMANDS[cmd_name], rich_help_panel=_PANEL_OF[cmd_name]
+            name=cmd_name,
+            help=self.summaries[cmd_name],
+            rich_help_panel=self.panel_of.get(cmd_name),
         )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Import the command that is called."""
         name = args[0]
-        if name not in COMMANDS:
-            listed = f"; the commands are {', '.join(COMMANDS)}"
-            raise UserError(f'no such command "{name}"{did_you_mean(name, COMMANDS, listed)}')
-        return name, _load(name), args[1:]
+        known = self.summaries
+        if name not in known:
+            listed = f"; the commands are {', '.join(known)}"
+            raise UserError(f'no such command "{name}"{did_you_mean(name, known, listed)}')
+        return name, _load(self.package, name), args[1:]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; end silently when whoever reads the output stops reading."""
@@ -119,7 +127,7 @@ class Group(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
         """Run and exit; a mistake of the user's is one line on standard error."""
-        options.update(args=args, prog_name="bandwise", standalone_mode=False)
+        options.update(args=args, prog_name=self.program, standalone_mode=False)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign shows "?"
                 stream.reconfigure(errors="replace")
@@ -131,17 +139,21 @@ class Group(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
         except Interrupted as error:
-            typer.echo(f"bandwise: {error}", err=True)
+            typer.echo(f"{self.program}: {error}", err=True)
             sys.exit(INTERRUPTED)
         except Exception as error:
             line = as_line(error)
             if line is None:
                 raise
-            typer.echo(f"bandwise: error: {line}", err=True)
+            self.tell(error, line)
             sys.exit(2)
         if status == INTERRUPTED:
-            typer.echo("bandwise: interrupted", err=True)
+            typer.echo(f"{self.program}: interrupted", err=True)
         sys.exit(status if isinstance(status, int) else 0)
+
+    def tell(self, error: Exception, line: str) -> None:
+        """Say what the user did wrong."""
+        typer.echo(f"{self.program}: error: {line}", err=True)
 
 
 def _leave_pipe() -> NoReturn:
@@ -151,8 +163,8 @@ def _leave_pipe() -> NoReturn:
     sys.exit(BROKEN_PIPE)
 
 
-def _load(name: str) -> Any:
-    module = importlib.import_module(f"sim.cli.{name}")
+def _load(package: str, name: str) -> Any:
+    module = importlib.import_module(f"{package}.{name}")
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich", context_settings=_SETTINGS)
     function = getattr(module, name)
     # Lines of a docstring are not lines of the help, paragraphs are.

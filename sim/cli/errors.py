@@ -17,7 +17,9 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 # By name, so that recognising an error imports nothing: what was raised is loaded already.
-_MISTAKES = frozenset({"ScenarioError", "ArgumentError", "SimulationError", "StudyError"})
+_MISTAKES = frozenset(
+    {"ScenarioError", "ArgumentError", "SimulationError", "StudyError", "RunError"}
+)
 
 
 def as_line(error: Exception) -> str | None:
@@ -59,14 +61,14 @@ def _usage(error: Any) -> str:
         if name.startswith("-"):
             return f"{name}: is missing{_like(error.param)}"
         shown = error.param.metavar or name.upper()
-        return f"{shown} is missing; see bandwise {error.ctx.info_name} -h"
+        return f"{shown} is missing; see {error.ctx.command_path} -h"
     if kind == "BadParameter":
         text = str(error.message).replace("Input should be", "must be").partition(",")[0]
         return f"{name}: {text}" if name else text
     message = error.format_message().rstrip(".")
     extra = re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)$", message)
     if extra is not None:
-        return f'unexpected "{extra[1]}"; see bandwise {error.ctx.info_name} -h'
+        return f'unexpected "{extra[1]}"; see {error.ctx.command_path} -h'
     return str(message)
 
 

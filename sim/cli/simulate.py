@@ -72,9 +72,9 @@ def simulate(
     from sim.figures import figures
     from sim.runtime import simulate as run
 
-    logged = None if replay is None else _logged(replay)
+    observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
-        happened = run(scenario, replay=logged)
+        happened = run(scenario, replay=observed)
     result = figures(happened, scenario)
     if trace is not None:
         from sim.trace_files import save
@@ -95,7 +95,14 @@ def naming(method: str) -> Iterator[None]:
         raise UserError(f"method.{method}: {error}") from error
 
 
-def _logged(path: Path) -> Trace:
+def logged(path: Path) -> Trace:
+    """Read the trace whose observations are to be repeated.
+
+    Raises
+    ------
+    UserError
+        If the file is not a trace.
+    """
     from sim.trace_files import load
 
     try:
@@ -104,7 +111,13 @@ def _logged(path: Path) -> Trace:
         raise UserError(f"--replay: {error}") from error
 
 
-def report(scenario: Scenario, result: Figures, heading: str = PREDICTION) -> Report:
+# What decides about a run that is measured; links and times are those of the machine.
+_DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
+
+
+def report(
+    scenario: Scenario, result: Figures, heading: str = PREDICTION, *, measured: bool = False
+) -> Report:
     """Return the figures of one run, predicted or measured."""
     from sim.collective_model import in_words
 
@@ -117,12 +130,16 @@ def report(scenario: Scenario, result: Figures, heading: str = PREDICTION) -> Re
     ]
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
-    blocks.append(Section("Collective model", model))
-    if scenario.assumed:
+    if not measured:
+        blocks.append(Section("Collective model", model))
+    assumed = [
+        (key, value) for key, value in scenario.assumed if not measured or key.startswith(_DECIDES)
+    ]
+    if assumed:
         blocks.append(
             Table(
                 (Column("key", "key"), Column("value", "value")),
-                [{"key": key, "value": value} for key, value in scenario.assumed],
+                [{"key": key, "value": value} for key, value in assumed],
                 "Not given, so assumed, derived or read from the hardware file",
             )
         )

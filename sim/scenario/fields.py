@@ -172,6 +172,35 @@ def names(value: object) -> list[str]:
     return value
 
 
+def function_name(value: object) -> str:
+    """Read where a function of the user's is, without importing it."""
+    module, _, attribute = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+        raise RefusedError('must be "package.module:function"')
+    return f"{module}:{attribute}"
+
+
+def counts(one: Callable[[object], int], most: int) -> Callable[[object], tuple[int, ...]]:
+    """Make a reader of a list of whole numbers."""
+
+    def read(value: object) -> tuple[int, ...]:
+        if not isinstance(value, list):
+            raise RefusedError('must be a list of whole numbers, like [1000, "1.2M"]')
+        if not value:
+            raise RefusedError("must not be empty")
+        if len(value) > most:
+            raise RefusedError(f"must have at most {most:,} entries")
+        numbers = []
+        for place, entry in enumerate(value):
+            try:
+                numbers.append(one(entry))
+            except ValueError as error:
+                raise RefusedError(str(error), f"[{place}]", entry) from None
+        return tuple(numbers)
+
+    return read
+
+
 def names_or(*words: str) -> Callable[[object], str | list[str]]:
     """Make a reader of a list of names or one of a few words."""
 
@@ -288,6 +317,9 @@ Flops = Annotated[
 Fraction = Annotated[float, PlainValidator(share(zero=True))]
 Share = Annotated[float, PlainValidator(share(zero=False))]
 Parameters = Annotated[int, PlainValidator(count(1, 10**18, "no model is larger"))]
+LayerParameters = Annotated[
+    tuple[int, ...], PlainValidator(counts(count(1, 10**18, "no model is larger"), 100_000))
+]
 Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
 BatchTokens = Annotated[int, PlainValidator(count(1, 10**12, "one step does not read that much"))]
 Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper", "48"))]
@@ -304,6 +336,9 @@ Accelerators = Annotated[str, PlainValidator(accelerators)]
 Names = Annotated[list[str], PlainValidator(names)]
 RingOrder = Annotated[str | list[str], PlainValidator(names_or("given", "best"))]
 ParamDtype = Annotated[str, PlainValidator(choice("bf16", "fp16", "fp32"))]
+Schedule = Annotated[str, PlainValidator(choice("constant", "cosine"))]
+ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
+FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Algorithm = Annotated[
     str, PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical"))

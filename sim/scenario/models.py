@@ -1,4 +1,7 @@
-"""From [model] to sizes: a preset, a number of parameters, or a decoder's dimensions."""
+"""From [model] to sizes: a preset, numbers of parameters, or a decoder's dimensions.
+
+A module of the user's is never imported here: its sizes are written beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,29 @@ from sim.units import format_count
 
 _GPT_KEYS = ("hidden", "layers", "heads", "vocabulary")
 
+# What a user's module reads unless the scenario says otherwise: bytes, so many at a time.
+DEFAULT_VOCABULARY = 256
+DEFAULT_CONTEXT = 1024
+
 
 def resolve_model(context: Context) -> ModelSize:
     """Return the sizes of the model; there is no default one."""
     section = context.sections.model
     presets = listed(MODELS)
     if section.kind is None:
-        for key in ("hidden", "heads", "vocabulary", "feed_forward", "context"):
-            if getattr(section, key) is not None:
-                raise context.refuse("model", key, text='goes with kind = "gpt"; give that as well')
-        if section.name is None and section.parameters is None:
-            raise context.refuse(
-                "model",
-                text=f'missing; give name = "10B" (--model 10B; a preset: {presets}), or '
-                'parameters = "7B" (--model 7B)',
-            )
-    sizes, name = _gpt(context, section) if section.kind else _sized(context, section, presets)
+        _check_sized(context, section, presets)
+    if section.module is not None:
+        _check_module(context, section)
+    elif section.loss is not None:
+        raise context.refuse("model", "loss", text="goes with module; give that as well")
+    if section.kind is not None:
+        sizes, name = _gpt(context, section)
+    elif section.layer_parameters is not None:
+        sizes, name = _listed(context, section)
+    else:
+        sizes, name = _sized(context, section, presets)
+    if section.module is not None:
+        name = f"{section.module} {format_count(sum(sizes), 3)}"
     parameters = sum(sizes)
     active = section.active_parameters
     if active is None:
@@ -43,11 +53,72 @@ def resolve_model(context: Context) -> ModelSize:
     return ModelSize(name, parameters, active, sizes, section.param_dtype or "bf16")
 
 
+def _check_sized(context: Context, section: ModelSection, presets: str) -> None:
+    """Refuse what goes only with a decoder, and a model without a size."""
+    for key in ("hidden", "heads", "feed_forward"):
+        if getattr(section, key) is not None:
+            raise context.refuse("model", key, text='goes with kind = "gpt"; give that as well')
+    for key in ("vocabulary", "context"):
+        if getattr(section, key) is not None and section.module is None:
+            raise context.refuse(
+                "model", key, text='goes with kind = "gpt" or with module; give one of them as well'
+            )
+    if (section.name, section.parameters, section.layer_parameters) != (None, None, None):
+        return
+    if section.module is not None:
+        raise context.refuse(
+            "model",
+            "layer_parameters",
+            text="missing; module needs the trained parameters of each of its stages, like "
+            "layer_parameters = [1000, 2000]; realrun train names the right ones when they are "
+            "wrong",
+        )
+    raise context.refuse(
+        "model",
+        text=f'missing; give name = "10B" (--model 10B; a preset: {presets}), or '
+        'parameters = "7B" (--model 7B)',
+    )
+
+
+def _check_module(context: Context, section: ModelSection) -> None:
+    for key in ("name", "kind"):
+        if getattr(section, key) is not None:
+            raise context.refuse_key(
+                "model", "module", text=f"excludes model.{key}; give only one of them"
+            )
+    if section.vocabulary is None:
+        context.assume("model.vocabulary", f"{DEFAULT_VOCABULARY} (bytes)")
+    if section.context is None:
+        context.assume("model.context", f"{DEFAULT_CONTEXT} tokens")
+
+
+def _listed(context: Context, section: ModelSection) -> tuple[tuple[int, ...], str]:
+    sizes = section.layer_parameters or ()
+    if section.layers is not None:
+        raise context.refuse(
+            "model", "layers", text=f"layer_parameters has {len(sizes)} already; leave this out"
+        )
+    if sum(sizes) > 10**18:
+        raise context.refuse(
+            "model",
+            "layer_parameters",
+            text=f"makes {format_count(sum(sizes))} parameters; at most 1e18 are possible",
+        )
+    return sizes, format_count(sum(sizes), 3)
+
+
 def _sized(context: Context, section: ModelSection, presets: str) -> tuple[tuple[int, ...], str]:
     """Split a number of parameters evenly; the remainder goes to the first layers."""
     layers = section.layers
     if section.name is not None:
         preset = MODELS.get(section.name)
+        if preset is None and ":" in section.name:
+            raise context.refuse(
+                "model",
+                "name",
+                text="unknown model; a module of your own is named by model.module, with "
+                "layer_parameters beside it",
+            )
         if preset is None:
             raise context.refuse(
                 "model",

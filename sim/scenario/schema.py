@@ -31,11 +31,14 @@ class RunSection(Section):
 
 
 class ModelSection(Section):
-    """[model]: a preset, a size, or a decoder with its dimensions."""
+    """[model]: a preset, a size, a decoder with its dimensions, or a module of the user's."""
 
     name: f.Text | None = None
     parameters: f.Parameters | None = None
+    layer_parameters: f.LayerParameters | None = None
     kind: f.ModelKind | None = None
+    module: f.FunctionName | None = None
+    loss: f.FunctionName | None = None
     layers: f.Layers | None = None
     active_parameters: f.Parameters | None = None
     param_dtype: f.ParamDtype | None = None
@@ -125,8 +128,11 @@ class TrainSection(Section):
     batch: f.AtLeastOne | None = None
     clip_norm: f.Positive | None = None
     warmup_steps: f.Whole | None = None
+    schedule: f.Schedule | None = None
     weight_decay: f.NotNegative | None = None
     seed: f.Whole | None = None
+    compute_mode: f.ComputeMode | None = None
+    emulate_speeds: bool | None = None
 
 
 class DataSection(BaseModel):
@@ -178,7 +184,8 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
     ("model",): (
         frozenset(["name"]),
         frozenset(["parameters"]),
-        frozenset(["kind", "hidden", "heads", "vocabulary", "feed_forward", "context"]),
+        frozenset(["layer_parameters"]),
+        frozenset(["kind", "hidden", "heads", "feed_forward"]),
     ),
     ("method",): (frozenset(["num_fragments"]), frozenset(["layers_per_fragment"])),
     ("site",): (frozenset(["step_time"]), frozenset(["accelerators", "peak", "mfu"])),
@@ -187,7 +194,9 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
 }
 
 # Keys that describe what another key names, and go with it when that one is replaced.
-BELONGS_TO_MODEL = frozenset(["layers", "active_parameters"])
+BELONGS_TO_MODEL = frozenset(
+    ["layers", "active_parameters", "module", "loss", "vocabulary", "context"]
+)
 
 
 def known_keys() -> list[str]:

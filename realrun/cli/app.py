@@ -1,0 +1,80 @@
+"""The program: finds a command, runs it, and turns what went wrong into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import Annotated, ClassVar, NoReturn
+
+import typer
+
+from realrun.errors import AgreedError, RunError
+from realrun.launch import end_with_parent, report
+from sim.cli.app import Group
+
+COMMANDS = {"train": "Train a scenario's model with its method, and measure."}
+
+WELCOME = """\
+realrun: run on torch.distributed what bandwise simulates.
+
+Train the quick start's model on this machine, two processes, a minute or two:
+  realrun train quick_start
+
+On a cluster torchrun starts the processes:
+  torchrun --nnodes 2 --nproc-per-node 8 ... -m realrun train SCENARIO
+
+realrun COMMAND -h lists the options."""
+
+
+class Realrun(Group):
+    """The commands of realrun."""
+
+    program: ClassVar[str] = "realrun"
+    package: ClassVar[str] = "realrun.cli"
+    summaries: ClassVar[dict[str, str]] = COMMANDS
+    panel_of: ClassVar[dict[str, str]] = {}
+
+    def tell(self, error: Exception, line: str) -> None:
+        """Say what went wrong; of many workers only one does."""
+        rank = os.environ.get("RANK")
+        if rank is None:
+            super().tell(error, line)
+            return
+        own = isinstance(error, RunError) and not isinstance(error, AgreedError)
+        if not report(error, line, int(rank)) and (rank == "0" or own):
+            super().tell(error, line)
+
+
+app = typer.Typer(
+    cls=Realrun,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _realrun(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Measure: the programs that bandwise simulates, run on torch.distributed."""
+    if version:
+        from sim import __version__
+
+        typer.echo(f"realrun {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(WELCOME)
+
+
+def main() -> NoReturn:
+    """Run ``realrun`` with the arguments of the command line."""
+    if find_spec("torch") is None:
+        sys.exit('realrun: error: torch is not installed; pip install "bandwise[realrun]"')
+    # What its C++ half logs when a peer is lost is forty lines; we say it in one.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    end_with_parent()
+    app()
+    raise AssertionError("Group.main exits")

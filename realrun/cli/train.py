@@ -1,0 +1,134 @@
+"""``realrun train``: one run, measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.cli.errors import UserError, chosen
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.output import checked_file, checked_folder
+from sim.cli.simulate import TRACES, logged
+from sim.cli.tables import format_asked
+
+_DEVICES = ("auto", "cpu", "cuda")
+_BACKENDS = ("auto", "gloo", "nccl")
+
+
+def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=text, rich_help_panel=panel
+    )
+    return option
+
+
+_NPROC = _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run")
+_DEVICE = _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")
+_BACKEND = _option(
+    "--backend", "BACKEND", "auto, gloo or nccl; auto is nccl where each process has a GPU.", "Run"
+)
+_TIMEOUT = _option(
+    "--timeout", "DURATION", "How long a peer is waited for, at first and later.", "Run"
+)
+_REPLAY = _option(
+    "--replay", "TRACE", "Repeat the observations of a trace instead of looking.", "Run"
+)
+_CHECKPOINTS = _option(
+    "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
+)
+_EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
+_TRACE = _option(
+    "--trace",
+    "FILE",
+    "Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for Perfetto.",
+    "Output",
+)
+_LOSSES = _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output")
+_SAVE = _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
+
+
+@takes_scenario()
+def train(
+    asked: Asked,
+    nproc: Annotated[int | None, _NPROC] = None,
+    device: Annotated[str, _DEVICE] = "auto",
+    backend: Annotated[str, _BACKEND] = "auto",
+    timeout: Annotated[str, _TIMEOUT] = "300 s",
+    replay: Annotated[Path | None, _REPLAY] = None,
+    checkpoints: Annotated[Path | None, _CHECKPOINTS] = None,
+    checkpoint_every: Annotated[int, _EVERY] = 100,
+    trace: Annotated[Path | None, _TRACE] = None,
+    losses: Annotated[Path | None, _LOSSES] = None,
+    save: Annotated[Path | None, _SAVE] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Train a scenario's model with its method, and measure.
+
+    The workers are processes on this machine, one each. Under torchrun each process that it
+    started is a worker, and rank 0 speaks for all.
+    """
+    from sim.scenario import load
+    from sim.units import UnitError, parse_duration
+
+    form = format_asked(form, as_json)
+    chosen("--device", device, _DEVICES)
+    chosen("--backend", backend, _BACKENDS)
+    try:
+        timeout_s = parse_duration(timeout)
+    except UnitError as error:
+        raise UserError(f"--timeout: {error}") from error
+    if timeout_s < 1:
+        raise UserError(f"--timeout: {timeout}: must be at least 1 s")
+    for name, number in (("--nproc", nproc), ("--checkpoint-every", checkpoint_every)):
+        if number is not None and number < 1:
+            raise UserError(f"{name}: {number}: must be at least 1")
+    if checkpoints is not None:
+        checked_folder("--checkpoints", checkpoints)
+    for name, path, suffixes in (
+        ("--trace", trace, TRACES),
+        ("--losses", losses, (".csv",)),
+        ("--save", save, (".safetensors",)),
+    ):
+        if path is not None:
+            checked_file(name, path, suffixes)
+    happened = None if replay is None else logged(replay)
+
+    if "RANK" not in os.environ:
+        from realrun.launch import launch
+
+        workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
+        raise typer.Exit(launch(sys.argv[1:], workers))
+
+    from realrun.report import progress, show, write_losses
+    from realrun.training import Asked as Training
+    from realrun.training import run_worker
+
+    training = Training(
+        asked.source,
+        asked.options,
+        asked.settings,
+        replay=happened,
+        checkpoints=checkpoints,
+        checkpoint_every=checkpoint_every,
+        device=device,
+        backend=backend,
+        timeout_s=timeout_s,
+        save=save,
+    )
+    scenario = load(asked.source, asked.options, asked.settings)
+    with progress(scenario.horizon_tokens) as step:
+        outcome = run_worker(training, step)
+    if outcome is None:
+        return
+    if trace is not None:
+        from sim.trace_files import save as save_trace
+
+        save_trace(outcome.trace, trace)
+    if losses is not None:
+        write_losses(outcome.losses, losses)
+    show(outcome, scenario, form)

@@ -1,0 +1,131 @@
+"""The workers of one machine, where torchrun has not started them: one process each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic, sleep
+
+from realrun.errors import PeerLostError, RunError
+
+_POLL_S = 0.05
+_GRACE_S = 2.0  # for the others' reasons, and then for them to end
+_MESSAGES = "REALRUN_MESSAGES"
+_PARENT = "REALRUN_PARENT"
+_CONSEQUENCE = "consequence: "
+
+
+def launch(arguments: Sequence[str], workers: int) -> int:
+    """Run ``python -m realrun`` with the same arguments once per worker; return the status.
+
+    If one fails the others are ended. One line says why: a process that was killed, or the
+    first reason that is not merely another one's end.
+
+    Raises
+    ------
+    RunError
+        With that line.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="realrun-") as folder:
+        common = {
+            **os.environ,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
+            "WORLD_SIZE": str(workers),
+            "LOCAL_WORLD_SIZE": str(workers),
+            _MESSAGES: folder,
+            _PARENT: str(os.getpid()),
+        }
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "realrun", *arguments],
+                env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                start_new_session=True,  # Ctrl-C is for us; we end them
+            )
+            for rank in range(workers)
+        ]
+        try:
+            failed = _until_one_fails(processes)
+            if failed is None:
+                return 0
+            ends = {rank: process.poll() for rank, process in enumerate(processes)}
+        finally:
+            _end(processes)
+        message = _why(ends, Path(folder))
+        if message:
+            raise RunError(message)
+        return failed
+
+
+def _until_one_fails(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Wait for all; return the status of the first that failed, some time after it did."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [code for code in codes if code]
+        if failed:
+            end = monotonic() + _GRACE_S
+            while monotonic() < end and any(process.poll() is None for process in processes):
+                sleep(_POLL_S)
+            return failed[0]
+        if all(code == 0 for code in codes):
+            return None
+        sleep(_POLL_S)
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    end = monotonic() + _GRACE_S
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, end - monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _why(ends: dict[int, int | None], folder: Path) -> str:
+    for rank, code in ends.items():
+        if code is not None and code < 0:
+            return (
+                f"rank {rank} was killed by {signal.Signals(-code).name}; the other workers were "
+                "ended"
+            )
+    said = [text.read_text() for text in sorted(folder.iterdir())]
+    first_hand = [text for text in said if not text.startswith(_CONSEQUENCE)]
+    return next((text.removeprefix(_CONSEQUENCE) for text in [*first_hand, *said]), "")
+
+
+def report(error: Exception, line: str, rank: int) -> bool:
+    """Tell the launcher why this worker ends; False if there is none to tell."""
+    folder = os.environ.get(_MESSAGES)
+    if folder is None or not Path(folder).is_dir():
+        return False
+    mark = _CONSEQUENCE if isinstance(error, PeerLostError) else ""
+    (Path(folder) / f"{rank:05d}").write_text(mark + line)
+    return True
+
+
+def end_with_parent() -> None:
+    """End this worker when the process that launched it is gone, however it went."""
+    parent = os.environ.get(_PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

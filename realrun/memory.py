@@ -1,0 +1,227 @@
+"""What a worker's state takes in memory, known before a model is built.
+
+The scenario's program is rehearsed on torch's meta device: the same model, the same verbs, the
+same optimizers, but tensors that have a size and no contents. What they would occupy is then
+counted. So the figure is that of the very run, also for a method of the user's.
+
+Not counted: activations, data, losses, copies on the wire while they travel, frozen parameters
+and buffers of the user's module. A run is refused only if it cannot fit even without them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from realrun.model import TorchModel
+from realrun.stages import ModelError
+from sim.program import Buffer, CollectiveCalls, Program
+from sim.scenario import Scenario
+from sim.units import format_bytes
+
+# Attribute of TorchModel -> what people call it. A tensor that several of them share counts for
+# the first one.
+_PARTS = {
+    "theta": "parameters",
+    "_gradient": "gradients",
+    "outer": "outer parameters",
+    "_deltas": "outer gradients",
+    "_fresh": "outer gradients",
+    "_optimizers": "optimizer",
+    "_shard": "optimizer",
+    "_shard_at": "optimizer",
+    "_outer_optimizers": "outer optimizer",
+    "_handed": "handed over",
+}
+
+# Verbs that read numbers, which a tensor without contents does not have; none adds to the state.
+_NOT_REHEARSED = ("accumulate", "forward", "backward", "publish")
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a Linux control group
+
+_QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
+
+
+def check_memory(
+    scenario: Scenario, *, rank: int, workers_here: int, device: torch.device | None = None
+) -> None:
+    """Refuse a run whose state does not fit into the memory that is free now.
+
+    To be called on all ranks before any of them builds its model.
+
+    Parameters
+    ----------
+    scenario
+        What is to be trained.
+    rank
+        The worker in question.
+    workers_here
+        How many share this machine's memory, or that of ``device`` if it is a GPU.
+    device
+        Where the state is to live; by default in the machine's memory.
+
+    Raises
+    ------
+    ModelError
+        With what is needed, part by part, and what is free.
+    """
+    parts = state_bytes(scenario, rank)
+    total, free = sum(parts.values()), free_bytes(device)
+    if total * workers_here <= free:
+        return
+    listed = ", ".join(f"{name} {format_bytes(size, 3)}" for name, size in parts.items())
+    where = "machine" if device is None or device.type == "cpu" else "GPU"
+    workers = "1 worker" if workers_here == 1 else f"{workers_here} workers"
+    raise ModelError(
+        f"model: does not fit: rank {rank} needs {format_bytes(total, 3)} ({listed}) besides "
+        f"activations, and {format_bytes(free, 3)} are free for {workers} on this {where}"
+    )
+
+
+def state_bytes(scenario: Scenario, rank: int) -> dict[str, int]:
+    """Return the bytes that a worker's model comes to hold in this run, by part.
+
+    Examples
+    --------
+    >>> from sim.scenario import load
+    >>> settings = ["method.name=ddp", "model.layer_parameters=[600, 400]"]
+    >>> state_bytes(load(None, {"--step-time": "1s"}, settings), 0)["parameters"]
+    4000
+    """
+    size, machine = scenario.model, scenario.workers[rank].machine
+    model = TorchModel(
+        [nn.Identity() for _ in size.layer_parameters],
+        lambda outputs, targets: outputs,
+        iter(()),
+        [[nn.Parameter(torch.empty(n, device="meta"))] for n in size.layer_parameters],
+        rank=rank,
+        workers=len(scenario.workers),
+        n_grad_accumulation=machine.n_grad_accumulation,
+        param_dtype=size.param_dtype,
+    )
+    worker = _Rehearsal(model, rank, scenario)
+    for _ in scenario.method.program(worker, **scenario.method.arguments):
+        pass
+    return held_bytes(model)
+
+
+def held_bytes(model: TorchModel) -> dict[str, int]:
+    """Return the bytes of all tensors that a model holds between two steps, by part."""
+    seen: set[StorageWeakRef] = set()
+    parts: dict[str, int] = {}
+    for attribute, part in _PARTS.items():
+        for tensor in _tensors(getattr(model, attribute)):
+            storage = tensor.untyped_storage()
+            reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+            if reference not in seen:
+                seen.add(reference)
+                parts[part] = parts.get(part, 0) + storage.nbytes()
+    return parts
+
+
+def _tensors(thing: Any) -> Iterator[Tensor]:
+    """Yield the tensors in records, optimizers, lists and tables, with their gradients."""
+    if isinstance(thing, Tensor):
+        yield thing
+        if thing.grad is not None:
+            yield thing.grad
+    elif isinstance(thing, Mapping):
+        for key, value in thing.items():
+            yield from _tensors(key)  # an optimizer's state is under its parameters
+            yield from _tensors(value)
+    elif isinstance(thing, list | tuple):
+        for item in thing:
+            yield from _tensors(item)
+    elif hasattr(thing, "__dict__"):
+        yield from _tensors(vars(thing))
+
+
+class _Ended:
+    """An activity that was over as soon as it was begun."""
+
+    done = True
+
+
+class _Rehearsal(CollectiveCalls[_Ended]):
+    """A worker without clock and peers; see :class:`sim.program.Worker`.
+
+    It goes on for as long as rounds add to the state, and not beyond the horizon.
+    """
+
+    def __init__(self, model: TorchModel, rank: int, scenario: Scenario) -> None:
+        self.model, self.rank = model, rank
+        self._scenario = scenario
+        self._rounds = self._steps = self._looks = 0
+        self._quiet = self._size = 0
+        self._optimized: set[range] = set()
+
+    @property
+    def now(self) -> float:
+        """A second later at every look, so that who waits for a time gets there."""
+        self._looks += 1
+        return float(self._looks)
+
+    def next_round(self, steps: int | None = None) -> bool:
+        """Whether another round could add to the state."""
+        size = sum(held_bytes(self.model).values())
+        self._quiet = self._quiet + 1 if size == self._size else 0
+        self._size = size
+        horizon = self._scenario.run.rounds or inf
+        tokens = self._steps * self._scenario.tokens_per_step
+        more = self._rounds < horizon and tokens < (self._scenario.horizon_tokens or inf)
+        self._rounds += 1
+        self._steps += steps or 0
+        return more and self._quiet < _QUIET_ROUNDS
+
+    def compute(
+        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+    ) -> _Ended:
+        """Run a verb once, without the passes through the model."""
+        if verb.__name__ == "inner_step":
+            verb, args = self.model.inner_optimizer, (range(self.model.num_layers),)
+        if verb.__name__ == "inner_optimizer":
+            if args[0] in self._optimized:
+                return _Ended()  # its moments are there already
+            self._optimized.add(args[0])
+        if verb.__name__ not in _NOT_REHEARSED:
+            self.model.perform(verb, args, kwargs, 1)
+        return _Ended()
+
+    def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
+        """Run a program to its end."""
+        for _ in program(self, *args):
+            pass
+        return _Ended()
+
+    def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Ended:
+        if hasattr(buffer, "sent"):  # a copy that stays with the buffer
+            tensor = buffer.tensor  # type: ignore[attr-defined]
+            buffer.sent = lambda: torch.empty_like(tensor)
+        return _Ended()
+
+
+def free_bytes(device: torch.device | None = None) -> float:
+    """Return the bytes that are free on a GPU, or in this machine's memory.
+
+    In a container no more than its limit; where the system does not say what is free, all the
+    memory there is.
+    """
+    if device is not None and device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    allowed = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.exists() else "max"
+    return min(_available(), inf if allowed == "max" else float(allowed))
+
+
+def _available() -> float:
+    table = Path("/proc/meminfo")
+    for line in table.read_text().splitlines() if table.exists() else []:
+        if line.startswith("MemAvailable:"):
+            return float(line.split()[1]) * 1024  # in KiB
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -1,0 +1,172 @@
+"""How the processes of a run come together, and how they agree on what went wrong.
+
+Who is who comes from the environment that torchrun sets (RANK, WORLD_SIZE, LOCAL_RANK,
+LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT); so does :mod:`realrun.launch`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+from realrun.errors import AgreedError, PeerLostError, RunError, first_line
+from sim.scenario import ScenarioError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, as one of them sees it.
+
+    ``control`` is a group for small messages on the CPU, beside all that is measured.
+    """
+
+    rank: int
+    workers: int
+    local_rank: int
+    local_workers: int
+    control: Any
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return what every rank gives, in their order."""
+        values: list[Any] = [None] * self.workers
+        try:
+            dist.all_gather_object(values, value, group=self.control)
+        except RuntimeError as error:
+            raise PeerLostError(f"rank {self.rank}: a peer is gone: {first_line(error)}") from error
+        return values
+
+    def agreed(self, prepare: Callable[[], _T]) -> _T:
+        """Run what may fail on some ranks only; if it does anywhere, it does everywhere.
+
+        Raises
+        ------
+        AgreedError
+            With what the first rank that failed had to say, and its number where the others
+            did not fail alike.
+        """
+        failure, result = None, None
+        try:
+            result = prepare()
+        except (ScenarioError, ValueError, OSError, RunError, MemoryError) as error:
+            failure = str(error) or first_line(error)
+        failures = self.gathered(failure)
+        said = [(rank, text) for rank, text in enumerate(failures) if text is not None]
+        if said:
+            rank, text = said[0]
+            alike = len({text for _, text in said}) == 1 and len(said) == self.workers
+            known = alike or text.startswith("rank ")
+            raise AgreedError(text if known else f"rank {rank}: {text}")
+        return result  # type: ignore[return-value]
+
+
+def rank_and_workers() -> tuple[int, int]:
+    """Return this process's number and how many there are, before they have met."""
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+@contextmanager
+def joined(backend: str, timeout_s: float) -> Iterator[World]:
+    """Meet the other processes, and leave them again.
+
+    Parameters
+    ----------
+    backend
+        gloo or nccl, for what is measured.
+    timeout_s
+        For the meeting, and afterwards for every collective.
+
+    Raises
+    ------
+    RunError
+        If rank 0 cannot be reached or its port is taken.
+    PeerLostError
+        If a rank does not come; rank 0 says which.
+    """
+    timeout = timedelta(seconds=timeout_s)
+    rank, workers = rank_and_workers()
+    host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "29500")
+    place = f"{host}:{port}"
+    # torchrun keeps a store for its processes, lasting over restarts; else rank 0 keeps one.
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    try:
+        store = PrefixStore(
+            f"realrun/{attempt}",
+            TCPStore(
+                host,
+                int(port),
+                is_master=rank == 0 and not kept,
+                timeout=timeout,
+                wait_for_workers=False,
+            ),
+        )
+    except (RuntimeError, OSError) as error:
+        raise RunError(_no_store(rank, place, timeout_s, error)) from error
+    _wait_for_all(store, rank, workers, timeout_s, place)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("run", store),
+        rank=rank,
+        world_size=workers,
+        timeout=timeout,
+    )
+    try:
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        yield World(
+            rank,
+            workers,
+            int(os.environ.get("LOCAL_RANK", rank)),
+            int(os.environ.get("LOCAL_WORLD_SIZE", workers)),
+            control,
+        )
+    finally:
+        dist.destroy_process_group()
+
+
+def _no_store(rank: int, place: str, timeout_s: float, error: Exception) -> str:
+    text = str(error)
+    if "EADDRINUSE" in text or "ddress already in use" in text:
+        return (
+            f"rank {rank}: port {place.rpartition(':')[2]} is in use on this machine; "
+            "give another MASTER_PORT (torchrun: --master-port)"
+        )
+    return f"rank {rank}: rank 0 could not be reached at {place} within {timeout_s:g} s"
+
+
+def _wait_for_all(store: Any, rank: int, workers: int, timeout_s: float, place: str) -> None:
+    """Wait until every rank has come; rank 0 counts, and tells who is missing."""
+    store.set(f"arrived/{rank}", "yes")
+    end = monotonic() + timeout_s
+    if rank == 0:
+        missing = []
+        for other in range(1, workers):
+            left = max(0.01, end - monotonic())
+            try:
+                store.wait([f"arrived/{other}"], timedelta(seconds=left))
+            except RuntimeError:
+                missing.append(str(other))
+        store.set("missing", ", ".join(missing))
+        if missing:
+            raise RunError(
+                f"rank {', '.join(missing)} of {workers} did not arrive at {place} within "
+                f"{timeout_s:g} s"
+            )
+        return
+    try:
+        # Rank 0 waits as long, and has something to say.
+        store.wait(["missing"], timedelta(seconds=2 * timeout_s + 5))
+        missing = store.get("missing").decode()
+    except RuntimeError as error:
+        raise PeerLostError(f"rank {rank}: lost rank 0 at {place} while meeting") from error
+    if missing:
+        raise PeerLostError(f"rank {rank}: rank {missing} did not arrive")

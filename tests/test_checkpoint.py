@@ -1,0 +1,266 @@
+"""A run that was stopped and resumed ends with the very bits of one that was not."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.distributed as dist  # noqa: E402
+import torch.multiprocessing as mp  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from test_conformance import CASES  # noqa: E402
+
+from realrun import corpus  # noqa: E402
+from realrun.checkpoint import State  # noqa: E402
+from realrun.data import Data  # noqa: E402
+from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model import TorchModel  # noqa: E402
+from realrun.optimizers import Inner  # noqa: E402
+from realrun.runtime import MAIN, Limits, Restart, Saving, Shared, TorchWorker  # noqa: E402
+from sim.methods import METHODS  # noqa: E402
+
+WORKERS, ROUNDS = 2, 4
+CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
+
+
+def made(rank: int) -> tuple[TorchModel, Any]:
+    drawn = corpus.synthetic(5_000, CONFIG.vocabulary, seed=0)
+    data = Data(drawn, vocabulary=CONFIG.vocabulary, context=CONFIG.context, workers=WORKERS)
+    decoder = GPT(CONFIG, seed=0)
+    batches = data.batches(rank, 2)
+    model = TorchModel(
+        decoder.stages(),
+        loss,
+        batches,
+        decoder.layer_parameters(),
+        rank=rank,
+        workers=WORKERS,
+        inner=Inner(learning_rate=1e-2, warmup_steps=5, steps=40),
+        param_dtype="fp32",
+        tokens_per_step=16.0,
+    )
+    return model, batches
+
+
+def run(rank: int, case: Any, came: State | None, replay: list[float] | None) -> dict[int, State]:
+    """Train to the end, from a state if there is one; the states at the rounds on the way."""
+    method, arguments = case
+    model, batches = made(rank)
+    shared = Shared(rank, WORKERS, model, Limits(rounds=ROUNDS))
+    states: dict[int, State] = {}
+
+    def save(number: int) -> None:
+        tensors, numbers = model.state()
+        tensors["observed"] = torch.tensor(shared.observed, dtype=torch.float64)
+        notes = json.dumps({"model": numbers, "data": batches.state()})
+        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        states[number] = State(copies, json.loads(notes))
+
+    shared.saving = Saving(1, save)
+    if replay is not None:
+        shared.replay = {MAIN: deque(replay)}
+    if came is not None:
+        batches.restore(came.notes["data"])
+        model.restore(came.tensors, came.notes["model"])
+        shared.restart = Restart(came.notes["round"], deque(came.tensors["observed"].tolist()))
+    program = TorchWorker(shared)
+    program.drive(METHODS[method](program, **arguments))
+    save(ROUNDS + 1)  # when what was in flight is applied
+    states[ROUNDS + 1].notes["calls"] = {
+        group: count for group, count in shared.calls.items() if group != "sharded_update"
+    }  # a spawned program is not run again
+    shared.close()
+    return states
+
+
+def differences(a: State, b: State) -> list[str]:
+    if a.tensors.keys() != b.tensors.keys():
+        return sorted(a.tensors.keys() ^ b.tensors.keys())
+    found = [name for name in a.tensors if not torch.equal(a.tensors[name], b.tensors[name])]
+    return found + [key for key in a.notes if a.notes[key] != b.notes[key]]
+
+
+def worker(rank: int, port: int, out: str) -> None:
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=WORKERS,
+        timeout=datetime.timedelta(seconds=60),
+    )
+    torch.set_num_threads(1)
+    wrong: dict[int, dict[str, list[str]]] = {}
+    for number, case in enumerate(CASES):
+        whole = run(rank, case, None, None)
+        observed = whole[ROUNDS + 1].tensors["observed"].tolist()
+        wrong[number] = {}
+        for round_ in range(1, ROUNDS + 1):
+            state = whole[round_]
+            state.notes["round"] = round_
+            resumed = run(rank, case, state, observed)
+            wrong[number][str(round_)] = differences(resumed[ROUNDS + 1], whole[ROUNDS + 1])
+            assert min(resumed) == min(round_ + 1, ROUNDS + 1)  # it did not start again
+    (Path(out) / f"{rank}.json").write_text(json.dumps(wrong))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, list[str]]]]:
+    out = tmp_path_factory.mktemp("resumed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(worker, (port, str(out)), nprocs=WORKERS)
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(WORKERS)]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{n}")
+def test_resuming_at_any_round_changes_no_bit(compared: Any, number: int) -> None:
+    nothing: dict[str, list[str]] = {str(round_): [] for round_ in range(1, ROUNDS + 1)}
+    assert [rank[str(number)] for rank in compared] == [nothing] * WORKERS
+
+
+# -- the command, killed -------------------------------------------------------------------
+SCENARIO = """
+[run]
+steps = {steps}
+[model]
+kind = "gpt"
+hidden = 16
+layers = 3
+heads = 2
+vocabulary = 256
+context = 16
+param_dtype = "fp32"
+[method]
+{method}
+[[site]]
+count = 2
+step_time = "1 ms"
+batch_tokens = 32
+[network]
+bandwidth = "1 Gbit/s"
+rtt = "1 ms"
+[train]
+learning_rate = 0.01
+schedule = "cosine"
+[data]
+kind = "synthetic"
+tokens = "64Ki"
+"""
+
+
+def begun(file: Path, folder: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "realrun", "train", str(file)),
+            *("--checkpoints", str(folder), "--checkpoint-every", "3", *more),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def children(parent: int) -> list[int]:
+    """Whom a process started, as /proc tells."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number, _, rest = entry.read_text().partition(" (")
+        except OSError:
+            continue
+        if int(rest.rpartition(")")[2].split()[1]) == parent:
+            found.append(int(number))
+    return found
+
+
+def gone(processes: list[int], within_s: float = 20) -> bool:
+    end = monotonic() + within_s
+    while monotonic() < end:
+        if not any(Path(f"/proc/{number}").exists() for number in processes):
+            return True
+        sleep(0.1)
+    return False
+
+
+def newest(folder: Path) -> int:
+    rounds = [int(path.name[6:14]) for path in folder.glob("round-*.safetensors")]
+    return max(rounds, default=0)
+
+
+def last_states(folder: Path) -> list[dict[str, Any]]:
+    states = []
+    for rank in range(WORKERS):
+        name = f"round-{newest(folder):08d}.rank-{rank:05d}.safetensors"
+        with safe_open(folder / name, framework="pt") as file:
+            states.append({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    return states
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        (
+            'name = "streaming_diloco"\nsync_every = 4\nnum_fragments = 3\n'
+            'fragment_sync_delay = 5\ncomm_dtype = "bf16"',
+            600,
+        ),
+        ('name = "acco"\ncomm_dtype = "fp32"', 1500),
+    ],
+    ids=["streaming_diloco", "acco"],
+)
+def test_killed_at_any_moment_it_ends_with_the_same_bits(
+    method: str, steps: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "scenario.toml"
+    file.write_text(SCENARIO.format(method=method, steps=steps))
+    whole, killed, trace = tmp_path / "whole", tmp_path / "killed", tmp_path / "whole.parquet"
+    undisturbed = begun(file, whole, "--trace", str(trace))
+    _, said = undisturbed.communicate(timeout=240)
+    assert undisturbed.returncode == 0, said
+    assert newest(whole) >= 6
+
+    chance = random.Random(method)
+    deaths = 0
+    for victim in ("a worker", "who started them"):
+        before = newest(killed)
+        process = begun(file, killed, "--replay", str(trace))
+        while newest(killed) <= before and process.poll() is None:
+            sleep(0.01)
+        sleep(chance.uniform(0, 0.3))
+        workers = children(process.pid)
+        if process.poll() is None and workers:
+            deaths += 1
+            os.kill(workers[-1] if victim == "a worker" else process.pid, signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
+        if victim == "a worker" and process.returncode == 2:
+            assert "rank 1 was killed by SIGKILL" in said
+            assert len(said.strip().splitlines()) == 1 or "tokens/s" in said
+        assert gone(workers), "workers were left behind"
+    assert deaths
+    last = begun(file, killed, "--replay", str(trace))
+    _, said = last.communicate(timeout=240)
+    assert last.returncode == 0, said
+    assert newest(killed) == newest(whole)
+    for a, b in zip(last_states(killed), last_states(whole), strict=True):
+        assert a.keys() == b.keys()
+        assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert not list(killed.glob("*.partial"))

@@ -1,0 +1,193 @@
+"""What goes wrong in a run ends it soon, with one line that names rank and cause."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from test_checkpoint import SCENARIO, begun, children, gone, newest
+
+METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
+COMMAND = [sys.executable, "-m", "realrun", "train"]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "scenario.toml"
+    path.write_text(SCENARIO.format(method=METHOD, steps=40))
+    return path
+
+
+def ended(
+    *arguments: str, environment: dict[str, str] | None = None, **more: Any
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **more,
+    )
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line, progress aside."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if "tokens/s" not in line]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield int(listening.getsockname()[1])
+
+
+def free_port() -> int:
+    with taken_port() as port:
+        return port
+
+
+def test_a_killed_worker(tmp_path: Path) -> None:
+    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
+    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
+    process = begun(file, folder)
+    while not newest(folder):
+        assert process.poll() is None
+    workers = children(process.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    output, errors = process.communicate(timeout=60)
+    assert "rank 0 was killed by SIGKILL" in said(
+        subprocess.CompletedProcess([], process.returncode, output, errors)
+    )
+    assert gone(workers)
+
+
+def test_interrupted_it_leaves_nobody_behind(tmp_path: Path) -> None:
+    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
+    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
+    process = begun(file, folder)
+    while not newest(folder):
+        assert process.poll() is None
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert [line for line in errors.splitlines() if "tokens/s" not in line] == [
+        "realrun: interrupted"
+    ]
+    assert gone(workers)
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        (0, "rank 1 of 2 did not arrive at 127.0.0.1:{port} within 2 s"),
+        (1, "rank 1: rank 0 could not be reached at 127.0.0.1:{port} within 2 s"),
+    ],
+)
+def test_a_peer_that_never_arrives(file: Path, rank: int, message: str) -> None:
+    port = free_port()
+    alone = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    done = ended(str(file), "--timeout", "2 s", environment={**alone, "MASTER_PORT": str(port)})
+    assert message.format(port=port) in said(done)
+
+
+def test_a_port_in_use(file: Path) -> None:
+    with taken_port() as port:
+        done = ended(str(file), "--timeout", "5 s", environment={"MASTER_PORT": str(port)})
+    assert f"rank 0: port {port} is in use" in said(done)
+
+
+def test_a_disk_that_is_full(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+
+    def small_files() -> None:  # a write beyond this fails, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    done = ended(
+        str(file), "--checkpoints", str(folder), "--checkpoint-every", "3", preexec_fn=small_files
+    )
+    line = said(done)
+    assert "rank 0: checkpoint " in line
+    assert "could not write its 0." in line
+    assert "File too large" in line
+    assert not list(folder.iterdir())  # no part of a file is left
+
+
+@pytest.fixture
+def saved(file: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "checkpoints"
+    done = ended(str(file), "--checkpoints", str(folder), "--checkpoint-every", "8")
+    assert done.returncode == 0, done.stderr
+    assert newest(folder) == 20  # 40 steps
+    return folder
+
+
+def test_a_truncated_checkpoint(file: Path, saved: Path) -> None:
+    path = saved / "round-00000020.rank-00001.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    line = said(ended(str(file), "--checkpoints", str(saved)))
+    assert "rank 1: checkpoint " in line
+    assert f"{path.name}: cannot be read, {len(whole) // 2} bytes are there" in line
+    for other in saved.glob("round-00000020.*"):
+        other.unlink()
+    done = ended(str(file), "--checkpoints", str(saved), "--checkpoint-every", "8")
+    assert done.returncode == 0, done.stderr
+    assert "Resumed at round 16" in done.stdout
+
+
+def test_checkpoints_of_another_run(file: Path, saved: Path) -> None:
+    settings = {
+        "method.sync_every=4": "method.sync_every was 2, here it is 4",
+        "train.learning_rate=0.02": "train.learning_rate was 0.01, here it is 0.02",
+        "site.count=3": "workers was 2, here it is 3",
+    }
+    for setting, message in settings.items():
+        assert message in said(ended(str(file), "--checkpoints", str(saved), "--set", setting))
+
+
+def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
+    for path in saved.glob("*.rank-00001.*"):
+        path.unlink()
+    line = said(ended(str(file), "--checkpoints", str(saved)))
+    assert "no round in common" in line
+    assert "rank 1" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nproc", "3"], "the scenario has 2 workers, but 3 processes were started"),
+        (["--nproc", "2", "--set", "site.count=8"], "has 8 workers, but 2 processes were started"),
+        (["--device", "tpu"], '--device: unknown "tpu"; did you mean "cpu"?'),
+        (["--backend", "glo"], '--backend: unknown "glo"; did you mean "gloo"?'),
+        (["--timeout", "5 parsecs"], "--timeout: "),
+        (["--checkpoint-every", "0"], "--checkpoint-every: 0: must be at least 1"),
+        (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
+        (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
+        (["--set", "train.compute_mode=fast"], "must be real or paced"),
+        (["--set", "data.kind=stdlb"], 'did you mean "stdlib"?'),
+    ],
+)
+def test_what_was_asked_cannot_be(file: Path, arguments: list[str], message: str) -> None:
+    assert message in said(ended(str(file), *arguments))
