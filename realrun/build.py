@@ -39,6 +39,21 @@ class Built:
     context: int
 
 
+def check_described(model: ModelSection) -> None:
+    """Refuse a model of which only sizes are known.
+
+    Raises
+    ------
+    ModelError
+        With what to give.
+    """
+    if model.kind is None and model.module is None:
+        raise ModelError(
+            'model: only sizes are given; to be trained it needs kind = "gpt" and its dimensions '
+            '(hidden, layers, heads, vocabulary), or module = "package.module:function"'
+        )
+
+
 def build(
     model: ModelSection, size: ModelSize, *, seed: int = 0, folder: Path | None = None
 ) -> Built:
@@ -61,13 +76,9 @@ def build(
         If only sizes are given, the user's function or loss cannot be used, or the parameters
         are not those of the scenario; then with the line to write.
     """
+    check_described(model)
     if model.module is not None:
         return _users(model, model.module, size, seed, folder)
-    if model.kind is None:
-        raise ModelError(
-            'model: only sizes are given; to be trained it needs kind = "gpt" and its dimensions '
-            '(hidden, layers, heads, vocabulary), or module = "package.module:function"'
-        )
     config = gpt.GPTConfig.from_section(model)
     decoder = gpt.GPT(config, seed=seed)
     decoder.check_against(size)

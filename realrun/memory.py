@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,17 @@ from sim.program import Buffer, CollectiveCalls, Program
 from sim.scenario import Scenario
 from sim.units import format_bytes
 
-# Attribute of TorchModel -> what people call it. A tensor that several of them share counts for
-# the first one.
+# Where TorchModel holds it -> what people call it. A tensor that several of them share counts
+# for the first one.
 _PARTS = {
     "theta": "parameters",
     "_gradient": "gradients",
     "outer": "outer parameters",
-    "_deltas": "outer gradients",
-    "_fresh": "outer gradients",
+    "_outer._deltas": "outer gradients",
+    "_outer._fresh": "outer gradients",
     "_optimizers": "optimizer",
-    "_shard": "optimizer",
-    "_shard_at": "optimizer",
-    "_outer_optimizers": "outer optimizer",
+    "_sharded": "optimizer",
+    "_outer._optimizers": "outer optimizer",
     "_handed": "handed over",
 }
 
@@ -117,7 +117,7 @@ def held_bytes(model: TorchModel) -> dict[str, int]:
     seen: set[StorageWeakRef] = set()
     parts: dict[str, int] = {}
     for attribute, part in _PARTS.items():
-        for tensor in _tensors(getattr(model, attribute)):
+        for tensor in _tensors(attrgetter(attribute)(model)):
             storage = tensor.untyped_storage()
             reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
             if reference not in seen:

@@ -64,7 +64,7 @@ class World:
         if said:
             rank, text = said[0]
             alike = len({text for _, text in said}) == 1 and len(said) == self.workers
-            known = alike or text.startswith("rank ")
+            known = alike or f"rank {rank}" in text
             raise AgreedError(text if known else f"rank {rank}: {text}")
         return result  # type: ignore[return-value]
 

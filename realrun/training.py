@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from realrun import packing
-from realrun.build import Built, build
+from realrun.build import Built, build, check_described
 from realrun.checkpoint import Checkpoints, State
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
@@ -110,10 +110,12 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
             packing.check(dtype, scenario.network.collectives.quantize_block)
         except ValueError as error:
             raise ScenarioError(f"network.collective.{error}") from error
+    file = sections(asked.source, dict(asked.options), asked.settings)
+    if file.train.compute_mode != "paced":
+        check_described(file.model)
     device, backend = _device_and_backend(asked)
     with joined(backend, asked.timeout_s) as world:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
-        file = sections(asked.source, dict(asked.options), asked.settings)
         if file.train.compute_mode != "paced":
             sharing = world.local_workers
             if device.type == "cuda":

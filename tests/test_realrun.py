@@ -45,7 +45,6 @@ def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
     assert found is not None
     assert float(found[2]) < float(found[1]) - 1
     assert re.search(r"^quantise +\d", done.stdout, re.MULTILINE)
-    assert "all_reduce (fp4): direct all_to_all" in done.stdout
 
 
 @pytest.mark.parametrize(
