@@ -11,7 +11,7 @@ F feed-forward width, V vocabulary. ``x_BTD`` is the residual stream.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -22,8 +22,8 @@ from torch.nn import functional
 from realrun import stages
 from realrun.stages import ModelError
 from sim.scenario.errors import did_you_mean
-from sim.scenario.models import DEFAULT_CONTEXT
-from sim.scenario.presets import gpt_layers, swiglu_width
+from sim.scenario.models import DEFAULT_CONTEXT, decoder
+from sim.scenario.presets import DECODERS, gpt_layers, swiglu_width
 from sim.scenario.resolved import ModelSize
 from sim.scenario.schema import ModelSection
 
@@ -105,6 +105,7 @@ class GPTConfig:
         ModelError
             If it describes no decoder, or a dimension is missing.
         """
+        section = decoder(section)
         if section.kind != "gpt":
             raise ModelError(
                 'model: only sizes are given; to be trained it needs kind = "gpt" and its '
@@ -124,24 +125,10 @@ class GPTConfig:
         )
 
 
-# Small ones read bytes, so that they can be trained on text that is always there; from 50M on
-# they have a vocabulary of 32 Ki tokens.
 SIZES: dict[str, GPTConfig] = {
-    "1M": GPTConfig(hidden=128, layers=5, heads=4, context=128),
-    "2M": GPTConfig(hidden=192, layers=4, heads=6, context=256),
-    "5M": GPTConfig(hidden=256, layers=6, heads=8, context=256),
-    "10M": GPTConfig(hidden=320, layers=8, heads=5, context=512),
-    "20M": GPTConfig(hidden=448, layers=8, heads=7, context=512),
-    "50M": GPTConfig(hidden=512, layers=10, heads=8, vocabulary=32768),
-    "100M": GPTConfig(hidden=704, layers=13, heads=11, vocabulary=32768),
-    "200M": GPTConfig(hidden=960, layers=15, heads=15, vocabulary=32768),
-    "500M": GPTConfig(hidden=1344, layers=21, heads=21, vocabulary=32768, context=2048),
-    "1B": GPTConfig(hidden=1792, layers=24, heads=14, vocabulary=32768, context=2048),
-    "2B": GPTConfig(hidden=2304, layers=30, heads=18, vocabulary=32768, context=2048),
-    "5B": GPTConfig(hidden=3328, layers=36, heads=26, vocabulary=32768, context=2048),
-    "7B": GPTConfig(hidden=4096, layers=34, heads=32, vocabulary=32768, context=4096),
-    "10B": GPTConfig(hidden=4608, layers=39, heads=36, vocabulary=32768, context=4096),
+    name: GPTConfig(**asdict(decoder)) for name, decoder in DECODERS.items()
 }
+"""Decoders by their size, as ``[model]`` names them."""
 
 
 class Attention(nn.Module):

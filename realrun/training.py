@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from realrun import packing
 from realrun.build import Built, build, check_described
-from realrun.checkpoint import Checkpoints, State
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
@@ -25,8 +23,10 @@ from realrun.memory import check_memory
 from realrun.model import TorchModel
 from realrun.optimizers import Inner
 from realrun.paced import PacedModel
+from realrun.placement import device_and_backend, name_of, sharing
 from realrun.rendezvous import World, joined, rank_and_workers
-from realrun.runtime import Limits, Pace, Restart, Saving, Shared, TorchWorker
+from realrun.resuming import identity, resumed
+from realrun.runtime import Limits, Pace, Shared, TorchWorker
 from sim.compute import Computation, Factors
 from sim.program import QUANTIZED
 from sim.runtime import simulate
@@ -113,39 +113,16 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
     file = sections(asked.source, dict(asked.options), asked.settings)
     if file.train.compute_mode != "paced":
         check_described(file.model)
-    device, backend = _device_and_backend(asked)
+    device, backend = device_and_backend(asked.device, asked.backend)
     with joined(backend, asked.timeout_s) as world:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
         if file.train.compute_mode != "paced":
-            sharing = world.local_workers
-            if device.type == "cuda":
-                sharing = -(-world.local_workers // torch.cuda.device_count())
+            here = sharing(device, world.local_workers)
             world.agreed(
-                lambda: check_memory(scenario, rank=world.rank, workers_here=sharing, device=device)
+                lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=device)
             )
         run = world.agreed(lambda: _Run(asked, scenario, file, world, device, backend, on_step))
         return run.train()
-
-
-def _device_and_backend(asked: Asked) -> tuple[torch.device, str]:
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    local_workers = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked.device == "cuda" and not cards:
-        raise ScenarioError("--device: cuda: no GPU is visible to torch; leave it out, or say cpu")
-    on_card = asked.device == "cuda" or (asked.device == "auto" and cards > 0)
-    alone = on_card and local_workers <= cards
-    if asked.backend == "nccl" and not alone:
-        raise ScenarioError(
-            f"--backend: nccl: needs a GPU per process, here are {cards} for {local_workers}; "
-            "say gloo"
-        )
-    backend = asked.backend if asked.backend != "auto" else ("nccl" if alone else "gloo")
-    if not on_card:
-        return torch.device("cpu"), backend
-    card = torch.device("cuda", local_rank % cards)
-    torch.cuda.set_device(card)
-    return card, backend
 
 
 class _Run:
@@ -258,7 +235,18 @@ class _Run:
     def train(self) -> Outcome | None:
         """Run the program to its end; the trace on rank 0."""
         world, shared, scenario = self.world, self.shared, self.scenario
-        first_round = self._resume()
+        first_round = 0
+        if self.asked.checkpoints is not None:
+            assert self.batches is not None
+            first_round = resumed(
+                self.asked.checkpoints,
+                self.asked.checkpoint_every,
+                world,
+                shared,
+                self.batches,
+                identity(scenario, self.file),
+                self.device,
+            )
         before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
         worker.drive(scenario.method.program(worker, **scenario.method.arguments))
@@ -282,62 +270,9 @@ class _Run:
             self._validation_loss(),
             tokens,
             first_round,
-            _name_of(self.device),
+            name_of(self.device),
             self.backend,
         )
-
-    def _resume(self) -> int:
-        """Go back to the last checkpoint, if there is one, and see that there will be more."""
-        asked = self.asked
-        if asked.checkpoints is None:
-            return 0
-        world = self.world
-        checkpoints = Checkpoints(
-            asked.checkpoints, world.rank, world.workers, self._identity(), world.gathered
-        )
-        self.shared.saving = Saving(
-            asked.checkpoint_every, lambda number: checkpoints.save(number, self._state())
-        )
-        found = checkpoints.latest()
-        if found is None:
-            return 0
-        round_, state = found
-        notes, tensors = state.notes, state.tensors
-        assert self.batches is not None
-        batches = self.batches
-        world.agreed(lambda: batches.restore(notes["data"]))
-        observed = tensors["observed"].tolist()
-        self.shared.observed = []
-        self.shared.restart = Restart(round_, deque(observed))
-        self.model.restore(tensors, notes["model"])
-        torch.set_rng_state(tensors["random/cpu"])
-        if "random/cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random/cuda"], self.device)
-        return round_
-
-    def _state(self) -> State:
-        assert self.batches is not None
-        tensors, numbers = self.model.state()
-        tensors["observed"] = torch.tensor(self.shared.observed, dtype=torch.float64)
-        tensors["random/cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        return State(tensors, {"model": numbers, "data": self.batches.state()})
-
-    def _identity(self) -> dict[str, str]:
-        """What decides about the numbers; not how fast, how far or where."""
-        method, file = self.scenario.method, self.file
-        keys: dict[str, object] = {"method.name": method.name}
-        keys |= {f"method.{key}": value for key, value in method.arguments.items()}
-        for name, section in (("model", file.model), ("train", file.train), ("data", file.data)):
-            given = section.model_dump(exclude_none=True)
-            keys |= {f"{name}.{key}": value for key, value in given.items()}
-        for worker in self.scenario.workers:
-            keys[f"rank {worker.rank}, batch_tokens"] = worker.machine.batch_tokens
-            keys[f"rank {worker.rank}, n_grad_accumulation"] = worker.machine.n_grad_accumulation
-        if file.train.schedule == "cosine":
-            keys["horizon"] = self.scenario.horizon_tokens
-        return {key: json.dumps(value, default=str) for key, value in keys.items()}
 
     def _save_parameters(self) -> None:
         if self.world.rank == 0:
@@ -368,10 +303,6 @@ class _Run:
         batches = self.data.validation(self.sequences, _VALIDATION_BATCHES, self.device)
         losses: list[float] = [self.model.loss_on(*batch) for batch in batches]
         return sum(losses) / len(losses)
-
-
-def _name_of(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def _sequences(scenario: Scenario, rank: int, built: Built, train: TrainSection) -> int:

@@ -894,3 +894,15 @@ def test_a_module_replaces_a_decoder_with_its_sizes():
         assert "model.context" in assumed(load("quick_start", {}, settings))
         kept = sections("quick_start", {}, [*settings, "model.context=32"]).model
         assert (kept.context, kept.vocabulary, kept.kind) == (32, None, None)
+
+
+def test_a_decoder_by_its_size() -> None:
+    made = load("quick_start", {}, ["model.size=5M"])
+    assert made.model.parameters == 4_885_760
+    assert dict(made.assumed)["model.hidden"] == "256 (size 5M)"
+    other = load("quick_start", {}, ["model.size=5M", "model.vocabulary=512"])
+    assert other.model.parameters == 4_885_760 + 256 * 256
+    with pytest.raises(ScenarioError, match=r"model\.hidden: \"64\": excludes model\.size"):
+        load("quick_start", {}, ["model.size=5M", "model.hidden=64"])
+    with pytest.raises(ScenarioError, match='did you mean "5M"'):
+        load("quick_start", {}, ["model.size=5m"])

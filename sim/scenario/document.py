@@ -18,6 +18,7 @@ from sim.scenario.errors import NOWHERE, Origin, ScenarioError, did_you_mean, li
 from sim.scenario.fields import RefusedError, jitter
 from sim.scenario.schema import (
     BELONGS_TO_MODEL,
+    DIMENSIONS,
     MERGED,
     SPELLINGS,
     SiteSection,
@@ -342,6 +343,8 @@ def _put(
         level[(id(table), mine)] = (key, given)
         if section == ("model",) and key == "name":
             _forget_model(table, level)
+        if section == ("model",) and key == "size":
+            _forget_model(table, level, BELONGS_TO_MODEL | DIMENSIONS)
     level[(id(table), frozenset([key, "."]))] = (key, given)
     table[key] = given
 
@@ -354,9 +357,9 @@ def _in_full(short: Given) -> Given:
         raise problem(short.origin, "site.jitter", str(error), short.shown) from None
 
 
-def _forget_model(table: Table, level: Level) -> None:
+def _forget_model(table: Table, level: Level, keys: frozenset[str] = BELONGS_TO_MODEL) -> None:
     """A new model: what the lower level said about the old one's layers goes with it."""
-    for key in BELONGS_TO_MODEL:
+    for key in keys:
         if (id(table), frozenset([key, "."])) not in level:
             table.pop(key, None)
 

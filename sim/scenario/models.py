@@ -5,11 +5,19 @@ A module of the user's is never imported here: its sizes are written beside it.
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sim.scenario.context import Context
-from sim.scenario.errors import listed
-from sim.scenario.presets import MODELS, gpt_layers, layers_from_parameters, swiglu_width
+from sim.scenario.errors import did_you_mean, listed
+from sim.scenario.presets import (
+    DECODERS,
+    MODELS,
+    gpt_layers,
+    layers_from_parameters,
+    swiglu_width,
+)
 from sim.scenario.resolved import ModelSize
-from sim.scenario.schema import ModelSection
+from sim.scenario.schema import DIMENSIONS, ModelSection
 from sim.units import format_count
 
 _GPT_KEYS = ("hidden", "layers", "heads", "vocabulary")
@@ -55,7 +63,7 @@ def resolve_model(context: Context) -> ModelSize:
 
 def _check_sized(context: Context, section: ModelSection, presets: str) -> None:
     """Refuse what goes only with a decoder, and a model without a size."""
-    for key in ("hidden", "heads", "feed_forward"):
+    for key in ("size", "hidden", "heads", "feed_forward"):
         if getattr(section, key) is not None:
             raise context.refuse("model", key, text='goes with kind = "gpt"; give that as well')
     for key in ("vocabulary", "context"):
@@ -147,12 +155,37 @@ def _sized(context: Context, section: ModelSection, presets: str) -> tuple[tuple
     return tuple(share + (layer < longer) for layer in range(layers)), name
 
 
-def _gpt(context: Context, section: ModelSection) -> tuple[tuple[int, ...], str]:
+def decoder(section: ModelSection) -> ModelSection:
+    """Return the section of a decoder with the dimensions that its ``size`` stands for."""
+    size = DECODERS.get(section.size or "")
+    if size is None:
+        return section
+    missing = {key: n for key, n in asdict(size).items() if getattr(section, key) is None}
+    return section.model_copy(update=missing)
+
+
+def _gpt(context: Context, given: ModelSection) -> tuple[tuple[int, ...], str]:
+    if given.size is not None and given.size not in DECODERS:
+        raise context.refuse(
+            "model",
+            "size",
+            text=f"no decoder of that size; known are {listed(DECODERS, 'and')}"
+            f"{did_you_mean(given.size, DECODERS, '')}",
+        )
+    for key in sorted(DIMENSIONS) if given.size is not None else ():
+        if getattr(given, key) is not None:
+            raise context.refuse("model", key, text="excludes model.size; give only one of them")
+    section = decoder(given)
     for key in _GPT_KEYS:
         if getattr(section, key) is None:
             raise context.refuse(
-                "model", key, text=f'missing; kind = "gpt" needs {listed(_GPT_KEYS, "and")}'
+                "model",
+                key,
+                text=f'missing; kind = "gpt" needs {listed(_GPT_KEYS, "and")}, or size = "5M"',
             )
+    for key in (*_GPT_KEYS, "context"):
+        if getattr(given, key) is None and getattr(section, key) is not None:
+            context.assume(f"model.{key}", f"{getattr(section, key)} (size {given.size})")
     hidden, layers = section.hidden or 0, section.layers or 0
     heads, vocabulary = section.heads or 0, section.vocabulary or 0
     if hidden % heads:

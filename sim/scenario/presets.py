@@ -124,6 +124,38 @@ def layers_from_parameters(parameters: int) -> int:
     return max(1, round(math.cbrt(parameters / (12 * width**2))))
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """Dimensions of a decoder, under the names that ``[model]`` has for them."""
+
+    hidden: int
+    layers: int
+    heads: int
+    vocabulary: int = 256
+    context: int = 1024
+
+
+# Small ones read bytes, so that they can be trained on text that is always there; from 50M on
+# they have a vocabulary of 32 Ki tokens.
+DECODERS: dict[str, Decoder] = {
+    "1M": Decoder(hidden=128, layers=5, heads=4, context=128),
+    "2M": Decoder(hidden=192, layers=4, heads=6, context=256),
+    "5M": Decoder(hidden=256, layers=6, heads=8, context=256),
+    "10M": Decoder(hidden=320, layers=8, heads=5, context=512),
+    "20M": Decoder(hidden=448, layers=8, heads=7, context=512),
+    "50M": Decoder(hidden=512, layers=10, heads=8, vocabulary=32768),
+    "100M": Decoder(hidden=704, layers=13, heads=11, vocabulary=32768),
+    "200M": Decoder(hidden=960, layers=15, heads=15, vocabulary=32768),
+    "500M": Decoder(hidden=1344, layers=21, heads=21, vocabulary=32768, context=2048),
+    "1B": Decoder(hidden=1792, layers=24, heads=14, vocabulary=32768, context=2048),
+    "2B": Decoder(hidden=2304, layers=30, heads=18, vocabulary=32768, context=2048),
+    "5B": Decoder(hidden=3328, layers=36, heads=26, vocabulary=32768, context=2048),
+    "7B": Decoder(hidden=4096, layers=34, heads=32, vocabulary=32768, context=4096),
+    "10B": Decoder(hidden=4608, layers=39, heads=36, vocabulary=32768, context=4096),
+}
+"""Decoders by their size: ``[model] kind = "gpt"``, ``size``."""
+
+
 def gpt_layers(*, hidden: int, layers: int, vocabulary: int, feed_forward: int) -> tuple[int, ...]:
     """Return the parameters of each layer of a decoder.
 

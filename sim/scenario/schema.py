@@ -37,6 +37,7 @@ class ModelSection(Section):
     parameters: f.Parameters | None = None
     layer_parameters: f.LayerParameters | None = None
     kind: f.ModelKind | None = None
+    size: f.Text | None = None
     module: f.FunctionName | None = None
     loss: f.FunctionName | None = None
     layers: f.Layers | None = None
@@ -185,13 +186,16 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
         frozenset(["name"]),
         frozenset(["parameters"]),
         frozenset(["layer_parameters"]),
-        frozenset(["kind", "hidden", "heads", "feed_forward"]),
+        frozenset(["kind", "size", "hidden", "heads", "feed_forward"]),
     ),
     ("method",): (frozenset(["num_fragments"]), frozenset(["layers_per_fragment"])),
     ("site",): (frozenset(["step_time"]), frozenset(["accelerators", "peak", "mfu"])),
     ("network",): (frozenset(["rtt"]), frozenset(["latency"])),
     ("network", "within"): (frozenset(["rtt"]), frozenset(["latency"])),
 }
+
+# What the size of a decoder stands for; vocabulary and context may be given beside it.
+DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
 # Keys that describe what another key names, and go with it when that one is replaced.
 BELONGS_TO_MODEL = frozenset(

@@ -21,7 +21,7 @@ _WORDS = {
     "run.steps": "num_steps max_steps total_steps train_steps",
     "run.tokens": "total_tokens token_budget max_tokens",
     "run.seed": "random_seed rng",
-    "model.parameters": "N params num_parameters model_size size",
+    "model.parameters": "N params num_parameters model_size",
     "model.layer_parameters": "parameters_per_layer params_per_layer layer_sizes layer_params",
     "model.module": "model_class model_fn model_factory architecture",
     "model.loss": "loss_fn loss_function criterion",
