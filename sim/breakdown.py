@@ -94,7 +94,13 @@ class Accounts:
         # last decides between waiting and exposed communication.
         start = stop = ready = 0.0
         group = ""
+        issued = inf  # when a collective was called that a real worker is handing over
         for row in [*rows, None]:
+            if row is not None and row.begin_s > issued:
+                spent["exposed_communication"] += max(
+                    0.0, min(row.begin_s, end) - max(issued, begin)
+                )
+            issued = inf
             waits = row is not None and row.operation == WAIT
             if row is not None and waits and (row.program, row.group) not in self._spawned:
                 if group and row.begin_s <= stop:
@@ -117,7 +123,11 @@ class Accounts:
                     self._split(rank, side, *inside, spent)
                 continue
             if row.call >= 0:
-                continue  # a collective takes no time of its own: waiting for it does
+                # A collective takes no time of its own, waiting for it does; but a real worker
+                # copies and hands over what it sends before it goes on.
+                if self._trace.context.measured and row.operation != SPAWN:
+                    issued = row.begin_s
+                continue
             if row.end_s > busy:
                 busy = row.end_s
             taken = min(row.end_s, end) - max(row.begin_s, begin)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 from plain_scenario import TOKENS, machine, plain
 
+from sim.breakdown import Accounts
 from sim.figures import CAUSES, figures
 from sim.methods import METHODS
 from sim.program import Program
 from sim.runtime import simulate
 from sim.scenario.resolved import Collectives, Jitter, Run
+from sim.trace import Trace
 
 WHOLE = range(2)
 
@@ -199,3 +201,24 @@ def test_tokens_per_update_hold_at_every_horizon(
     assert result.tokens_per_update == pytest.approx(per_round, rel=1e-12)
     assert result.updates == pytest.approx(rounds, rel=1e-12)
     assert result.tokens == pytest.approx(rounds * per_round, rel=1e-12)
+
+
+def test_a_real_worker_pays_for_handing_over_what_it_sends() -> None:
+    """Between a collective's call and what comes next lies the copy to the wire's type."""
+    trace = simulate(plain("local_sgd", {"sync_every": 1}), rounds=2)
+    copying = 0.125
+    for row in trace.rows:  # all that follows the call is so much later
+        first = row.operation == "all_reduce" and row.call == 0
+        if row.begin_s >= 1 and not first:
+            row.begin_s += copying
+        if row.end_s == row.end_s and row.end_s > 1:
+            row.end_s += copying
+    measured = Trace(trace.rows, replace(trace.context, measured=True), trace.total_s + copying)
+    end = measured.round_begins()[1].min()
+    before = Accounts(Trace(trace.rows, trace.context, measured.total_s)).between(0.0, end)
+    after = Accounts(measured).between(0.0, end)
+    for rank in after:
+        gained = after[rank]["exposed_communication"] - before[rank]["exposed_communication"]
+        assert gained * end == pytest.approx(copying)
+        assert before[rank]["other"] * end == pytest.approx(copying)
+        assert after[rank]["other"] == 0

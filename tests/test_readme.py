@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,13 +14,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(|text)\n(.*?)```", README, re.DOTALL)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+BLOCKS = [(kind, block) for kind, block in FENCED if kind in ("", "text")]
+PROGRAMS = ("bandwise ", "realrun ")
 COMMANDS = [
     line
     for kind, block in BLOCKS
     if not kind
     for line in block.splitlines()
-    if line.startswith("bandwise ")
+    if line.startswith(PROGRAMS)
 ]
 
 
@@ -38,7 +41,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(installed: Path, line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "120"}
-    command = [sys.executable, str(installed / "bin" / "bandwise"), *shlex.split(line)[1:]]
+    program, *arguments = shlex.split(line)
+    command = [sys.executable, str(installed / "bin" / program), *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
@@ -69,13 +73,35 @@ def test_every_command_of_the_readme_runs(installed: Path, empty: Path) -> None:
             assert not [line for line in shown if line not in printed.splitlines()]
             continue
         for line in block.splitlines():
-            if not line.startswith("bandwise "):
+            if not line.startswith(PROGRAMS):
                 continue
             done = run(installed, line, empty)
             assert done.returncode == 0, f"{line}\n{done.stderr}"
             printed = done.stdout + done.stderr
             assert printed.strip(), line
             assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("method", ["ddp", "streaming_diloco", "acco"])
+def test_the_readers_own_model_is_trained(installed: Path, empty: Path, method: str) -> None:
+    """The module and the scenario of the README, as they stand there."""
+    pytest.importorskip("torch")
+    module, scenario = (
+        next(block for kind, block in FENCED if kind == language and "Recurrent" in block)
+        for language in ("python", "toml")
+    )
+    (empty / "mine.py").write_text(module)
+    (empty / "mine.toml").write_text(scenario)
+    predicted = run(installed, f"bandwise simulate mine.toml --method {method}", empty)
+    assert predicted.returncode == 0, predicted.stderr
+    done = run(
+        installed, f"realrun train mine.toml --method {method} --set run.steps=40 --json", empty
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["method"] == method
+    assert result["final_loss"] < 5  # from ln 256 = 5.5
+    assert result["validation_loss"] < 5
 
 
 @pytest.mark.parametrize("name", ["three_sites", "quick_start", "acco_heterogeneous"])
