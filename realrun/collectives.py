@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -15,48 +16,96 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Work
 
-from realrun.device import Host, Mark
+from realrun.device import Host
 from realrun.quantize import Packed, all_gather_single, carry_out, prepare
 from sim.program import Buffer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+Ended = Callable[[float, str], None]
+"""Takes the moment (seconds) at which a collective ended, and why it failed, if it did."""
+
+# What torch does by itself where a peer is lost: NCCL's kernel waits on; a minute after the
+# timeout a thread of torch ends the process by a signal. With these, which are read when a
+# process group is made, it ends the communicator instead, and at once: what was queued behind it
+# runs on with what is there, and whoever looks next is told (`_failure`). Torch tells since 2.6.
+if _TELLS := hasattr(Work, "get_future_result"):
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "0")
+    os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "0")
+
+_TIMED_OUT = "the timeout has passed"
+_WHY = {1: _TIMED_OUT, 2: "the connection broke"}  # c10d's WorkResult; 0 is success
+
 
 class Collective:
-    """One collective under way. ``finish`` waits and puts the result where it belongs."""
+    """One collective under way: ``wait`` for it, then ``place`` the result.
+
+    Parameters
+    ----------
+    operation
+        What it is.
+    wait, completed, place
+        What the methods do.
+    held
+        What must not be freed before.
+    """
 
     def __init__(
         self,
         operation: str,
         wait: Callable[[], object],
         completed: Callable[[], bool],
-        place: Callable[[], None],
+        place: Callable[[], object],
+        held: object = None,
     ) -> None:
         self.operation = operation
-        self._wait = wait
-        self._completed = completed
-        self._place = place
-        self._finished = False
+        self._wait, self._completed, self._place = wait, completed, place
+        self._held = held
 
     def ended(self) -> bool:
         """Whether the result has arrived."""
         return self._completed()
 
-    def finish(self) -> None:
-        """Wait for the result and write it into the buffer; a second call does nothing."""
-        if not self._finished:
-            self._wait()
-            self._place()
-            self._finished = True
+    def wait(self) -> None:
+        """Wait for the result; where it arrives on a stream the current one does, not the host.
+
+        Raises
+        ------
+        RuntimeError
+            From the backend: a peer is gone, or the timeout has passed.
+        """
+        self._wait()
+
+    def place(self) -> None:
+        """Write the result into the buffer, and let go of all else; a second call does nothing."""
+        place = self._place
+        self._wait = self._place = _nothing
+        self._completed = _yes
+        place()
+        self._held = None
+
+
+def _nothing() -> None: ...
+
+
+def _yes() -> bool:
+    return True
 
 
 class Group:
-    """What stands behind the group of a program: process groups of all workers, and a thread.
+    """What stands behind the group of a program: process groups of all workers.
 
     The backend carries out fp32, bf16 and fp16. An int8 or fp4 collective is two of the
-    backend's with sums between them: a thread of the group's own carries these out, in the
-    order of the calls, on a second process group, where nothing comes between the two.
+    backend's with sums between them. NCCL queues all of it on a stream of the group's own.
+    gloo has no stream: a thread of the group's carries these out, in the order of the calls, on
+    a second process group, where nothing comes between the two.
+
+    No process group is bound to a device: NCCL would then split each from the first one's
+    communicator, which must have nothing to do meanwhile, and the first collective would no
+    longer contain the setting up.
 
     Parameters
     ----------
@@ -79,10 +128,12 @@ class Group:
         self._block = block
         self._timeout = timeout
         self._device = device
+        self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
         self._made: list[Any] = []
         self._process_group: Any = self._new() if spawned else dist.group.WORLD
-        self._second: Any = self._new() if spawned else None
+        self._second: Any = self._new() if spawned and self._gloo else None
         self._stream: Any = None
+        self._queued: list[Collective] = []
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         # A daemon: where a peer is lost, the process must not wait for the thread to end.
         self._thread = threading.Thread(target=self._serve, name="collectives", daemon=True)
@@ -94,6 +145,8 @@ class Group:
 
     def open(self) -> None:
         """Make ready for int8 and fp4; the first time all ranks meet here."""
+        if not self._gloo:
+            return
         if self._second is None:
             self._second = self._new()
         if not self._thread.is_alive():
@@ -111,7 +164,11 @@ class Group:
 
     def _by_host(self, values: torch.Tensor) -> bool:
         """Whether they lie on a GPU and gloo carries them: then by way of the host's memory."""
-        return values.is_cuda and dist.get_backend(self._process_group) == "gloo"
+        return values.is_cuda and self._gloo
+
+    def _on_stream(self, values: torch.Tensor) -> bool:
+        """Whether NCCL carries them: then the host waits for nothing."""
+        return values.is_cuda and not self._gloo
 
     def start(
         self,
@@ -119,10 +176,10 @@ class Group:
         buffer: Buffer,
         dtype: str,
         mean: bool,
-        ended: Callable[[float], None],
+        ended: Ended,
         packed: Packed | None = None,
     ) -> Collective:
-        """Start a collective on the whole of a buffer, which is written in ``finish``.
+        """Start a collective on the whole of a buffer, which is written in ``place``.
 
         Parameters
         ----------
@@ -133,37 +190,47 @@ class Group:
         mean
             Divide the sum by the number of workers (all_reduce).
         ended
-            Called once, maybe in another thread, with the moment (seconds) at which the result
-            arrived.
+            Called once, maybe in another thread. What it raises comes out of the device's
+            ``settle``, ``drain`` or ``close``.
         packed
             For int8 and fp4, what :meth:`pack` gave.
+
+        Raises
+        ------
+        torch.distributed.DistError
+            From NCCL: a peer has not come to the first collective, or an earlier one has failed.
         """
         if packed is None:
             return self._start(operation, buffer, dtype, mean, ended)
-        target, group = tensor_of(buffer), self._second
-        # On a GPU the thread's sums begin when the values are packed.
-        ready = self._device.mark() if packed.wire.is_cuda else None
+        own = target = tensor_of(buffer)
+        if operation == "reduce_scatter":
+            count, rank = dist.get_world_size(), dist.get_rank()
+            own = target[len(target) * rank // count : len(target) * (rank + 1) // count]
         result: Future[torch.Tensor] = Future()
+
+        def place() -> None:
+            arrived = result.result()
+            own.copy_(arrived)
+            if arrived.is_cuda:  # made on the group's stream, used on the caller's
+                arrived.record_stream(torch.cuda.current_stream(arrived.device))
+
+        if self._on_stream(target):
+
+            def issue() -> Sequence[Any]:
+                result.set_result(carry_out(packed, self._process_group, mean=mean))
+                return ()
+
+            return self._queue(operation, issue, place, ended)
 
         def call() -> None:
             try:
                 try:
-                    with self._beside(target.device, ready):
-                        arrived = carry_out(packed, group, mean=mean)
+                    arrived = carry_out(packed, self._second, mean=mean)
                 finally:
-                    ended(self._device.now())  # before whoever waits goes on
+                    ended(self._device.now(), "")  # before whoever waits goes on
                 result.set_result(arrived)
             except Exception as error:
                 result.set_exception(error)
-
-        def place() -> None:
-            arrived, own = result.result(), target
-            if operation == "reduce_scatter":
-                count, rank = dist.get_world_size(group), dist.get_rank(group)
-                own = target[len(target) * rank // count : len(target) * (rank + 1) // count]
-            own.copy_(arrived)
-            if arrived.is_cuda:  # made on the stream of the thread, used on the caller's
-                arrived.record_stream(torch.cuda.current_stream(arrived.device))
 
         self._calls.put(call)
         return Collective(operation, result.result, result.done, place)
@@ -172,34 +239,13 @@ class Group:
         while (call := self._calls.get()) is not None:
             call()
 
-    @contextmanager
-    def _beside(self, device: torch.device, packed: Mark) -> Iterator[None]:
-        """On a GPU: work on a stream of the thread's own, where no computation is in the way.
-
-        It begins when the values are packed, and ends when the GPU has ended.
-        """
-        if packed is None:
-            yield
-            return
-        with torch.cuda.device(device):
-            stream = self._own_stream()
-            stream.wait_event(packed)
-            with torch.cuda.stream(stream):
-                yield
-            stream.synchronize()
-
-    def _own_stream(self) -> Any:
-        if self._stream is None:
-            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        return self._stream
-
     def _start(
         self,
         operation: str,
         buffer: Buffer,
         dtype: str,
         mean: bool,
-        ended: Callable[[float], None],
+        ended: Ended,
     ) -> Collective:
         """Let the backend carry a collective out.
 
@@ -209,7 +255,8 @@ class Group:
         target, group = tensor_of(buffer), self._process_group
         where = torch.device("cpu") if self._by_host(target) else target.device
         sent = target.to(where, DTYPES[dtype], copy=True)
-        _note_sent(buffer, lambda: target.to(DTYPES[dtype]).to(target.dtype))
+        # A copy even where nothing is rounded: the result will be written over the own values.
+        _note_sent(buffer, lambda: target.to(DTYPES[dtype], copy=True).to(target.dtype))
         count, rank = dist.get_world_size(group), dist.get_rank(group)
         edges = [len(sent) * i // count for i in range(count + 1)]
         sizes = [b - a for a, b in pairwise(edges)]
@@ -266,31 +313,57 @@ class Group:
             def place() -> None:
                 target.copy_(sent)
 
-        if sent.is_cuda:
-            return self._on_stream(operation, issue, place, ended)
+        if self._on_stream(sent):
+
+            def queue() -> Sequence[Any]:
+                work = issue()
+                work.wait()  # lets this stream wait for NCCL's own
+                return (work,)
+
+            return self._queue(operation, queue, place, ended)
         work = issue()
         # The moment of the end is the backend's, not that of whoever waits for it.
-        work.get_future().add_done_callback(lambda _: ended(self._device.now()))
+        work.get_future().add_done_callback(lambda _: ended(self._device.now(), ""))
         return Collective(operation, work.wait, work.is_completed, place)
 
-    def _on_stream(
+    def _queue(
         self,
         operation: str,
-        issue: Callable[[], Any],
+        issue: Callable[[], Sequence[Any]],
         place: Callable[[], None],
-        ended: Callable[[float], None],
+        ended: Ended,
     ) -> Collective:
-        """Let NCCL carry a collective out on a stream of the group's own.
+        """Queue a collective on a stream of the group's own, behind what the caller has called.
 
         The host waits for nothing: whoever waits lets the stream that is current then wait.
+        ``issue`` returns what tells whether it failed.
         """
-        device, stream = self._device, self._own_stream()
-        stream.wait_event(device.mark())
-        with torch.cuda.stream(stream):
-            issue().wait()  # lets this stream wait for NCCL's
+        device, begun = self._device, self._device.now()
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        handed = device.mark()
+        with torch.cuda.stream(self._stream):
+            device.after(handed)
+            works = issue()
             end = device.mark()
-        device.later([end], lambda at: ended(at[0]))
-        return Collective(operation, lambda: device.after(end), lambda: device.passed(end), place)
+
+        def use(at: list[float]) -> None:
+            # An int8 or fp4 collective tells nothing; torch measures timeouts from the call.
+            late = not works and at[1] - begun > self._timeout.total_seconds()
+            ended(at[1], _TIMED_OUT if late else _failure(works))
+
+        device.later([handed, end], use)
+        collective = Collective(
+            operation,
+            lambda: device.after(end),
+            lambda: device.passed(end),
+            place,
+            held=issue,
+        )
+        # NCCL reads what this holds, also where a program never waits for it.
+        self._queued = [other for other in self._queued if not other.ended()]
+        self._queued.append(collective)
+        return collective
 
     def close(self) -> None:
         """Carry out what was called, then end the thread and the process groups made here.
@@ -302,6 +375,34 @@ class Group:
             self._thread.join()
         while self._made:
             dist.destroy_process_group(self._made.pop())
+
+    def backends(self) -> list[Any]:
+        """Return the process groups of NCCL."""
+        return [] if self._gloo else [self._process_group, *self._made]
+
+
+def abandon(groups: Iterable[Group]) -> None:
+    """Break off what NCCL has under way in some groups: else destroying them waits for a peer."""
+    broken = {id(made): made for group in groups for made in group.backends()}
+    if not (broken and _TELLS):
+        return
+    first: Any = dist.group.WORLD
+    with suppress(RuntimeError):  # there is a better error to raise
+        # As torch does it itself: one after the other they would wait for each other.
+        backend = first._get_backend(torch.device("cuda"))
+        backend._group_start()
+        for made in broken.values():
+            made.abort()
+        backend._group_end()
+
+
+def _failure(works: Iterable[Any]) -> str:
+    """Return why the first of some works of NCCL failed; nothing where none did."""
+    for work in works if _TELLS else ():
+        told = work.get_future_result()
+        if told.done() and told.value():
+            return _WHY.get(told.value(), "NCCL does not say why")
+    return ""
 
 
 def _note_sent(buffer: Buffer, own: Callable[[], torch.Tensor]) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -21,41 +21,53 @@ _MESSAGES = "REALRUN_MESSAGES"
 _PARENT = "REALRUN_PARENT"
 _CONSEQUENCE = "consequence: "
 
+Start = Callable[[int, Sequence[str], Mapping[str, str]], "subprocess.Popen[bytes]"]
 
-def launch(arguments: Sequence[str], workers: int) -> int:
+
+def launch(
+    arguments: Sequence[str],
+    workers: int,
+    *,
+    environment: Mapping[str, str] | None = None,
+    start: Start | None = None,
+    trouble: Callable[[], str | None] = lambda: None,
+) -> int:
     """Run ``python -m realrun`` with the same arguments once per worker; return the status.
 
     If one fails the others are ended. One line says why: a process that was killed, or the
     first reason that is not merely another one's end.
+
+    Parameters
+    ----------
+    environment
+        For every worker, in place of what is said here of where rank 0 is.
+    start
+        Takes a rank, a command and its environment, and starts a worker that is a child of
+        this process; by default beside it.
+    trouble
+        Asked now and then; what it says is why the run cannot go on.
 
     Raises
     ------
     RunError
         With that line.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="realrun-") as folder:
         common = {
             **os.environ,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
+            **(_on_loopback() if environment is None else environment),
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: folder,
             _PARENT: str(os.getpid()),
         }
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-m", "realrun", *arguments],
-                env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-                start_new_session=True,  # Ctrl-C is for us; we end them
-            )
-            for rank in range(workers)
-        ]
+        command = [sys.executable, "-m", "realrun", *arguments]
+        processes: list[subprocess.Popen[bytes]] = []
         try:
-            failed = _until_one_fails(processes)
+            for rank in range(workers):
+                own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                processes.append((start or _beside)(rank, command, own))
+            failed = _until_one_fails(processes, trouble)
             if failed is None:
                 return 0
             ends = {rank: process.poll() for rank, process in enumerate(processes)}
@@ -67,7 +79,26 @@ def launch(arguments: Sequence[str], workers: int) -> int:
         return failed
 
 
-def _until_one_fails(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
+def _on_loopback() -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
+    }
+
+
+def _beside(
+    rank: int, command: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    # Ctrl-C is for us; we end them.
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def _until_one_fails(
+    processes: Sequence[subprocess.Popen[bytes]], trouble: Callable[[], str | None]
+) -> int | None:
     """Wait for all; return the status of the first that failed, some time after it did."""
     while True:
         codes = [process.poll() for process in processes]
@@ -79,6 +110,9 @@ def _until_one_fails(processes: Sequence[subprocess.Popen[bytes]]) -> int | None
             return failed[0]
         if all(code == 0 for code in codes):
             return None
+        reason = trouble()
+        if reason is not None:
+            raise RunError(reason)
         sleep(_POLL_S)
 
 

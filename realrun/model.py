@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from realrun import optimizers
 from realrun.buffers import Flat, Layout, Losses
+from realrun.errors import RunError, first_line
 from realrun.optimizers import Inner
 from realrun.outer import Outer
 from realrun.sharded import Handed, Sharded, under
@@ -139,16 +140,25 @@ class TorchModel:
                 inputs, self._targets = next(self._batches)
                 self._count += 1
                 self._tokens += inputs.numel()
-                with self._precision():
-                    outputs = self._stages[0](inputs)
+                outputs = self._through(0, inputs)
             else:
                 before = self._outputs[layer - 1]
                 assert before is not None
                 inputs = before.detach().requires_grad_()
                 self._saved_inputs[layer] = inputs
-                with self._precision():
-                    outputs = self._stages[layer](inputs)
+                outputs = self._through(layer, inputs)
             self._outputs[layer] = outputs
+
+    def _through(self, layer: int, inputs: Tensor) -> Tensor:
+        try:
+            with self._precision():
+                return self._stages[layer](inputs)  # type: ignore[no-any-return]
+        except Exception as error:  # a user's module may raise anything
+            kind = type(self._stages[layer]).__name__
+            raise RunError(
+                f"model: stage {layer} ({kind}) failed on input of shape {tuple(inputs.shape)}: "
+                f"{type(error).__name__}: {first_line(error)}"
+            ) from error
 
     def backward(self, layers: range) -> None:
         """Run some layers backward, last first, and add their gradient to the sum."""

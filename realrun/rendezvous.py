@@ -120,17 +120,17 @@ def joined(backend: str, timeout_s: float) -> Iterator[World]:
         world_size=workers,
         timeout=timeout,
     )
-    try:
-        control = dist.new_group(backend="gloo", timeout=timeout)
-        yield World(
-            rank,
-            workers,
-            int(os.environ.get("LOCAL_RANK", rank)),
-            int(os.environ.get("LOCAL_WORLD_SIZE", workers)),
-            control,
-        )
-    finally:
-        dist.destroy_process_group()
+    control = dist.new_group(backend="gloo", timeout=timeout)
+    yield World(
+        rank,
+        workers,
+        int(os.environ.get("LOCAL_RANK", rank)),
+        int(os.environ.get("LOCAL_WORLD_SIZE", workers)),
+        control,
+    )
+    # Not where something failed: threads may be in collectives, and would take the process down
+    # before it has said why.
+    dist.destroy_process_group()
 
 
 def _no_store(rank: int, place: str, timeout_s: float, error: Exception) -> str:

@@ -23,7 +23,9 @@ from math import nan
 from time import sleep
 from typing import Any
 
-from realrun.collectives import Collective, Group
+from torch.distributed import DistError
+
+from realrun.collectives import Collective, Group, abandon
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError, first_line
 from sim.compute import Computation, written
@@ -166,12 +168,11 @@ class _Communication(Activity):
 
     def wait(self) -> None:
         try:
-            self._collective.finish()
+            self._collective.wait()
         except RuntimeError as error:
-            raise PeerLostError(
-                f"rank {self._worker.rank}: {self._collective.operation}, call {self.call} of "
-                f"group {self.group}, failed: {first_line(error)}"
-            ) from error
+            operation, why = self._collective.operation, first_line(error)
+            raise self._worker.lost(operation, self.call, why) from error
+        self._collective.place()
         self._worker.paced_drain()
 
 
@@ -228,7 +229,14 @@ class TorchWorker(CollectiveCalls[Activity]):
         self.device = shared.device
 
     def drive(self, program: Generator[Any, None, None]) -> None:
-        """Run a program to its end, waiting for what it yields."""
+        """Run a program to its end, waiting for what it yields.
+
+        Raises
+        ------
+        PeerLostError
+            With the collective that failed. Of NCCL's the host hears when it next waits for the
+            device: at a look, at a checkpoint, at a round now and then, at the end.
+        """
         shared = self._shared
         for activity in program:
             if not activity.group or shared.restart is not None:
@@ -239,6 +247,15 @@ class TorchWorker(CollectiveCalls[Activity]):
             activity.wait()
             _when(self.device, row, begin, self.device.mark())
             shared.in_flight.pop(id(activity), None)
+        if self._program == MAIN:
+            self.drain()
+
+    def lost(self, operation: str, call: int, why: str) -> PeerLostError:
+        """Return what to raise where a collective of this program's group has failed."""
+        abandon(self._shared.groups.values())
+        return PeerLostError(
+            f"rank {self.rank}: {operation}, call {call} of group {self._group}, failed: {why}"
+        )
 
     def look(self, what: str, answer: float) -> float:
         """Log an observation; where one was logged before, answer that."""
@@ -336,6 +353,7 @@ class TorchWorker(CollectiveCalls[Activity]):
             for activity in self._shared.in_flight.values():
                 activity.wait()
             self._shared.in_flight.clear()
+            self.device.drain()  # what has failed is not saved
             saving.save(self._round)
 
     def compute(
@@ -435,10 +453,16 @@ class TorchWorker(CollectiveCalls[Activity]):
         row = self._row(operation, f"{carried} {dtype}", group=self._group, call=call, bytes_=size)
         self.device.later([self.device.mark()], lambda at: setattr(row, "begin_s", at[0]))
 
-        def ended(at: float) -> None:
+        def ended(at: float, why: str) -> None:
             row.end_s = at
+            if why:
+                raise self.lost(operation, call, why)
 
-        collective = group.start(operation, buffer, dtype, mean, ended, packed)
+        try:
+            collective = group.start(operation, buffer, dtype, mean, ended, packed)
+        except DistError as error:
+            self.device.drain()  # the one that failed first is told
+            raise self.lost(operation, call, first_line(error)) from error
         return self._started(_Communication(self, self._group, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:

@@ -34,7 +34,7 @@ from sim.scenario import Scenario, ScenarioError, load, sections
 from sim.scenario.schema import ScenarioFile, TrainSection
 from sim.trace import Context, Trace
 
-_VALIDATION_BATCHES = 64
+_VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
 OnStep = Callable[[float, Tensor], None]
 
 
@@ -300,7 +300,7 @@ class _Run:
         """Mean loss on batches that no worker trains on."""
         if self.data is None:
             return None
-        batches = self.data.validation(self.sequences, _VALIDATION_BATCHES, self.device)
+        batches = self.data.validation(*_VALIDATION, self.device)
         losses: list[float] = [self.model.loss_on(*batch) for batch in batches]
         return sum(losses) / len(losses)
 

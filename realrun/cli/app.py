@@ -13,13 +13,19 @@ from realrun.errors import AgreedError, RunError
 from realrun.launch import end_with_parent, report
 from sim.cli.app import Group
 
-COMMANDS = {"train": "Train a scenario's model with its method, and measure."}
+COMMANDS = {
+    "train": "Train a scenario's model with its method, and measure.",
+    "lab": "Train over the scenario's network, played on this machine.",
+}
 
 WELCOME = """\
 realrun: run on torch.distributed what bandwise simulates.
 
 Train the quick start's model on this machine, two processes, a minute or two:
   realrun train quick_start
+
+The same over its network, with limited bandwidth and added latency (Linux, root):
+  realrun lab quick_start
 
 On a cluster torchrun starts the processes:
   torchrun --nnodes 2 --nproc-per-node 8 ... -m realrun train SCENARIO
@@ -44,6 +50,8 @@ class Realrun(Group):
         own = isinstance(error, RunError) and not isinstance(error, AgreedError)
         if not report(error, line, int(rank)) and (rank == "0" or own):
             super().tell(error, line)
+        sys.stderr.flush()
+        os._exit(2)  # at once: a thread may be in a collective that never ends
 
 
 app = typer.Typer(

@@ -1,0 +1,57 @@
+"""``realrun lab``: one run over a scenario's network, played on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from realrun.cli.train import (
+    _CHECKPOINTS,
+    _DEVICE,
+    _EVERY,
+    _LOSSES,
+    _REPLAY,
+    _SAVE,
+    _TIMEOUT,
+    _TRACE,
+)
+from sim.cli.options import Asked, Format, Json, takes_scenario
+from sim.cli.tables import format_asked
+
+
+@takes_scenario()
+def lab(
+    asked: Asked,
+    device: Annotated[str, _DEVICE] = "auto",
+    timeout: Annotated[str, _TIMEOUT] = "300 s",
+    replay: Annotated[Path | None, _REPLAY] = None,
+    checkpoints: Annotated[Path | None, _CHECKPOINTS] = None,
+    checkpoint_every: Annotated[int, _EVERY] = 100,
+    trace: Annotated[Path | None, _TRACE] = None,
+    losses: Annotated[Path | None, _LOSSES] = None,
+    save: Annotated[Path | None, _SAVE] = None,
+    form: Format = "table",
+    as_json: Json = False,
+) -> None:
+    """Train as realrun train does, over the scenario's network, played on this machine.
+
+    Every worker gets a network namespace of its own; a process between them limits bandwidth
+    and adds latency. The network is measured first and has to be what was asked for. Needs
+    Linux and root; nothing outside the namespaces is changed, and nothing is left behind.
+    """
+    from realrun.lab import built, topology
+    from sim.scenario import load
+
+    form = format_asked(form, as_json)
+    found = topology(load(asked.source, asked.options, asked.settings))
+    with built(found) as network:
+        said = [f"In a lab on this machine: {found.workers} namespaces, checked:"]
+        said += [f"  {check}" for check in network.checks]
+        typer.echo("\n".join(said), err=form not in ("table", "markdown"))
+        sys.stdout.flush()
+        # The workers read the same options. Only gloo keeps to the network it is given.
+        status = network.run(["train", *sys.argv[2:], "--backend", "gloo"])
+    raise typer.Exit(status)

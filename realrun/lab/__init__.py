@@ -1,0 +1,15 @@
+"""A scenario's network on one machine: a namespace per worker, real rates, real latency.
+
+``topology``   from a scenario to lines, and what a machine can play
+``namespaces`` places with a network of their own
+``devices``    the device in each
+``switch``     the process that carries packets between them, in time
+``check``      whether the network is what was asked for
+``run``        all of it together, and workers in it
+"""
+
+from realrun.lab.check import Checked
+from realrun.lab.run import Lab, built
+from realrun.lab.topology import Topology, topology
+
+__all__ = ["Checked", "Lab", "Topology", "built", "topology"]

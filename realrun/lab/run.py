@@ -1,0 +1,158 @@
+"""A lab: a scenario's network between namespaces of this machine, and workers in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from realrun.errors import RunError
+from realrun.lab.check import Checked, checked
+from realrun.lab.devices import DEVICE, address, opened
+from realrun.lab.namespaces import Namespace
+from realrun.lab.topology import Topology
+from realrun.launch import launch
+
+_TUN = "/dev/net/tun"
+_PORT = "29500"  # the lab's addresses are its own, so no port is taken
+_END_S = 5.0
+
+
+class Lab:
+    """What :func:`built` yields.
+
+    ``checks`` is what was measured before it was handed over; ``switch`` the number of the
+    process that carries the packets.
+    """
+
+    def __init__(
+        self,
+        found: Topology,
+        namespaces: Sequence[Namespace],
+        switch: subprocess.Popen[bytes],
+        checks: Sequence[Checked],
+    ) -> None:
+        self.topology, self.namespaces, self.checks = found, namespaces, checks
+        self._switch = switch
+
+    @property
+    def switch(self) -> int:
+        """Process number of the switch."""
+        return self._switch.pid
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """Run ``python -m realrun`` with these arguments, one worker per namespace.
+
+        Raises
+        ------
+        RunError
+            With the line that says why one failed.
+        """
+        environment = {
+            "MASTER_ADDR": address(0),
+            "MASTER_PORT": os.environ.get("MASTER_PORT", _PORT),
+            "GLOO_SOCKET_IFNAME": DEVICE,
+        }
+        return launch(
+            arguments,
+            self.topology.workers,
+            environment=environment,
+            start=self.start,
+            trouble=self._trouble,
+        )
+
+    def start(
+        self, rank: int, command: Sequence[str], environment: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in a worker's namespace."""
+        return self.namespaces[rank].call(
+            subprocess.Popen, command, env=environment, start_new_session=True
+        )
+
+    def _trouble(self) -> str | None:
+        status = self._switch.poll()
+        return None if status is None else f"the lab's switch ended with status {status}"
+
+
+@contextmanager
+def built(found: Topology) -> Iterator[Lab]:
+    """Build a lab, check it, and take it down again.
+
+    Raises
+    ------
+    RunError
+        If this machine cannot have one, or its network is not as asked for.
+    """
+    if sys.platform != "linux":
+        raise RunError(f"a lab needs the network namespaces of Linux; this is {sys.platform}")
+    with ExitStack() as parts:
+        window = max(found.window(*pair) for pair in found.ways)
+        namespaces, devices = [], []
+        for rank in range(found.workers):
+            namespaces.append(_namespace())
+            parts.callback(namespaces[-1].close)
+            devices.append(_device(namespaces[-1], rank, found.fastest_from(rank), window))
+            parts.callback(os.close, devices[-1])
+        switch = parts.enter_context(_switch(found, devices))
+        checks = list(checked(found, namespaces))
+        yield Lab(found, namespaces, switch, checks)
+
+
+def _namespace() -> Namespace:
+    try:
+        return Namespace()
+    except PermissionError as error:
+        raise RunError(
+            "a lab makes network namespaces, which only root may; run it as root, or as root of "
+            "a user namespace: unshare --user --map-root-user realrun lab ..."
+        ) from error
+
+
+def _device(namespace: Namespace, rank: int, rate: float, window: int) -> int:
+    if not os.path.exists(_TUN):
+        raise RunError(f"a lab needs {_TUN}, which is not here (in a container: --device {_TUN})")
+    try:
+        return namespace.call(opened, rank, rate, window)
+    except OSError as error:
+        raise RunError(f"a lab cannot make its devices: {error}") from error
+
+
+@contextmanager
+def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the switch; it ends with its standard input, so with this process at the latest."""
+    ranks = range(found.workers)
+    nowhere: tuple[tuple[int, ...], float] = ((), 0.0)
+    table = {
+        "devices": devices,
+        "rates": [line.rate for line in found.lines],
+        "ways": [
+            [(found.ways[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
+            for i in ranks
+        ],
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "realrun.lab.switch"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=devices,
+        start_new_session=True,  # Ctrl-C is for us
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(table).encode() + b"\n")
+        process.stdin.flush()
+        if not process.stdout.readline():
+            raise RunError(f"the lab's switch ended with status {process.wait()}")
+        yield process
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

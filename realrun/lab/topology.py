@@ -1,0 +1,169 @@
+"""From a scenario to the lines of a lab: which packets share what, how fast, how late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from math import isfinite
+
+from realrun.errors import RunError
+from sim.scenario import Scenario
+from sim.units import format_rate, format_seconds
+
+MOST_WORKERS = 16
+FASTEST = 2e9 / 8  # bytes/s
+SLOWEST = 1e6 / 8
+LONGEST_RTT_S = 2.0
+_LATE_S = 0.01
+_LEAST_WINDOW = 1 << 17
+
+
+@dataclass(frozen=True)
+class Line:
+    """What packets take turns on: a name, as messages say it, and bytes/s of payload."""
+
+    name: str
+    rate: float
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Every line, and the way from each worker to each other.
+
+    ``names`` are the workers' by rank; ``ways[i, j]`` the numbers of the lines from i to j;
+    ``latency_s[i, j]`` one way.
+    """
+
+    names: tuple[str, ...]
+    lines: tuple[Line, ...]
+    ways: dict[tuple[int, int], tuple[int, ...]]
+    latency_s: dict[tuple[int, int], float]
+
+    @property
+    def workers(self) -> int:
+        """Number of workers."""
+        return len(self.names)
+
+    def rate(self, sender: int, receiver: int) -> float:
+        """Bytes/s from one worker to another, when nobody else sends."""
+        return min(self.lines[line].rate for line in self.ways[sender, receiver])
+
+    def rtt_s(self, sender: int, receiver: int) -> float:
+        """Seconds there and back."""
+        return self.latency_s[sender, receiver] + self.latency_s[receiver, sender]
+
+    def fastest_from(self, sender: int) -> float:
+        """Bytes/s of the fastest way from a worker."""
+        return max(self.rate(i, j) for i, j in self.ways if i == sender)
+
+    def window(self, sender: int, receiver: int) -> int:
+        """Bytes that a connection may have under way, as the kernel counts them.
+
+        That is twice their number, and they must fill the line while an end is late.
+        """
+        covered_s = self.rtt_s(sender, receiver) + _LATE_S
+        return max(_LEAST_WINDOW, int(4 * self.rate(sender, receiver) * covered_s))
+
+    def alike(self) -> list[tuple[int, int]]:
+        """Return one ordered pair of every kind: same rates on its way, same latencies."""
+        kinds: dict[tuple[object, ...], tuple[int, int]] = {}
+        for (i, j), way in self.ways.items():
+            rates = tuple(self.lines[line].rate for line in way)
+            kinds.setdefault((rates, self.latency_s[i, j], self.latency_s[j, i]), (i, j))
+        return list(kinds.values())
+
+    def together(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
+        """Bytes/s of transfers that all run at once and share lines max-min fairly."""
+        left = [line.rate for line in self.lines]
+        rates: dict[tuple[int, int], float] = {}
+        open_pairs = list(pairs)
+        while open_pairs:
+            users = [
+                sum(line in self.ways[pair] for pair in open_pairs) for line in range(len(left))
+            ]
+            share, full = min(
+                (left[line] / users[line], line) for line in range(len(left)) if users[line]
+            )
+            for pair in [pair for pair in open_pairs if full in self.ways[pair]]:
+                rates[pair] = share
+                open_pairs.remove(pair)
+                for line in self.ways[pair]:
+                    left[line] -= share
+        return rates
+
+
+def topology(scenario: Scenario) -> Topology:
+    """Return the lines that a scenario asks for.
+
+    Raises
+    ------
+    RunError
+        If a lab cannot play it; the line names the key, its value and what is allowed.
+    """
+    workers, sites = scenario.workers, scenario.sites
+    if not 2 <= len(workers) <= MOST_WORKERS:
+        raise RunError(
+            f"site.count: {len(workers)} workers: a lab on one machine has 2 to {MOST_WORKERS}"
+        )
+    lines: dict[str, Line] = {}
+
+    def line(key: str, name: str, rate: float) -> list[str]:
+        if isfinite(rate):
+            lines[key] = Line(name, rate)
+        return [key] if isfinite(rate) else []
+
+    network, keys = scenario.network, {}
+    latency: dict[tuple[int, int], float] = {}
+    for i, j in permutations(range(len(workers)), 2):
+        a, b = workers[i].site, workers[j].site
+        if a == b:
+            rate, name = sites[a].within_bandwidth, f"within {sites[a].name}"
+            keys[i, j] = line(f"out {i}", name, rate) + line(f"in {j}", name, rate)
+            latency[i, j] = sites[a].within_latency
+        else:
+            names = f"{sites[a].name} to {sites[b].name}"
+            keys[i, j] = (
+                line(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink)
+                + line(f"pair {a} {b}", names, network.bandwidth[a][b])
+                + line(f"down {b}", f"downlink of {sites[b].name}", sites[b].downlink)
+            )
+            latency[i, j] = network.latency[a][b]
+    number = {key: place for place, key in enumerate(lines)}
+    found = Topology(
+        _names(scenario),
+        tuple(lines.values()),
+        {pair: tuple(number[key] for key in way) for pair, way in keys.items()},
+        latency,
+    )
+    for i, j in found.alike():
+        _check(scenario, found, i, j)
+    return found
+
+
+def _names(scenario: Scenario) -> tuple[str, ...]:
+    """Name workers by their site, with a number where it has several."""
+    seen = [0] * len(scenario.sites)
+    names = []
+    for worker in scenario.workers:
+        site = scenario.sites[worker.site]
+        names.append(f"{site.name}.{seen[worker.site]}" if site.workers > 1 else site.name)
+        seen[worker.site] += 1
+    return tuple(names)
+
+
+def _check(scenario: Scenario, found: Topology, i: int, j: int) -> None:
+    within = scenario.workers[i].site == scenario.workers[j].site
+    section = "network.within" if within else "network"
+    pair = f"{found.names[i]} to {found.names[j]}"
+    rate = found.rate(i, j) if found.ways[i, j] else float("inf")
+    if not SLOWEST <= rate <= FASTEST:
+        raise RunError(
+            f"{section}.bandwidth: {pair}: {format_rate(rate)}: a lab on one machine plays "
+            f"{format_rate(SLOWEST)} to {format_rate(FASTEST)}"
+        )
+    if found.rtt_s(i, j) > LONGEST_RTT_S:
+        raise RunError(
+            f"{section}.rtt: {pair}: {format_seconds(found.rtt_s(i, j))}: a lab plays up to "
+            f"{format_seconds(LONGEST_RTT_S)}"
+        )

@@ -1,0 +1,131 @@
+"""A decoder trained by two real processes, and the same training in virtual time.
+
+The trace has the same rows, bytes included. So are the parameters the same, bit by bit, for all
+methods and dtypes: a sum of two numbers has no order, and all else is one text on one kind of
+tensor. (Of more workers gloo adds in an order of its own: test_conformance.py has those.)
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import torch.distributed as dist  # noqa: E402
+import torch.multiprocessing as mp  # noqa: E402
+from test_conformance import ARGUMENTS, free_port  # noqa: E402
+
+from realrun import corpus  # noqa: E402
+from realrun.data import Data  # noqa: E402
+from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model import TorchModel  # noqa: E402
+from realrun.optimizers import Inner  # noqa: E402
+from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from sim.methods import METHODS  # noqa: E402
+from sim.runtime import simulate  # noqa: E402
+from sim.scenario import Scenario, load  # noqa: E402
+from sim.scenario.resolved import Method, Run  # noqa: E402
+from sim.trace import LOOK, Row, Trace  # noqa: E402
+
+CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
+WORKERS, ROUNDS, BATCH, ACCUMULATION = 2, 3, 1, 2
+PARAM_DTYPE = "bf16"  # in which parameters travel; gradients do as the case says
+CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[method]]
+
+
+def scenario(number: int) -> Scenario:
+    """The model as a user writes it; the method with its arguments."""
+    method, arguments = CASES[number]
+    if method != "local_sgd":
+        arguments = {"comm_dtype": "fp32", **arguments}
+    dimensions = [f"model.{key}={value}" for key, value in asdict(CONFIG).items()]
+    dimensions.append(f"model.param_dtype={PARAM_DTYPE}")
+    found = load("quick_start", settings=[*dimensions, f"site.n_grad_accumulation={ACCUMULATION}"])
+    return replace(found, run=Run(), method=Method(method, METHODS[method], arguments))
+
+
+def replica(rank: int) -> TorchModel:
+    decoder = GPT(CONFIG)
+    drawn = corpus.synthetic(5_000, CONFIG.vocabulary, seed=0)
+    data = Data(drawn, vocabulary=CONFIG.vocabulary, context=CONFIG.context, workers=WORKERS)
+    return TorchModel(
+        decoder.stages(),
+        loss,
+        data.batches(rank, BATCH),
+        decoder.layer_parameters(),
+        rank=rank,
+        workers=WORKERS,
+        n_grad_accumulation=ACCUMULATION,
+        inner=Inner(learning_rate=1e-2, warmup_steps=2),
+        param_dtype=PARAM_DTYPE,
+    )
+
+
+def state(model: TorchModel) -> tuple[Any, ...]:
+    return model.theta, model.outer, torch.tensor(model.losses)
+
+
+def process(rank: int, port: int, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"tcp://127.0.0.1:{port}",
+        rank=rank,
+        world_size=WORKERS,
+        timeout=datetime.timedelta(minutes=5),
+    )
+    for number in range(len(CASES)):
+        asked, model = scenario(number), replica(rank)
+        block = asked.network.collectives.quantize_block
+        shared = Shared(rank, WORKERS, model, Limits(rounds=ROUNDS), block)
+        worker = TorchWorker(shared)
+        worker.drive(asked.method.program(worker, **asked.method.arguments))
+        for group in shared.groups.values():
+            group.close()
+        rows = [tuple(getattr(row, name) for name in Row.__slots__) for row in shared.rows]
+        torch.save((rows, state(model)), Path(out) / f"{number}-{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+Really = Callable[[int], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def really(tmp_path_factory: pytest.TempPathFactory) -> Really:
+    """Rows and state of each rank, by the number of the case."""
+    out = tmp_path_factory.mktemp("really")
+    mp.spawn(process, (free_port(), str(out)), nprocs=WORKERS)
+    return lambda number: [torch.load(out / f"{number}-{rank}.pt") for rank in range(WORKERS)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the processes: more threads would add up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{n}")
+def test_two_processes_train_a_decoder_as_the_simulator_does(really: Really, number: int) -> None:
+    asked, saved = scenario(number), really(number)
+    rows = [Row(*row) for own, _ in saved for row in own]
+    untrained, models = ({rank: replica(rank) for rank in range(WORKERS)} for _ in range(2))
+    measured = Trace(rows, simulate(asked, rounds=0, models=untrained).context, 0.0)
+    looks = any(row.operation == LOOK for row in rows)
+    simulated = simulate(asked, rounds=ROUNDS, models=models, replay=measured if looks else None)
+    assert simulated.sequence() == measured.sequence()
+    for rank, (_, really_reached) in enumerate(saved):
+        for ours, theirs in zip(state(models[rank]), really_reached, strict=True):
+            assert torch.equal(ours, theirs)
+    # Sizes alone, without a model, say the same.
+    sizes = simulate(asked, rounds=ROUNDS, replay=measured if looks else None)
+    assert sizes.sequence() == measured.sequence()
