@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint types check golden bench learning wheel notebooks clean
+.PHONY: help study test lint types check golden bench gpu learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ golden: $(TEST)/.installed ## renew the golden files; review the diff
 
 bench: $(TEST)/.installed ## speed and memory, beside benchmarks/HISTORY.md
 	$(TEST)/bin/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
+
+gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight minutes)
+	$(TEST)/bin/python benchmarks/gpu.py $(OUT)
 
 learning: $(TEST)/.installed ## train one small model with every method (hours; goes on where it stopped)
 	$(TEST)/bin/python benchmarks/learning.py --jobs 1

@@ -13,16 +13,11 @@ from torch import Tensor
 
 @dataclass
 class Flat:
-    """A buffer of the program's vocabulary: a flat tensor under a name.
-
-    ``sent`` is set when it is sent: what the wire's dtype left of the own values, or what
-    returns it until the result is there. Only who reads it pays for the copy.
-    """
+    """A buffer of the program's vocabulary: a flat tensor under a name."""
 
     name: str
     detail: str
     tensor: Tensor
-    sent: Any = None
     start: int = 0  # where in the model's vector
 
     @property
@@ -34,6 +29,17 @@ class Flat:
     def values(self) -> Any:
         """The same numbers as a numpy array: the simulator can train a model on the CPU, too."""
         return self.tensor.numpy()
+
+
+@dataclass
+class Delta(Flat):
+    """An outer gradient.
+
+    ``sent`` is set when it is sent: what the wire's dtype left of the own values, or what
+    returns it until the result is there. Only who reads it pays for the copy.
+    """
+
+    sent: Any = None
 
 
 class Layout:

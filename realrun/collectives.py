@@ -254,7 +254,9 @@ class Group:
         """
         target, group = tensor_of(buffer), self._process_group
         where = torch.device("cpu") if self._by_host(target) else target.device
-        sent = target.to(where, DTYPES[dtype], copy=True)
+        # In place where nothing is converted: programs leave alone what is in flight. Not where
+        # someone may ask meanwhile for what was sent.
+        sent = target.to(where, DTYPES[dtype], copy=hasattr(buffer, "sent"))
         # A copy even where nothing is rounded: the result will be written over the own values.
         _note_sent(buffer, lambda: target.to(DTYPES[dtype], copy=True).to(target.dtype))
         count, rank = dist.get_world_size(group), dist.get_rank(group)
@@ -268,8 +270,10 @@ class Group:
                 return dist.all_reduce(sent, group=group, async_op=True)
 
             def place() -> None:
-                result = sent.to(target.device, target.dtype)
-                target.copy_(result / count if mean else result)
+                if sent is not target:
+                    target.copy_(sent)
+                if mean:
+                    target.div_(count)
 
         elif operation in ("reduce_scatter", "all_to_all"):
             mine = sizes[rank]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,12 +131,12 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 def _why(ends: dict[int, int | None], folder: Path) -> str:
-    for rank, code in ends.items():
-        if code is not None and code < 0:
-            return (
-                f"rank {rank} was killed by {signal.Signals(-code).name}; the other workers were "
-                "ended"
-            )
+    # One that aborts may have lost a peer: it is named only where nothing else killed one.
+    killed = [(rank, -code) for rank, code in ends.items() if code is not None and code < 0]
+    for rank, number in sorted(killed, key=lambda end: end[1] == signal.SIGABRT):
+        return (
+            f"rank {rank} was killed by {signal.Signals(number).name}; the other workers were ended"
+        )
     said = [text.read_text() for text in sorted(folder.iterdir())]
     first_hand = [text for text in said if not text.startswith(_CONSEQUENCE)]
     return next((text.removeprefix(_CONSEQUENCE) for text in [*first_hand, *said]), "")
@@ -160,6 +161,9 @@ def end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == int(parent):
             sleep(0.5)
+        folder = os.environ.get(_MESSAGES)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

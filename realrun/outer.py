@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from realrun import optimizers
-from realrun.buffers import Flat, Layout
+from realrun.buffers import Delta, Layout
 from sim.compute import read_layers, written
 
 
@@ -28,17 +28,17 @@ class Outer:
     def __init__(self, theta: Tensor, layout: Layout, workers: int) -> None:
         self._theta, self._layout, self._workers = theta, layout, workers
         self.parameters = theta.clone()  # at the last applied outer step
-        self._deltas: dict[tuple[range, int], Flat] = {}
+        self._deltas: dict[tuple[range, int], Delta] = {}
         self._fresh: dict[tuple[range, int], Tensor] = {}  # own part of what was sent
         self._optimizers: dict[range, torch.optim.SGD] = {}
         self._restored: dict[str, Tensor] = {}  # momentum, until its optimizer is made
 
-    def delta(self, layers: range, slot: int) -> Flat:
+    def delta(self, layers: range, slot: int) -> Delta:
         """Outer gradients of some layers; one buffer per slot."""
         key = (layers, slot)
         if key not in self._deltas:
             zeros = self._theta.new_zeros(self._layout.size(layers))
-            self._deltas[key] = Flat("delta", written(layers), zeros)
+            self._deltas[key] = Delta("delta", written(layers), zeros)
         return self._deltas[key]
 
     def gradient(self, layers: range, slot: int) -> None:

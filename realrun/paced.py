@@ -22,7 +22,7 @@ class Filled(SizedBuffer):
 class PacedModel(Sized):
     """Counts micro-batches as the simulator does and sends zeros of the real size.
 
-    All buffers are views of the same zeros: what a collective sends is its own copy.
+    All buffers are views of the same zeros, which is what every collective leaves of them.
     """
 
     def __init__(

@@ -100,7 +100,7 @@ def worker(rank: int, port: int, out: str) -> None:
         init_method=f"tcp://127.0.0.1:{port}",
         rank=rank,
         world_size=WORKERS,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(minutes=5),
     )
     torch.set_num_threads(1)
     wrong: dict[int, dict[str, list[str]]] = {}

@@ -108,7 +108,7 @@ def worker(rank: int, workers: int, port: int, out: str) -> None:
         init_method=f"tcp://127.0.0.1:{port}",
         rank=rank,
         world_size=workers,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(minutes=5),
     )
     for number in range(len(CASES)):
         method = asked(number, workers).method

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import datetime
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -469,3 +472,19 @@ def test_streams_need_no_order_among_them(bench: Made) -> None:
     made.run(rounds)
     assert made.times("accumulate")[-1] == pytest.approx((59.0, 60.0), abs=1e-3)
     assert made.times("all_reduce")[0][1] == pytest.approx(40.0, abs=1e-3)
+
+
+def test_the_measurements_say_in_a_line_that_there_is_no_gpu(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "out")],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("gpu: no GPU is visible to torch ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

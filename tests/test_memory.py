@@ -79,7 +79,7 @@ def worker(rank: int, port: int, out: str) -> None:
         init_method=f"tcp://127.0.0.1:{port}",
         rank=rank,
         world_size=WORKERS,
-        timeout=datetime.timedelta(seconds=60),
+        timeout=datetime.timedelta(minutes=5),
     )
     batch = (torch.randn(4, WIDTHS[0]), torch.randn(4, WIDTHS[-1]))
     occupied = []

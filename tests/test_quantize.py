@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from realrun import packing, quantize
+from realrun.buffers import Delta
 from realrun.errors import RunError
-from realrun.model import Flat
 from realrun.packing import pack, packed_bytes, unpack
 from realrun.runtime import Limits, Shared, TorchWorker
 from sim.collectives import schedule
@@ -247,8 +247,8 @@ def own_values(rank: int, size: int) -> NDArray[np.float32]:
     return (random.standard_normal(size) * 2.0 ** random.uniform(-6, 6, size)).astype(FLOAT)
 
 
-def flat(rank: int, size: int) -> Flat:
-    return Flat("delta", "0:1", torch.from_numpy(own_values(rank, size)))
+def flat(rank: int, size: int) -> Delta:
+    return Delta("delta", "0:1", torch.from_numpy(own_values(rank, size)))
 
 
 @dataclass
@@ -316,7 +316,7 @@ def work(rank: int, workers: int, folder: str) -> None:
         yield worker.all_reduce(spoilt, "int8")
         results["spoilt"] = torch.from_numpy(spoilt.values)
 
-    def three_times(worker: Worker, buffer: Flat) -> Program:
+    def three_times(worker: Worker, buffer: Delta) -> Program:
         for _ in range(3):
             yield worker.all_reduce(buffer, "int8", mean=False)
 

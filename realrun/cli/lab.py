@@ -47,11 +47,14 @@ def lab(
 
     form = format_asked(form, as_json)
     found = topology(load(asked.source, asked.options, asked.settings))
-    with built(found) as network:
-        said = [f"In a lab on this machine: {found.workers} namespaces, checked:"]
-        said += [f"  {check}" for check in network.checks]
-        typer.echo("\n".join(said), err=form not in ("table", "markdown"))
+    aside = form not in ("table", "markdown")  # what a program reads holds the figures only
+
+    def tell(text: object) -> None:
+        typer.echo(text, err=aside)
         sys.stdout.flush()
+
+    tell(f"In a lab on this machine: {found.workers} namespaces, checked:")
+    with built(found, lambda check: tell(f"  {check}")) as network:
         # The workers read the same options. Only gloo keeps to the network it is given.
         status = network.run(["train", *sys.argv[2:], "--backend", "gloo"])
     raise typer.Exit(status)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 
 from realrun.errors import RunError
-from realrun.lab.devices import address
+from realrun.lab.devices import SMALLEST_BURST, address
 from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
 from sim.units import format_rate, format_seconds
@@ -21,10 +22,12 @@ RATE_TOLERANCE = 0.05
 RTT_TOLERANCE, RTT_TOLERANCE_S = 0.05, 2e-3
 _TRIES = 3  # on a busy machine one may be disturbed
 _MEASURED_S = 1.0
-_PINGS = 15
+_HANDSHAKES = 7
+_RTT, _BYTES_RECEIVED = 68, 128  # in struct tcp_info, linux/tcp.h; microseconds, bytes
 _PATIENCE_S = 20.0
-_CHUNK = 1 << 18
-_SNDBUFFORCE = 32  # asm-generic/socket.h; the kernel doubles it, and the host sets no limit
+_CHUNK = 1 << 16
+_BURSTS = 50  # of the smallest, that one more or less is little
+_SNDBUF = 212_992  # what every kernel lets a socket ask for
 
 Pair = tuple[int, int]
 
@@ -71,14 +74,21 @@ def checked(found: Topology, namespaces: Sequence[Namespace]) -> Iterator[Checke
         At the first that is not as asked for, with both.
     """
     for i, j in found.alike():
-        yield _right(lambda i=i, j=j: _one(found, namespaces, i, j))  # type: ignore[misc]
+        what = f"{found.names[i]} to {found.names[j]}"
+        yield _right(what, partial(_one, found, namespaces, what, (i, j)))
     for what, pairs in _at_once(found):
-        yield _right(lambda what=what, pairs=pairs: _many(found, namespaces, what, pairs))  # type: ignore[misc]
+        yield _right(what, partial(_many, found, namespaces, what, pairs))
 
 
-def _right(measure: Callable[[], Checked]) -> Checked:
+def _right(what: str, measure: Callable[[], Checked]) -> Checked:
     for _ in range(_TRIES):
-        result = measure()
+        try:
+            result = measure()
+        except TimeoutError as error:
+            raise RunError(
+                f"this machine cannot play the network: {what}: nothing came within "
+                f"{_PATIENCE_S:g} s"
+            ) from error
         if result.right:
             return result
     raise RunError(
@@ -100,18 +110,16 @@ def _at_once(found: Topology) -> Iterator[tuple[str, list[Pair]]]:
     yield "around the ring at once, in all", ring
 
 
-def _one(found: Topology, namespaces: Sequence[Namespace], i: int, j: int) -> Checked:
-    with _connected(namespaces, (i, j)) as (sender, receiver):
-        rtt_s = _round_trip(sender, receiver)
-    rate = _rate(found, namespaces, [(i, j)])
-    what = f"{found.names[i]} to {found.names[j]}"
-    return Checked(what, found.rate(i, j), rate, found.rtt_s(i, j), rtt_s)
+def _one(found: Topology, namespaces: Sequence[Namespace], what: str, pair: Pair) -> Checked:
+    rtt_s = _round_trip(namespaces, pair)
+    rate = transferred(found, namespaces, [pair])
+    return Checked(what, found.rate(*pair), rate, found.rtt_s(*pair), rtt_s)
 
 
 def _many(
     found: Topology, namespaces: Sequence[Namespace], what: str, pairs: Sequence[Pair]
 ) -> Checked:
-    return Checked(what, sum(found.together(pairs).values()), _rate(found, namespaces, pairs))
+    return Checked(what, sum(found.together(pairs).values()), transferred(found, namespaces, pairs))
 
 
 @contextmanager
@@ -148,40 +156,48 @@ def _already_ended() -> Iterator[None]:
         return
 
 
-def _round_trip(sender: socket.socket, receiver: socket.socket) -> float:
-    """Return the median seconds of a byte there and back."""
+def _round_trip(namespaces: Sequence[Namespace], pair: Pair) -> float:
+    """Return the median seconds of a handshake there and back, as the kernel measures it.
 
-    def answer() -> None:
-        for _ in range(_PINGS):
-            receiver.send(receiver.recv(1))
-
-    thread = Thread(target=answer, daemon=True)
-    thread.start()
+    Both answer and measure are the kernel's: on a busy machine a program would wake up late,
+    and that is not the network's latency.
+    """
     seconds = []
-    for _ in range(_PINGS):
-        begun = monotonic()
-        sender.send(b"?")
-        sender.recv(1)
-        seconds.append(monotonic() - begun)
-    thread.join()
+    for _ in range(_HANDSHAKES):
+        with _connected(namespaces, pair) as (sender, _):
+            seconds.append(_told(sender, "I", _RTT) * 1e-6)
     return median(seconds)
 
 
-def _rate(found: Topology, namespaces: Sequence[Namespace], pairs: Sequence[Pair]) -> float:
-    """Return the bytes/s of transfers that run at once, in all, once they are under way."""
+def _told(end: socket.socket, kind: str, offset: int) -> int:
+    """Return what the kernel knows of a connection."""
+    known = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int(struct.unpack_from(kind, known, offset)[0])
+
+
+def transferred(found: Topology, namespaces: Sequence[Namespace], pairs: Sequence[Pair]) -> float:
+    """Return the bytes/s of transfers that run at once, in all, once they are under way.
+
+    What counts is what the receiving kernels have taken in, not when a program read it.
+    """
     rtt_s = max(found.rtt_s(*pair) for pair in pairs)
+    slowest = min(found.rate(*pair) for pair in pairs)
     with ThreadPoolExecutor(2 * len(pairs)) as threads, ExitStack() as open_sockets:
         ends = [open_sockets.enter_context(_connected(namespaces, pair)) for pair in pairs]
         for pair, (sender, _) in zip(pairs, ends, strict=True):
-            # Enough to fill its line, and soon gone from it afterwards.
-            sender.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, found.window(*pair) // 2)
+            half = found.window(*pair) // 2  # the kernel doubles it
+            if half <= _SNDBUF:  # soon gone from a slow line afterwards
+                sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, half)
         first = monotonic() + 0.2 + 12 * rtt_s  # doubling from ten segments takes ten round trips
-        last = first + _MEASURED_S
-        received = [threads.submit(_receive, receiver, first, last) for _, receiver in ends]
-        sent = [threads.submit(_send, sender, last) for sender, _ in ends]
-        for each in sent:
+        last = first + max(_MEASURED_S, _BURSTS * SMALLEST_BURST / slowest)
+        busy = [threads.submit(_send, sender, last) for sender, _ in ends]
+        busy += [threads.submit(_receive, receiver) for _, receiver in ends]
+        receivers = [receiver for _, receiver in ends]
+        begun, before = _arrived(receivers, first)
+        ended, after = _arrived(receivers, last)
+        for each in busy:
             each.result()
-        return _between(sorted(arrival for each in received for arrival in each.result()))
+    return (after - before) / (ended - begun)
 
 
 def _send(sender: socket.socket, last: float) -> None:
@@ -191,19 +207,14 @@ def _send(sender: socket.socket, last: float) -> None:
     sender.shutdown(socket.SHUT_WR)
 
 
-def _receive(receiver: socket.socket, first: float, last: float) -> list[tuple[float, int]]:
-    """Read to the end, so that nothing is on the line after; return what came when."""
+def _receive(receiver: socket.socket) -> None:
+    """Read to the end, so that nothing is on the line after."""
     chunk = bytearray(_CHUNK)
-    arrivals = []
-    while count := receiver.recv_into(chunk):
-        now = monotonic()
-        if first <= now <= last:
-            arrivals.append((now, count))
-    return arrivals
+    while receiver.recv_into(chunk):
+        pass
 
 
-def _between(arrivals: Sequence[tuple[float, int]]) -> float:
-    """Return bytes/s from the first arrival to the last, so that none counts in part."""
-    if len(arrivals) < 2:
-        return 0.0
-    return sum(count for _, count in arrivals[1:]) / (arrivals[-1][0] - arrivals[0][0])
+def _arrived(receivers: Sequence[socket.socket], moment: float) -> tuple[float, int]:
+    """Wait for a moment; return when it was, and the bytes that had come in by then."""
+    sleep(max(0.0, moment - monotonic()))
+    return monotonic(), sum(_told(each, "Q", _BYTES_RECEIVED) for each in receivers)

@@ -25,8 +25,8 @@ _IFF_UP = 0x1
 _IFLA_MTU, _IFLA_TXQLEN, _IFLA_GSO_MAX_SIZE = 4, 13, 41
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
-_LARGEST = 65536
-_SMALLEST = 4096  # of which the kernel takes its own headers; two full segments remain
+_LARGEST_BURST = 65536
+SMALLEST_BURST = 4096  # of which the kernel takes its own headers; two full segments remain
 _QUEUE = 10_000  # packets that may wait to be read; beyond it they would be lost
 _SYSCTL = Path("/proc/sys/net")
 
@@ -67,7 +67,7 @@ def opened(rank: int, rate: float, window: int) -> int:
     fcntl.ioctl(tun, _TUNSETOFFLOAD, _CHECKSUM | _SEGMENTATION)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
-        burst = int(min(max(rate * 0.5e-3, _SMALLEST), _LARGEST))
+        burst = int(min(max(rate * 0.5e-3, SMALLEST_BURST), _LARGEST_BURST))
         _ask(kernel, _NEWLINK, _link("lo"))
         own = IPv4Address(address(rank)).packed
         where = struct.pack("BBBBi", socket.AF_INET, PREFIX, 0, 0, socket.if_nametoindex(DEVICE))

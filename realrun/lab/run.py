@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from signal import Signals
 
 from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
@@ -18,6 +19,7 @@ from realrun.launch import launch
 
 _TUN = "/dev/net/tun"
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
+_LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle
 _END_S = 5.0
 
 
@@ -74,12 +76,19 @@ class Lab:
 
     def _trouble(self) -> str | None:
         status = self._switch.poll()
-        return None if status is None else f"the lab's switch ended with status {status}"
+        return None if status is None else _ended(status)
 
 
 @contextmanager
-def built(found: Topology) -> Iterator[Lab]:
+def built(found: Topology, tell: Callable[[Checked], None] = lambda check: None) -> Iterator[Lab]:
     """Build a lab, check it, and take it down again.
+
+    Parameters
+    ----------
+    found
+        Its network.
+    tell
+        Called with every check that it passed.
 
     Raises
     ------
@@ -89,7 +98,7 @@ def built(found: Topology) -> Iterator[Lab]:
     if sys.platform != "linux":
         raise RunError(f"a lab needs the network namespaces of Linux; this is {sys.platform}")
     with ExitStack() as parts:
-        window = max(found.window(*pair) for pair in found.ways)
+        window = max(_LEAST_WINDOW, *(found.window(*pair) for pair in found.ways))
         namespaces, devices = [], []
         for rank in range(found.workers):
             namespaces.append(_namespace())
@@ -97,7 +106,10 @@ def built(found: Topology) -> Iterator[Lab]:
             devices.append(_device(namespaces[-1], rank, found.fastest_from(rank), window))
             parts.callback(os.close, devices[-1])
         switch = parts.enter_context(_switch(found, devices))
-        checks = list(checked(found, namespaces))
+        checks = []
+        for check in checked(found, namespaces):
+            checks.append(check)
+            tell(check)
         yield Lab(found, namespaces, switch, checks)
 
 
@@ -146,7 +158,7 @@ def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Pope
         process.stdin.write(json.dumps(table).encode() + b"\n")
         process.stdin.flush()
         if not process.stdout.readline():
-            raise RunError(f"the lab's switch ended with status {process.wait()}")
+            raise RunError(_ended(process.wait()))
         yield process
     finally:
         process.stdin.close()
@@ -156,3 +168,8 @@ def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Pope
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _ended(status: int) -> str:
+    how = f"was killed by {Signals(-status).name}" if status < 0 else f"ended with {status}"
+    return f"the lab's switch {how}; nothing can be sent"

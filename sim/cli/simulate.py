@@ -123,6 +123,8 @@ def report(
 
     model = in_words(result.exchanges, scenario)
     data = _data(scenario, result, model)
+    if measured:
+        data["prediction"] = "measured"
     blocks: list[Block] = [
         f"{heading}\n" + _subject(scenario),
         _headline(scenario, result),
