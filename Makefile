@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint types check golden bench gpu learning wheel notebooks clean
+.PHONY: help study test lint types check golden bench gpu lab learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench: $(TEST)/.installed ## speed and memory, beside benchmarks/HISTORY.md
 
 gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight minutes)
 	$(TEST)/bin/python benchmarks/gpu.py $(OUT)
+
+lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machine)
+	BANDWISE_LAB=1 $(TEST)/bin/python -m pytest tests/test_lab.py
 
 learning: $(TEST)/.installed ## train one small model with every method (hours; goes on where it stopped)
 	$(TEST)/bin/python benchmarks/learning.py --jobs 1
