@@ -71,6 +71,8 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
 def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     asked = scenario.network.collectives.algorithm
     used = form_of(kind.operation, asked, kind.dtype)
+    if asked == "gloo":
+        return f"gloo's {used}"
     return used if asked in used else f"{used} ({asked} has no form for it)"
 
 

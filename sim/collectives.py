@@ -46,6 +46,8 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
     >>> form_of("all_reduce", "ring", "fp4")
     'direct all_to_all and ring all_gather'
     """
+    if algorithm == "gloo":  # what is sent to whom; sim.gloo says when
+        algorithm = "direct" if operation == "reduce_scatter" else "ring"
     if dtype in QUANTIZED and operation == "all_reduce":
         return f"direct all_to_all and {form_of('all_gather', algorithm, 'bf16')} all_gather"
     if operation == "all_to_all" or (dtype in QUANTIZED and operation == "reduce_scatter"):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simpy.events import URGENT
 
 from sim.collectives import Schedule, schedule
+from sim.gloo import Way, Wires, alone
 from sim.scenario.resolved import CollectiveTable, Scenario
 
 SAME_INSTANT = 1e-12  # relative
@@ -62,6 +63,9 @@ class Links:
         self._first_in = self._first_out + workers
         self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
+        self.by_messages = (
+            scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
+        )
         self._schedules: dict[tuple[str, str], _Priced] = {}
         self._costs: dict[tuple[str, str, float], Cost] = {}
 
@@ -76,6 +80,8 @@ class Links:
     def cost(self, operation: str, dtype: str, size: float) -> Cost:
         """Seconds of one collective of ``size`` bytes per worker, alone on the network."""
         key = (operation, dtype, size)
+        if key not in self._costs and self.by_messages:
+            self._costs[key] = self._by_messages(key)
         if key not in self._costs:
             for table in self.scenario.network.collectives.tables:
                 if (table.operation, table.dtype) == (operation, dtype):
@@ -88,6 +94,22 @@ class Links:
     def sent_share(self, operation: str, dtype: str) -> NDArray[np.float64]:
         """Bytes that each rank sends, per byte of the buffer; shape [M]."""
         return self._priced(operation, dtype).sent
+
+    def wires(self, env: simpy.Environment) -> Wires:
+        """The same links for gloo's messages."""
+        return Wires(env, self.capacity.tolist(), self._way, self.scenario.network.collectives.host)
+
+    def _way(self, sender: int, receiver: int) -> Way:
+        crossed, latency = self.route(np.array([sender]), np.array([receiver]))
+        lines = [int(line) for line in crossed[0] if line >= 0]
+        return tuple(line for line in lines if self.capacity[line] < inf), float(latency[0])
+
+    def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
+        host, workers = self.scenario.network.collectives.host, len(self.scenario.workers)
+        seconds = alone(self.capacity.tolist(), self._way, host, workers, kind)
+        priced = self._priced(*kind[:2]).cost(kind[2])
+        transmit = min(seconds, priced.transmit_s)
+        return Cost(seconds - transmit, transmit, priced.use)
 
     def _priced(self, operation: str, dtype: str) -> _Priced:
         key = (operation, dtype)

@@ -84,7 +84,7 @@ def _settings(window: int) -> None:
     line's rate; pacing and delay-based guesses would add their own model of it.
     """
     for name, value in {
-        "ipv4/tcp_wmem": f"4096 65536 {window}",
+        "ipv4/tcp_wmem": f"4096 {window} {window}",
         "ipv4/tcp_rmem": f"4096 {window} {window}",
         "ipv4/tcp_congestion_control": "reno",
         "ipv4/tcp_slow_start_after_idle": "0",

@@ -100,18 +100,37 @@ class Queue:
 class Device:
     """The two queues of one worker and what disturbs them."""
 
-    __slots__ = ("communicating", "contention", "queues", "side", "stretches")
+    __slots__ = (
+        "communicating",
+        "contention",
+        "disturbed",
+        "per_byte",
+        "queues",
+        "side",
+        "stretches",
+        "traffic",
+    )
 
     def __init__(self, runtime: Runtime, worker: Worker) -> None:
         self.contention = worker.machine.communication_slowdown
         self.side = worker.machine.side_slowdown
+        self.per_byte = worker.machine.communication_s_per_byte
+        self.disturbed = self.contention != 1.0 or self.per_byte > 0  # by communication
         self.queues = (Queue(runtime, self), Queue(runtime, self))
         self.stretches = [1.0, 1.0]
         self.communicating = 0
+        self.traffic = 0.0  # bytes/s that its collectives now send, on average
+
+    def communicates(self, more: int, rate: float) -> None:
+        """Note that a collective went on the wire (+1) or left it (-1)."""
+        self.communicating += more
+        self.traffic = self.traffic + more * rate if self.communicating else 0.0
+        self.changed()
 
     def stretch(self, queue: Queue) -> float:
         """How many times slower than undisturbed the queue now runs."""
         factor = self.contention if self.communicating else 1.0
+        factor *= 1 + self.traffic * self.per_byte
         if self.queues[0].busy and self.queues[1].busy:
             factor *= self.side
         self.stretches[self.queues.index(queue)] = factor
@@ -119,7 +138,7 @@ class Device:
 
     def changed(self, by: Queue | None = None) -> None:
         """Something began or ended: bring the queues' speeds up to date."""
-        if self.contention == 1.0 and self.side == 1.0:
+        if not self.disturbed and self.side == 1.0:
             return
         for index, queue in enumerate(self.queues):
             if queue.busy and queue is not by:

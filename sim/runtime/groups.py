@@ -35,6 +35,53 @@ class Collective:
         self.activities: list[Activity] = []
         self.numbers: list[Numbers] = []
 
+    @property
+    def kind(self) -> tuple[str, str, float]:
+        """Operation, dtype and bytes: what its time depends on."""
+        return self.operation, self.dtype, self.bytes
+
+    def complete(self, runtime: Runtime) -> bool:
+        """Whether all members have called; if the last one just did, note when."""
+        if len(self.arrived) < len(runtime.simulated):
+            return False
+        now = runtime.env.now
+        for row in self.rows:
+            row.ready_s = now
+        for activity in self.activities:
+            activity.ready_s = now
+        return True
+
+
+def joined(
+    calls: dict[int, Collective],
+    group: str,
+    driver: Driver,
+    call: int,
+    dtype: str,
+    row: Row,
+    activity: Activity,
+    mean: bool,
+) -> Collective:
+    """Let a rank join the collective of its call number, which is made by the first."""
+    collective = calls.get(call)
+    if collective is None:
+        collective = calls[call] = Collective(row.operation, dtype, row.bytes, mean)
+    elif (row.operation, dtype, row.bytes) != (
+        collective.operation,
+        collective.dtype,
+        collective.bytes,
+    ):
+        raise CollectiveMismatch(
+            f"call {call} of group {group}: rank {driver.rank} calls {row.operation} of "
+            f"{row.bytes:.0f} bytes ({dtype}), but rank {collective.arrived[0]} called "
+            f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
+            "every worker must issue the same collectives in the same order"
+        )
+    collective.arrived.append(driver.rank)
+    collective.rows.append(row)
+    collective.activities.append(activity)
+    return collective
+
 
 class Group:
     """The collectives of one group, carried out in the order of their call numbers."""
@@ -57,33 +104,10 @@ class Group:
         mean: bool,
     ) -> None:
         """Note that a member has called; with the last one the collective is ready."""
-        runtime = self.runtime
-        collective = self.calls.get(call)
-        if collective is None:
-            collective = Collective(row.operation, dtype, row.bytes, mean)
-            self.calls[call] = collective
-        elif (row.operation, dtype, row.bytes) != (
-            collective.operation,
-            collective.dtype,
-            collective.bytes,
-        ):
-            raise CollectiveMismatch(
-                f"call {call} of group {self.name}: rank {driver.rank} calls {row.operation} of "
-                f"{row.bytes:.0f} bytes ({dtype}), but rank {collective.arrived[0]} called "
-                f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
-                "every worker must issue the same collectives in the same order"
-            )
-        collective.arrived.append(driver.rank)
-        collective.rows.append(row)
-        collective.activities.append(activity)
+        collective = joined(self.calls, self.name, driver, call, dtype, row, activity, mean)
         if numbers is not None:
             collective.numbers.append(numbers)
-        if len(collective.arrived) == len(runtime.simulated):
-            now = runtime.env.now
-            for arrived in collective.rows:
-                arrived.ready_s = now
-            for waiting in collective.activities:
-                waiting.ready_s = now
+        if collective.complete(self.runtime):
             self.grant()
 
     def grant(self) -> None:

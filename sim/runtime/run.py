@@ -19,6 +19,7 @@ from sim.rounding import carried
 from sim.runtime.device import Device
 from sim.runtime.driver import Driver
 from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError
+from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Collective, Group, Numbers
 from sim.trace import Context, Row, Trace
 from sim.window import simulate_window
@@ -45,8 +46,11 @@ class Runtime:
         self.env = simpy.Environment()
         self.wire = Wire(self.env)
         self.links = Links(scenario)
+        self.wires = self.links.wires(self.env) if self.links.by_messages else None
         self.rows: list[Row] = []
-        self.standing_for = _standing_for(scenario, merge=models is None and replay is None)
+        # With gloo a collective does not end for all at once: no two workers are alike.
+        merge = models is None and replay is None and self.wires is None
+        self.standing_for = _standing_for(scenario, merge=merge)
         self.simulated = tuple(self.standing_for)
         collectives = scenario.network.collectives
         self.concurrent = collectives.concurrent
@@ -54,7 +58,7 @@ class Runtime:
         self.parameters = scenario.model.parameters
         self.last_end = 0.0
         self.drivers: list[Driver] = []
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, Group | GlooGroup] = {}
         self._calls: dict[tuple[int, str], int] = {}
         self._sent_share: dict[str, tuple[float, ...]] = {}
         self.replay = (
@@ -81,15 +85,17 @@ class Runtime:
             for rank in self.simulated
         }
         self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
-        self._disturbed = any(d.contention != 1.0 for d in self.devices.values())
+        self._disturbed = any(d.disturbed for d in self.devices.values())
         self.tokens_per_step = scenario.tokens_per_step
         horizon = scenario.horizon_tokens
         self.horizon_tokens = inf if horizon is None else horizon
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> Group | GlooGroup:
         """The lasting group of that name."""
         if name not in self.groups:
-            self.groups[name] = Group(self, name)
+            self.groups[name] = (
+                Group(self, name) if self.wires is None else GlooGroup(self, name, self.wires)
+            )
         return self.groups[name]
 
     def count_call(self, rank: int, group: str) -> int:
@@ -112,27 +118,37 @@ class Runtime:
     def start(self, group: Group, call: int, collective: Collective) -> None:
         """Put a ready collective on the wire."""
         cost = self.links.cost(collective.operation, collective.dtype, collective.bytes)
-        key = f"{collective.operation} {collective.dtype}"
-        if key not in self._sent_share:
-            share = self.links.sent_share(collective.operation, collective.dtype)
-            self._sent_share[key] = tuple(share.tolist())
-        first = self.scenario.network.collectives.first_seconds
-        extra = first if call == 0 and len(self.scenario.workers) > 1 else 0.0
+        extra = self.first_extra(call)
         for row in collective.rows:
             row.work_s = cost.seconds + extra
-        self._communicating(+1)
+        rates = self.rates(collective, cost.seconds)
+        self._communicating(+1, rates)
 
         def ended() -> None:
-            self._communicating(-1)
+            self._communicating(-1, rates)
             group.finish(call)
 
         self.wire.start(cost, extra, ended)
 
-    def _communicating(self, change: int) -> None:
+    def first_extra(self, call: int) -> float:
+        """Seconds that a group's first collective takes longer."""
+        first = self.scenario.network.collectives.first_seconds
+        return first if call == 0 and len(self.scenario.workers) > 1 else 0.0
+
+    def rates(self, collective: Collective, seconds: float) -> list[float]:
+        """Bytes/s that each rank sends on average in a collective that takes so long alone."""
+        key = f"{collective.operation} {collective.dtype}"
+        if key not in self._sent_share:
+            share = self.links.sent_share(collective.operation, collective.dtype)
+            self._sent_share[key] = tuple(share.tolist())
+        if not self._disturbed or seconds <= 0:
+            return []
+        return [share * collective.bytes / seconds for share in self._sent_share[key]]
+
+    def _communicating(self, change: int, rates: list[float]) -> None:
         if self._disturbed:
-            for device in self.devices.values():
-                device.communicating += change
-                device.changed()
+            for rank, device in self.devices.items():
+                device.communicates(change, rates[rank] if rates else 0.0)
 
     def run(self) -> Trace:
         """Let all programs run to their end."""

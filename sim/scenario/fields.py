@@ -308,6 +308,9 @@ OperationTime = Annotated[
         )
     ),
 ]
+Size = Annotated[
+    float, PlainValidator(quantity(units.parse_bytes, 1e18, "1 EB", "no connection holds more"))
+]
 Flops = Annotated[
     float,
     PlainValidator(
@@ -341,7 +344,8 @@ ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
 FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Algorithm = Annotated[
-    str, PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical"))
+    str,
+    PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical", "gloo")),
 ]
 Distribution = Annotated[
     str, PlainValidator(choice("constant", "normal", "lognormal", "gamma", "empirical"))

@@ -92,6 +92,9 @@ class Calibration(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     schema_: Annotated[int, PlainValidator(_schema)] = Field(alias="schema")
+    backend: Text | None = None
+    bandwidth_bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
+    rtt_s: list[_Seconds] | None = None
 
 
 class MachineRecord(Record):
@@ -107,6 +110,12 @@ class MachineRecord(Record):
     batch_tokens: _Positive | None = None
     communication_slowdown: _Slowdown | None = None
     side_slowdown: _Slowdown | None = None
+    communication_s_per_byte: _Seconds | None = None
+    message_s: _Seconds | None = None
+    byte_s: _Seconds | None = None
+    call_s: _Seconds | None = None
+    element_s: _Seconds | None = None
+    quantized_element_s: _Seconds | None = None
     samples: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
 
 
@@ -137,11 +146,14 @@ class _File(Record):
 
 @dataclass(frozen=True)
 class Hardware:
-    """A checked hardware file."""
+    """A checked hardware file; ``bandwidths`` and ``rtts`` are those it was measured at."""
 
     label: str
     machines: dict[str, MachineRecord] = field(default_factory=dict)
     links: dict[str, LinkRecord] = field(default_factory=dict)
+    backend: str | None = None
+    bandwidths: tuple[float, ...] = ()
+    rtts: tuple[float, ...] = ()
 
     def machine(self, wanted: str | None, site: str) -> tuple[str, MachineRecord] | None:
         """Return the machine of a site: the one it names, of its name, or the only one."""
@@ -196,4 +208,12 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
                     f"{table.operation} in {table.dtype} has {len(table.bytes)} bytes but "
                     f"{len(table.seconds)} seconds; they are pairs",
                 )
-    return Hardware(label, content.machine, content.link)
+    about = content.calibration
+    return Hardware(
+        label,
+        content.machine,
+        content.link,
+        about.backend,
+        about.bandwidth_bytes_per_s or (),
+        tuple(about.rtt_s or ()),
+    )

@@ -10,7 +10,7 @@ from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
 from sim.scenario.hardware import LinkRecord, tables_of
-from sim.scenario.resolved import Collectives, Network
+from sim.scenario.resolved import Collectives, HostCosts, Network
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -19,6 +19,16 @@ DEFAULT_RTT = 0.030
 DEFAULT_WITHIN_BANDWIDTH = 50e9
 DEFAULT_WITHIN_RTT = 20e-6
 DEFAULT_BLOCK = 256
+GLOO_THREADS = 2  # torch's, per process group
+
+# Scenario key, hardware key.
+_HOST_COSTS = (
+    ("message_time", "message_s"),
+    ("byte_time", "byte_s"),
+    ("call_time", "call_s"),
+    ("element_time", "element_s"),
+    ("quantized_element_time", "quantized_element_s"),
+)
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -190,8 +200,10 @@ class NetworkReader:
         section = self.context.sections.network
         given, assume = section.collective, self.context.assume
         label = self.context.hardware.label if self.context.hardware else ""
-        if given.algorithm is None:
-            assume("network.collective.algorithm", "ring")
+        algorithm = given.algorithm
+        if algorithm is None:
+            algorithm, note = self._algorithm()
+            assume("network.collective.algorithm", f"{algorithm}{note}")
         if isinstance(given.order, list):
             names = [n for n in given.order if n not in self.context.document.left_out]
             self._check_names(names, "network", "collective", "order")
@@ -208,7 +220,7 @@ class NetworkReader:
         measured = [link.concurrent for link in used.values() if link.concurrent is not None]
         concurrent = given.concurrent
         if concurrent is None:
-            concurrent = min(measured, default=1)
+            concurrent = min(measured, default=GLOO_THREADS if algorithm == "gloo" else 1)
             note = f" ({label})" if measured else ""
             assume("network.collective.concurrent", f"{concurrent}{note}")
         block = given.quantize_block
@@ -226,8 +238,38 @@ class NetworkReader:
             first = max(costs, default=0.0)
             note = f" ({label})" if costs else ""
             assume("network.first_collective_time", f"{format_seconds(first)}{note}")
-        tables = tables_of(only) if only is not None else ()
+        host = self._host() if algorithm == "gloo" else HostCosts()
+        tables = tables_of(only) if only is not None and algorithm != "gloo" else ()
         if tables:
             found = listed((f"{t.operation} {t.dtype}" for t in tables), "and")
             assume("network.collective", f"measured times of {found} ({label})")
-        return Collectives(given.algorithm or "ring", order, concurrent, block, first, tables)
+        return Collectives(algorithm, order, concurrent, block, first, tables, host)
+
+    def _algorithm(self) -> tuple[str, str]:
+        """Return how collectives are carried out where nobody says, and who says so."""
+        hardware = self.context.hardware
+        if hardware is None or hardware.backend != "gloo":
+            return "ring", ""
+        if all(machine.message_s is None for machine in hardware.machines.values()):
+            return "ring", ""
+        return "gloo", f" ({hardware.label})"
+
+    def _host(self) -> HostCosts:
+        """Return what the ends of a connection cost; of several machines the slowest decides."""
+        given, hardware = self.context.sections.network.collective, self.context.hardware
+        found: dict[str, float] = {}
+        for key, name in _HOST_COSTS:
+            value: float | None = getattr(given, key)
+            if value is None:
+                measured = [
+                    seconds
+                    for machine in (hardware.machines.values() if hardware else ())
+                    if (seconds := getattr(machine, name)) is not None
+                ]
+                value = max(measured, default=0.0)
+                note = f" ({hardware.label})" if hardware and measured else ""
+                self.context.assume(f"network.collective.{key}", f"{format_seconds(value)}{note}")
+            found[name] = value
+        if given.window is None:
+            self.context.assume("network.collective.window", "unlimited")
+        return HostCosts(**found, window_bytes=inf if given.window is None else given.window)

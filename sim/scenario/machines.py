@@ -63,6 +63,7 @@ class MachineReader:
             quantize_seconds=times["quantize_time"],
             communication_slowdown=self._slowdown("communication_slowdown"),
             side_slowdown=self._slowdown("side_slowdown"),
+            communication_s_per_byte=self._per_byte(),
         )
 
     def _measured(self) -> tuple[str, MachineRecord | None]:
@@ -205,6 +206,15 @@ class MachineReader:
             return 1.0
         self._assume(key, f"{measured:g} ({self.measured_name})")
         return measured
+
+    def _per_byte(self) -> float:
+        given: float | None = self.site.communication_byte_time
+        if given is not None:
+            return given
+        measured = self.measured.communication_s_per_byte if self.measured else None
+        note = f" ({self.measured_name})" if measured is not None else ""
+        self._assume("communication_byte_time", f"{format_seconds(measured or 0.0)}{note}")
+        return measured or 0.0
 
     def _jitter(self) -> Jitter:
         jitter = self.site.jitter

@@ -74,7 +74,9 @@ class Machine:
     layers is charged its share. Every operation's time is divided by ``speed``.
     ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
     collective on the wire; ``side_slowdown`` (>= 1) multiplies both queues of a worker while
-    its main and its spawned program compute at once.
+    its main and its spawned program compute at once. ``communication_s_per_byte`` is what a
+    byte that the worker sends takes away from its computation (packets are work, too): at a
+    rate r computation runs 1 + r times this slower.
     """
 
     step_seconds: float
@@ -89,6 +91,7 @@ class Machine:
     quantize_seconds: float = 0.0
     communication_slowdown: float = 1.0
     side_slowdown: float = 1.0
+    communication_s_per_byte: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,10 +140,30 @@ class CollectiveTable:
 
 
 @dataclass(frozen=True)
+class HostCosts:
+    """What the ends of a connection cost, where collectives are gloo's.
+
+    ``message_s``: from a message's arrival to what follows from it. ``byte_s``: per byte that
+    an end receives and adds up. ``call_s``: per collective, to hand it over. ``element_s``: per
+    element of a collective's buffer, to convert and to put in place. ``quantized_element_s``: the
+    same for int8 and fp4, sums between the exchanges included. ``window_bytes``: what a
+    connection may have under way.
+    """
+
+    message_s: float = 0.0
+    byte_s: float = 0.0
+    call_s: float = 0.0
+    element_s: float = 0.0
+    quantized_element_s: float = 0.0
+    window_bytes: float = inf
+
+
+@dataclass(frozen=True)
 class Collectives:
     """How collectives are carried out.
 
-    ``algorithm``: ring, tree, halving_doubling, direct, hierarchical.
+    ``algorithm``: ring, tree, halving_doubling, direct, hierarchical; or gloo, which is no
+    formula but gloo's own messages (:mod:`sim.gloo`), with ``host`` at their ends.
     ``order``: site indices in the order in which a ring passes through them.
     ``concurrent``: how many collectives of one group proceed at once.
     ``quantize_block``: values per 16-bit scale of an int8 or fp4 buffer; 0 sends no scales.
@@ -155,6 +178,7 @@ class Collectives:
     quantize_block: int = 256
     first_seconds: float = 0.0
     tables: tuple[CollectiveTable, ...] = ()
+    host: HostCosts = HostCosts()
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ class SiteSection(Section):
     quantize_time: f.OperationTime | None = None
     side_slowdown: f.Slowdown | None = None
     communication_slowdown: f.Slowdown | None = None
+    communication_byte_time: f.OperationTime | None = None
     uplink: f.Rate | None = None
     downlink: f.Rate | None = None
 
@@ -107,6 +108,12 @@ class CollectiveSection(Section):
     order: f.RingOrder | None = None
     concurrent: f.AtLeastOne | None = None
     quantize_block: f.Whole | None = None
+    message_time: f.OperationTime | None = None
+    byte_time: f.OperationTime | None = None
+    call_time: f.OperationTime | None = None
+    element_time: f.OperationTime | None = None
+    quantized_element_time: f.OperationTime | None = None
+    window: f.Size | None = None
 
 
 class NetworkSection(Section):

@@ -1,0 +1,104 @@
+"""Collectives of one group as gloo carries them out: every rank in its own time.
+
+A rank's part begins when it has called and one of its threads is free, whether the others
+are there or not, and ends when it has its own result (:mod:`sim.gloo`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from sim.gloo import Connections, End, Wires, part
+from sim.program import QUANTIZED
+from sim.runtime.groups import Collective, exchange, joined
+
+if TYPE_CHECKING:
+    from sim.runtime.activity import Activity
+    from sim.runtime.driver import Driver
+    from sim.runtime.groups import Numbers
+    from sim.runtime.run import Runtime
+    from sim.trace import Row
+
+
+class _Lane:
+    """Connections of their own and, on each rank, threads that take one call after the other."""
+
+    def __init__(self, wires: Wires, workers: int, threads: int) -> None:
+        self.connections = Connections(wires, workers)
+        self.free = [threads] * workers
+        self.waiting: list[deque[tuple[int, Row, Activity]]] = [deque() for _ in range(workers)]
+
+
+class GlooGroup:
+    """The collectives of one group.
+
+    int8 and fp4 have connections and a thread of their own, as in realrun: they are two
+    exchanges that nothing may separate.
+    """
+
+    def __init__(self, runtime: Runtime, name: str, wires: Wires) -> None:
+        self.runtime = runtime
+        self.name = name
+        self.calls: dict[int, Collective] = {}
+        workers = len(runtime.scenario.workers)
+        self._lanes = {
+            False: _Lane(wires, workers, runtime.concurrent),
+            True: _Lane(wires, workers, 1),
+        }
+        self._ends: dict[int, list[End]] = {}
+        self._unfinished: dict[int, int] = {}
+
+    def arrive(
+        self,
+        driver: Driver,
+        call: int,
+        numbers: Numbers | None,
+        dtype: str,
+        row: Row,
+        activity: Activity,
+        mean: bool,
+    ) -> None:
+        """Note that a member has called, and let it begin."""
+        collective = joined(self.calls, self.name, driver, call, dtype, row, activity, mean)
+        if numbers is not None:
+            collective.numbers.append(numbers)
+        # Nobody has a result before all have called, and nobody reads what is in flight.
+        if collective.complete(self.runtime) and collective.numbers:
+            exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
+        lane = self._lanes[dtype in QUANTIZED]
+        lane.waiting[driver.rank].append((call, row, activity))
+        self._begin(lane, driver.rank)
+
+    def _begin(self, lane: _Lane, rank: int) -> None:
+        while lane.free[rank] and lane.waiting[rank]:
+            lane.free[rank] -= 1
+            self._run(lane, rank, *lane.waiting[rank].popleft())
+
+    def _run(self, lane: _Lane, rank: int, call: int, row: Row, activity: Activity) -> None:
+        runtime, collective = self.runtime, self.calls[call]
+        connections = lane.connections
+        if call not in self._ends:
+            ends: list[End] = []
+            ends += [End(connections, other, ends) for other in range(connections.workers)]
+            self._ends[call] = ends
+            self._unfinished[call] = len(ends)
+        extra = runtime.first_extra(call)
+        seconds = runtime.links.cost(*collective.kind).seconds
+        row.work_s = seconds + extra
+        rates = runtime.rates(collective, seconds)
+        rate = rates[rank] if rates else 0.0
+        device = runtime.devices[rank]
+        device.communicates(+1, rate)
+
+        def ended() -> None:
+            device.communicates(-1, rate)
+            row.end_s = runtime.env.now
+            self._unfinished[call] -= 1
+            if not self._unfinished[call]:
+                del self.calls[call], self._ends[call], self._unfinished[call]
+            lane.free[rank] += 1
+            self._begin(lane, rank)
+            activity.end()
+
+        connections.run(part(self._ends[call][rank], *collective.kind, before_s=extra), ended)
