@@ -67,14 +67,24 @@ def opened(rank: int, rate: float, window: int) -> int:
     fcntl.ioctl(tun, _TUNSETOFFLOAD, _CHECKSUM | _SEGMENTATION)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
         kernel.bind((0, 0))
-        burst = int(min(max(rate * 0.5e-3, SMALLEST_BURST), _LARGEST_BURST))
         _ask(kernel, _NEWLINK, _link("lo"))
         own = IPv4Address(address(rank)).packed
         where = struct.pack("BBBBi", socket.AF_INET, PREFIX, 0, 0, socket.if_nametoindex(DEVICE))
         _ask(kernel, _NEWADDR, where + _attribute(_IFA_LOCAL, own) + _attribute(_IFA_ADDRESS, own))
-        options = {_IFLA_MTU: _MTU, _IFLA_TXQLEN: _QUEUE, _IFLA_GSO_MAX_SIZE: burst}
+        options = {_IFLA_MTU: _MTU, _IFLA_TXQLEN: _QUEUE, _IFLA_GSO_MAX_SIZE: _burst(rate)}
         _ask(kernel, _NEWLINK, _link(DEVICE, options))
     return tun
+
+
+def limit_bursts(rate: float) -> None:
+    """Let no burst be longer than half a millisecond at another rate, bytes/s."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.bind((0, 0))
+        _ask(kernel, _NEWLINK, _link(DEVICE, {_IFLA_GSO_MAX_SIZE: _burst(rate)}))
+
+
+def _burst(rate: float) -> int:
+    return int(min(max(rate * 0.5e-3, SMALLEST_BURST), _LARGEST_BURST))
 
 
 def _settings(window: int) -> None:

@@ -12,7 +12,7 @@ from signal import Signals
 
 from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
-from realrun.lab.devices import DEVICE, address, opened
+from realrun.lab.devices import DEVICE, address, limit_bursts, opened
 from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
 from realrun.launch import launch
@@ -34,19 +34,44 @@ class Lab:
         self,
         found: Topology,
         namespaces: Sequence[Namespace],
+        devices: Sequence[int],
         switch: subprocess.Popen[bytes],
         checks: Sequence[Checked],
     ) -> None:
         self.topology, self.namespaces, self.checks = found, namespaces, checks
-        self._switch = switch
+        self._devices, self._switch = devices, switch
 
     @property
     def switch(self) -> int:
         """Process number of the switch."""
         return self._switch.pid
 
-    def run(self, arguments: Sequence[str]) -> int:
+    def change(self, found: Topology) -> list[Checked]:
+        """Make another network of it, for as many workers; return its checks.
+
+        Nothing may be under way. What a connection may have under way stays as it is.
+
+        Raises
+        ------
+        RunError
+            If it is not as asked for.
+        """
+        self.topology = found
+        _tell(self._switch, found, self._devices)
+        for namespace, rank in zip(self.namespaces, range(found.workers), strict=True):
+            namespace.call(limit_bursts, found.fastest_from(rank))
+        self.checks = list(checked(found, self.namespaces))
+        return self.checks
+
+    def run(self, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> int:
         """Run ``python -m realrun`` with these arguments, one worker per namespace.
+
+        Parameters
+        ----------
+        arguments
+            Of the command line.
+        more
+            For the workers' environment.
 
         Raises
         ------
@@ -57,6 +82,7 @@ class Lab:
             "MASTER_ADDR": address(0),
             "MASTER_PORT": os.environ.get("MASTER_PORT", _PORT),
             "GLOO_SOCKET_IFNAME": DEVICE,
+            **(more or {}),
         }
         return launch(
             arguments,
@@ -80,7 +106,11 @@ class Lab:
 
 
 @contextmanager
-def built(found: Topology, tell: Callable[[Checked], None] = lambda check: None) -> Iterator[Lab]:
+def built(
+    found: Topology,
+    tell: Callable[[Checked], None] = lambda check: None,
+    later: Sequence[Topology] = (),
+) -> Iterator[Lab]:
     """Build a lab, check it, and take it down again.
 
     Parameters
@@ -89,6 +119,8 @@ def built(found: Topology, tell: Callable[[Checked], None] = lambda check: None)
         Its network.
     tell
         Called with every check that it passed.
+    later
+        What it will be changed into: connections get windows for the longest of all.
 
     Raises
     ------
@@ -98,7 +130,10 @@ def built(found: Topology, tell: Callable[[Checked], None] = lambda check: None)
     if sys.platform != "linux":
         raise RunError(f"a lab needs the network namespaces of Linux; this is {sys.platform}")
     with ExitStack() as parts:
-        window = max(_LEAST_WINDOW, *(found.window(*pair) for pair in found.ways))
+        window = max(
+            _LEAST_WINDOW,
+            *(each.window(*pair) for each in (found, *later) for pair in each.ways),
+        )
         namespaces, devices = [], []
         for rank in range(found.workers):
             namespaces.append(_namespace())
@@ -110,7 +145,7 @@ def built(found: Topology, tell: Callable[[Checked], None] = lambda check: None)
         for check in checked(found, namespaces):
             checks.append(check)
             tell(check)
-        yield Lab(found, namespaces, switch, checks)
+        yield Lab(found, namespaces, devices, switch, checks)
 
 
 def _namespace() -> Namespace:
@@ -135,16 +170,6 @@ def _device(namespace: Namespace, rank: int, rate: float, window: int) -> int:
 @contextmanager
 def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
     """Start the switch; it ends with its standard input, so with this process at the latest."""
-    ranks = range(found.workers)
-    nowhere: tuple[tuple[int, ...], float] = ((), 0.0)
-    table = {
-        "devices": devices,
-        "rates": [line.rate for line in found.lines],
-        "ways": [
-            [(found.ways[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
-            for i in ranks
-        ],
-    }
     process = subprocess.Popen(
         [sys.executable, "-m", "realrun.lab.switch"],
         stdin=subprocess.PIPE,
@@ -155,10 +180,7 @@ def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Pope
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        process.stdin.write(json.dumps(table).encode() + b"\n")
-        process.stdin.flush()
-        if not process.stdout.readline():
-            raise RunError(_ended(process.wait()))
+        _tell(process, found, devices)
         yield process
     finally:
         process.stdin.close()
@@ -168,6 +190,29 @@ def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Pope
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _tell(switch: subprocess.Popen[bytes], found: Topology, devices: Sequence[int]) -> None:
+    """Tell the switch which network to be, and wait until it is."""
+    ranks = range(found.workers)
+    nowhere: tuple[tuple[int, ...], float] = ((), 0.0)
+    table = {
+        "devices": devices,
+        "rates": [line.rate for line in found.lines],
+        "ways": [
+            [(found.ways[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
+            for i in ranks
+        ],
+    }
+    assert switch.stdin is not None
+    assert switch.stdout is not None
+    try:
+        switch.stdin.write(json.dumps(table).encode() + b"\n")
+        switch.stdin.flush()
+    except BrokenPipeError:
+        pass  # it ends: the next line says how
+    if not switch.stdout.readline():
+        raise RunError(_ended(switch.wait()))
 
 
 def _ended(status: int) -> str:

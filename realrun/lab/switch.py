@@ -1,8 +1,9 @@
 """A process that carries every packet of a lab: at its line's rate, after its line's latency.
 
-    python -m realrun.lab.switch < table
+    python -m realrun.lab.switch < networks
 
-Its standard input is one line of JSON, then open until the lab ends, however it ends. A packet
+Its standard input is a line of JSON for each network that it is to be, one after the other, and
+stays open until the lab ends, however it ends. A packet
 takes its turn on every line of its way (a shared uplink, the pair's own line, a shared downlink)
 and enters the next when its first byte has passed, so the narrowest decides how long all take;
 the latency comes after. Lines count the payload of TCP: a scenario's bandwidth is goodput. What
@@ -20,6 +21,7 @@ import select
 import sys
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
 _VNET = 10  # bytes of virtio_net_hdr before every packet, handed on as they are
 _READ = 65536 + _VNET
@@ -36,7 +38,7 @@ _Flight = tuple[tuple[int, ...], float, int, int, bytes]
 def carry(
     devices: Sequence[int], rates: Sequence[float], ways: Sequence[Sequence[Way]], until: int
 ) -> None:
-    """Carry packets until the file ``until`` ends.
+    """Carry packets until there is something to be read from ``until``, or it ends.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ def carry(
     ways
         By rank of the sender and of the receiver.
     until
-        A file descriptor that becomes readable at the end.
+        A file descriptor that becomes readable at the end. What is under way then arrives at
+        once: whoever asks for another network sends nothing meanwhile.
     """
     seconds_per_byte = [1 / rate for rate in rates]
     free = [0.0] * len(rates)  # when a line has passed on all that came so far
@@ -71,6 +74,8 @@ def carry(
         timeout = max(0.0, waiting[0][0] - monotonic()) if waiting else None
         for device in select.select(watched, (), (), timeout)[0]:
             if device == until:
+                for *_, flight in sorted(waiting):
+                    os.write(flight[3], flight[4])
                 return
             from_here = ways[rank_of[device]]
             for _ in range(_AT_ONCE):
@@ -121,22 +126,28 @@ def _first_in_line() -> None:
         return
 
 
-def main() -> None:
-    """Read the table, say so, and carry."""
-    # Not sys.stdin: its buffer would hide the end from select.
-    table = b""
-    while not table.endswith(b"\n"):
+def _table() -> dict[str, Any] | None:
+    """Read the next network; None at the end."""
+    # Not sys.stdin: its buffer would hide from select that there is more.
+    line = b""
+    while not line.endswith(b"\n"):
         part = os.read(0, 65536)
         if not part:
-            return
-        table += part
-    asked = json.loads(table)
+            return None
+        line += part
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+def main() -> None:
+    """Read a network, say so, and carry until there is another."""
     _first_in_line()
     gc.disable()  # nothing here forms cycles
-    ways = [[(tuple(lines), latency) for lines, latency in row] for row in asked["ways"]]
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    carry(asked["devices"], asked["rates"], ways, 0)
+    while (asked := _table()) is not None:
+        ways = [[(tuple(lines), latency) for lines, latency in row] for row in asked["ways"]]
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        carry(asked["devices"], asked["rates"], ways, 0)
 
 
 if __name__ == "__main__":
