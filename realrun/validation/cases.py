@@ -37,12 +37,14 @@ def methods_in_order(frame: pd.DataFrame) -> str:
     if not found.pairs:
         return f"{told} There is no such pair."
     right = len(found.pairs) - len(found.wrong)
+    # Where all are right, or all wrong, every resample is, too.
+    share = between(found.share) if 0 < right < len(found.pairs) else percent(found.share.value)
     text = (
         f"{told}\n\n**{right} of {len(found.pairs)} pairs are predicted in the right order** "
-        f"({between(found.share)}); {found.alike} more pairs are too near to each other to tell."
+        f"({share}); {found.alike} more pairs are too near to each other to tell."
     )
     if not found.wrong:
-        return f"{text} With no pair wrong the interval says nothing."
+        return f"{text} With no pair wrong, resampling gives no interval."
     lines = []
     for pair in found.wrong:
         fast, slow = frame.iloc[pair.faster], frame.iloc[pair.slower]

@@ -179,6 +179,7 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
         All methods to have a line; those of the table by default.
     """
     styles = _styles(methods or list(table["method"]))
+    ax.use_sticky_edges = False  # else a bar at the edge cuts its own points
     for place, (method, (colour, marker)) in enumerate(styles.items()):
         own = table[table["method"] == method]
         if own.empty:

@@ -40,6 +40,11 @@ class Findings:
     threshold: float
 
     @property
+    def passed(self) -> bool:
+        """Whether all tolerances hold."""
+        return all(check.passed for check in self.held)
+
+    @property
     def targeted(self) -> pd.DataFrame:
         """Configurations with a target; all of them if none has one."""
         applies = self.table["tolerance_applies"]
@@ -81,16 +86,26 @@ def write(
         One line, if rows are incomplete or contradict each other, or a tolerance is of
         something that is not measured.
     """
+    found = findings(rows, about, tolerances, informative)
+    text = report(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    save(found.rows, folder / "report.csv")
+    pictures.save(found.rows, found.table, folder)
+    (folder / "report.md").write_text(text)
+    return found.passed
+
+
+def findings(
+    rows: pd.DataFrame,
+    about: Mapping[str, str],
+    tolerances: Tolerances,
+    informative: tuple[float, float] | None,
+) -> Findings:
+    """Return what a report is written from; parameters and errors as for :func:`write`."""
     share, threshold = informative or (0.0, THRESHOLD)
     rows = checked(rows)
-    found = configurations(rows, threshold)
-    findings = Findings(rows, found, about, checks(found, tolerances, share), threshold)
-    text = report(findings)
-    folder.mkdir(parents=True, exist_ok=True)
-    save(rows, folder / "report.csv")
-    pictures.save(rows, found, folder)
-    (folder / "report.md").write_text(text)
-    return all(check.passed for check in findings.held)
+    measured = configurations(rows, threshold)
+    return Findings(rows, measured, about, checks(measured, tolerances, share), threshold)
 
 
 def report(found: Findings) -> str:

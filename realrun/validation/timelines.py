@@ -60,24 +60,21 @@ def timelines(
     starts = [float(begin[first].min()) for begin in begins]
     ends = [float(begin[first + rounds].max()) for begin in begins]
     length = max(end - start for start, end in zip(starts, ends, strict=True))
+    drawn = f"round {first + 1}" if rounds == 1 else f"rounds {first + 1} to {first + rounds}"
     handles: dict[str, Artist] = {}
     for trace, ax, start, end in zip(traces, axes, starts, ends, strict=True):
         timeline(trace, ax, begin=start, end=start + length)
         handles |= dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
         ax.axvline(end, color="black", linestyle=":", linewidth=1)
         _count_from(ax, start, length)
-        ax.set_title(
-            f"{'measured' if trace is measured_trace else 'predicted'}: {end - start:.4g} s",
-            loc="left",
-            fontsize=10,
-        )
+        which = "measured" if trace is measured_trace else "predicted"
+        ax.set_title(f"{which}: {end - start:.4g} s for {drawn}", loc="left", fontsize=10)
         legend = ax.get_legend()
         if legend is not None:
             legend.remove()
     upper, lower = axes
-    numbers = f"round {first + 1}" if rounds == 1 else f"rounds {first + 1} to {first + rounds}"
     upper.set_xlabel("")
-    lower.set_xlabel(f"time (s) from the beginning of {numbers}")
+    lower.set_xlabel(f"time (s) from the beginning of round {first + 1}; dotted: end of {drawn}")
     lower.legend(
         list(handles.values()),
         list(handles),
