@@ -116,8 +116,13 @@ def events(trace: Trace) -> list[dict[str, Any]]:
 
 
 def write(trace: Trace, path: Path) -> None:
-    """Write the events to a .json or .json.gz file."""
-    text = json.dumps({"traceEvents": events(trace), "displayTimeUnit": "ms"})
+    """Write a trace's events to a .json or .json.gz file."""
+    write_events(events(trace), path)
+
+
+def write_events(found: list[dict[str, Any]], path: Path) -> None:
+    """Write events, of one trace or several, to a .json or .json.gz file."""
+    text = json.dumps({"traceEvents": found, "displayTimeUnit": "ms"})
     if path.name.endswith(".gz"):
         path.write_bytes(gzip.compress(text.encode(), mtime=0))
     else:

@@ -1,0 +1,180 @@
+"""One row per measured run beside its prediction, and report.csv that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "run",
+    "repeat",
+    "order",
+    "scenario",
+    "method",
+    "arguments",
+    "workers",
+    "bandwidth_bytes_per_s",
+    "rtt_s",
+    "heterogeneity",
+    "compute_mode",
+    "predicted_s",
+    "measured_s",
+    "predicted_per_step_s",
+    "measured_per_step_s",
+    "predicted_utilization",
+    "measured_utilization",
+    "predicted_exposed_s",
+    "measured_exposed_s",
+    "predicted_waiting_s",
+    "measured_waiting_s",
+    "predicted_quantise_s",
+    "measured_quantise_s",
+    "predicted_contention_s",
+    "predicted_optimizer_s",
+    "measured_optimizer_s",
+    "predicted_compute_s",
+    "measured_compute_s",
+    "measured_other_s",
+    "predicted_setup_s",
+    "measured_setup_s",
+    "predicted_sent_bytes",
+    "measured_sent_bytes",
+    "communication_share",
+    "rounds",
+    "bandwidth_only_s",
+    "alpha_beta_s",
+    "other_calibration_s",
+    "extrapolated",
+    "busy",
+    "tolerance_applies",
+)
+"""Columns of report.csv, in its order.
+
+``run`` numbers the configurations, ``repeat`` a configuration's runs, ``order`` says in which
+place of the study a run was made. ``scenario`` is a short label of the configuration. Seconds
+are those of one round of the method, over a window of whole rounds, the mean of the workers;
+``_per_step_s`` are seconds per inner step of an average worker, to compare methods whose rounds
+differ. ``sent_bytes`` are per worker and round. ``communication_share`` is measured exposed
+communication and waiting over wall-clock, ``busy`` the part of the machine's CPU time that
+others used meanwhile, both 0 to 1. ``bandwidth_only_s``, ``alpha_beta_s`` and
+``other_calibration_s`` are predictions by other models, empty where there is none.
+``extrapolated`` names the inputs that lie outside what was calibrated. ``tolerance_applies``
+is false for what is reported without a target.
+"""
+
+WHOLE = ("run", "repeat", "order", "workers", "rounds")
+TEXTS = ("scenario", "method", "arguments", "heterogeneity", "compute_mode", "extrapolated")
+NUMBERS = tuple(c for c in COLUMNS if c not in (*WHOLE, *TEXTS, "tolerance_applies"))
+_POSITIVE = ("predicted_s", "measured_s", "predicted_per_step_s", "measured_per_step_s")
+_NEEDED = (
+    *_POSITIVE,
+    "bandwidth_bytes_per_s",
+    "rtt_s",
+    "predicted_utilization",
+    "measured_utilization",
+    "predicted_exposed_s",
+    "measured_exposed_s",
+    "predicted_waiting_s",
+    "measured_waiting_s",
+    "communication_share",
+)
+OF_CONFIGURATION = (
+    "scenario",
+    "method",
+    "arguments",
+    "workers",
+    "bandwidth_bytes_per_s",
+    "rtt_s",
+    "heterogeneity",
+    "compute_mode",
+    "extrapolated",
+    "tolerance_applies",
+)
+"""What all repeats of a configuration must share."""
+
+
+def checked(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the columns in order, of one type each, sorted by run and repeat.
+
+    Columns that are not among ``COLUMNS`` follow after them.
+
+    Raises
+    ------
+    ValueError
+        One line: a column or number is missing, a time is not positive, a repeat is there twice,
+        or repeats of one configuration say different things of it.
+    """
+    missing = [name for name in COLUMNS if name not in rows]
+    if missing:
+        raise ValueError(f"no column {', '.join(missing)}")
+    if rows.empty:
+        raise ValueError("no run was measured")
+    others = [name for name in rows if name not in COLUMNS]
+    frame = rows[[*COLUMNS, *others]].copy()
+    for name in TEXTS:
+        frame[name] = frame[name].fillna("").astype(str)
+    for names, kind, what in (
+        (WHOLE, int, "a whole number"),
+        (NUMBERS, float, "a number or empty"),
+    ):
+        for name in names:
+            try:
+                frame[name] = frame[name].astype(kind)
+            except (TypeError, ValueError) as problem:
+                raise ValueError(f"{name} is not {what} in every row") from problem
+    if not frame["tolerance_applies"].isin([True, False]).all():
+        raise ValueError("tolerance_applies is not True or False in every row")
+    frame["tolerance_applies"] = frame["tolerance_applies"].astype(bool)
+    frame = frame.sort_values(["run", "repeat"]).reset_index(drop=True)
+    for name in _NEEDED:
+        wrong = frame[name].isna()
+        if name in _POSITIVE:
+            wrong |= ~(np.isfinite(frame[name]) & (frame[name] > 0))
+        if wrong.any():
+            row = frame[wrong].iloc[0]
+            what = "must be positive" if name in _POSITIVE else "is missing"
+            raise ValueError(
+                f"run {row['run']}, repeat {row['repeat']}: {name} {what}, not {row[name]:g}"
+            )
+    twice = frame.duplicated(["run", "repeat"])
+    if twice.any():
+        row = frame[twice].iloc[0]
+        raise ValueError(f"run {row['run']}: repeat {row['repeat']} is there twice")
+    for name in OF_CONFIGURATION:
+        values = frame.groupby("run")[name].nunique()
+        if (values > 1).any():
+            raise ValueError(f"run {values.idxmax()}: {name} is not the same in all repeats")
+    labels = frame.groupby("scenario")["run"].nunique()
+    if (labels > 1).any():
+        raise ValueError(f"scenario {labels.idxmax()}: is the label of several configurations")
+    return frame
+
+
+def save(rows: pd.DataFrame, path: Path) -> None:
+    """Write checked rows as CSV; numbers read back exactly."""
+    checked(rows).to_csv(path, index=False)
+
+
+def load(path: Path) -> pd.DataFrame:
+    """Read rows back.
+
+    Raises
+    ------
+    ValueError
+        One line, if the file holds something else.
+    """
+    import pandas as pd
+
+    try:
+        texts = dict.fromkeys(TEXTS, str)
+        # The other engine's floats may differ in the last bit.
+        return checked(pd.read_csv(path, dtype=texts, engine="python"))
+    except OSError:
+        raise
+    except ValueError as problem:
+        raise ValueError(f"{path}: not a validation's report.csv: {problem}") from problem
