@@ -98,7 +98,31 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
         On every rank, if the run cannot begin or go on.
     """
     scenario = load(asked.source, dict(asked.options), asked.settings)
-    _, workers = rank_and_workers()
+    file = sections(asked.source, dict(asked.options), asked.settings)
+    check_runnable(scenario, file, rank_and_workers()[1])
+    device, backend = device_and_backend(asked.device, asked.backend)
+    with joined(backend, asked.timeout_s) as world:
+        place = Place(world, device, backend)
+        return run_in(place, asked, scenario, file, on_step)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run takes place: the processes, what this one computes on, what carries tensors."""
+
+    world: World
+    device: torch.device
+    backend: str
+
+
+def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:
+    """Refuse a scenario that so many processes cannot run, before they meet.
+
+    Raises
+    ------
+    ScenarioError
+        With what to change.
+    """
     if workers != len(scenario.workers):
         raise ScenarioError(
             f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
@@ -110,19 +134,29 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
             packing.check(dtype, scenario.network.collectives.quantize_block)
         except ValueError as error:
             raise ScenarioError(f"network.collective.{error}") from error
-    file = sections(asked.source, dict(asked.options), asked.settings)
     if file.train.compute_mode != "paced":
         check_described(file.model)
-    device, backend = device_and_backend(asked.device, asked.backend)
-    with joined(backend, asked.timeout_s) as world:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
-        if file.train.compute_mode != "paced":
-            here = sharing(device, world.local_workers)
-            world.agreed(
-                lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=device)
-            )
-        run = world.agreed(lambda: _Run(asked, scenario, file, world, device, backend, on_step))
-        return run.train()
+
+
+def run_in(
+    place: Place,
+    asked: Asked,
+    scenario: Scenario,
+    file: ScenarioFile,
+    on_step: OnStep = lambda tokens, loss: None,
+) -> Outcome | None:
+    """Train among processes that have met; they may do so several times. See `run_worker`."""
+    world = place.world
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
+    if file.train.compute_mode != "paced":
+        here = sharing(place.device, world.local_workers)
+        world.agreed(
+            lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=place.device)
+        )
+    run = world.agreed(
+        lambda: _Run(asked, scenario, file, world, place.device, place.backend, on_step)
+    )
+    return run.train()
 
 
 class _Run:

@@ -20,7 +20,17 @@ from sim.scenario.loading import document_of
 from sim.scenario.reading import beside, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
+from sim.scenario.schema import ScenarioFile
 from sim.scenario.tables import Record, checked
+from sim.scenario.validate import validated
+from sim.scenario.validation import (
+    BASELINES,
+    Calibrate,
+    Informative,
+    Tolerances,
+    Validation,
+    listed_once,
+)
 
 _MOST_CASES = 100_000
 
@@ -30,11 +40,13 @@ class Case:
     """One combination of the axes' points.
 
     ``labels`` has one entry per axis: the case's name for an axis of named cases, else the
-    value in SI units under its key with the unit in the name ("network.rtt_s").
+    value in SI units under its key with the unit in the name ("network.rtt_s"). ``sections``
+    are the same keys as they were given, for realrun.
     """
 
     labels: dict[str, Label]
     scenario: Scenario
+    sections: ScenarioFile
 
 
 @dataclass(frozen=True)
@@ -58,31 +70,11 @@ class Study:
     exact_cells: int = 0
     grid_steps: int = 1
     remark: str = ""
+    validation: Validation | None = None
 
     def cases(self) -> list[Case]:
         """Return all combinations; the last axis varies fastest."""
         return list(self.combinations)
-
-
-def _listed(one: Any) -> PlainValidator:
-    """Make a validator of a list without repetitions."""
-
-    def read(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise RefusedError("must be a list")
-        if not value:
-            raise RefusedError("must not be empty")
-        found: list[Any] = []
-        for place, item in enumerate(value):
-            try:
-                found.append(one(item))
-            except ValueError as error:
-                raise RefusedError(str(error), f"[{place}]", item) from None
-            if found[-1] in found[:-1]:
-                raise RefusedError("is listed twice", f"[{place}]", item)
-        return tuple(found)
-
-    return PlainValidator(read)
 
 
 def _target(value: object) -> float:
@@ -92,42 +84,13 @@ def _target(value: object) -> float:
     return target
 
 
-_Targets = Annotated[tuple[float, ...], _listed(_target)]
-_Names = choice("bandwidth_only", "alpha_beta")
+_Targets = Annotated[tuple[float, ...], listed_once(_target)]
 
 
 class _Grid(Record):
     bandwidth: f.Text
     points: Annotated[int, PlainValidator(f.count(2, 10_000, "that would never end"))]
     spacing: Annotated[str, PlainValidator(choice("log", "linear"))] = "log"
-
-
-class _Informative(Record):
-    share: f.Fraction
-    communication_above: f.Fraction
-
-
-class _Calibrate(Record):
-    same_launch: bool | None = None
-    bandwidth: Annotated[tuple[float, ...], _listed(f.read_rate)] | None = None
-    rtt: Annotated[tuple[float, ...], _listed(f.read_delay)] | None = None
-
-
-class _Error(Record):
-    median: f.Share | None = None
-    p95: f.Share | None = None
-
-
-class _Tolerance(Record):
-    wall_clock: _Error | None = None
-    exposed_communication: _Error | None = None
-    waiting: _Error | None = None
-    compute_utilization: _Error | None = None
-
-
-class _Tolerances(Record):
-    paced: _Tolerance | None = None
-    real: _Tolerance | None = None
 
 
 class StudySection(Record):
@@ -149,12 +112,13 @@ class StudySection(Record):
     remark: f.Text | None = None
     sample: f.AtLeastOne | None = None
     repeats: f.AtLeastOne | None = None
+    duration: f.StepTime | None = None
     order: Annotated[str, PlainValidator(choice("given", "random"))] | None = None
-    compute: Annotated[tuple[str, ...], _listed(choice("paced", "real"))] | None = None
-    baselines: Annotated[tuple[str, ...], _listed(_Names)] | None = None
-    informative: _Informative | None = None
-    calibrate: _Calibrate | None = None
-    tolerance: _Tolerances | None = None
+    compute: Annotated[tuple[str, ...], listed_once(choice("paced", "real"))] | None = None
+    baselines: Annotated[tuple[str, ...], listed_once(BASELINES)] | None = None
+    informative: Informative | None = None
+    calibrate: Calibrate | None = None
+    tolerance: Tolerances | None = None
 
 
 _ONLY = {
@@ -169,6 +133,7 @@ _ONLY = {
     "validate": (
         "sample",
         "repeats",
+        "duration",
         "order",
         "compute",
         "baselines",
@@ -235,6 +200,21 @@ def load_study(
         exact_cells=section.exact_cells or 0,
         grid_steps=section.grid_steps,
         remark=section.remark or "",
+        validation=_validation(section) if section.ask == "validate" else None,
+    )
+
+
+def _validation(section: StudySection) -> Validation:
+    return Validation(
+        sample=section.sample,
+        repeats=section.repeats or 3,
+        duration_s=section.duration or 5.0,
+        shuffled=section.order != "given",
+        compute=section.compute or ("paced",),
+        baselines=section.baselines or ("bandwidth_only", "alpha_beta"),
+        informative=section.informative,
+        calibrate=section.calibrate or Calibrate(),
+        tolerances={} if section.tolerance is None else section.tolerance.as_mapping(),
     )
 
 
@@ -288,12 +268,14 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
     if total > _MOST_CASES:
         raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
     return tuple(
-        Case(
-            {axis.name: point.label for axis, point in zip(axes, points, strict=True)},
-            resolve(document.overlaid(_changes(points))),
-        )
+        _case(document.overlaid(_changes(points)), axes, points)
         for points in product(*(axis.points for axis in axes))
     )
+
+
+def _case(document: Document, axes: Sequence[Axis], points: Sequence[Point]) -> Case:
+    labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
+    return Case(labels, resolve(document), validated(document))
 
 
 def _changes(points: Sequence[Point]) -> list[Any]:
