@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,28 +24,31 @@ class Offset:
 
 
 def offset_to_first(shared: Shared, control: Any = None) -> Offset:
-    """Compare clocks with rank 0 by round trips; all ranks call it together.
+    """Compare clocks with rank 0 by round trips; all ranks call it together."""
+    return offset_between(shared.rank, shared.workers, shared.now, control)
+
+
+def offset_between(rank: int, workers: int, now: Callable[[], float], control: Any) -> Offset:
+    """Return how far this rank's clock is ahead of rank 0's.
 
     The shortest of twenty round trips counts, and half of it is the uncertainty. Rank 0 takes
     the others one after the other. ``control`` is a gloo group; None is the default one.
     """
     best = Offset(0.0, 0.0)
-    for other in range(1, shared.workers):
-        if shared.rank == 0:
+    for other in range(1, workers):
+        if rank == 0:
             for _ in range(_ROUND_TRIPS):
                 question = torch.zeros(1, dtype=torch.float64)
                 dist.recv(question, src=other, group=control)
-                dist.send(
-                    torch.tensor([shared.now()], dtype=torch.float64), dst=other, group=control
-                )
-        elif shared.rank == other:
+                dist.send(torch.tensor([now()], dtype=torch.float64), dst=other, group=control)
+        elif rank == other:
             trips = []
             for _ in range(_ROUND_TRIPS):
-                begin = shared.now()
+                begin = now()
                 dist.send(torch.zeros(1, dtype=torch.float64), dst=0, group=control)
                 answer = torch.zeros(1, dtype=torch.float64)
                 dist.recv(answer, src=0, group=control)
-                end = shared.now()
+                end = now()
                 trips.append((end - begin, (begin + end) / 2 - float(answer)))
             shortest, ahead = min(trips)
             best = Offset(ahead, shortest / 2)

@@ -45,7 +45,8 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 writes the trained parameters.
+    ``save`` is where rank 0 writes the trained parameters. ``held_out`` asks for the loss on
+    text that no worker trains on, which takes a while.
     """
 
     source: str | None
@@ -58,6 +59,7 @@ class Asked:
     backend: str = "auto"
     timeout_s: float = 300.0
     save: Path | None = None
+    held_out: bool = True
 
 
 @dataclass
@@ -154,12 +156,12 @@ def run_in(
             lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=place.device)
         )
     run = world.agreed(
-        lambda: _Run(asked, scenario, file, world, place.device, place.backend, on_step)
+        lambda: Run(asked, scenario, file, world, place.device, place.backend, on_step)
     )
     return run.train()
 
 
-class _Run:
+class Run:
     """What one rank has opened and made for a run."""
 
     def __init__(
@@ -332,7 +334,7 @@ class _Run:
 
     def _validation_loss(self) -> float | None:
         """Mean loss on batches that no worker trains on."""
-        if self.data is None:
+        if self.data is None or not self.asked.held_out:
             return None
         batches = self.data.validation(*_VALIDATION, self.device)
         losses: list[float] = [self.model.loss_on(*batch) for batch in batches]

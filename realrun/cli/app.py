@@ -16,6 +16,7 @@ from sim.cli.app import Group
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",
     "lab": "Train over the scenario's network, played on this machine.",
+    "validate": "Predict a study's runs, run them, and publish the error.",
 }
 
 WELCOME = """\

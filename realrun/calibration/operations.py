@@ -1,0 +1,141 @@
+"""Seconds of a model's operations on every rank at once, alone and while communicating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from realrun.training import Run
+from sim.program import QUANTIZED
+
+_MICRO_BATCHES = 12
+_OTHERS = 6
+_TRAFFIC_BYTES = 2**20  # of one all-reduce in the background
+_TRAFFIC_S = 1.5
+_MOST_TRAFFIC = 400
+MINIMUM = 3
+
+
+@dataclass
+class Timings:
+    """Seconds by operation, of one rank, every repeat; and what communicating costs.
+
+    ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``per_byte`` holds
+    (bytes/s sent meanwhile, slowdown - 1).
+    """
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    per_byte: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, operation: str, seconds: float) -> None:
+        """Remember one more repeat."""
+        self.seconds.setdefault(operation, []).append(seconds)
+
+    def mean(self, operation: str) -> float:
+        """Mean of the repeats."""
+        return fmean(self.seconds[operation])
+
+
+def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
+    """Time the operations that methods are made of; all ranks call it together.
+
+    The model is trained meanwhile, so it is used for nothing else afterwards.
+
+    Parameters
+    ----------
+    run
+        A run that has not begun.
+    timings
+        Where they are added.
+    dtype
+        int8 or fp4, to time its packing as well.
+    """
+    model, device = run.model, run.shared.device
+    whole = range(model.num_layers)
+
+    def timed(operation: str, action: Callable[[], object]) -> None:
+        begin = device.mark()
+        action()
+        end = device.mark()
+        device.later([begin, end], lambda at: timings.add(operation, at[1] - at[0]))
+
+    for number in range(_MICRO_BATCHES + 1):
+        if number == 1:  # the first warms up
+            device.drain()
+            timings.seconds.pop("accumulate", None)
+            timings.seconds.pop("inner_optimizer", None)
+            dist.barrier(group=run.world.control)
+        timed("accumulate", model.accumulate)
+        timed("inner_optimizer", lambda: model.inner_optimizer(whole))
+    group = run.shared.group("main")
+    for number in range(_OTHERS + 1):
+        if number == 1:
+            device.drain()
+            for operation in ("outer_gradient", "outer_step", "quantize"):
+                timings.seconds.pop(operation, None)
+        timed("outer_gradient", lambda: model.outer_gradient(whole, 0))
+        timed("outer_step", lambda: model.outer_step(whole, 0, 0.7, 0.9, True, 0.0))
+        if dtype in QUANTIZED:
+            timed("quantize", lambda: group.pack("all_reduce", model.delta(whole, 0), dtype))
+    device.drain()
+
+
+def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
+    """Time micro-batches with all-reduces under way beside them.
+
+    Parameters
+    ----------
+    run, timings
+        As for :func:`time_operations`, which comes before.
+    rate
+        Bytes/s of the link: how much to send so that it lasts.
+    """
+    world, device = run.world, run.shared.device
+    share = 2 * (world.workers - 1) / world.workers
+    count = int(min(max(4.0, _TRAFFIC_S * rate / (share * _TRAFFIC_BYTES)), _MOST_TRAFFIC))
+    buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=run.device) for _ in range(4)]
+    alone = _micro_batches(run, 4)
+    dist.barrier(group=world.control)
+    begun = perf_counter()
+    works: list[Any] = [
+        dist.all_reduce(buffers[number % 4], async_op=True) for number in range(count)
+    ]
+    beside: list[float] = []
+    while not works[-1].is_completed():
+        beside += _micro_batches(run, 1)
+    for work in works:
+        work.wait()
+    device.drain()
+    span = perf_counter() - begun
+    alone += _micro_batches(run, 4)
+    if len(beside) > MINIMUM:
+        slower = fmean(beside[:-1]) / fmean(alone) - 1  # the last outlived the traffic
+        timings.per_byte.append((count * share * _TRAFFIC_BYTES / span, slower))
+
+
+def _micro_batches(run: Run, count: int) -> list[float]:
+    seconds: list[float] = []
+    for _ in range(count):
+        begin = perf_counter()
+        run.model.accumulate()
+        run.shared.device.drain()
+        seconds.append(perf_counter() - begin)
+    return seconds
+
+
+def seconds_per_byte(per_byte: list[tuple[float, float]]) -> float:
+    """Return what a byte sent takes away from the computation: the line through the origin.
+
+    Examples
+    --------
+    >>> round(seconds_per_byte([(1e6, 0.01), (2e6, 0.02)]) * 1e9, 3)
+    10.0
+    """
+    rates = sum(rate * rate for rate, _ in per_byte)
+    return max(0.0, sum(rate * slower for rate, slower in per_byte) / rates) if rates else 0.0

@@ -1,0 +1,163 @@
+"""What was measured, as a hardware file that the simulator reads (:mod:`sim.scenario.hardware`)."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+import torch
+
+from realrun.calibration.collectives import Measured
+from realrun.calibration.fit import FITTED, Fit
+from realrun.calibration.operations import Timings, seconds_per_byte
+from realrun.placement import name_of
+from sim import __version__
+from sim.scenario.hardware import SCHEMA
+
+_MOST_SAMPLES = 400
+
+
+@dataclass
+class Link:
+    """What was measured on one network: bytes/s, round trip in seconds, collectives."""
+
+    name: str
+    goodput: float
+    rtt_s: float
+    measured: list[Measured] = field(default_factory=list)
+    first_s: float | None = None
+
+
+@dataclass
+class Computed:
+    """What was measured of one worker's computation, and at which size."""
+
+    timings: list[Timings]  # by rank
+    parameters: int
+    batch_tokens: float
+    n_grad_accumulation: int
+
+
+def hardware(
+    links: Sequence[Link],
+    fit: Fit | None,
+    computed: Computed | None,
+    packing: Sequence[Mapping[str, Sequence[float]]],
+    *,
+    parameters: int,
+    workers: int,
+    device: torch.device,
+    backend: str,
+    concurrent: int,
+) -> dict[str, Any]:
+    """Return a hardware file's contents, ready for :func:`write`.
+
+    Parameters
+    ----------
+    links, fit, computed
+        What was measured; None and nothing where it was not.
+    packing
+        By rank and dtype, seconds per element to quantise.
+    parameters
+        The model's.
+    workers, device, backend, concurrent
+        Where it was measured; ``concurrent`` collectives of a group proceed at once.
+    """
+    machine: dict[str, Any] = {}
+    per_element = [s for own in packing for seconds in own.values() for s in seconds]
+    if per_element:
+        machine |= {
+            "parameters": parameters,
+            "quantize_s": _spread([s * parameters for s in per_element]),
+        }
+    if computed is not None:
+        machine |= _machine(computed)
+    if fit is not None:
+        machine |= {name: getattr(fit.host, name) for name in FITTED}
+    about: dict[str, Any] = {
+        "schema": SCHEMA,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "backend": backend,
+        "workers": workers,
+        "device": name_of(device),
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "versions": {
+            "bandwise": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    if links:
+        about["bandwidth_bytes_per_s"] = sorted({link.goodput for link in links})
+        about["rtt_s"] = sorted({link.rtt_s for link in links})
+    if fit is not None:
+        about["collectives_measured"] = len(fit.errors)
+        about["collectives_median_error"] = fit.median_error
+        about["collectives_largest_error"] = max(fit.errors, key=abs)
+    return {
+        "calibration": about,
+        "machine": {"worker": machine} if machine else {},
+        "link": {link.name: _link(link, concurrent) for link in links},
+    }
+
+
+def write(contents: Mapping[str, Any], path: Path) -> None:
+    """Write a hardware file, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(tomli_w.dumps(contents).encode())
+    partial.replace(path)
+
+
+def _machine(computed: Computed) -> dict[str, Any]:
+    def all_of(operation: str) -> list[float]:
+        return [s for own in computed.timings for s in own.seconds.get(operation, [])]
+
+    micro_batch = all_of("accumulate")
+    found: dict[str, Any] = {
+        "parameters": computed.parameters,
+        "batch_tokens": computed.batch_tokens,
+        "inner_step_s": _spread([s * computed.n_grad_accumulation for s in micro_batch]),
+        "samples": [s / float(np.mean(micro_batch)) for s in micro_batch[-_MOST_SAMPLES:]],
+    }
+    for operation in ("inner_optimizer", "outer_gradient", "outer_step", "quantize"):
+        if seconds := all_of(operation):
+            found[f"{operation}_s"] = _spread(seconds)
+    found["communication_s_per_byte"] = seconds_per_byte(
+        [pair for own in computed.timings for pair in own.per_byte]
+    )
+    return found
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    p05, middle, p95 = (float(q) for q in np.quantile(seconds, [0.05, 0.5, 0.95]))
+    return {"median": middle, "p05": p05, "p95": p95, "mean": float(np.mean(seconds))}
+
+
+def _link(link: Link, concurrent: int) -> dict[str, Any]:
+    tables: dict[tuple[str, str], dict[float, float]] = {}
+    for one in link.measured:
+        key = (one.case.operation, one.case.dtype)
+        tables.setdefault(key, {})[one.bytes] = one.typical_s
+    found: dict[str, Any] = {
+        "goodput_bytes_per_s": link.goodput,
+        "rtt_s": link.rtt_s,
+        "concurrent": concurrent,
+        "collective": [
+            {
+                "operation": operation,
+                "dtype": dtype,
+                "bytes": sorted(table),
+                "seconds": [table[size] for size in sorted(table)],
+            }
+            for (operation, dtype), table in tables.items()
+        ],
+    }
+    if link.first_s is not None:
+        found["first_collective_s"] = link.first_s
+    return found

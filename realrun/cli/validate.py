@@ -1,0 +1,82 @@
+"""``realrun validate``: predict runs, run them, and say how far apart the two are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.cli.errors import UserError
+from sim.cli.output import checked_folder
+
+_OUT = typer.Option("--out", metavar="FOLDER", help="Where results and report go.")
+_OTHER = typer.Option(
+    "--other-calibration",
+    metavar="FOLDER",
+    help="A folder of an earlier validation: its calibration is compared with this one's.",
+)
+_ONLY_REPORT = typer.Option(
+    "--report-only", help="Run nothing; write the report of what was measured."
+)
+
+
+def validate(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A study with ask = validate.")],
+    out: Annotated[Path, _OUT],
+    other_calibration: Annotated[Path | None, _OTHER] = None,
+    report_only: Annotated[bool, _ONLY_REPORT] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    backend: Annotated[str, typer.Option("--backend", help="auto, gloo or nccl.")] = "auto",
+    timeout: Annotated[str, typer.Option("--timeout", help="How long a peer is waited for.")] = (
+        "300 s"
+    ),
+) -> None:
+    """Calibrate, predict a study's runs, run them, and publish the error.
+
+    On one machine every network of the study is played in a lab (Linux, root). Under torchrun
+    the network is what it is. What was run is not run again: a validation that was broken off
+    goes on. Ends with 1 if an error is beyond the study's tolerance.
+    """
+    from realrun.validation.plan import planned
+    from realrun.validation.run import check_folder, in_labs, reported
+    from sim.scenario import load_study
+    from sim.units import UnitError, parse_duration
+
+    checked_folder("--out", out)
+    try:
+        timeout_s = parse_duration(timeout)
+    except UnitError as error:
+        raise UserError(f"--timeout: {error}") from error
+    if other_calibration is not None and not other_calibration.is_dir():
+        raise UserError(f"--other-calibration: {other_calibration}: no such folder")
+    loaded = load_study(study)
+    plan = planned(loaded)
+
+    def tell(text: str) -> None:
+        typer.echo(f"realrun: {text}", err=True)
+        sys.stderr.flush()
+
+    if "RANK" in os.environ:
+        from realrun.validation.measure import Measuring, meet
+
+        with meet(device, backend, timeout_s) as place:
+            said = tell if place.world.rank == 0 else lambda text: None
+            Measuring(loaded, plan, out, place, timeout_s, said).all()
+            here = place.world.rank == 0 and place.world.local_workers < place.world.workers
+        if here and not reported(loaded, plan, out, other_calibration, 0):
+            raise typer.Exit(1)
+        return
+    check_folder(plan, out)
+    if not report_only:
+        out.mkdir(parents=True, exist_ok=True)
+        status = in_labs(loaded, plan, out, sys.argv[1:], tell)
+        if status:
+            raise typer.Exit(status)
+    held = reported(loaded, plan, out, other_calibration, os.cpu_count() or 1)
+    typer.echo((out / "report.md").read_text().split("\n## ")[0].strip())
+    typer.echo(f"\nThe report: {out / 'report.md'}")
+    if not held:
+        raise typer.Exit(1)

@@ -1,0 +1,163 @@
+"""Predictions beside measurements: the rows of a validation's report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realrun.validation.measure import calibration_file, run_file
+from realrun.validation.plan import Planned
+from realrun.validation.predict import (
+    alpha_beta,
+    as_calibrated,
+    bandwidth_only,
+    calibration,
+    simulated,
+)
+from realrun.validation.rows import COLUMNS
+from sim.figures import Figures
+from sim.scenario.hardware import Hardware
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CAUSES = {
+    "exposed_communication": "exposed",
+    "waiting": "waiting",
+    "quantise": "quantise",
+    "optimizer": "optimizer",
+    "compute": "compute",
+    "setup": "setup",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where results are.
+
+    ``folder`` holds runs and calibrations, ``other`` calibrations of another launch or None.
+    ``cores`` are those of a machine that all workers share, 0 where each has its own: real
+    computation of more workers than cores is reported without a target.
+    """
+
+    folder: Path
+    repeats: int
+    other: Path | None = None
+    cores: int = 0
+
+
+def rows(plan: Sequence[Planned], results: Results) -> pd.DataFrame:
+    """Return a row per run that was measured, beside what is predicted of it."""
+    import pandas as pd
+
+    found = [row for each in plan for row in _of_configuration(each, results)]
+    return pd.DataFrame(found, columns=list(COLUMNS))
+
+
+def _of_configuration(each: Planned, results: Results) -> Iterator[dict[str, Any]]:
+    files = [run_file(results.folder, each, repeat) for repeat in range(results.repeats)]
+    records = [json.loads(path.read_text()) for path in files if path.exists()]
+    own = calibration_file(results.folder, each.workers)
+    if not records or not own.exists():
+        return
+    hardware = calibration(own)
+    predicted = simulated(as_calibrated(each, hardware))[1]
+    shared = {
+        "run": each.number,
+        "scenario": each.name,
+        "method": each.scenario.method.name,
+        "arguments": _arguments(each),
+        "workers": each.workers,
+        "bandwidth_bytes_per_s": _bandwidth(each),
+        "rtt_s": _rtt(each),
+        "heterogeneity": str(each.labels.get("heterogeneity", "equal")),
+        "compute_mode": each.mode,
+        **_predicted(predicted),
+        "bandwidth_only_s": _a_round(simulated(bandwidth_only(each, hardware))[1]),
+        "alpha_beta_s": _a_round(simulated(alpha_beta(each, hardware))[1]),
+        "other_calibration_s": _by_other(each, results.other),
+        "extrapolated": _extrapolated(each, hardware),
+        "tolerance_applies": each.mode == "paced"
+        or not results.cores
+        or each.workers <= results.cores,
+    }
+    for record in records:
+        yield {**shared, **_measured(record)}
+
+
+def _a_round(found: Figures) -> float:
+    return found.wall_clock_s / found.window_rounds
+
+
+def _predicted(found: Figures) -> dict[str, Any]:
+    length = _a_round(found)
+    spent = {cause: share * length for cause, share in found.breakdown.items()}
+    return {
+        "predicted_s": length,
+        "predicted_per_step_s": found.inner_step_s,
+        "predicted_utilization": found.compute_utilization,
+        "predicted_contention_s": spent["contention"],
+        "predicted_sent_bytes": found.sent_bytes_per_worker / found.window_rounds,
+        **{f"predicted_{name}_s": spent[cause] for cause, name in _CAUSES.items()},
+    }
+
+
+def _measured(record: dict[str, Any]) -> dict[str, Any]:
+    spent, length = record["seconds"], record["wall_clock_s"]
+    return {
+        "repeat": record["repeat"],
+        "order": record["order"],
+        "measured_s": length,
+        "measured_per_step_s": record["inner_step_s"],
+        "measured_utilization": record["compute_utilization"],
+        "measured_other_s": spent["other"],
+        "measured_sent_bytes": record["sent_bytes"],
+        "communication_share": (spent["exposed_communication"] + spent["waiting"]) / length,
+        "rounds": record["rounds"],
+        "busy": record["busy"],
+        **{f"measured_{name}_s": spent[cause] for cause, name in _CAUSES.items()},
+    }
+
+
+def _arguments(each: Planned) -> str:
+    """Return the arguments that the study gives, as they are written."""
+    given = each.sections.method.model_dump(exclude_none=True)
+    return " ".join(f"{key}={value}" for key, value in given.items() if key != "name")
+
+
+def _bandwidth(each: Planned) -> float:
+    """Return the rate of the fastest pair: the one that the study's axis sets."""
+    network, sites = each.scenario.network, each.scenario.sites
+    return max(
+        min(network.bandwidth[i][j], sites[i].uplink, sites[j].downlink)
+        for i in range(len(sites))
+        for j in range(len(sites))
+        if i != j
+    )
+
+
+def _rtt(each: Planned) -> float:
+    return 2 * each.scenario.network.latency[0][1]
+
+
+def _by_other(each: Planned, other: Path | None) -> float:
+    path = calibration_file(other, each.workers) if other is not None else None
+    if path is None or not path.exists():
+        return float("nan")
+    return _a_round(simulated(as_calibrated(each, calibration(path)))[1])
+
+
+def _extrapolated(each: Planned, hardware: Hardware) -> str:
+    """Name what lies beyond everything that was calibrated."""
+    beyond = [
+        name
+        for name, value, known in (
+            ("bandwidth", _bandwidth(each), hardware.bandwidths),
+            ("rtt", _rtt(each), hardware.rtts),
+        )
+        if known and not min(known) * 0.999 <= value <= max(known) * 1.001
+    ]
+    return ", ".join(beyond)

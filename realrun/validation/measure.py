@@ -1,0 +1,308 @@
+"""The workers' side of a validation: calibrate, then run one configuration after the other.
+
+All ranks go through the same list in the same order; rank 0 chooses networks and writes what
+came out, one file per run, so that a validation that was broken off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import product
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from realrun.calibration.collectives import Measured, Probe, cases
+from realrun.calibration.fit import Observed, fitted
+from realrun.calibration.operations import Timings, time_operations, time_while_communicating
+from realrun.calibration.records import Computed, Link, hardware, write
+from realrun.errors import RunError
+from realrun.lab.control import ADDRESS, Chooser
+from realrun.lab.topology import Topology, topology
+from realrun.placement import device_and_backend
+from realrun.rendezvous import joined
+from realrun.training import Asked, Outcome, Place, Run, run_in
+from realrun.validation.load import OtherLoad
+from realrun.validation.plan import Planned, order
+from sim.figures import figures
+from sim.program import QUANTIZED
+from sim.scenario import Scenario, Study
+from sim.scenario.links import GLOO_THREADS
+from sim.trace_files import save as save_trace
+from sim.units import format_rate, format_seconds
+
+_AGAIN = 12  # runs of real computation after which operations are timed again
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a lab is asked to be, and a scenario that describes it."""
+
+    scenario: Scenario
+    topology: Topology
+
+
+def calibrated_on(study: Study, plan: Sequence[Planned], workers: int) -> list[Scenario]:
+    """Return the networks that the calibration may see: equal links of the study's choice."""
+    assert study.validation is not None
+    asked = study.validation.calibrate
+    base = next(each.scenario for each in plan if each.workers == workers)
+    if asked.bandwidth is None or asked.rtt is None:
+        return [base]
+    return [_equal_links(base, rate, rtt) for rate, rtt in product(asked.bandwidth, asked.rtt)]
+
+
+def _equal_links(scenario: Scenario, rate: float, rtt_s: float) -> Scenario:
+    sites = tuple(replace(site, uplink=inf, downlink=inf) for site in scenario.sites)
+    count = range(len(sites))
+    network = replace(
+        scenario.network,
+        bandwidth=tuple(tuple(inf if i == j else rate for j in count) for i in count),
+        latency=tuple(tuple(0.0 if i == j else rtt_s / 2 for j in count) for i in count),
+    )
+    return replace(scenario, sites=sites, network=network)
+
+
+def networks(study: Study, plan: Sequence[Planned], workers: int) -> list[Network]:
+    """Return every network that workers of this number will ask for, each once."""
+    scenarios = calibrated_on(study, plan, workers)
+    scenarios += [each.scenario for each in plan if each.workers == workers]
+    found: list[Network] = []
+    for scenario in scenarios:
+        made = topology(scenario)
+        if made not in [other.topology for other in found]:
+            found.append(Network(scenario, made))
+    return found
+
+
+@contextmanager
+def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
+    """Let the processes of a launch meet for many runs."""
+    chosen, carrier = device_and_backend(device, backend)
+    with joined(carrier, timeout_s) as world:
+        yield Place(world, chosen, carrier)
+
+
+def run_file(folder: Path, each: Planned, repeat: int) -> Path:
+    """Return where the result of one run is kept."""
+    return folder / "runs" / f"{each.number:03}-{repeat}.json"
+
+
+def calibration_file(folder: Path, workers: int) -> Path:
+    """Return the hardware file of a launch of so many workers."""
+    return folder / f"calibration-{workers}.toml"
+
+
+@dataclass
+class Measuring:
+    """One launch of workers, and what it has learnt so far."""
+
+    study: Study
+    plan: Sequence[Planned]
+    folder: Path
+    place: Place
+    timeout_s: float
+    tell: Callable[[str], None]
+    links: list[Link] = field(default_factory=list)
+    observed: list[Observed] = field(default_factory=list)
+    timings: Timings = field(default_factory=Timings)
+    packing: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        world = self.place.world
+        self._known = (
+            [each.topology for each in networks(self.study, self.plan, world.workers)]
+            if ADDRESS in os.environ
+            else []
+        )
+        self._chooser = Chooser() if self._known and world.rank == 0 else None
+        self._load = OtherLoad()
+
+    # -- the whole -----------------------------------------------------------------------
+    def all(self) -> None:
+        """Calibrate and run what is still to be run."""
+        world, about = self.place.world, self.study.validation
+        assert about is not None
+        todo = order(self.plan, world.workers, about.repeats, shuffled=about.shuffled)
+        mine = [pair for pair in todo if not run_file(self.folder, *pair).exists()]
+        left = world.gathered([(each.number, repeat) for each, repeat in mine])[0]
+        runs = [(each, repeat) for each, repeat in todo if (each.number, repeat) in left]
+        if not runs:
+            return
+        real = [each for each, _ in runs if each.mode == "real"]
+        self._calibrate_network()
+        if real:
+            self._calibrate_operations(real[0], beside=True)
+        self._write_calibration(real)
+        since = 0
+        for place, (each, repeat) in enumerate(runs):
+            if each.mode == "real":
+                since += 1
+                if since % _AGAIN == 0:
+                    self._calibrate_operations(real[0], beside=False)
+                    self._write_calibration(real)
+            self._measure(each, repeat, len(todo) - len(runs) + place, len(todo))
+        if real:
+            self._calibrate_operations(real[0], beside=False)
+            self._write_calibration(real)
+
+    def _become(self, scenario: Scenario) -> list[str]:
+        """Let the lab be a scenario's network; what its check measured. Nothing on a cluster."""
+        if not self._known:
+            return []
+        world = self.place.world
+        world.gathered(None)  # nobody sends any more
+        checks: list[str] = []
+
+        def choose() -> None:
+            if self._chooser is not None:
+                found, switch = self._chooser.choose(self._known.index(topology(scenario)))
+                self._load.also(switch)
+                checks.extend(found)
+
+        world.agreed(choose)
+        return checks
+
+    # -- calibrating ---------------------------------------------------------------------
+    def _calibrate_network(self) -> None:
+        world = self.place.world
+        dtypes = sorted(
+            {
+                str(each.scenario.method.arguments.get("comm_dtype", "bf16"))
+                for each in self.plan
+                if each.workers == world.workers
+            }
+        )
+        probe = Probe(
+            self.place, self.plan[0].scenario.network.collectives.quantize_block, self.timeout_s
+        )
+        for scenario in calibrated_on(self.study, self.plan, world.workers):
+            self._become(scenario)
+            rate, rtt_s = scenario.network.bandwidth[0][1], 2 * scenario.network.latency[0][1]
+            probe.synchronise()
+            measured: list[Measured] = [
+                probe.measured(case, rtt_s) for case in cases(scenario.model.parameters, dtypes)
+            ]
+            name = f"{format_rate(rate)}, {format_seconds(rtt_s)}"
+            self.links.append(Link(name, rate, rtt_s, measured))
+            self.observed.append(Observed(scenario, measured))
+            self.tell(f"calibrated {len(measured)} collectives at {name}")
+        self.packing = probe.packing
+        probe.close()
+
+    def _calibrate_operations(self, each: Planned, *, beside: bool) -> None:
+        """Time the operations of the model that is really trained."""
+        run = self._opened(each)
+        dtype = next((d for d in QUANTIZED if d in self.packing), None)
+        time_operations(run, self.timings, dtype)
+        if beside:
+            for scenario in calibrated_on(self.study, self.plan, self.place.world.workers):
+                if scenario.network.latency[0][1] == 0:
+                    self._become(scenario)
+                    time_while_communicating(run, self.timings, scenario.network.bandwidth[0][1])
+        run.shared.close()
+        self.tell("timed the model's operations")
+
+    def _opened(self, each: Planned) -> Run:
+        place = self.place
+        train = each.sections.train.model_copy(update={"emulate_speeds": False})
+        sections = each.sections.model_copy(update={"train": train})
+        return place.world.agreed(
+            lambda: Run(
+                self._asked(),
+                each.scenario,
+                sections,
+                place.world,
+                place.device,
+                place.backend,
+                lambda tokens, loss: None,
+            )
+        )
+
+    def _write_calibration(self, real: Sequence[Planned]) -> None:
+        world = self.place.world
+        timings: list[Timings] = world.gathered(self.timings)
+        packing: list[dict[str, list[float]]] = world.gathered(self.packing)
+        if world.rank:
+            return
+        computed = None
+        if real:
+            scenario = real[0].scenario
+            computed = Computed(
+                timings,
+                scenario.model.parameters,
+                scenario.workers[0].machine.batch_tokens,
+                scenario.workers[0].machine.n_grad_accumulation,
+            )
+        contents = hardware(
+            self.links,
+            fitted(self.observed),
+            computed,
+            packing,
+            parameters=self.plan[0].scenario.model.parameters,
+            workers=world.workers,
+            device=self.place.device,
+            backend=self.place.backend,
+            concurrent=GLOO_THREADS,
+        )
+        write(contents, calibration_file(self.folder, world.workers))
+
+    # -- measuring -----------------------------------------------------------------------
+    def _asked(self) -> Asked:
+        return Asked(None, timeout_s=self.timeout_s, held_out=False)
+
+    def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
+        try:
+            checks = self._become(each.scenario)
+        except RunError as error:
+            self.tell(f"left out: {each.name}: {error}")
+            return
+        self._load.begin()
+        outcome = run_in(self.place, self._asked(), each.scenario, each.sections)
+        busy = self.place.world.gathered(self._load.own_s())
+        if outcome is None:
+            return
+        path = run_file(self.folder, each, repeat)
+        record = {
+            **_figures(outcome, each.scenario),
+            "name": each.name,
+            "repeat": repeat,
+            "order": number,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "checks": checks,
+            "busy": self._load.others_share(sum(busy)),
+            "sha256": each.scenario.sha256,
+            "rounds_asked": each.scenario.run.rounds,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if repeat == 0:
+            save_trace(outcome.trace, path.with_suffix(".parquet"))
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(record, indent=1))
+        partial.replace(path)
+        self.tell(
+            f"{number + 1} of {of}: {each.name}: {format_seconds(record['wall_clock_s'])} a round, "
+            f"{100 * record['compute_utilization']:.0f} % computing"
+        )
+
+
+def _figures(outcome: Outcome, scenario: Scenario) -> dict[str, Any]:
+    """Seconds per round of the window, and how they were spent."""
+    found = figures(outcome.trace, scenario)
+    rounds = found.window_rounds
+    length = found.wall_clock_s / rounds
+    return {
+        "wall_clock_s": length,
+        "inner_step_s": found.inner_step_s,
+        "compute_utilization": found.compute_utilization,
+        "rounds": rounds,
+        "sent_bytes": found.sent_bytes_per_worker / rounds,
+        "tokens_per_update": found.tokens_per_update,
+        "clock_residual_s": outcome.residual_s,
+        "seconds": {cause: share * length for cause, share in found.breakdown.items()},
+    }

@@ -1,0 +1,124 @@
+"""What a validation runs: which configurations, how long, in which order."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Any
+
+from sim.figures import figures
+from sim.runtime import simulate
+from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario.validation import Validation
+
+_LEAST_ROUNDS, _MOST_ROUNDS = 4, 200
+_SEED = 20_26
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One configuration: a scenario with a number of rounds, and how computation takes place.
+
+    ``labels`` are those of the study's axes; ``number`` counts configurations of the plan.
+    """
+
+    number: int
+    labels: dict[str, Any]
+    scenario: Scenario
+    sections: ScenarioFile
+    mode: str
+
+    @property
+    def workers(self) -> int:
+        """M."""
+        return len(self.scenario.workers)
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        shown = [
+            f"{key.rpartition('.')[2]} {value:g}" if isinstance(value, int | float) else str(value)
+            for key, value in self.labels.items()
+        ]
+        return ", ".join([*shown, self.mode])
+
+
+def planned(study: Study) -> list[Planned]:
+    """Return the configurations of a study: a balanced sample of its product.
+
+    Raises
+    ------
+    ScenarioError
+        If the study is not one to be validated.
+    """
+    about = study.validation
+    if about is None:
+        raise ScenarioError(f'{study.name}: study.ask: must be "validate" to be validated')
+    everything = [(case, mode) for case in study.cases() for mode in about.compute]
+    chosen = _sample(everything, about.sample or len(everything))
+    return [_planned(number, case, mode, about) for number, (case, mode) in enumerate(chosen)]
+
+
+def order(
+    plan: Sequence[Planned], workers: int, repeats: int, *, shuffled: bool
+) -> list[tuple[Planned, int]]:
+    """Return (configuration, repeat) in the order of the runs; every repeat is one pass."""
+    found = []
+    for repeat in range(repeats):
+        once = [each for each in plan if each.workers == workers]
+        if shuffled:
+            random.Random(f"{_SEED} {workers} {repeat}").shuffle(once)
+        found += [(each, repeat) for each in once]
+    return found
+
+
+def _sample(everything: list[tuple[Case, str]], size: int) -> list[tuple[Case, str]]:
+    """Choose so that every value of every axis comes as often as the others of that axis."""
+    if size >= len(everything):
+        return everything
+    left = list(range(len(everything)))
+    random.Random(_SEED).shuffle(left)
+    seen: Counter[tuple[str, Any]] = Counter()
+    pairs: Counter[tuple[Any, ...]] = Counter()
+    chosen = []
+
+    def values(index: int) -> list[tuple[str, Any]]:
+        case, mode = everything[index]
+        return [*case.labels.items(), ("compute", mode)]
+
+    def cost(index: int) -> tuple[int, int]:
+        own = values(index)
+        together = sum(pairs[a, b] for place, a in enumerate(own) for b in own[:place])
+        return sum(seen[value] for value in own), together
+
+    for _ in range(size):
+        best = min(left, key=cost)
+        left.remove(best)
+        own = values(best)
+        seen.update(own)
+        pairs.update((a, b) for place, a in enumerate(own) for b in own[:place])
+        chosen.append(best)
+    return [everything[index] for index in sorted(chosen)]
+
+
+def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
+    sections = case.sections.model_copy(
+        update={"train": case.sections.train.model_copy(update={"compute_mode": mode})}
+    )
+    rounds = _rounds(case.scenario, about.duration_s)
+    run = replace(case.scenario.run, tokens=None, steps=None, rounds=rounds)
+    return Planned(number, case.labels, replace(case.scenario, run=run), sections, mode)
+
+
+def _rounds(scenario: Scenario, duration_s: float) -> int:
+    """How many rounds last about as long as asked for, by the links' bandwidth and latency.
+
+    Chosen without any calibration, so that a plan does not depend on one.
+    """
+    run = replace(scenario.run, tokens=None, steps=None, rounds=None)
+    found = figures(simulate(replace(scenario, run=run), rounds=6), scenario)
+    a_round = found.wall_clock_s / found.window_rounds
+    return min(max(ceil(duration_s / a_round), _LEAST_ROUNDS), _MOST_ROUNDS) + 1

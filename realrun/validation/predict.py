@@ -1,0 +1,102 @@
+"""What the simulator says of a configuration, from a calibration and from less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from realrun.validation.plan import Planned
+from sim.figures import Figures, figures
+from sim.runtime import simulate
+from sim.scenario import Scenario
+from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
+from sim.scenario.links import GLOO_THREADS
+from sim.scenario.resolved import Collectives, HostCosts, Jitter, Machine, Network
+from sim.scenario.samples import normalised
+from sim.trace import Trace
+
+
+def calibration(path: Path) -> Hardware:
+    """Read the hardware file of a launch."""
+    return read_hardware(path.resolve(), path.name)
+
+
+def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
+    """Return a configuration with what was measured of machine and network filled in.
+
+    Paced computation takes the scenario's times; real computation those of the calibration.
+    """
+    record = _record(hardware)
+    host = HostCosts(
+        message_s=record.message_s or 0.0,
+        byte_s=record.byte_s or 0.0,
+        call_s=record.call_s or 0.0,
+        element_s=record.element_s or 0.0,
+        quantized_element_s=record.quantized_element_s or 0.0,
+    )
+    collectives = replace(
+        each.scenario.network.collectives,
+        algorithm="gloo",
+        concurrent=GLOO_THREADS,
+        host=host,
+        tables=(),
+    )
+    network = replace(each.scenario.network, collectives=collectives)
+    return _computing(replace(each.scenario, network=network), each.mode, record)
+
+
+def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
+    """Return it with nothing but bytes over bandwidth between computations."""
+    no_latency = tuple(tuple(0.0 for _ in row) for row in each.scenario.network.latency)
+    return _formula(each, _record(hardware), replace(each.scenario.network, latency=no_latency))
+
+
+def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
+    """Return it with the textbook's ring: one-way latencies and bytes over bandwidth."""
+    return _formula(each, _record(hardware), each.scenario.network)
+
+
+def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
+    """Run just the rounds that were measured; figures are of the same window."""
+    rounds = scenario.run.rounds
+    assert rounds is not None
+    trace = simulate(scenario, rounds=rounds)
+    return trace, figures(trace, scenario)
+
+
+def _record(hardware: Hardware) -> MachineRecord:
+    return next(iter(hardware.machines.values()), MachineRecord())
+
+
+def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario:
+    """One collective after the other by formula; computation as it was measured, undisturbed."""
+    plain = Collectives(quantize_block=network.collectives.quantize_block)
+    scenario = replace(each.scenario, network=replace(network, collectives=plain))
+    undisturbed = record.model_copy(update={"communication_s_per_byte": None, "quantize_s": None})
+    return _computing(scenario, each.mode, undisturbed)
+
+
+def _computing(scenario: Scenario, mode: str, record: MachineRecord) -> Scenario:
+    workers = tuple(
+        replace(worker, machine=_machine(worker.machine, mode, record))
+        for worker in scenario.workers
+    )
+    return replace(scenario, workers=workers)
+
+
+def _machine(machine: Machine, mode: str, record: MachineRecord) -> Machine:
+    packing = record.quantize_s or 0.0
+    if mode == "paced":
+        # Even then values are really packed, by a machine of speed 1.
+        return replace(machine, quantize_seconds=packing * machine.speed)
+    factors, cv = normalised(record.samples) if record.samples else ((), 0.0)
+    return replace(
+        machine,
+        step_seconds=record.inner_step_s or machine.step_seconds,
+        optimizer_seconds=record.inner_optimizer_s or 0.0,
+        outer_gradient_seconds=record.outer_gradient_s or 0.0,
+        outer_step_seconds=record.outer_step_s or 0.0,
+        quantize_seconds=packing,
+        jitter=Jitter("empirical", cv, factors) if factors else Jitter(),
+        communication_s_per_byte=record.communication_s_per_byte or 0.0,
+    )

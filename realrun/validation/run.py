@@ -1,0 +1,172 @@
+"""A whole validation: workers measure, the simulator predicts, a report says how far apart."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from realrun.errors import RunError
+from realrun.lab import built
+from realrun.lab.control import controlled
+from realrun.validation import report
+from realrun.validation.collect import Results, rows
+from realrun.validation.measure import networks, run_file
+from realrun.validation.plan import Planned
+from realrun.validation.predict import as_calibrated, calibration, simulated
+from realrun.validation.timelines import save_both
+from sim import __version__
+from sim.scenario import ScenarioError, Study
+from sim.trace_files import load as load_trace
+from sim.units import format_seconds
+
+
+def in_labs(
+    study: Study,
+    plan: Sequence[Planned],
+    folder: Path,
+    arguments: Sequence[str],
+    tell: Callable[[str], None],
+) -> int:
+    """Run what is still to be run in labs on this machine, one per number of workers.
+
+    Parameters
+    ----------
+    study, plan
+        What to run.
+    folder
+        Where results go.
+    arguments
+        Of the command line, which every worker reads again.
+    tell
+        Called with a line of progress.
+
+    Returns
+    -------
+    int
+        The exit status of the first launch that failed, or 0.
+
+    Raises
+    ------
+    RunError
+        If this machine cannot have a lab, or a worker failed.
+    """
+    assert study.validation is not None
+    for workers in sorted({each.workers for each in plan}):
+        wanted = [
+            run_file(folder, each, repeat)
+            for each in plan
+            for repeat in range(study.validation.repeats)
+            if each.workers == workers
+        ]
+        if all(path.exists() for path in wanted):
+            continue
+        found = [each.topology for each in networks(study, plan, workers)]
+        tell(f"in a lab with {workers} workers and {len(found)} networks")
+        with built(found[0], later=found[1:]) as lab, controlled(lab, found) as address:
+            status = lab.run([*arguments, "--backend", "gloo"], address)
+        if status:
+            return status
+    return 0
+
+
+def check_folder(plan: Sequence[Planned], folder: Path) -> None:
+    """Refuse a folder that holds the results of another study.
+
+    Raises
+    ------
+    ScenarioError
+        If what is there was run with other settings.
+    """
+    import json
+
+    for each in plan:
+        path = run_file(folder, each, 0)
+        if not path.exists():
+            continue
+        record = json.loads(path.read_text())
+        was = record["name"], record["sha256"], record["rounds_asked"]
+        if was != (each.name, each.scenario.sha256, each.scenario.run.rounds):
+            raise ScenarioError(
+                f"--out: {folder}: holds runs of another study ({record['name']}); "
+                "give another folder, or remove it"
+            )
+
+
+def reported(
+    study: Study, plan: Sequence[Planned], folder: Path, other: Path | None, cores: int
+) -> bool:
+    """Predict, compare and write the report; whether all tolerances hold.
+
+    Parameters
+    ----------
+    study, plan, folder
+        What was run, and where it is.
+    other
+        Calibrations of another launch, to compare with, or None.
+    cores
+        See :class:`realrun.validation.collect.Results`.
+
+    Raises
+    ------
+    RunError
+        If nothing was measured.
+    """
+    about = study.validation
+    assert about is not None
+    table = rows(plan, Results(folder, about.repeats, other, cores))
+    if table.empty:
+        raise RunError(f"{folder}: no run of {study.name} was measured")
+    informative = (
+        None
+        if about.informative is None
+        else (about.informative.share, about.informative.communication_above)
+    )
+    _timeline(plan, folder)
+    left_out = len(plan) * about.repeats - len(table)
+    texts = {
+        "study": study.name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"{platform.system()} {platform.release()}",
+        "versions": f"bandwise {__version__}, Python {platform.python_version()}, "
+        f"torch {_torch_version()}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "links": _links(study),
+    }
+    if left_out:
+        texts["limits"] = f"{left_out} of {len(plan) * about.repeats} runs are missing here."
+    return report.write(table, texts, about.tolerances, informative, folder)
+
+
+def _links(study: Study) -> str:
+    assert study.validation is not None
+    asked = study.validation.calibrate
+    if asked.bandwidth is None or asked.rtt is None:
+        return "calibrated on the links as they are"
+    rates = ", ".join(f"{rate * 8e-6:g}" for rate in asked.bandwidth)
+    trips = ", ".join(format_seconds(rtt) for rtt in asked.rtt)
+    return f"calibrated at {rates} Mbit/s and round trips of {trips}; methods ran on none of them"
+
+
+def _torch_version() -> str:
+    from importlib.metadata import version
+
+    return version("torch")
+
+
+def _timeline(plan: Sequence[Planned], folder: Path) -> None:
+    """Put the first traces of a few methods beside their predictions, for Perfetto."""
+    seen: set[str] = set()
+    for each in plan:
+        path = run_file(folder, each, 0).with_suffix(".parquet")
+        method = each.scenario.method.name
+        if method in seen or not path.exists():
+            continue
+        seen.add(method)
+        from realrun.validation.measure import calibration_file
+
+        hardware = calibration(calibration_file(folder, each.workers))
+        predicted, _ = simulated(as_calibrated(each, hardware))
+        save_both(predicted, load_trace(path), folder / f"timeline-{method}.json.gz")
