@@ -73,7 +73,7 @@ def _of_configuration(each: Planned, results: Results) -> Iterator[dict[str, Any
         "workers": each.workers,
         "bandwidth_bytes_per_s": _bandwidth(each),
         "rtt_s": _rtt(each),
-        "heterogeneity": str(each.labels.get("heterogeneity", "equal")),
+        "heterogeneity": _heterogeneity(each),
         "compute_mode": each.mode,
         **_predicted(predicted),
         "bandwidth_only_s": _a_round(simulated(bandwidth_only(each, hardware))[1]),
@@ -128,15 +128,28 @@ def _arguments(each: Planned) -> str:
     return " ".join(f"{key}={value}" for key, value in given.items() if key != "name")
 
 
+def _heterogeneity(each: Planned) -> str:
+    speeds = [worker.machine.speed for worker in each.scenario.workers]
+    rates = _rates(each)
+    unlike = []
+    if min(speeds) < max(speeds):
+        unlike.append(f"one worker {max(speeds) / min(speeds):g}x slower")
+    if min(rates) < max(rates):
+        unlike.append(f"one link {max(rates) / min(rates):g}x slower")
+    return ", ".join(unlike) or "equal"
+
+
+def _rates(each: Planned) -> list[float]:
+    """Bytes/s of every pair of sites, and of the fastest if all share a slower one's link."""
+    network, sites = each.scenario.network, each.scenario.sites
+    pairs = [(i, j) for i in range(len(sites)) for j in range(len(sites)) if i != j]
+    narrow = [min(network.bandwidth[i][j], sites[i].uplink, sites[j].downlink) for i, j in pairs]
+    return [*narrow, max(network.bandwidth[i][j] for i, j in pairs)]
+
+
 def _bandwidth(each: Planned) -> float:
     """Return the rate of the fastest pair: the one that the study's axis sets."""
-    network, sites = each.scenario.network, each.scenario.sites
-    return max(
-        min(network.bandwidth[i][j], sites[i].uplink, sites[j].downlink)
-        for i in range(len(sites))
-        for j in range(len(sites))
-        if i != j
-    )
+    return max(_rates(each))
 
 
 def _rtt(each: Planned) -> float:

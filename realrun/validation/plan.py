@@ -13,6 +13,7 @@ from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.validation import Validation
+from sim.units import format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200
 _SEED = 20_26
@@ -39,11 +40,7 @@ class Planned:
     @property
     def name(self) -> str:
         """What reports call it."""
-        shown = [
-            f"{key.rpartition('.')[2]} {value:g}" if isinstance(value, int | float) else str(value)
-            for key, value in self.labels.items()
-        ]
-        return ", ".join([*shown, self.mode])
+        return ", ".join([*(_shown(*label) for label in self.labels.items()), self.mode])
 
 
 def planned(study: Study) -> list[Planned]:
@@ -73,6 +70,16 @@ def order(
             random.Random(f"{_SEED} {workers} {repeat}").shuffle(once)
         found += [(each, repeat) for each in once]
     return found
+
+
+def _shown(key: str, value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if key == "site.count":
+        return f"{value:g} workers"
+    if key.endswith("_s"):
+        return f"{key.rpartition('.')[2].removesuffix('_s')} {format_seconds(value)}"
+    return f"{key.rpartition('.')[2]} {value:g}"
 
 
 def _sample(everything: list[tuple[Case, str]], size: int) -> list[tuple[Case, str]]:

@@ -301,11 +301,24 @@ def _copied(table: Table) -> Table:
 def flattened(path: tuple[str, ...], value: Any) -> Iterable[tuple[tuple[str, ...], Any]]:
     """Yield (path, value) of the keys in a table; tables that are one value stay whole."""
     section = tuple(step for step in path if step)
-    if isinstance(value, dict) and (not section or section in MERGED):
+    if isinstance(value, dict) and (
+        not section or section in MERGED or _describes_site(section, value)
+    ):
         for key, item in value.items():
             yield from flattened((*path, key), item)
     else:
         yield path, value
+
+
+def _describes_site(section: tuple[str, ...], value: dict[str, Any]) -> bool:
+    """Whether a table in a case is one site's, under its name: site.osaka = { speed = 0.5 }."""
+    known = SiteSection.model_fields
+    return (
+        len(section) == 2
+        and section[0] == "site"
+        and section[1] not in known
+        and set(value) <= set(known)
+    )
 
 
 def _put(
