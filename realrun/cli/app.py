@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from realrun.errors import AgreedError, RunError
-from realrun.launch import end_with_parent, report
+from realrun.launch import end_when_asked, end_with_parent, report
 from sim.cli.app import Group
 
 COMMANDS = {
@@ -88,5 +88,7 @@ def main() -> NoReturn:
     # What its C++ half logs when a peer is lost is forty lines; we say it in one.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     end_with_parent()
+    if "RANK" not in os.environ:  # who started a worker ends it
+        end_when_asked()
     app()
     raise AssertionError("Group.main exits")

@@ -30,13 +30,13 @@ def namespaces(make: Callable[[], Namespace] = Namespace, user_may: bool | None 
         if _user_namespaces() if user_may is None else user_may:
             return limited(
                 "namespaces",
-                "not as this user, but as root of a user namespace",
+                "not by this process, but by root of a user namespace",
                 f"{_USER} realrun lab ...",
                 _LAB,
             )
         return missing(
             "namespaces",
-            "not as this user, and user namespaces are not to be had",
+            "not by this process, and user namespaces are not to be had",
             "run it as root (in a container: --privileged)",
             _LAB,
         )
@@ -69,7 +69,7 @@ def tun(path: str = TUN, make: Callable[[], Namespace] = Namespace) -> Finding:
     try:
         namespace = make()
     except OSError:
-        return limited(path, "here; not tried without a namespace", "see namespaces", _LAB)
+        return limited(path, "here; not tried without a namespace", "first namespaces", _LAB)
     try:
         os.close(namespace.call(opened, 0, 1e6, 1 << 20))
     except OSError as error:

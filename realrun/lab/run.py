@@ -66,11 +66,19 @@ class Lab:
         )
 
     def start(
-        self, rank: int, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        rank: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        inherited: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a process in a worker's namespace."""
         return self.namespaces[rank].call(
-            subprocess.Popen, command, env=environment, start_new_session=True
+            subprocess.Popen,
+            command,
+            env=environment,
+            start_new_session=True,
+            pass_fds=inherited,
         )
 
     def _trouble(self) -> str | None:
