@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,8 +11,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from time import monotonic, sleep
+from types import FrameType
+from typing import IO
 
 from realrun.errors import PeerLostError, RunError
 
@@ -20,9 +21,8 @@ _POLL_S = 0.05
 _GRACE_S = 2.0  # for the others' reasons, and then for them to end
 _MESSAGES = "REALRUN_MESSAGES"
 _PARENT = "REALRUN_PARENT"
-_CONSEQUENCE = "consequence: "
 
-Start = Callable[[int, Sequence[str], Mapping[str, str]], "subprocess.Popen[bytes]"]
+Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], "subprocess.Popen[bytes]"]
 
 
 def launch(
@@ -43,8 +43,8 @@ def launch(
     environment
         For every worker, in place of what is said here of where rank 0 is.
     start
-        Takes a rank, a command and its environment, and starts a worker that is a child of
-        this process; by default beside it.
+        Takes a rank, a command, its environment and the file descriptors that it inherits,
+        and starts a worker that is a child of this process; by default beside it.
     trouble
         Asked now and then; what it says is why the run cannot go on.
 
@@ -53,13 +53,14 @@ def launch(
     RunError
         With that line.
     """
-    with tempfile.TemporaryDirectory(prefix="realrun-") as folder:
+    # Without a name: nothing to remove, however this process ends.
+    with tempfile.TemporaryFile(buffering=0) as messages:
         common = {
             **os.environ,
             **(_on_loopback() if environment is None else environment),
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
-            _MESSAGES: folder,
+            _MESSAGES: str(messages.fileno()),
             _PARENT: str(os.getpid()),
         }
         command = [sys.executable, "-m", "realrun", *arguments]
@@ -67,14 +68,14 @@ def launch(
         try:
             for rank in range(workers):
                 own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                processes.append((start or _beside)(rank, command, own))
+                processes.append((start or _beside)(rank, command, own, [messages.fileno()]))
             failed = _until_one_fails(processes, trouble)
             if failed is None:
                 return 0
             ends = {rank: process.poll() for rank, process in enumerate(processes)}
         finally:
             _end(processes)
-        message = _why(ends, Path(folder))
+        message = _why(ends, messages)
         if message:
             raise RunError(message)
         return failed
@@ -91,10 +92,10 @@ def _on_loopback() -> dict[str, str]:
 
 
 def _beside(
-    rank: int, command: Sequence[str], environment: Mapping[str, str]
+    rank: int, command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int]
 ) -> subprocess.Popen[bytes]:
     # Ctrl-C is for us; we end them.
-    return subprocess.Popen(command, env=environment, start_new_session=True)
+    return subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=inherited)
 
 
 def _until_one_fails(
@@ -130,25 +131,29 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             process.wait()
 
 
-def _why(ends: dict[int, int | None], folder: Path) -> str:
+def _why(ends: dict[int, int | None], messages: IO[bytes]) -> str:
     # One that aborts may have lost a peer: it is named only where nothing else killed one.
     killed = [(rank, -code) for rank, code in ends.items() if code is not None and code < 0]
     for rank, number in sorted(killed, key=lambda end: end[1] == signal.SIGABRT):
         return (
             f"rank {rank} was killed by {signal.Signals(number).name}; the other workers were ended"
         )
-    said = [text.read_text() for text in sorted(folder.iterdir())]
-    first_hand = [text for text in said if not text.startswith(_CONSEQUENCE)]
-    return next((text.removeprefix(_CONSEQUENCE) for text in [*first_hand, *said]), "")
+    messages.seek(0)
+    said = sorted(json.loads(line) for line in messages.read().splitlines())
+    return next((text for _, _, text in said), "")
 
 
 def report(error: Exception, line: str, rank: int) -> bool:
     """Tell the launcher why this worker ends; False if there is none to tell."""
-    folder = os.environ.get(_MESSAGES)
-    if folder is None or not Path(folder).is_dir():
+    messages = os.environ.get(_MESSAGES)
+    if messages is None:
         return False
-    mark = _CONSEQUENCE if isinstance(error, PeerLostError) else ""
-    (Path(folder) / f"{rank:05d}").write_text(mark + line)
+    # First what is not merely another one's end, then by rank. One write: workers share the file.
+    said = [isinstance(error, PeerLostError), rank, line]
+    try:
+        os.write(int(messages), json.dumps(said).encode() + b"\n")
+    except OSError:
+        return False
     return True
 
 
@@ -161,9 +166,27 @@ def end_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == int(parent):
             sleep(0.5)
-        folder = os.environ.get(_MESSAGES)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def end_when_asked() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: what it began ends first.
+
+    The status is the one by which a shell tells of that signal.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in asked:
+            signal.signal(each, signal.SIG_IGN)  # once is enough
+        os.write(2, f"realrun: ended by {signal.Signals(number).name}\n".encode())
+        sys.exit(128 + number)
+
+    asked = [
+        each
+        for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+        if signal.getsignal(each) == signal.SIG_DFL  # not under nohup
+    ]
+    for each in asked:
+        signal.signal(each, end)

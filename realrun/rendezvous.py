@@ -74,16 +74,8 @@ def rank_and_workers() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-@contextmanager
-def joined(backend: str, timeout_s: float) -> Iterator[World]:
-    """Meet the other processes, and leave them again.
-
-    Parameters
-    ----------
-    backend
-        gloo or nccl, for what is measured.
-    timeout_s
-        For the meeting, and afterwards for every collective.
+def met(timeout_s: float) -> Any:
+    """Meet the other processes; return the store that they share.
 
     Raises
     ------
@@ -113,14 +105,41 @@ def joined(backend: str, timeout_s: float) -> Iterator[World]:
     except (RuntimeError, OSError) as error:
         raise RunError(_no_store(rank, place, timeout_s, error)) from error
     _wait_for_all(store, rank, workers, timeout_s, place)
-    dist.init_process_group(
-        backend,
-        store=PrefixStore("run", store),
-        rank=rank,
-        world_size=workers,
-        timeout=timeout,
-    )
-    control = dist.new_group(backend="gloo", timeout=timeout)
+    return store
+
+
+@contextmanager
+def joined(backend: str, timeout_s: float, store: Any = None) -> Iterator[World]:
+    """Form a group with the other processes, and leave it again.
+
+    Parameters
+    ----------
+    backend
+        gloo or nccl, for what is measured.
+    timeout_s
+        For the meeting, and afterwards for every collective.
+    store
+        What :func:`met` returned; without it the processes meet first.
+
+    Raises
+    ------
+    RunError
+        As :func:`met` does, and if the backend cannot connect the processes.
+    """
+    store = met(timeout_s) if store is None else store
+    timeout = timedelta(seconds=timeout_s)
+    rank, workers = rank_and_workers()
+    try:
+        dist.init_process_group(
+            backend,
+            store=PrefixStore("run", store),
+            rank=rank,
+            world_size=workers,
+            timeout=timeout,
+        )
+        control = dist.new_group(backend="gloo", timeout=timeout)
+    except RuntimeError as error:
+        raise RunError(_no_group(rank, error)) from error
     yield World(
         rank,
         workers,
@@ -131,6 +150,16 @@ def joined(backend: str, timeout_s: float) -> Iterator[World]:
     # Not where something failed: threads may be in collectives, and would take the process down
     # before it has said why.
     dist.destroy_process_group()
+
+
+def _no_group(rank: int, error: Exception) -> str:
+    card = os.environ.get("GLOO_SOCKET_IFNAME")
+    if card and "Unable to find address" in str(error):
+        return (
+            f"rank {rank}: GLOO_SOCKET_IFNAME={card}: no such network card on this machine, or "
+            "it has no address; name one that it has"
+        )
+    return f"rank {rank}: the ranks cannot connect: {first_line(error)}"
 
 
 def _no_store(rank: int, place: str, timeout_s: float, error: Exception) -> str:

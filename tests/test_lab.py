@@ -196,7 +196,7 @@ def test_what_no_lab_can_play(settings: list[str], message: str) -> None:
 def test_no_device_to_make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if WHY_NOT:
         pytest.skip(WHY_NOT)
-    monkeypatch.setattr(realrun.lab.run, "_TUN", str(tmp_path / "tun"))
+    monkeypatch.setattr(realrun.lab.run, "TUN", str(tmp_path / "tun"))
     with pytest.raises(RunError, match=r"a lab needs .*tun, which is not here"), built(asked()):
         pass
 

@@ -10,13 +10,14 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from realrun.errors import AgreedError, RunError
-from realrun.launch import end_with_parent, report
+from realrun.launch import end_when_asked, end_with_parent, report
 from sim.cli.app import Group
 
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",
     "lab": "Train over the scenario's network, played on this machine.",
     "validate": "Predict a study's runs, run them, and publish the error.",
+    "doctor": "Look whether this machine or cluster is ready.",
 }
 
 WELCOME = """\
@@ -27,6 +28,9 @@ Train the quick start's model on this machine, two processes, a minute or two:
 
 The same over its network, with limited bandwidth and added latency (Linux, root):
   realrun lab quick_start
+
+Is this machine ready, and for this scenario?
+  realrun doctor quick_start
 
 On a cluster torchrun starts the processes:
   torchrun --nnodes 2 --nproc-per-node 8 ... -m realrun train SCENARIO
@@ -80,10 +84,12 @@ def _realrun(
 
 def main() -> NoReturn:
     """Run ``realrun`` with the arguments of the command line."""
-    if find_spec("torch") is None:
+    if find_spec("torch") is None and sys.argv[1:2] != ["doctor"]:  # it says what else is missing
         sys.exit('realrun: error: torch is not installed; pip install "bandwise[realrun]"')
     # What its C++ half logs when a peer is lost is forty lines; we say it in one.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     end_with_parent()
+    if "RANK" not in os.environ:  # who started a worker ends it
+        end_when_asked()
     app()
     raise AssertionError("Group.main exits")

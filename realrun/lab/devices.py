@@ -12,7 +12,7 @@ from pathlib import Path
 DEVICE = "lab0"
 PREFIX = 15
 _FIRST = IPv4Address("198.18.0.1")  # a range kept for benchmarks, RFC 2544
-_TUN = "/dev/net/tun"
+TUN = "/dev/net/tun"
 _MTU = 1500
 
 # linux/if_tun.h
@@ -61,7 +61,7 @@ def opened(rank: int, rate: float, window: int) -> int:
         up to 64 KB, which the kernel has neither cut to the MTU nor given a checksum.
     """
     _settings(window)
-    tun = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    tun = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
     fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), flags))
     fcntl.ioctl(tun, _TUNSETOFFLOAD, _CHECKSUM | _SEGMENTATION)

@@ -12,12 +12,11 @@ from signal import Signals
 
 from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
-from realrun.lab.devices import DEVICE, address, limit_bursts, opened
+from realrun.lab.devices import DEVICE, TUN, address, limit_bursts, opened
 from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
 from realrun.launch import launch
 
-_TUN = "/dev/net/tun"
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
 _LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle
 _END_S = 5.0
@@ -93,11 +92,19 @@ class Lab:
         )
 
     def start(
-        self, rank: int, command: Sequence[str], environment: Mapping[str, str]
+        self,
+        rank: int,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        inherited: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a process in a worker's namespace."""
         return self.namespaces[rank].call(
-            subprocess.Popen, command, env=environment, start_new_session=True
+            subprocess.Popen,
+            command,
+            env=environment,
+            start_new_session=True,
+            pass_fds=inherited,
         )
 
     def _trouble(self) -> str | None:
@@ -159,8 +166,8 @@ def _namespace() -> Namespace:
 
 
 def _device(namespace: Namespace, rank: int, rate: float, window: int) -> int:
-    if not os.path.exists(_TUN):
-        raise RunError(f"a lab needs {_TUN}, which is not here (in a container: --device {_TUN})")
+    if not os.path.exists(TUN):
+        raise RunError(f"a lab needs {TUN}, which is not here (in a container: --device {TUN})")
     try:
         return namespace.call(opened, rank, rate, window)
     except OSError as error:
