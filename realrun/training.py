@@ -117,9 +117,15 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
     with joined(backend, asked.timeout_s) as world:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
         if file.train.compute_mode != "paced":
-            here = sharing(device, world.local_workers)
             world.agreed(
-                lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=device)
+                lambda: check_memory(
+                    scenario,
+                    rank=world.rank,
+                    workers_here=sharing(device, world.local_workers),
+                    device=device,
+                    outer_on_host=file.train.outer_state == "host",
+                    workers_on_host=world.local_workers,
+                )
             )
         run = world.agreed(lambda: _Run(asked, scenario, file, world, device, backend, on_step))
         return run.train()
@@ -205,6 +211,7 @@ class _Run:
             param_dtype=scenario.model.param_dtype,
             tokens_per_step=scenario.tokens_per_step,
             autocast=torch.bfloat16 if self.device.type == "cuda" else None,
+            outer_on_host=file.train.outer_state == "host",
             on_loss=on_loss if rank == 0 else None,
         )
 

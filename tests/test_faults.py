@@ -224,6 +224,7 @@ def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
         (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
         (["--set", "train.compute_mode=fast"], "must be real or paced"),
+        (["--set", "train.outer_state=disk"], "must be device or host"),
         (["--set", "data.kind=stdlb"], 'did you mean "stdlib"?'),
     ],
 )
