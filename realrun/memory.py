@@ -11,7 +11,7 @@ and buffers of the user's module. A run is refused only if it cannot fit even wi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from math import inf
 from operator import attrgetter
 from pathlib import Path
@@ -38,8 +38,12 @@ _PARTS = {
     "_optimizers": "optimizer",
     "_sharded": "optimizer",
     "_outer._optimizers": "outer optimizer",
+    "_outer._state": "room for outer state",
     "_handed": "handed over",
 }
+
+# Which of them are in the host's memory where outer state is.
+_ON_HOST = ("outer", "_outer._fresh", "_outer._optimizers")
 
 # Verbs that read numbers, which a tensor without contents does not have; none adds to the state.
 _NOT_REHEARSED = ("accumulate", "forward", "backward", "publish")
@@ -50,7 +54,13 @@ _QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
 
 
 def check_memory(
-    scenario: Scenario, *, rank: int, workers_here: int, device: torch.device | None = None
+    scenario: Scenario,
+    *,
+    rank: int,
+    workers_here: int,
+    device: torch.device | None = None,
+    outer_on_host: bool = False,
+    workers_on_host: int = 1,
 ) -> None:
     """Refuse a run whose state does not fit into the memory that is free now.
 
@@ -66,33 +76,58 @@ def check_memory(
         How many share this machine's memory, or that of ``device`` if it is a GPU.
     device
         Where the state is to live; by default in the machine's memory.
+    outer_on_host
+        Whether outer state is to be in the machine's memory, whatever the device is.
+    workers_on_host
+        How many share the machine's memory, where the device is a GPU.
 
     Raises
     ------
     ModelError
         With what is needed, part by part, and what is free.
     """
-    parts = state_bytes(scenario, rank)
-    total, free = sum(parts.values()), free_bytes(device)
-    if total * workers_here <= free:
+    on_device, on_host = state_bytes(scenario, rank, outer_on_host=outer_on_host)
+    if device is None or device.type == "cpu":
+        _check(_added(on_device, on_host), rank, workers_here, None)
+        return
+    _check(on_device, rank, workers_here, device)
+    _check(on_host, rank, workers_on_host, None)
+
+
+def _check(parts: Mapping[str, int], rank: int, workers: int, card: torch.device | None) -> None:
+    total, free = sum(parts.values()), free_bytes(card)
+    if total * workers <= free:
         return
     listed = ", ".join(f"{name} {format_bytes(size, 3)}" for name, size in parts.items())
-    where = "machine" if device is None or device.type == "cpu" else "GPU"
-    workers = "1 worker" if workers_here == 1 else f"{workers_here} workers"
+    where = "machine" if card is None else "GPU"
+    sharing = "1 worker" if workers == 1 else f"{workers} workers"
     raise ModelError(
         f"model: does not fit: rank {rank} needs {format_bytes(total, 3)} ({listed}) besides "
-        f"activations, and {format_bytes(free, 3)} are free for {workers} on this {where}"
+        f"activations, and {format_bytes(free, 3)} are free for {sharing} on this {where}"
     )
 
 
-def state_bytes(scenario: Scenario, rank: int) -> dict[str, int]:
+def _added(*places: Mapping[str, int]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for parts in places:
+        for name, size in parts.items():
+            total[name] = total.get(name, 0) + size
+    return total
+
+
+def state_bytes(
+    scenario: Scenario, rank: int, *, outer_on_host: bool = False
+) -> tuple[dict[str, int], dict[str, int]]:
     """Return the bytes that a worker's model comes to hold in this run, by part.
+
+    First those on its device, then those that are in the host's memory because outer state is.
 
     Examples
     --------
     >>> from sim.scenario import load
     >>> settings = ["method.name=ddp", "model.layer_parameters=[600, 400]"]
-    >>> state_bytes(load(None, {"--step-time": "1s"}, settings), 0)["parameters"]
+    >>> on_device, _ = state_bytes(load(None, {"--step-time": "1s"}, settings), 0)
+    >>> on_device["parameters"]
     4000
     """
     size, machine = scenario.model, scenario.workers[rank].machine
@@ -105,25 +140,32 @@ def state_bytes(scenario: Scenario, rank: int) -> dict[str, int]:
         workers=len(scenario.workers),
         n_grad_accumulation=machine.n_grad_accumulation,
         param_dtype=size.param_dtype,
+        outer_on_host=outer_on_host,
     )
     worker = _Rehearsal(model, rank, scenario)
     for _ in scenario.method.program(worker, **scenario.method.arguments):
         pass
-    return held_bytes(model)
+    return held_bytes(model, () if not outer_on_host else _ON_HOST)
 
 
-def held_bytes(model: TorchModel) -> dict[str, int]:
-    """Return the bytes of all tensors that a model holds between two steps, by part."""
+def held_bytes(
+    model: TorchModel, on_host: Collection[str] = ()
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the bytes of all tensors that a model holds between two steps, by part.
+
+    Those of the attributes ``on_host`` come second, apart from the others.
+    """
     seen: set[StorageWeakRef] = set()
-    parts: dict[str, int] = {}
+    places: tuple[dict[str, int], dict[str, int]] = {}, {}
     for attribute, part in _PARTS.items():
+        parts = places[attribute in on_host]
         for tensor in _tensors(attrgetter(attribute)(model)):
             storage = tensor.untyped_storage()
             reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
             if reference not in seen:
                 seen.add(reference)
                 parts[part] = parts.get(part, 0) + storage.nbytes()
-    return parts
+    return places
 
 
 def _tensors(thing: Any) -> Iterator[Tensor]:
@@ -170,7 +212,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
 
     def next_round(self, steps: int | None = None) -> bool:
         """Whether another round could add to the state."""
-        size = sum(held_bytes(self.model).values())
+        size = sum(held_bytes(self.model)[0].values())
         self._quiet = self._quiet + 1 if size == self._size else 0
         self._size = size
         horizon = self._scenario.run.rounds or inf

@@ -46,6 +46,8 @@ class TorchModel:
         is read at committed tokens / this; 0 reads it at the updates taken.
     autocast
         What matrices are multiplied in; None is the parameters' fp32.
+    outer_on_host
+        Whether outer parameters and their momentum are in the host's memory between two uses.
     on_loss
         Called with the number of micro-batches done and the last one's loss.
     """
@@ -64,6 +66,7 @@ class TorchModel:
         param_dtype: str = "bf16",
         tokens_per_step: float = 0.0,
         autocast: torch.dtype | None = None,
+        outer_on_host: bool = False,
         on_loss: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         self._on_loss = on_loss
@@ -82,7 +85,7 @@ class TorchModel:
         self._tokens = 0
         self._saved_inputs: list[Tensor | None] = [None] * self.num_layers
         self._outputs: list[Tensor | None] = [None] * self.num_layers
-        self._outer = Outer(self.theta, self._layout, workers)
+        self._outer = Outer(self.theta, self._layout, workers, on_host=outer_on_host)
         self._sharded = Sharded(rank, workers, self._inner)
         self._handed: Handed | None = None
 

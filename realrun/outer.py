@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from realrun import optimizers
 from realrun.buffers import Delta, Layout
+from realrun.outer_state import OnDevice, OnHost
 from sim.compute import read_layers, written
 
 
@@ -23,15 +25,27 @@ class Outer:
         Where its layers lie.
     workers
         M.
+    on_host
+        Whether outer parameters, their momentum and what eager updates keep are in the host's
+        memory between two uses. Outer gradients are on the device: they are sent.
     """
 
-    def __init__(self, theta: Tensor, layout: Layout, workers: int) -> None:
+    def __init__(
+        self, theta: Tensor, layout: Layout, workers: int, *, on_host: bool = False
+    ) -> None:
         self._theta, self._layout, self._workers = theta, layout, workers
-        self.parameters = theta.clone()  # at the last applied outer step
+        self._state = OnHost(theta.device) if on_host else OnDevice()
+        self._parameters = self._state.kept(theta)
         self._deltas: dict[tuple[range, int], Delta] = {}
         self._fresh: dict[tuple[range, int], Tensor] = {}  # own part of what was sent
         self._optimizers: dict[range, torch.optim.SGD] = {}
         self._restored: dict[str, Tensor] = {}  # momentum, until its optimizer is made
+
+    @property
+    def parameters(self) -> Tensor:
+        """Parameters at the last applied outer step, flat."""
+        self._state.settle()
+        return self._parameters
 
     def delta(self, layers: range, slot: int) -> Delta:
         """Outer gradients of some layers; one buffer per slot."""
@@ -44,16 +58,18 @@ class Outer:
     def gradient(self, layers: range, slot: int) -> None:
         """Delta = outer parameters minus local ones."""
         delta = self.delta(layers, slot).tensor
-        for whole, part in self._layout.parts(layers):
-            torch.sub(self.parameters[whole], self._theta[whole], out=delta[part])
+        with self._state.visiting(self._kept(layers)) as outer:
+            for own, (whole, part) in zip(outer, self._layout.parts(layers), strict=True):
+                torch.sub(own, self._theta[whole], out=delta[part])
 
     def step(
         self, layers: range, slot: int, lr: float, momentum: float, nesterov: bool, alpha: float
     ) -> None:
         """SGD with the mean in ``slot``; then local = alpha local + (1 - alpha) outer."""
-        self._sgd(layers, self.delta(layers, slot).tensor, lr, momentum, nesterov)
-        for whole, _ in self._layout.parts(layers):
-            self._theta[whole].mul_(alpha).add_(self.parameters[whole], alpha=1 - alpha)
+        mean = self.delta(layers, slot).tensor
+        with self._stepped(layers, mean, lr, momentum, nesterov) as outer:
+            for own, (whole, _) in zip(outer, self._layout.parts(layers), strict=True):
+                self._theta[whole].mul_(alpha).add_(own, alpha=1 - alpha)
 
     def eager_step(
         self,
@@ -67,22 +83,54 @@ class Outer:
         """SGD with the stale mean, its own part exchanged for the fresh one."""
         mixed = torch.zeros_like(self.delta(layers, fresh or stale or 0).tensor)
         if stale is not None:
-            mixed += self.delta(layers, stale).tensor - self._fresh[layers, stale] / self._workers
+            with self._state.visiting([self._fresh[layers, stale]]) as (sent_then,):
+                mixed += self.delta(layers, stale).tensor - sent_then / self._workers
         if fresh is not None:
             sent = self.delta(layers, fresh).sent
             assert sent is not None  # set when the buffer was sent
-            own = sent() if callable(sent) else sent
-            self._fresh[layers, fresh] = torch.as_tensor(own, dtype=mixed.dtype)
-            mixed += self._fresh[layers, fresh] / self._workers
-        self._sgd(layers, mixed, lr, momentum, nesterov)
-        for whole, _ in self._layout.parts(layers):
-            self._theta[whole] = self.parameters[whole]
+            own = torch.as_tensor(sent() if callable(sent) else sent, dtype=mixed.dtype)
+            mixed += own / self._workers
+            self._fresh[layers, fresh] = self._state.back(own, self._fresh.get((layers, fresh)))
+        with self._stepped(layers, mixed, lr, momentum, nesterov) as outer:
+            for stepped, (whole, _) in zip(outer, self._layout.parts(layers), strict=True):
+                self._theta[whole] = stepped
 
-    def _sgd(
+    @contextmanager
+    def _stepped(
         self, layers: range, delta: Tensor, lr: float, momentum: float, nesterov: bool
-    ) -> None:
+    ) -> Iterator[list[Tensor]]:
+        """Take a step of SGD; yield the outer parameters by layer, in there only."""
+        optimizer = self._optimizer(layers, lr, momentum, nesterov)
+        parameters = optimizer.param_groups[0]["params"]
+        states = [optimizer.state[parameter] for parameter in parameters]
+        kept = self._kept(layers)
+        momenta = [state.get("momentum_buffer") for state in states]  # none before the first
+        there = [values for values in momenta if values is not None]
+        with self._state.visiting([*kept, *there]) as here:
+            visitors = iter(here[len(kept) :])
+            for parameter, own, (_, part) in zip(
+                parameters, here, self._layout.parts(layers), strict=False
+            ):
+                parameter.data, parameter.grad = own, delta[part]
+            for state, before in zip(states, momenta, strict=True):
+                if before is not None:
+                    state["momentum_buffer"] = next(visitors)
+            optimizer.step()
+            yield here[: len(kept)]
+            for parameter, state, own, before in zip(
+                parameters, states, kept, momenta, strict=True
+            ):
+                parameter.grad = None  # it would keep the vector alive
+                parameter.data = self._state.back(parameter.data, own)
+                after = state.get("momentum_buffer")
+                if after is not None:
+                    state["momentum_buffer"] = self._state.back(after, before)
+
+    def _optimizer(
+        self, layers: range, lr: float, momentum: float, nesterov: bool
+    ) -> torch.optim.SGD:
         if layers not in self._optimizers:
-            own = [nn.Parameter(self.parameters[whole]) for whole, _ in self._layout.parts(layers)]
+            own = [nn.Parameter(values) for values in self._kept(layers)]
             made = self._optimizers[layers] = torch.optim.SGD(
                 own, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
             )
@@ -90,13 +138,11 @@ class Outer:
             optimizers.restore(made, name, self._restored)
             for key in optimizers.tensors_of(made, name):
                 del self._restored[key]
-        optimizer = self._optimizers[layers]
-        parameters = optimizer.param_groups[0]["params"]
-        for parameter, (_, part) in zip(parameters, self._layout.parts(layers), strict=True):
-            parameter.grad = delta[part]
-        optimizer.step()
-        for parameter in parameters:
-            parameter.grad = None  # it would keep the vector alive
+        return self._optimizers[layers]
+
+    def _kept(self, layers: range) -> list[Tensor]:
+        """Outer parameters by layer, where they are kept."""
+        return [self._parameters[whole] for whole, _ in self._layout.parts(layers)]
 
     def tensors(self) -> dict[str, Tensor]:
         """What a run is resumed from, by name; nothing may be in flight."""
@@ -113,15 +159,14 @@ class Outer:
         """Take over what :meth:`tensors` returned."""
         for name, saved in tensors.items():
             kind, _, rest = name.partition("/")
-            value = saved.to(self._theta.device)
             if kind == "parameters":
-                self.parameters.copy_(value)
+                self.parameters.copy_(saved)
             elif kind == "momentum":
-                self._restored[name] = value
+                self._restored[name] = self._state.kept(saved.to(self._theta.device))
             else:
                 detail, _, slot = rest.rpartition("/")
                 key = (read_layers(detail), int(slot))
                 if kind == "delta":
-                    self.delta(*key).tensor.copy_(value)
+                    self.delta(*key).tensor.copy_(saved)
                 else:
-                    self._fresh[key] = value
+                    self._fresh[key] = self._state.kept(saved.to(self._theta.device))

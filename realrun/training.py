@@ -151,9 +151,15 @@ def run_in(
     world = place.world
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
     if file.train.compute_mode != "paced":
-        here = sharing(place.device, world.local_workers)
         world.agreed(
-            lambda: check_memory(scenario, rank=world.rank, workers_here=here, device=place.device)
+            lambda: check_memory(
+                scenario,
+                rank=world.rank,
+                workers_here=sharing(place.device, world.local_workers),
+                device=place.device,
+                outer_on_host=file.train.outer_state == "host",
+                workers_on_host=world.local_workers,
+            )
         )
     run = world.agreed(
         lambda: Run(asked, scenario, file, world, place.device, place.backend, on_step)
@@ -241,6 +247,7 @@ class Run:
             param_dtype=scenario.model.param_dtype,
             tokens_per_step=scenario.tokens_per_step,
             autocast=torch.bfloat16 if self.device.type == "cuda" else None,
+            outer_on_host=file.train.outer_state == "host",
             on_loss=on_loss if rank == 0 else None,
         )
 

@@ -37,7 +37,7 @@ WORKERS, ROUNDS = 2, 4
 CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
 
 
-def made(rank: int) -> tuple[TorchModel, Any]:
+def made(rank: int, *, outer_on_host: bool = False) -> tuple[TorchModel, Any]:
     drawn = corpus.synthetic(5_000, CONFIG.vocabulary, seed=0)
     data = Data(drawn, vocabulary=CONFIG.vocabulary, context=CONFIG.context, workers=WORKERS)
     decoder = GPT(CONFIG, seed=0)
@@ -52,14 +52,22 @@ def made(rank: int) -> tuple[TorchModel, Any]:
         inner=Inner(learning_rate=1e-2, warmup_steps=5, steps=40),
         param_dtype="fp32",
         tokens_per_step=16.0,
+        outer_on_host=outer_on_host,
     )
     return model, batches
 
 
-def run(rank: int, case: Any, came: State | None, replay: list[float] | None) -> dict[int, State]:
+def run(
+    rank: int,
+    case: Any,
+    came: State | None,
+    replay: list[float] | None,
+    *,
+    outer_on_host: bool = False,
+) -> dict[int, State]:
     """Train to the end, from a state if there is one; the states at the rounds on the way."""
     method, arguments = case
-    model, batches = made(rank)
+    model, batches = made(rank, outer_on_host=outer_on_host)
     shared = Shared(rank, WORKERS, model, Limits(rounds=ROUNDS))
     states: dict[int, State] = {}
 
@@ -75,7 +83,8 @@ def run(rank: int, case: Any, came: State | None, replay: list[float] | None) ->
         shared.replay = {MAIN: deque(replay)}
     if came is not None:
         batches.restore(came.notes["data"])
-        model.restore(came.tensors, came.notes["model"])
+        tensors = {name: tensor.clone() for name, tensor in came.tensors.items()}
+        model.restore(tensors, came.notes["model"])
         shared.restart = Restart(came.notes["round"], deque(came.tensors["observed"].tolist()))
     program = TorchWorker(shared)
     program.drive(METHODS[method](program, **arguments))
@@ -114,6 +123,12 @@ def worker(rank: int, port: int, out: str) -> None:
             resumed = run(rank, case, state, observed)
             wrong[number][str(round_)] = differences(resumed[ROUNDS + 1], whole[ROUNDS + 1])
             assert min(resumed) == min(round_ + 1, ROUNDS + 1)  # it did not start again
+        if "diloco" in case[0]:
+            resumed = run(rank, case, whole[2], observed, outer_on_host=True)
+            wrong[number]["on host"] = differences(resumed[ROUNDS + 1], whole[ROUNDS + 1])
+            resumed[ROUNDS - 1].notes["round"] = ROUNDS - 1
+            back = run(rank, case, resumed[ROUNDS - 1], observed)
+            wrong[number]["back"] = differences(back[ROUNDS + 1], whole[ROUNDS + 1])
     (Path(out) / f"{rank}.json").write_text(json.dumps(wrong))
     dist.barrier()
     dist.destroy_process_group()
@@ -132,6 +147,8 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[st
 @pytest.mark.parametrize("number", range(len(CASES)), ids=lambda n: f"{CASES[n][0]}-{n}")
 def test_resuming_at_any_round_changes_no_bit(compared: Any, number: int) -> None:
     nothing: dict[str, list[str]] = {str(round_): [] for round_ in range(1, ROUNDS + 1)}
+    if "diloco" in CASES[number][0]:  # from there to outer state on the host, and back
+        nothing |= {"on host": [], "back": []}
     assert [rank[str(number)] for rank in compared] == [nothing] * WORKERS
 
 

@@ -25,12 +25,14 @@ import torch.multiprocessing as mp  # noqa: E402
 from test_conformance import free_port  # noqa: E402
 
 from realrun import corpus  # noqa: E402
+from realrun.buffers import Layout  # noqa: E402
 from realrun.data import Data  # noqa: E402
 from realrun.device import timed_on  # noqa: E402
 from realrun.errors import PeerLostError  # noqa: E402
 from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
 from realrun.optimizers import Inner  # noqa: E402
+from realrun.outer import Outer  # noqa: E402
 from realrun.packing import pack, unpack  # noqa: E402
 from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
@@ -335,6 +337,39 @@ def test_quantised_on_a_gpu_has_the_bits_of_the_cpu(dtype: str, elements: int) -
     assert torch.equal(read.view(torch.int32), unpack(wire, elements, dtype).view(torch.int32))
 
 
+def outer(*, on_host: bool) -> Outer:
+    theta = torch.linspace(-1, 1, 100_000, device=GPU)
+    return Outer(theta, Layout([60_000, 40_000]), 2, on_host=on_host)
+
+
+def outer_steps(outer: Outer, times: int) -> None:
+    for _ in range(times):
+        for fragment in (range(0, 1), range(1, 2)):
+            outer._theta.mul_(0.99).add_(0.01)
+            outer.gradient(fragment, 0)
+            outer.step(fragment, 0, 0.7, 0.9, True, 0.25)
+
+
+def test_outer_state_on_the_host_has_the_bits_of_that_on_the_gpu() -> None:
+    there, here = outer(on_host=True), outer(on_host=False)
+    for each in (there, here):
+        outer_steps(each, 6)
+    assert there.parameters.is_pinned()
+    assert here.parameters.is_cuda
+    assert torch.equal(there._theta, here._theta)
+    for name, values in here.tensors().items():
+        assert torch.equal(there.tensors()[name].cpu(), values.cpu()), name
+
+
+def test_outer_state_on_the_host_does_not_stop_the_host() -> None:
+    there = outer(on_host=True)
+    outer_steps(there, 1)  # its momentum has a place from now on
+    torch.cuda.synchronize()
+    spin(0.5)
+    outer_steps(there, 3)
+    assert not torch.cuda.current_stream().query()
+
+
 def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     """On the first GPU alone, however many there are."""
     return subprocess.run(
@@ -367,7 +402,7 @@ def test_a_run_goes_on_from_its_checkpoint_on_a_gpu(tmp_path: Path) -> None:
 
     keep = ("--checkpoints", str(tmp_path), "--checkpoint-every", "1")
     told(20, *keep)
-    resumed, straight = told(40, *keep), told(40)
+    resumed, straight = told(40, *keep, "--set", "train.outer_state=host"), told(40)
     assert resumed["first_round"] == 2  # of ten steps each
     # Not bitwise: attention adds up its gradients in no fixed order.
     assert resumed["final_loss"] == pytest.approx(straight["final_loss"], rel=0.02)

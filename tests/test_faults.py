@@ -174,6 +174,44 @@ def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
     assert "rank 1" in line
 
 
+# A module of the user's, to get into the workers: a thread of the backend's stays in Python for
+# ever. An interpreter that finalises ends such a thread, and with it the process: std::terminate.
+LINGERING = """
+import threading, time
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from torch import nn
+
+def linger(done):
+    if threading.current_thread() is not threading.main_thread():
+        Path(__file__).with_suffix(".seen").touch()
+        while True:
+            time.sleep(0.001)
+
+def made():
+    global group, work  # destroying a group would wait for its threads
+    group = dist.new_group()
+    time.sleep(dist.get_rank())  # so that rank 0 does not find it done
+    work = dist.all_reduce(torch.ones(1), group=group, async_op=True)
+    if dist.get_rank() == 0:
+        work.get_future().add_done_callback(linger)
+    return [nn.Sequential(nn.Embedding(256, 8), nn.Linear(8, 256))]
+"""
+
+
+def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "lingering.py").write_text(LINGERING)
+    size = 256 * 8 + 8 * 256 + 256
+    model = f'module = "lingering:made"\nlayer_parameters = [{size}]\ncontext = 16\n'
+    head, _, rest = file.read_text().partition("[model]\n")
+    file.write_text(f"{head}[model]\n{model}{rest[rest.index('param_dtype') :]}")
+    done = ended(str(file))
+    assert (tmp_path / "lingering.seen").exists()
+    assert done.returncode == 0, done.stderr
+    assert "Measured on" in done.stdout  # nothing that was printed is lost
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -186,6 +224,7 @@ def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
         (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
         (["--set", "train.compute_mode=fast"], "must be real or paced"),
+        (["--set", "train.outer_state=disk"], "must be device or host"),
         (["--set", "data.kind=stdlb"], 'did you mean "stdlib"?'),
     ],
 )

@@ -121,22 +121,57 @@ def occupied(tmp_path_factory: pytest.TempPathFactory) -> list[list[int]]:
 def test_the_estimate_is_what_two_processes_hold(occupied: list[list[int]], number: int) -> None:
     asked = scenario(*METHODS[number])
     for rank in range(WORKERS):
-        assert sum(state_bytes(asked, rank).values()) == occupied[rank][number]
+        on_device, on_host = state_bytes(asked, rank)
+        assert sum(on_device.values()) == occupied[rank][number]
+        assert not on_host
 
 
 def test_a_short_run_holds_less() -> None:
     """Four rounds of delay, of which a run of one round fills one slot."""
     late = {"sync_every": 2, "rounds_late_by": 4}
     short, whole = (
-        state_bytes(scenario("delayed_diloco", late, rounds), 0)["outer gradients"]
+        state_bytes(scenario("delayed_diloco", late, rounds), 0)[0]["outer gradients"]
         for rounds in (1, 50)
     )
     assert whole == 5 * short
 
 
+def test_outer_state_on_the_host_leaves_a_room_for_its_largest_fragment() -> None:
+    streaming = {"sync_every": 4, "num_fragments": 2, "fragment_sync_delay": 2}
+    asked = scenario("streaming_diloco", streaming)
+    everything, _ = state_bytes(asked, 0)
+    on_device, on_host = state_bytes(asked, 0, outer_on_host=True)
+    outer = 4 * sum(LAYERS)
+    assert on_host == {"outer parameters": outer, "outer optimizer": outer}
+    largest = 4 * max(sum(LAYERS[0::2]), sum(LAYERS[1::2]))
+    assert on_device.pop("room for outer state") == 2 * largest  # with its momentum
+    assert on_device == {name: n for name, n in everything.items() if name not in on_host}
+
+
+def test_what_is_on_the_host_must_fit_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, card = scenario("diloco", {"sync_every": 2}), torch.device("cuda", 0)
+    on_device, on_host = (sum(p.values()) for p in state_bytes(asked, 0, outer_on_host=True))
+    free = {card: on_device, None: 2 * on_host}
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free[device])
+
+    def check(workers: int) -> None:
+        check_memory(
+            asked,
+            rank=0,
+            workers_here=1,
+            device=card,
+            outer_on_host=True,
+            workers_on_host=workers,
+        )
+
+    check(2)
+    with pytest.raises(ModelError, match=r"\(outer parameters .* for 3 workers on this machine"):
+        check(3)
+
+
 def test_memory_is_shared_by_the_workers_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = scenario("ddp", {})
-    total = sum(state_bytes(asked, 0).values())
+    total = sum(state_bytes(asked, 0)[0].values())
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * total)
     check_memory(asked, rank=0, workers_here=2)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * total - 1)

@@ -39,7 +39,14 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean()
 
 
-def model(rank: int, workers: int, data: Any = None, n: int = 1, **inner: Any) -> TorchModel:
+def model(
+    rank: int,
+    workers: int,
+    data: Any = None,
+    n: int = 1,
+    outer_on_host: bool = False,
+    **inner: Any,
+) -> TorchModel:
     made = stages()
     return TorchModel(
         made,
@@ -51,11 +58,21 @@ def model(rank: int, workers: int, data: Any = None, n: int = 1, **inner: Any) -
         n_grad_accumulation=n,
         inner=replace(INNER, **inner),
         param_dtype="fp32",
+        outer_on_host=outer_on_host,
     )
 
 
-def train(method: str, rounds: int, workers: int = 2, n: int = 1, **arguments: Any) -> Any:
-    models = {rank: model(rank, workers, n=n) for rank in range(workers)}
+def train(
+    method: str,
+    rounds: int,
+    workers: int = 2,
+    n: int = 1,
+    outer_on_host: bool = False,
+    **arguments: Any,
+) -> Any:
+    models = {
+        rank: model(rank, workers, n=n, outer_on_host=outer_on_host) for rank in range(workers)
+    }
     count = [sum(p.numel() for p in stage.parameters()) for stage in stages()]
     if method != "local_sgd":
         arguments.setdefault("comm_dtype", "fp32")
@@ -164,6 +181,36 @@ def test_acco_on_one_worker_is_two_half_batches() -> None:
             parameter.data.copy_(new)
     result = torch.cat([p.detach().reshape(-1) for p in parameters])
     torch.testing.assert_close(one.theta, result, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("diloco", {"sync_every": 3}),
+        ("diloco", {"sync_every": 3, "overlap": "layer", "outer_momentum": 0.0}),
+        (
+            "streaming_diloco",
+            {"sync_every": 6, "num_fragments": 2, "fragment_sync_delay": 2}
+            | {"fragment_update_alpha": 0.25},
+        ),
+        ("eager_diloco", {"sync_every": 3, "comm_dtype": "bf16"}),
+        ("delayed_diloco", {"sync_every": 3, "rounds_late_by": 2}),
+    ],
+)
+def test_outer_state_on_the_host_changes_no_bit(method: str, arguments: Any) -> None:
+    there, here = (
+        train(method, 5, outer_on_host=on_host, **arguments) for on_host in (True, False)
+    )
+    for rank, expected in here.items():
+        states = there[rank].state(), expected.state()
+        restored = model(rank, 2, outer_on_host=True)
+        restored.restore(*states[1])
+        for tensors, numbers in (states[0], restored.state()):
+            assert tensors.keys() == states[1][0].keys()
+            assert [
+                name for name in tensors if not torch.equal(tensors[name], states[1][0][name])
+            ] == []
+            assert numbers == states[1][1]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Annotated, ClassVar, NoReturn
 
@@ -89,7 +91,33 @@ def main() -> NoReturn:
     # What its C++ half logs when a peer is lost is forty lines; we say it in one.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     end_with_parent()
-    if "RANK" not in os.environ:  # who started a worker ends it
-        end_when_asked()
+    if "RANK" in os.environ:
+        _work()
+    end_when_asked()  # a worker is ended by who started it
     app()
+    raise AssertionError("Group.main exits")
+
+
+def _work() -> NoReturn:
+    """Run a worker's command, and end the process without taking the interpreter apart.
+
+    gloo's threads outlive ``destroy_process_group`` where anything still refers to a group, and
+    the one that carried out the last collective may have tensors of Python's to let go of. A
+    thread that asks for the interpreter while that is being taken apart is ended inside C++,
+    which ends the process by SIGABRT.
+    """
+    status = 1  # of an error that prints a traceback
+
+    def leave() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # nobody reads it, or it is closed
+                stream.flush()
+        os._exit(status)
+
+    atexit.register(leave)  # the first to be registered is the last to be called
+    try:
+        app()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+        raise
     raise AssertionError("Group.main exits")
