@@ -143,7 +143,8 @@ def _room(plan: Plan, cards: list[machine.Card]) -> list[Finding]:
     def state() -> Finding:
         nonlocal needed
         if plan.scenario is not None and not plan.paced:
-            needed = float(sum(state_bytes(plan.scenario, 0).values()))
+            on_device, on_host = state_bytes(plan.scenario, 0)
+            needed = float(sum(on_device.values()) + sum(on_host.values()))
         if not cards:
             return machine.memory(free_bytes(), needed, plan.workers_here)
         sharing = -(-plan.workers_here // len(cards))
