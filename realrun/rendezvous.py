@@ -7,6 +7,7 @@ LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT); so does :mod:`realrun.launch`.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from realrun.errors import AgreedError, PeerLostError, RunError, first_line
 from sim.scenario import ScenarioError
 
 _T = TypeVar("_T")
+_LATE_S = 5.0  # after which torch has had its own timeout
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,6 @@ def met(timeout_s: float) -> Any:
     PeerLostError
         If a rank does not come; rank 0 says which.
     """
-    timeout = timedelta(seconds=timeout_s)
     rank, workers = rank_and_workers()
     host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "29500")
     place = f"{host}:{port}"
@@ -92,18 +93,10 @@ def met(timeout_s: float) -> Any:
     kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     try:
-        store = PrefixStore(
-            f"realrun/{attempt}",
-            TCPStore(
-                host,
-                int(port),
-                is_master=rank == 0 and not kept,
-                timeout=timeout,
-                wait_for_workers=False,
-            ),
-        )
+        opened = _opened(host, int(port), rank == 0 and not kept, timeout_s)
     except (RuntimeError, OSError) as error:
         raise RunError(_no_store(rank, place, timeout_s, error)) from error
+    store = PrefixStore(f"realrun/{attempt}", opened)
     _wait_for_all(store, rank, workers, timeout_s, place)
     return store
 
@@ -150,6 +143,29 @@ def joined(backend: str, timeout_s: float, store: Any = None) -> Iterator[World]
     # Not where something failed: threads may be in collectives, and would take the process down
     # before it has said why.
     dist.destroy_process_group()
+
+
+def _opened(host: str, port: int, first: bool, timeout_s: float) -> Any:
+    """Open the store; in a thread, since torch waits for ever where someone else answers."""
+    results: list[Any] = []
+
+    def attempt() -> None:
+        timeout = timedelta(seconds=timeout_s)
+        try:
+            store = TCPStore(host, port, is_master=first, timeout=timeout, wait_for_workers=False)
+        except (RuntimeError, OSError, ValueError) as error:
+            results.append(error)
+        else:
+            results.append(store)
+
+    thread = threading.Thread(target=attempt, name="meeting", daemon=True)
+    thread.start()
+    thread.join(timeout_s + _LATE_S)
+    if not results:
+        raise OSError("what listens there is no store")
+    if isinstance(results[0], Exception):
+        raise results[0]
+    return results[0]
 
 
 def _no_group(rank: int, error: Exception) -> str:

@@ -404,3 +404,18 @@ def test_a_rank_that_does_not_come() -> None:
     assert done.returncode == 1, done.stderr
     assert "meeting" in json.loads(done.stdout)["missing"]
     assert "Traceback" not in done.stderr
+
+
+def test_something_else_listens_at_the_port() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(other.getsockname()[1])}
+        asked = ("-m", "realrun", "doctor", "--timeout", "1 s", "--json")
+        first = command(*asked, RANK="0", WORLD_SIZE="2", **place)
+        second = command(*asked, RANK="1", WORLD_SIZE="2", **place)
+    assert first.returncode == 1, first.stderr
+    assert any("is in use on this machine" in line for line in json.loads(first.stdout)["problems"])
+    assert second.returncode == 2
+    assert second.stderr.startswith("realrun: error: rank 1: rank 0 could not be reached at 127.")
+    assert "Traceback" not in second.stderr
