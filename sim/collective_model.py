@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.collectives import form_of
+from sim.collectives import GLOO, form_of
 from sim.network import Links
 from sim.units import format_bytes, format_seconds
 
@@ -71,8 +71,8 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
 def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     asked = scenario.network.collectives.algorithm
     used = form_of(kind.operation, asked, kind.dtype)
-    if asked == "gloo":
-        return f"gloo's {used}"
+    if asked == GLOO:
+        return "gloo's direct exchange" if used == "direct" else f"gloo's {used}"
     return used if asked in used else f"{used} ({asked} has no form for it)"
 
 
@@ -84,4 +84,6 @@ def _priced_by(collectives: Collectives, kind: Exchange) -> str:
                 measured = f"{format_bytes(least)} to {format_bytes(most)}"
                 return f"time EXTRAPOLATED beyond the measured {measured}"
             return "time interpolated between measurements"
+    if collectives.algorithm == GLOO:
+        return "time found by sending its messages over the links"
     return "time computed from the links"

@@ -11,6 +11,7 @@ from sim.program import QUANTIZED
 
 OPERATIONS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
 ALGORITHMS = ("ring", "tree", "halving_doubling", "direct", "hierarchical")
+GLOO = "gloo"  # no form, but :mod:`sim.gloo`; here only what it sends to whom
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
     >>> form_of("all_reduce", "ring", "fp4")
     'direct all_to_all and ring all_gather'
     """
-    if algorithm == "gloo":  # what is sent to whom; sim.gloo says when
+    if algorithm == GLOO:
         algorithm = "direct" if operation == "reduce_scatter" else "ring"
     if dtype in QUANTIZED and operation == "all_reduce":
         return f"direct all_to_all and {form_of('all_gather', algorithm, 'bf16')} all_gather"
@@ -67,7 +68,8 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     operation
         One of ``OPERATIONS``.
     algorithm
-        One of ``ALGORITHMS``; where it has no form for the operation, see :func:`form_of`.
+        One of ``ALGORITHMS`` or ``GLOO``; where it has no form for the operation, see
+        :func:`form_of`.
     dtype
         int8 and fp4 reductions are an all_to_all followed by an all_gather.
     members
@@ -90,11 +92,9 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
         return [*_direct(ranks), *schedule("all_gather", algorithm, "bf16", members)]
     form = form_of(operation, algorithm, dtype)
     if operation == "broadcast":
-        return (
-            [_round([(0, rank, 1.0) for rank in ranks[1:]])]
-            if form == "direct"
-            else _binomial(ranks)
-        )
+        if form == "direct":
+            return [_round([(0, rank, 1.0) for rank in ranks[1:]])]
+        return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)
     twice = operation == "all_reduce"
     if form == "direct":
         return _direct(ranks) * (2 if twice else 1)
@@ -129,6 +129,18 @@ def _binomial(ranks: list[int]) -> Schedule:
         pairs = [(i, i + distance) for i in range(0, count, 2 * distance) if i + distance < count]
         rounds.append(_round([(ranks[a], ranks[b], 1.0) for a, b in pairs]))
         distance //= 2
+    return rounds
+
+
+def _doubling(ranks: list[int]) -> Schedule:
+    """Broadcast as gloo does it: to the next first, in every round twice as many send."""
+    count = len(ranks)
+    rounds = []
+    distance = 1
+    while distance < count:
+        pairs = [(i, i + distance) for i in range(min(distance, count - distance))]
+        rounds.append(_round([(ranks[a], ranks[b], 1.0) for a, b in pairs]))
+        distance *= 2
     return rounds
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from simpy.events import URGENT
 
 from sim.collectives import Schedule, schedule
-from sim.gloo import Way, Wires, alone
+from sim.gloo import alone
+from sim.messages import Way, Wires
 from sim.scenario.resolved import CollectiveTable, Scenario
 
 SAME_INSTANT = 1e-12  # relative

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sim.runtime.run import Runtime
 
 MOST_ROWS = 3_000_000  # about a gigabyte and twenty seconds
+MOST_MESSAGES = 20_000_000  # some minutes
 
 
 class Driver(CollectiveCalls[Activity]):
@@ -109,6 +110,14 @@ class Driver(CollectiveCalls[Activity]):
                 "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
                 "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
                 "run.measured_rounds"
+            )
+        wires = self.runtime.wires
+        if wires is not None and wires.messages > MOST_MESSAGES:
+            raise TooLarge(
+                f"the simulation passed {MOST_MESSAGES} messages of gloo's in round {self._round} "
+                f"of {self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for a "
+                'smaller run.measured_rounds, or for network.collective.algorithm = "ring", '
+                "which computes a collective's time without its messages"
             )
 
     # -- what programs call ---------------------------------------------------------------

@@ -7,11 +7,13 @@ are there or not, and ends when it has its own result (:mod:`sim.gloo`).
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sim.gloo import Connections, End, Wires, part
+from sim.gloo import part
+from sim.messages import Connections, End, Wires, ends
 from sim.program import QUANTIZED
-from sim.runtime.groups import Collective, exchange, joined
+from sim.runtime.groups import Collective, exchange, joined, passed_on
 
 if TYPE_CHECKING:
     from sim.runtime.activity import Activity
@@ -21,13 +23,23 @@ if TYPE_CHECKING:
     from sim.trace import Row
 
 
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What one rank has called."""
+
+    number: int
+    collective: Collective
+    row: Row
+    activity: Activity
+
+
 class _Lane:
     """Connections of their own and, on each rank, threads that take one call after the other."""
 
     def __init__(self, wires: Wires, workers: int, threads: int) -> None:
         self.connections = Connections(wires, workers)
         self.free = [threads] * workers
-        self.waiting: list[deque[tuple[int, Row, Activity]]] = [deque() for _ in range(workers)]
+        self.waiting: list[deque[_Call]] = [deque() for _ in range(workers)]
 
 
 class GlooGroup:
@@ -41,11 +53,9 @@ class GlooGroup:
         self.runtime = runtime
         self.name = name
         self.calls: dict[int, Collective] = {}
-        workers = len(runtime.scenario.workers)
-        self._lanes = {
-            False: _Lane(wires, workers, runtime.concurrent),
-            True: _Lane(wires, workers, 1),
-        }
+        self._workers = len(runtime.scenario.workers)
+        self._plain = _Lane(wires, self._workers, runtime.concurrent)
+        self._quantized = _Lane(wires, self._workers, 1)
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
 
@@ -64,28 +74,29 @@ class GlooGroup:
         if numbers is not None:
             collective.numbers.append(numbers)
         # Nobody has a result before all have called, and nobody reads what is in flight.
-        if collective.complete(self.runtime) and collective.numbers:
+        if (
+            collective.complete(self.runtime)
+            and collective.numbers
+            and collective.operation != "broadcast"
+        ):
             exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
-        lane = self._lanes[dtype in QUANTIZED]
-        lane.waiting[driver.rank].append((call, row, activity))
+        lane = self._quantized if dtype in QUANTIZED else self._plain
+        lane.waiting[driver.rank].append(_Call(call, collective, row, activity))
         self._begin(lane, driver.rank)
 
     def _begin(self, lane: _Lane, rank: int) -> None:
         while lane.free[rank] and lane.waiting[rank]:
             lane.free[rank] -= 1
-            self._run(lane, rank, *lane.waiting[rank].popleft())
+            self._run(lane, rank, lane.waiting[rank].popleft())
 
-    def _run(self, lane: _Lane, rank: int, call: int, row: Row, activity: Activity) -> None:
-        runtime, collective = self.runtime, self.calls[call]
-        connections = lane.connections
-        if call not in self._ends:
-            ends: list[End] = []
-            ends += [End(connections, other, ends) for other in range(connections.workers)]
-            self._ends[call] = ends
-            self._unfinished[call] = len(ends)
-        extra = runtime.first_extra(call)
+    def _run(self, lane: _Lane, rank: int, call: _Call) -> None:
+        runtime, collective, number = self.runtime, call.collective, call.number
+        if number not in self._ends:
+            self._ends[number] = ends(lane.connections)
+            self._unfinished[number] = self._workers
+        extra = runtime.first_extra(number)
         seconds = runtime.links.cost(*collective.kind).seconds
-        row.work_s = seconds + extra
+        call.row.work_s = seconds + extra
         rates = runtime.rates(collective, seconds)
         rate = rates[rank] if rates else 0.0
         device = runtime.devices[rank]
@@ -93,12 +104,15 @@ class GlooGroup:
 
         def ended() -> None:
             device.communicates(-1, rate)
-            row.end_s = runtime.env.now
-            self._unfinished[call] -= 1
-            if not self._unfinished[call]:
-                del self.calls[call], self._ends[call], self._unfinished[call]
+            call.row.end_s = runtime.env.now
+            if collective.operation == "broadcast":
+                passed_on(collective, rank, call.row, call.activity)
+            self._unfinished[number] -= 1
+            if not self._unfinished[number]:
+                del self.calls[number], self._ends[number], self._unfinished[number]
             lane.free[rank] += 1
             self._begin(lane, rank)
-            activity.end()
+            call.activity.end()
 
-        connections.run(part(self._ends[call][rank], *collective.kind, before_s=extra), ended)
+        script = part(self._ends[number][rank], *collective.kind, before_s=extra)
+        lane.connections.run(script, ended)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,13 +24,24 @@ Numbers = tuple[int, Floats, Floats]
 class Collective:
     """One call number of one group: who has arrived, and with what."""
 
-    __slots__ = ("activities", "arrived", "bytes", "dtype", "mean", "numbers", "operation", "rows")
+    __slots__ = (
+        "activities",
+        "arrived",
+        "bytes",
+        "dtype",
+        "last_call_s",
+        "mean",
+        "numbers",
+        "operation",
+        "rows",
+    )
 
     def __init__(self, operation: str, dtype: str, size: float, mean: bool) -> None:
         self.operation = operation
         self.dtype = dtype
         self.bytes = size
         self.mean = mean
+        self.last_call_s = 0.0  # so far
         self.arrived: list[int] = []
         self.rows: list[Row] = []
         self.activities: list[Activity] = []
@@ -77,10 +89,23 @@ def joined(
             f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
             "every worker must issue the same collectives in the same order"
         )
+    collective.last_call_s = driver.runtime.env.now
     collective.arrived.append(driver.rank)
     collective.rows.append(row)
     collective.activities.append(activity)
     return collective
+
+
+def passed_on(collective: Collective, rank: int, row: Row, activity: Activity) -> None:
+    """Give one rank what rank 0 broadcasts, which it may have before all others have called."""
+    sent = {member: values for member, values, _ in collective.numbers}
+    for member, _, target in collective.numbers:
+        if member == rank:
+            target[...] = sent[0]
+    if isnan(row.ready_s):  # who calls later does not concern it
+        row.ready_s = activity.ready_s = collective.last_call_s
+        collective.rows.remove(row)
+        collective.activities.remove(activity)
 
 
 class Group:

@@ -204,7 +204,10 @@ class NetworkReader:
         if algorithm is None:
             algorithm, note = self._algorithm()
             assume("network.collective.algorithm", f"{algorithm}{note}")
-        if isinstance(given.order, list):
+        if algorithm == "gloo" and len(self.names) > 2:
+            assume("network.collective.order", "that of the sites (gloo's own)")
+            order = tuple(range(len(self.names)))
+        elif isinstance(given.order, list):
             names = [n for n in given.order if n not in self.context.document.left_out]
             self._check_names(names, "network", "collective", "order")
             order = tuple(self.names.index(name) for name in names)
@@ -215,7 +218,7 @@ class NetworkReader:
                 assume("network.collective.order", f"{ring} (the best)")
         else:
             order = tuple(range(len(self.names)))
-        if given.order is None and len(self.names) > 2:
+        if given.order is None and len(self.names) > 2 and algorithm != "gloo":
             assume("network.collective.order", "given (the order of the sites)")
         measured = [link.concurrent for link in used.values() if link.concurrent is not None]
         concurrent = given.concurrent
@@ -238,7 +241,7 @@ class NetworkReader:
             first = max(costs, default=0.0)
             note = f" ({label})" if costs else ""
             assume("network.first_collective_time", f"{format_seconds(first)}{note}")
-        host = self._host() if algorithm == "gloo" else HostCosts()
+        host = self._host(algorithm)
         tables = tables_of(only) if only is not None and algorithm != "gloo" else ()
         if tables:
             found = listed((f"{t.operation} {t.dtype}" for t in tables), "and")
@@ -254,8 +257,13 @@ class NetworkReader:
             return "ring", ""
         return "gloo", f" ({hardware.label})"
 
-    def _host(self) -> HostCosts:
+    def _host(self, algorithm: str) -> HostCosts:
         """Return what the ends of a connection cost; of several machines the slowest decides."""
+        if algorithm != "gloo":
+            for key in (*dict(_HOST_COSTS), "window"):
+                if self.context.document.has("network", "collective", key):
+                    self.context.assume(f"network.collective.{key}", f"not used by {algorithm}")
+            return HostCosts()
         given, hardware = self.context.sections.network.collective, self.context.hardware
         found: dict[str, float] = {}
         for key, name in _HOST_COSTS:
