@@ -46,7 +46,8 @@ class Asked:
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
     ``save`` is where rank 0 writes the trained parameters. ``held_out`` asks for the loss on
-    text that no worker trains on, which takes a while.
+    text that no worker trains on, which takes a while. ``warm`` says that these processes have
+    sent each other something before: nothing is then set up by a first collective.
     """
 
     source: str | None
@@ -60,6 +61,7 @@ class Asked:
     timeout_s: float = 300.0
     save: Path | None = None
     held_out: bool = True
+    warm: bool = False
 
 
 @dataclass
@@ -336,7 +338,7 @@ class Run:
             # gloo has two threads per group; ours that carries int8 and fp4 is one.
             concurrent=1 if self._quantised() or self.backend == "nccl" else 2,
             standing_for={rank: (rank,) for rank in range(self.world.workers)},
-            first_collective_s=inf,
+            first_collective_s=0.0 if self.asked.warm else inf,
         )
 
     def _validation_loss(self) -> float | None:

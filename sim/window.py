@@ -163,7 +163,10 @@ def _unequal(scenario: Scenario) -> bool:
 
 
 def _jitters(scenario: Scenario) -> bool:
-    return any(w.machine.jitter.distribution != "constant" for w in scenario.workers)
+    collectives = scenario.network.collectives
+    return (collectives.algorithm == "gloo" and collectives.host.message_s > 0) or any(
+        w.machine.jitter.distribution != "constant" for w in scenario.workers
+    )
 
 
 def _without_jitter(scenario: Scenario) -> Scenario:
@@ -173,4 +176,7 @@ def _without_jitter(scenario: Scenario) -> Scenario:
         replace(worker, machine=replace(worker.machine, jitter=Jitter()))
         for worker in scenario.workers
     ]
-    return replace(scenario, workers=tuple(still))
+    network = scenario.network
+    host = replace(network.collectives.host, message_s=0.0)
+    network = replace(network, collectives=replace(network.collectives, host=host))
+    return replace(scenario, workers=tuple(still), network=network)

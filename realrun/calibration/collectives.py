@@ -20,6 +20,7 @@ from sim.program import QUANTIZED, wire_bytes
 
 _LEAST_REPEATS, _MOST_REPEATS = 4, 12
 _ENOUGH_S = 0.5  # for one case
+_SEGMENT_BYTES = 2**20
 _MANY = 10_000  # elements, from which on packing takes as long as they are many
 _SPIN_S = 5e-4  # before the moment: a sleep may end late by less
 
@@ -76,6 +77,17 @@ class Probe:
         self._ahead = offset_between(
             world.rank, world.workers, self._device.now, world.control
         ).seconds
+
+    def byte_s(self) -> float:
+        """Seconds per byte to copy what was received and add it up, on this rank's CPU."""
+        values = torch.zeros(_SEGMENT_BYTES // 4)
+        sums = torch.zeros_like(values)
+        seconds = []
+        for _ in range(20):
+            begin = perf_counter()
+            sums += values.clone()
+            seconds.append(perf_counter() - begin)
+        return median(seconds) / _SEGMENT_BYTES
 
     def close(self) -> None:
         """Let go of the process groups made here."""

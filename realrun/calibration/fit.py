@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -13,10 +13,9 @@ from realrun.calibration.collectives import Measured
 from sim.network import Links
 from sim.scenario.resolved import HostCosts, Scenario
 
-FITTED = ("message_s", "byte_s", "call_s", "element_s", "quantized_element_s")
+FITTED = ("message_s", "call_s", "element_s", "quantized_element_s")
 _STEPS = {
     "message_s": 1e-5,
-    "byte_s": 1e-10,
     "call_s": 1e-5,
     "element_s": 1e-10,
     "quantized_element_s": 1e-10,
@@ -58,8 +57,10 @@ def predicted(scenario: Scenario, host: HostCosts, measured: Measured) -> float:
     return links.cost(case.operation, case.dtype, measured.bytes).seconds
 
 
-def fitted(observed: Sequence[Observed]) -> Fit:
+def fitted(observed: Sequence[Observed], byte_s: float) -> Fit:
     """Find the host costs with which the model comes nearest.
+
+    ``byte_s`` is measured apart: it is small, and decides which of two messages is first.
 
     Relative residuals, by iterated least squares in which large ones weigh less (a repeat that
     the machine disturbed must not bend the rest); no cost is negative.
@@ -68,10 +69,10 @@ def fitted(observed: Sequence[Observed]) -> Fit:
     seen = np.array([one.typical_s for _, one in pairs])
     at = np.zeros(len(FITTED))
     for _ in range(_ROUNDS):
-        base = _model(pairs, at)
+        base = _model(pairs, at, byte_s)
         slopes = np.array(
             [
-                (_model(pairs, at + step) - base) / np.abs(step).sum()
+                (_model(pairs, at + step, byte_s) - base) / np.abs(step).sum()
                 for step in np.diag([_STEPS[name] for name in FITTED])
             ]
         ).T
@@ -81,20 +82,18 @@ def fitted(observed: Sequence[Observed]) -> Fit:
         at = _not_negative(slopes * weight[:, None], (residual + slopes @ at) * weight)
         if np.allclose(at, before, rtol=1e-3, atol=1e-12):
             break
-    errors = _model(pairs, at) / seen - 1
-    return Fit(_host(at), tuple(float(error) for error in errors))
+    errors = _model(pairs, at, byte_s) / seen - 1
+    return Fit(_host(at, byte_s), tuple(float(error) for error in errors))
 
 
-def _host(values: NDArray[np.float64]) -> HostCosts:
-    known = {field.name for field in fields(HostCosts)}
-    assert known >= set(FITTED)
-    return HostCosts(**dict(zip(FITTED, values.tolist(), strict=True)))
+def _host(values: NDArray[np.float64], byte_s: float) -> HostCosts:
+    return HostCosts(byte_s=byte_s, **dict(zip(FITTED, values.tolist(), strict=True)))
 
 
 def _model(
-    pairs: Sequence[tuple[Scenario, Measured]], values: NDArray[np.float64]
+    pairs: Sequence[tuple[Scenario, Measured]], values: NDArray[np.float64], byte_s: float
 ) -> NDArray[np.float64]:
-    host = _host(values)
+    host = _host(values, byte_s)
     return np.array([predicted(scenario, host, one) for scenario, one in pairs])
 
 

@@ -79,7 +79,7 @@ def hardware(
     if computed is not None:
         machine |= _machine(computed)
     if fit is not None:
-        machine |= {name: getattr(fit.host, name) for name in FITTED}
+        machine |= {name: getattr(fit.host, name) for name in ("byte_s", *FITTED)}
     about: dict[str, Any] = {
         "schema": SCHEMA,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

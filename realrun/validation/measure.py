@@ -112,6 +112,7 @@ class Measuring:
     observed: list[Observed] = field(default_factory=list)
     timings: Timings = field(default_factory=Timings)
     packing: dict[str, list[float]] = field(default_factory=dict)
+    byte_s: float = 0.0
 
     def __post_init__(self) -> None:
         world = self.place.world
@@ -192,7 +193,7 @@ class Measuring:
             self.links.append(Link(name, rate, rtt_s, measured))
             self.observed.append(Observed(scenario, measured))
             self.tell(f"calibrated {len(measured)} collectives at {name}")
-        self.packing = probe.packing
+        self.packing, self.byte_s = probe.packing, max(world.gathered(probe.byte_s()))
         probe.close()
 
     def _calibrate_operations(self, each: Planned, *, beside: bool) -> None:
@@ -241,7 +242,7 @@ class Measuring:
             )
         contents = hardware(
             self.links,
-            fitted(self.observed),
+            fitted(self.observed, self.byte_s),
             computed,
             packing,
             parameters=self.plan[0].scenario.model.parameters,
@@ -254,7 +255,7 @@ class Measuring:
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:
-        return Asked(None, timeout_s=self.timeout_s, held_out=False)
+        return Asked(None, timeout_s=self.timeout_s, held_out=False, warm=True)
 
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:

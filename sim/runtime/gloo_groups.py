@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 from sim.gloo import part
@@ -58,6 +59,7 @@ class GlooGroup:
         self._quantized = _Lane(wires, self._workers, 1)
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
+        self._chance = Random(f"{runtime.scenario.run.seed} {name}")
 
     def arrive(
         self,
@@ -114,5 +116,8 @@ class GlooGroup:
             self._begin(lane, rank)
             call.activity.end()
 
-        script = part(self._ends[number][rank], *collective.kind, before_s=extra)
+        # Which of a rank's threads is first is chance, and another's on another rank. Without it
+        # all would keep in step, and one collective's messages fill the other's round trips.
+        woken_s = self._chance.random() * lane.connections.wires.host.message_s
+        script = part(self._ends[number][rank], *collective.kind, before_s=extra + woken_s)
         lane.connections.run(script, ended)
