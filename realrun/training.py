@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import inf
@@ -104,9 +105,7 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
     scenario = load(asked.source, dict(asked.options), asked.settings)
     file = sections(asked.source, dict(asked.options), asked.settings)
     check_runnable(scenario, file, rank_and_workers()[1])
-    device, backend = device_and_backend(asked.device, asked.backend)
-    with joined(backend, asked.timeout_s) as world:
-        place = Place(world, device, backend)
+    with meet(asked.device, asked.backend, asked.timeout_s) as place:
         return run_in(place, asked, scenario, file, on_step)
 
 
@@ -117,6 +116,14 @@ class Place:
     world: World
     device: torch.device
     backend: str
+
+
+@contextmanager
+def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
+    """Let the processes of a launch meet, for one run or many."""
+    chosen, carrier = device_and_backend(device, backend)
+    with joined(carrier, timeout_s) as world:
+        yield Place(world, chosen, carrier)
 
 
 def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:

@@ -60,7 +60,8 @@ def validate(
         sys.stderr.flush()
 
     if "RANK" in os.environ:
-        from realrun.validation.measure import Measuring, meet
+        from realrun.training import meet
+        from realrun.validation.measure import Measuring
 
         with meet(device, backend, timeout_s) as place:
             said = tell if place.world.rank == 0 else lambda text: None

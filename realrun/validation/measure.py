@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from realrun.calibration.collectives import Measured, Probe, cases
-from realrun.calibration.fit import Observed, fitted
-from realrun.calibration.operations import Timings, time_operations, time_while_communicating
-from realrun.calibration.records import Computed, Link, hardware, write
+from realrun.calibration.launch import Calibration
+from realrun.calibration.records import write
 from realrun.errors import RunError
 from realrun.lab.control import ADDRESS, Chooser
 from realrun.lab.topology import Topology, topology
-from realrun.placement import device_and_backend
-from realrun.rendezvous import joined
 from realrun.training import Asked, Outcome, Place, Run, run_in
 from realrun.validation.load import OtherLoad
 from realrun.validation.plan import Planned, order
 from sim.figures import figures
-from sim.program import QUANTIZED
 from sim.scenario import Scenario, Study
-from sim.scenario.links import GLOO_THREADS
 from sim.trace_files import save as save_trace
-from sim.units import format_rate, format_seconds
+from sim.units import format_seconds
 
 _AGAIN = 12  # runs of real computation after which operations are timed again
 
@@ -80,14 +73,6 @@ def networks(study: Study, plan: Sequence[Planned], workers: int) -> list[Networ
     return found
 
 
-@contextmanager
-def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
-    """Let the processes of a launch meet for many runs."""
-    chosen, carrier = device_and_backend(device, backend)
-    with joined(carrier, timeout_s) as world:
-        yield Place(world, chosen, carrier)
-
-
 def run_file(folder: Path, each: Planned, repeat: int) -> Path:
     """Return where the result of one run is kept."""
     return folder / "runs" / f"{each.number:03}-{repeat}.json"
@@ -108,11 +93,6 @@ class Measuring:
     place: Place
     timeout_s: float
     tell: Callable[[str], None]
-    links: list[Link] = field(default_factory=list)
-    observed: list[Observed] = field(default_factory=list)
-    timings: Timings = field(default_factory=Timings)
-    packing: dict[str, list[float]] = field(default_factory=dict)
-    byte_s: float = 0.0
 
     def __post_init__(self) -> None:
         world = self.place.world
@@ -123,6 +103,12 @@ class Measuring:
         )
         self._chooser = Chooser() if self._known and world.rank == 0 else None
         self._load = OtherLoad()
+        own = [each for each in self.plan if each.workers == world.workers]
+        self._calibrated_on = calibrated_on(self.study, self.plan, world.workers) if own else []
+        dtypes = {each.scenario.method.arguments.get("comm_dtype", "bf16") for each in own}
+        self._calibration = Calibration(
+            self.place, (own or self.plan)[0].scenario, sorted(dtypes), self.timeout_s, self.tell
+        )
 
     # -- the whole -----------------------------------------------------------------------
     def all(self) -> None:
@@ -139,18 +125,18 @@ class Measuring:
         self._calibrate_network()
         if real:
             self._calibrate_operations(real[0], beside=True)
-        self._write_calibration(real)
+        self._write_calibration()
         since = 0
         for place, (each, repeat) in enumerate(runs):
             if each.mode == "real":
                 since += 1
                 if since % _AGAIN == 0:
-                    self._calibrate_operations(real[0], beside=False)
-                    self._write_calibration(real)
+                    self._calibrate_operations(real[0])
+                    self._write_calibration()
             self._measure(each, repeat, len(todo) - len(runs) + place, len(todo))
         if real:
-            self._calibrate_operations(real[0], beside=False)
-            self._write_calibration(real)
+            self._calibrate_operations(real[0])
+            self._write_calibration()
 
     def _become(self, scenario: Scenario) -> list[str]:
         """Let the lab be a scenario's network; what its check measured. Nothing on a cluster."""
@@ -171,43 +157,22 @@ class Measuring:
 
     # -- calibrating ---------------------------------------------------------------------
     def _calibrate_network(self) -> None:
-        world = self.place.world
-        dtypes = sorted(
-            {
-                str(each.scenario.method.arguments.get("comm_dtype", "bf16"))
-                for each in self.plan
-                if each.workers == world.workers
-            }
-        )
-        probe = Probe(
-            self.place, self.plan[0].scenario.network.collectives.quantize_block, self.timeout_s
-        )
-        for scenario in calibrated_on(self.study, self.plan, world.workers):
+        if not self._known:
+            self._calibration.own_network()
+            return
+        for scenario in self._calibrated_on:
             self._become(scenario)
-            rate, rtt_s = scenario.network.bandwidth[0][1], 2 * scenario.network.latency[0][1]
-            probe.synchronise()
-            measured: list[Measured] = [
-                probe.measured(case, rtt_s) for case in cases(scenario.model.parameters, dtypes)
-            ]
-            name = f"{format_rate(rate)}, {format_seconds(rtt_s)}"
-            self.links.append(Link(name, rate, rtt_s, measured))
-            self.observed.append(Observed(scenario, measured))
-            self.tell(f"calibrated {len(measured)} collectives at {name}")
-        self.packing, self.byte_s = probe.packing, max(world.gathered(probe.byte_s()))
-        probe.close()
+            self._calibration.known_network(scenario)
 
-    def _calibrate_operations(self, each: Planned, *, beside: bool) -> None:
+    def _calibrate_operations(self, each: Planned, *, beside: bool = False) -> None:
         """Time the operations of the model that is really trained."""
         run = self._opened(each)
-        dtype = next((d for d in QUANTIZED if d in self.packing), None)
-        time_operations(run, self.timings, dtype)
-        if beside:
-            for scenario in calibrated_on(self.study, self.plan, self.place.world.workers):
-                if scenario.network.latency[0][1] == 0:
-                    self._become(scenario)
-                    time_while_communicating(run, self.timings, scenario.network.bandwidth[0][1])
+        self._calibration.operations(run)
+        for scenario in self._calibrated_on if beside and self._known else ():
+            if scenario.network.latency[0][1] == 0:
+                self._become(scenario)
+                self._calibration.beside(run, scenario.network.bandwidth[0][1])
         run.shared.close()
-        self.tell("timed the model's operations")
 
     def _opened(self, each: Planned) -> Run:
         place = self.place
@@ -225,33 +190,10 @@ class Measuring:
             )
         )
 
-    def _write_calibration(self, real: Sequence[Planned]) -> None:
-        world = self.place.world
-        timings: list[Timings] = world.gathered(self.timings)
-        packing: list[dict[str, list[float]]] = world.gathered(self.packing)
-        if world.rank:
-            return
-        computed = None
-        if real:
-            scenario = real[0].scenario
-            computed = Computed(
-                timings,
-                scenario.model.parameters,
-                scenario.workers[0].machine.batch_tokens,
-                scenario.workers[0].machine.n_grad_accumulation,
-            )
-        contents = hardware(
-            self.links,
-            fitted(self.observed, self.byte_s),
-            computed,
-            packing,
-            parameters=self.plan[0].scenario.model.parameters,
-            workers=world.workers,
-            device=self.place.device,
-            backend=self.place.backend,
-            concurrent=GLOO_THREADS,
-        )
-        write(contents, calibration_file(self.folder, world.workers))
+    def _write_calibration(self) -> None:
+        contents = self._calibration.contents()
+        if contents is not None:
+            write(contents, calibration_file(self.folder, self.place.world.workers))
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:

@@ -1,0 +1,157 @@
+"""What one launch of workers measures of itself, piece by piece, and puts into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from math import inf
+from typing import Any
+
+from realrun.calibration import links
+from realrun.calibration.collectives import Probe, cases
+from realrun.calibration.fit import Observed, fitted
+from realrun.calibration.operations import Timings, time_operations, time_while_communicating
+from realrun.calibration.records import Computed, Link, hardware
+from realrun.training import Place, Run
+from sim.program import QUANTIZED
+from sim.scenario import Scenario
+from sim.scenario.links import GLOO_THREADS
+from sim.units import format_rate, format_seconds
+
+
+@dataclass
+class Calibration:
+    """What has been measured so far; all ranks do the same.
+
+    Parameters
+    ----------
+    place
+        The processes of the launch.
+    scenario
+        What is to be trained; its model's size decides what is sent.
+    dtypes
+        In which buffers travel.
+    timeout_s
+        How long a peer is waited for.
+    tell
+        Called with a line of progress.
+    """
+
+    place: Place
+    scenario: Scenario
+    dtypes: Sequence[str]
+    timeout_s: float
+    tell: Callable[[str], None]
+    _links: list[Link] = field(default_factory=list)
+    _observed: list[Observed] = field(default_factory=list)
+    _timings: Timings = field(default_factory=Timings)
+    _packing: dict[str, list[float]] = field(default_factory=dict)
+    _byte_s: float = 0.0
+    _computed: bool = False
+    _concurrent: int | None = None
+
+    # -- network -------------------------------------------------------------------------
+    def known_network(self, scenario: Scenario) -> None:
+        """Time collectives on links whose rate and round trip are those of a scenario."""
+        rate, rtt_s = scenario.network.bandwidth[0][1], 2 * scenario.network.latency[0][1]
+        name = f"{format_rate(rate)}, {format_seconds(rtt_s)}"
+        self._collectives(scenario, Link(name, rate, rtt_s))
+
+    def own_network(self) -> None:
+        """Measure the links as they are, by pairs of sites, and collectives on them."""
+        place, scenario = self.place, self.scenario
+        first = {worker.site: worker.rank for worker in reversed(scenario.workers)}
+        found: list[Link] = []
+        for a, b in combinations(sorted(first), 2):
+            rtt_s = links.round_trip_s(place, first[a], first[b])
+            there = links.rate(place, first[a], first[b], rtt_s)
+            back = links.rate(place, first[b], first[a], rtt_s)
+            name = f"{scenario.sites[a].name}-{scenario.sites[b].name}"
+            self.tell(
+                f"{name}: {format_rate(there)} there, {format_rate(back)} back, "
+                f"{format_seconds(rtt_s)}"
+            )
+            found.append(Link(name, min(there, back), rtt_s))
+        if not found:
+            return
+        slowest = min(found, key=lambda link: link.goodput)
+        slowest.first_s = links.first_collective_s(place, self.timeout_s)
+        self._concurrent = links.at_once(place, slowest.rtt_s)
+        self._links += [link for link in found if link is not slowest]
+        self._collectives(_with_links(scenario, found, sorted(first)), slowest)
+
+    def _collectives(self, scenario: Scenario, link: Link) -> None:
+        probe = Probe(self.place, scenario.network.collectives.quantize_block, self.timeout_s)
+        probe.synchronise()
+        link.measured = [
+            probe.measured(case, link.rtt_s)
+            for case in cases(scenario.model.parameters, self.dtypes)
+        ]
+        self._links.append(link)
+        self._observed.append(Observed(scenario, link.measured))
+        for dtype, seconds in probe.packing.items():
+            self._packing.setdefault(dtype, []).extend(seconds)
+        self._byte_s = max(self.place.world.gathered(probe.byte_s()))
+        probe.close()
+        self.tell(f"timed {len(link.measured)} collectives at {link.name}")
+
+    # -- computation ---------------------------------------------------------------------
+    def operations(self, run: Run) -> None:
+        """Time the operations of the model that is really trained; may be done several times."""
+        dtype = next((dtype for dtype in self.dtypes if dtype in QUANTIZED), None)
+        time_operations(run, self._timings, dtype)
+        self._computed = True
+        self.tell("timed the model's operations")
+
+    def beside(self, run: Run, rate: float | None = None) -> None:
+        """Time micro-batches while collectives are under way.
+
+        Over links of ``rate`` bytes/s; None are those measured last.
+        """
+        if rate is None:
+            if not self._links:
+                return
+            rate = self._links[-1].goodput
+        time_while_communicating(run, self._timings, rate)
+
+    # -- result --------------------------------------------------------------------------
+    def contents(self) -> dict[str, Any] | None:
+        """Return the hardware file's contents on rank 0; all ranks call it together."""
+        world, scenario = self.place.world, self.scenario
+        timings: list[Timings] = world.gathered(self._timings)
+        packing: list[dict[str, list[float]]] = world.gathered(self._packing)
+        if world.rank:
+            return None
+        machine = scenario.workers[0].machine
+        computed = Computed(
+            timings, scenario.model.parameters, machine.batch_tokens, machine.n_grad_accumulation
+        )
+        gloo = self.place.backend == "gloo"
+        return hardware(
+            self._links,
+            fitted(self._observed, self._byte_s) if gloo and self._observed else None,
+            computed if self._computed else None,
+            packing,
+            parameters=scenario.model.parameters,
+            workers=world.workers,
+            device=self.place.device,
+            backend=self.place.backend,
+            concurrent=self._concurrent or (GLOO_THREADS if gloo else 1),
+        )
+
+
+def _with_links(scenario: Scenario, found: Sequence[Link], sites: Sequence[int]) -> Scenario:
+    """Return the scenario with its links as they were measured."""
+    count = len(scenario.sites)
+    rates = [[inf] * count for _ in range(count)]
+    latency = [[0.0] * count for _ in range(count)]
+    for (a, b), link in zip(combinations(sites, 2), found, strict=True):
+        rates[a][b] = rates[b][a] = link.goodput
+        latency[a][b] = latency[b][a] = link.rtt_s / 2
+    network = replace(
+        scenario.network,
+        bandwidth=tuple(map(tuple, rates)),
+        latency=tuple(map(tuple, latency)),
+    )
+    return replace(scenario, network=network)

@@ -1,0 +1,127 @@
+"""``realrun calibrate``: measure a machine and its network for the simulator."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sim.cli.errors import UserError, chosen
+from sim.cli.options import Asked, takes_scenario
+from sim.cli.output import checked_file
+from sim.scenario.errors import did_you_mean
+
+_PARTS = ("network", "compute")
+_OUT = typer.Option("--out", metavar="FILE", help="The hardware file to write: .toml.")
+_ONLY = typer.Option(
+    "--only",
+    metavar="PARTS",
+    help="network, compute, or both with a comma. The network needs "
+    "no GPU and no model's dimensions.",
+)
+_LAB = typer.Option("--lab", help="Over the scenario's network, played on this machine.")
+
+
+@takes_scenario()
+def calibrate(
+    asked: Asked,
+    out: Annotated[Path, _OUT],
+    only: Annotated[str, _ONLY] = "network,compute",
+    lab: Annotated[bool, _LAB] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    backend: Annotated[str, typer.Option("--backend", help="auto, gloo or nccl.")] = "auto",
+    timeout: Annotated[str, typer.Option("--timeout", help="How long a peer is waited for.")] = (
+        "300 s"
+    ),
+) -> None:
+    """Measure a machine and its network, and write a hardware file for the simulator.
+
+    The scenario says how many workers, how large the model, how much one step computes. Its
+    own links are measured, not those that it asks for, unless --lab plays them. Under torchrun
+    every process is a worker. What is sent is zeros, and a model that is thrown away.
+    """
+    from sim.scenario import load
+    from sim.units import UnitError, parse_duration
+
+    parts = [part.strip() for part in only.split(",")]
+    for part in parts:
+        if part not in _PARTS:
+            raise UserError(
+                f"--only: {part}: must be network, compute or both{did_you_mean(part, _PARTS, '')}"
+            )
+    chosen("--device", device, ("auto", "cpu", "cuda"))
+    chosen("--backend", backend, ("auto", "gloo", "nccl"))
+    checked_file("--out", out, (".toml",))
+    try:
+        timeout_s = parse_duration(timeout)
+    except UnitError as error:
+        raise UserError(f"--timeout: {error}") from error
+    scenario = load(asked.source, asked.options, asked.settings)
+    if "RANK" in os.environ:
+        _measure(asked, out, parts, device, backend, timeout_s)
+        return
+    if lab:
+        from realrun.lab import built, topology
+
+        found = topology(scenario)
+        typer.echo(f"realrun: in a lab with {found.workers} workers", err=True)
+        with built(found) as network:
+            raise typer.Exit(network.run([*sys.argv[1:], "--backend", "gloo"]))
+    from realrun.launch import launch
+
+    raise typer.Exit(launch(sys.argv[1:], len(scenario.workers)))
+
+
+def _measure(
+    asked: Asked, out: Path, parts: list[str], device: str, backend: str, timeout_s: float
+) -> None:
+    """Measure as one worker of those that take part; rank 0 writes and tells."""
+    from realrun.calibration.launch import Calibration
+    from realrun.calibration.records import write
+    from realrun.rendezvous import rank_and_workers
+    from realrun.training import Asked as Training
+    from realrun.training import Run, check_runnable, meet
+    from sim.scenario import load, sections
+
+    scenario = load(asked.source, asked.options, asked.settings)
+    file = sections(asked.source, asked.options, asked.settings)
+    train = file.train.model_copy(update={"compute_mode": "real", "emulate_speeds": False})
+    file = file.model_copy(update={"train": train})
+    rank, workers = rank_and_workers()
+    if "compute" in parts:
+        check_runnable(scenario, file, workers)
+
+    def tell(text: str) -> None:
+        if rank == 0:
+            typer.echo(f"realrun: {text}", err=True)
+
+    with meet(device, backend, timeout_s) as place:
+        dtype = str(scenario.method.arguments.get("comm_dtype", "bf16"))
+        calibration = Calibration(place, scenario, [dtype], timeout_s, tell)
+        if "network" in parts:
+            calibration.own_network()
+        if "compute" in parts:
+            training = Training(asked.source, asked.options, asked.settings, timeout_s=timeout_s)
+            run = place.world.agreed(
+                lambda: Run(
+                    training,
+                    scenario,
+                    file,
+                    place.world,
+                    place.device,
+                    place.backend,
+                    lambda tokens, loss: None,
+                )
+            )
+            calibration.operations(run)
+            if "network" in parts:
+                calibration.beside(run)
+            calibration.operations(run)
+            run.shared.close()
+        contents = calibration.contents()
+        if contents is not None:
+            write(contents, out)
+            tell(f"wrote {out}; use it with bandwise simulate --hardware {out}")
