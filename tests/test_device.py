@@ -31,7 +31,8 @@ from realrun.buffers import Flat  # noqa: E402
 from realrun.collectives import Group  # noqa: E402
 from realrun.device import Card  # noqa: E402
 from realrun.errors import PeerLostError  # noqa: E402
-from realrun.runtime import Limits, Saving, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Saving, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.program import Program  # noqa: E402
 from sim.trace import LOOK, WAIT, Row  # noqa: E402
 
