@@ -28,6 +28,7 @@ from realrun.errors import PeerLostError, RunError, first_line
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
 from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
+from sim.runtime.errors import HOW_LONG
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 
@@ -90,7 +91,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             if not logged:
                 raise RunError(
                     f"rank {self.rank}, program {self._program}: looks once more ({what}) than the "
-                    "replayed trace has observations; replay a trace of the same scenario"
+                    "replayed trace has observations; replay a trace of the same scenario, at "
+                    f"least as long{HOW_LONG}"
                 )
             answer = logged.popleft()
         if shared.restart is not None:
