@@ -30,7 +30,8 @@ from realrun.device import timed_on
 from realrun.gpt import GPT, GPTConfig, loss
 from realrun.model import TorchModel
 from realrun.packing import pack_into, packed_bytes, sum_into
-from realrun.runtime import Limits, Shared, TorchWorker
+from realrun.process import Limits, Shared
+from realrun.runtime import TorchWorker
 from sim.program import Program
 from sim.scenario.presets import accelerator, step_seconds_from_flops
 from sim.trace import Row

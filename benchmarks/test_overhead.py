@@ -38,7 +38,8 @@ from realrun.gpt import GPT, GPTConfig, loss
 from realrun.model import TorchModel
 from realrun.optimizers import Inner
 from realrun.paced import PacedModel
-from realrun.runtime import Limits, Shared, TorchWorker
+from realrun.process import Limits, Shared
+from realrun.runtime import TorchWorker
 from sim.methods import METHODS
 from sim.scenario.resolved import ModelSize
 

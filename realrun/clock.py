@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from realrun.runtime import Shared
+from realrun.process import Shared
 from sim.trace import WAIT, Context, Row, Trace
 
 _ROUND_TRIPS = 20

@@ -129,6 +129,7 @@ class Group:
         self._timeout = timeout
         self._device = device
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
+        self._count, self._rank = dist.get_world_size(), dist.get_rank()
         self._made: list[Any] = []
         self._process_group: Any = self._new() if spawned else dist.group.WORLD
         self._second: Any = self._new() if spawned and self._gloo else None
@@ -143,6 +144,17 @@ class Group:
         self._made.append(group)
         return group
 
+    def _own_slice(self, elements: int) -> slice:
+        """Where this rank's share of a buffer lies."""
+        return slice(
+            elements * self._rank // self._count, elements * (self._rank + 1) // self._count
+        )
+
+    def _sizes(self, elements: int) -> list[int]:
+        """How much of a buffer each rank has."""
+        edges = [elements * rank // self._count for rank in range(self._count + 1)]
+        return [b - a for a, b in pairwise(edges)]
+
     def open(self) -> None:
         """Make ready for int8 and fp4; the first time all ranks meet here."""
         if not self._gloo:
@@ -155,8 +167,7 @@ class Group:
     def pack(self, operation: str, buffer: Buffer, dtype: str) -> Packed:
         """Quantise the own values; see :func:`realrun.quantize.prepare` for the errors."""
         target = tensor_of(buffer)
-        count = dist.get_world_size(self._process_group)
-        packed = prepare(operation, target, dtype, self._block, count)
+        packed = prepare(operation, target, dtype, self._block, self._count)
         if self._by_host(target):
             packed = replace(packed, wire=packed.wire.cpu())
         _note_sent(buffer, lambda: packed.sent().to(target.device, target.dtype))
@@ -204,8 +215,7 @@ class Group:
             return self._start(operation, buffer, dtype, mean, ended)
         own = target = tensor_of(buffer)
         if operation == "reduce_scatter":
-            count, rank = dist.get_world_size(), dist.get_rank()
-            own = target[len(target) * rank // count : len(target) * (rank + 1) // count]
+            own = target[self._own_slice(len(target))]
         result: Future[torch.Tensor] = Future()
 
         def place() -> None:
@@ -259,10 +269,7 @@ class Group:
         sent = target.to(where, DTYPES[dtype], copy=hasattr(buffer, "sent"))
         # A copy even where nothing is rounded: the result will be written over the own values.
         _note_sent(buffer, lambda: target.to(DTYPES[dtype], copy=True).to(target.dtype))
-        count, rank = dist.get_world_size(group), dist.get_rank(group)
-        edges = [len(sent) * i // count for i in range(count + 1)]
-        sizes = [b - a for a, b in pairwise(edges)]
-        own_slice = slice(edges[rank], edges[rank + 1])
+        count, rank = self._count, self._rank
 
         if operation == "all_reduce":
 
@@ -276,6 +283,7 @@ class Group:
                     target.div_(count)
 
         elif operation in ("reduce_scatter", "all_to_all"):
+            sizes = self._sizes(len(sent))
             mine = sizes[rank]
             received = sent.new_empty(mine * count)
 
@@ -292,22 +300,24 @@ class Group:
                 total = parts[0].clone()
                 for part in parts[1:]:
                     total += part
-                target[own_slice].copy_(total)
+                target[self._own_slice(len(target))].copy_(total)
 
         elif operation == "all_gather":
+            sizes = self._sizes(len(sent))
             longest = max(sizes)
             padded = sent.new_zeros(longest)
-            padded[: sizes[rank]] = sent[own_slice]
+            padded[: sizes[rank]] = sent[self._own_slice(len(sent))]
             gathered = sent.new_empty(longest * count)
 
             def issue() -> Any:
                 return all_gather_single(gathered, padded, group=group, async_op=True)
 
             def place() -> None:
-                for part, size, start in zip(
-                    gathered.view(count, longest), sizes, edges[:-1], strict=True
+                arrived = gathered.view(count, longest)
+                for part, size, into in zip(
+                    arrived, sizes, torch.split(target, sizes), strict=True
                 ):
-                    target[start : start + size].copy_(part[:size])
+                    into.copy_(part[:size])
 
         else:
 

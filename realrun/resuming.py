@@ -11,8 +11,8 @@ import torch
 
 from realrun.checkpoint import Checkpoints, State
 from realrun.data import Batches
+from realrun.process import Restart, Saving, Shared
 from realrun.rendezvous import World
-from realrun.runtime import Restart, Saving, Shared
 from sim.scenario import Scenario
 from sim.scenario.schema import ScenarioFile
 

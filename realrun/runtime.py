@@ -13,197 +13,23 @@ and what was in flight counts as received.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from math import nan
 from time import sleep
 from typing import Any
 
 from torch.distributed import DistError
 
-from realrun.collectives import Collective, Group, abandon
+from realrun.activities import Activity, Communication, Spawned
+from realrun.collectives import abandon
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError, first_line
-from sim.compute import Computation, written
+from realrun.process import MAIN, Saving, Shared
+from sim.compute import written
 from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
+from sim.runtime.errors import HOW_LONG
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
-
-MAIN = "main"
-
-
-@dataclass
-class Pace:
-    """Replace computations by sleeps of the scenario's sampled durations.
-
-    ``computation`` draws from the same random streams as the simulator.
-    """
-
-    computation: Computation
-
-
-@dataclass
-class Limits:
-    """When to stop: rounds, or tokens that all workers together have trained on."""
-
-    rounds: float = float("inf")
-    tokens: float = float("inf")
-    tokens_per_step: float = 1.0
-
-
-@dataclass
-class Restart:
-    """Where to go on: a round, and what the main program observed until then."""
-
-    round: int
-    observed: deque[float]
-
-
-@dataclass
-class Saving:
-    """How to keep a run: ``save`` is called every ``rounds`` rounds and at the end."""
-
-    rounds: int
-    save: Callable[[int], None]
-
-
-@dataclass
-class Shared:
-    """What the programs of one process share: rows, groups, clock.
-
-    ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
-    by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
-    to be repeated instead of looking. ``restart``: set until its round is reached.
-    """
-
-    rank: int
-    workers: int
-    model: Any
-    limits: Limits
-    quantize_block: int = 256
-    pace: Pace | None = None
-    slower: float = 1.0
-    replay: dict[str, deque[float]] | None = None
-    restart: Restart | None = None
-    saving: Saving | None = None
-    timeout: timedelta = timedelta(minutes=5)  # of the groups made here
-    device: Host = field(default_factory=Host)
-    observed: list[float] = field(default_factory=list)  # by the main program
-    in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity
-    rows: list[Row] = field(default_factory=list)
-    groups: dict[str, Group] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def now(self) -> float:
-        """Seconds since this worker began."""
-        return self.device.now()
-
-    def group(self, name: str) -> Group:
-        """What stands behind a program's group.
-
-        Made when first asked for, by all ranks in the same order: the main program asks, in
-        its own thread.
-        """
-        if name not in self.groups:
-            self.groups[name] = Group(
-                self.quantize_block, self.timeout, self.device, spawned=name != MAIN
-            )
-        return self.groups[name]
-
-    def close(self) -> None:
-        """Wait for the device and let go of what the groups hold, when all programs ended."""
-        self.device.close()
-        for group in self.groups.values():
-            group.close()
-
-    def count_call(self, group: str) -> int:
-        """Number of this rank's next call in a group."""
-        with self.lock:
-            number = self.calls.get(group, 0)
-            self.calls[group] = number + 1
-            return number
-
-    def record(self, row: Row) -> Row:
-        """Append a row."""
-        with self.lock:
-            self.rows.append(row)
-        return row
-
-
-class Activity:
-    """Something started: a computation (which has ended), a collective or a spawned program."""
-
-    def __init__(self, worker: TorchWorker, group: str = "", call: int = -1) -> None:
-        self._worker = worker
-        self.group = group
-        self.call = call
-
-    @property
-    def done(self) -> bool:
-        """Whether it has ended; a look that is logged.
-
-        The host waits for the device first: it would run ahead and look too often.
-        """
-        self._worker.drain()
-        return bool(self._worker.look(f"done {self.group} {self.call}", float(self._ended())))
-
-    def _ended(self) -> bool:
-        return True
-
-    def wait(self) -> None:
-        """Block until it has ended; its result is then in place."""
-
-
-class _Communication(Activity):
-    def __init__(self, worker: TorchWorker, group: str, call: int, collective: Collective) -> None:
-        super().__init__(worker, group, call)
-        self._collective = collective
-
-    def _ended(self) -> bool:
-        return self._collective.ended()
-
-    def wait(self) -> None:
-        try:
-            self._collective.wait()
-        except RuntimeError as error:
-            operation, why = self._collective.operation, first_line(error)
-            raise self._worker.lost(operation, self.call, why) from error
-        self._collective.place()
-        self._worker.paced_drain()
-
-
-class _Spawned(Activity):
-    def __init__(self, worker: TorchWorker, group: str, call: int, run: Callable[[], None]) -> None:
-        super().__init__(worker, group, call)
-        self._device = worker.device
-        self._error: BaseException | None = None
-        begin = self._device.mark()
-
-        def guarded() -> None:
-            try:
-                with self._device.beside(begin):
-                    run()
-                    self._end = self._device.mark()
-            except BaseException as error:
-                self._error = error
-
-        self._thread = threading.Thread(target=guarded, name=f"{group}#{call}", daemon=True)
-        self._thread.start()
-
-    def _ended(self) -> bool:
-        if self._thread.is_alive():
-            return False
-        return self._error is not None or self._device.passed(self._end)
-
-    def wait(self) -> None:
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        self._device.after(self._end)
 
 
 def _when(device: Host, row: Row, begin: Mark, end: Mark) -> None:
@@ -265,7 +91,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             if not logged:
                 raise RunError(
                     f"rank {self.rank}, program {self._program}: looks once more ({what}) than the "
-                    "replayed trace has observations; replay a trace of the same scenario"
+                    "replayed trace has observations; replay a trace of the same scenario, at "
+                    f"least as long{HOW_LONG}"
                 )
             answer = logged.popleft()
         if shared.restart is not None:
@@ -463,7 +290,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         except DistError as error:
             self.device.drain()  # the one that failed first is told
             raise self.lost(operation, call, first_line(error)) from error
-        return self._started(_Communication(self, self._group, call, collective))
+        return self._started(Communication(self, self._group, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""
@@ -477,7 +304,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
         side = TorchWorker(shared, f"{name}#{call}", name)
-        return self._started(_Spawned(self, name, call, lambda: side.drive(program(side, *args))))
+        return self._started(Spawned(self, name, call, lambda: side.drive(program(side, *args))))
 
     def _started(self, activity: Activity) -> Activity:
         """Remember what the main program has in flight, if it may have to be saved."""

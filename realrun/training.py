@@ -25,9 +25,10 @@ from realrun.model import TorchModel
 from realrun.optimizers import Inner
 from realrun.paced import PacedModel
 from realrun.placement import device_and_backend, name_of, sharing
+from realrun.process import Limits, Pace, Shared
 from realrun.rendezvous import World, joined, rank_and_workers
 from realrun.resuming import identity, resumed
-from realrun.runtime import Limits, Pace, Shared, TorchWorker
+from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
 from sim.program import QUANTIZED
 from sim.runtime import simulate

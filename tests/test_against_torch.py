@@ -39,7 +39,8 @@ from realrun.gpt import GPT, GPTConfig  # noqa: E402
 from realrun.gpt import loss as nats  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
 from realrun.optimizers import FINAL_RATE, Inner  # noqa: E402
-from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 
 CONFIG = GPTConfig(hidden=16, layers=3, heads=2, vocabulary=32, feed_forward=24, context=8)

@@ -30,7 +30,8 @@ from realrun.data import Data  # noqa: E402
 from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
 from realrun.optimizers import Inner  # noqa: E402
-from realrun.runtime import MAIN, Limits, Restart, Saving, Shared, TorchWorker  # noqa: E402
+from realrun.process import MAIN, Limits, Restart, Saving, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 
 WORKERS, ROUNDS = 2, 4

@@ -23,7 +23,8 @@ import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
 from test_identities import SIZE, scenario  # noqa: E402
 
-from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.quadratic import Quadratic  # noqa: E402
 from sim.runtime import simulate  # noqa: E402

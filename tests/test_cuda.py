@@ -34,7 +34,8 @@ from realrun.model import TorchModel  # noqa: E402
 from realrun.optimizers import Inner  # noqa: E402
 from realrun.outer import Outer  # noqa: E402
 from realrun.packing import pack, unpack  # noqa: E402
-from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import QUANTIZED, Program  # noqa: E402
 from sim.runtime import simulate  # noqa: E402

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +31,9 @@ from realrun import device as module  # noqa: E402
 from realrun.buffers import Flat  # noqa: E402
 from realrun.collectives import Group  # noqa: E402
 from realrun.device import Card  # noqa: E402
-from realrun.errors import PeerLostError  # noqa: E402
-from realrun.runtime import Limits, Saving, Shared, TorchWorker  # noqa: E402
+from realrun.errors import PeerLostError, RunError  # noqa: E402
+from realrun.process import MAIN, Limits, Saving, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.program import Program  # noqa: E402
 from sim.trace import LOOK, WAIT, Row  # noqa: E402
 
@@ -488,3 +490,11 @@ def test_the_measurements_say_in_a_line_that_there_is_no_gpu(tmp_path: Path) -> 
     assert done.stderr.startswith("gpu: no GPU is visible to torch ")
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_replay_that_ends_too_early_says_how_to_get_a_longer_one() -> None:
+    shared = Shared(0, 1, None, Limits(), replay={MAIN: deque([1.0])})
+    worker = TorchWorker(shared)
+    assert worker.look("done main 0", 0.0) == 1.0
+    with pytest.raises(RunError, match=r"looks once more .* run\.measured_rounds"):
+        worker.look("done main 0", 0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,50 @@ def test_a_disk_that_is_full(file: Path, tmp_path: Path) -> None:
     assert "could not write its 0." in line
     assert "File too large" in line
     assert not list(folder.iterdir())  # no part of a file is left
+
+
+def mounts_in_private(folder: Path) -> bool:
+    """Whether a small disk can be mounted where nobody else sees it."""
+    command = ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", str(folder)]
+    try:
+        return subprocess.run(command, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def running(word: str) -> list[int]:
+    """Processes with a word in their command line, as /proc tells."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if word in entry.read_text():
+                found.append(int(entry.parent.name))
+    return found
+
+
+def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
+    folder, listing = tmp_path / "checkpoints", tmp_path / "listing"
+    folder.mkdir()
+    if not mounts_in_private(folder):
+        pytest.skip("needs root, and unshare -m: mounts a small disk that only it sees")
+    run = [*COMMAND, str(file), "--checkpoints", str(folder), "--checkpoint-every", "3"]
+    # The folder is on the disk while this shell lives, so it looks itself. $0 is the disk's size.
+    script = f'mount -t tmpfs -o size="$0" tmpfs {folder}; "$@"; end=$?; ls {folder} > {listing}'
+
+    size = "1m"  # one round of two files has room, another has not
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"{script}; exit $end", size, *run],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    line = said(done)
+    assert re.search(r"rank \d: checkpoint .*: could not write its 0\.\d MB: ", line)
+    assert "No space left on device" in line
+    kept = [f"round-00000003.rank-{rank:05d}.safetensors" for rank in range(2)]
+    assert listing.read_text().split() == kept
+    assert gone(running(str(file)))
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from realrun.data import Data  # noqa: E402
 from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
 from realrun.optimizers import Inner  # noqa: E402
-from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402

@@ -22,7 +22,8 @@ from torch import Tensor, nn  # noqa: E402
 from realrun import memory  # noqa: E402
 from realrun.memory import check_memory, state_bytes  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
-from realrun.runtime import Limits, Shared, TorchWorker  # noqa: E402
+from realrun.process import Limits, Shared  # noqa: E402
+from realrun.runtime import TorchWorker  # noqa: E402
 from realrun.stages import ModelError  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 

@@ -29,7 +29,8 @@ from realrun import packing, quantize
 from realrun.buffers import Delta
 from realrun.errors import RunError
 from realrun.packing import pack, packed_bytes, unpack
-from realrun.runtime import Limits, Shared, TorchWorker
+from realrun.process import Limits, Shared
+from realrun.runtime import TorchWorker
 from sim.collectives import schedule
 from sim.program import Program, Worker, wire_bytes
 from sim.quadratic import Numbers

@@ -16,7 +16,7 @@ from sim.runtime import (
     TooLarge,
     simulate,
 )
-from sim.scenario.resolved import Collectives, Jitter
+from sim.scenario.resolved import Collectives, Jitter, Run
 from sim.trace import WAIT
 
 WHOLE = range(2)
@@ -220,8 +220,13 @@ def test_now_is_an_observation() -> None:
 
 def test_replay_of_too_few_observations_is_an_error() -> None:
     trace = simulate(plain("acco"), rounds=1)
-    with pytest.raises(ReplayError, match="looks once more"):
+    with pytest.raises(ReplayError, match=r"looks once more .* run\.measured_rounds"):
         simulate(plain("acco"), rounds=3, replay=trace)
+
+
+def test_measured_rounds_make_a_trace_as_long_as_a_run() -> None:
+    asked = replace(plain("acco"), run=Run(measured_rounds=60))
+    simulate(plain("acco"), rounds=60, replay=simulate(asked))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -8,16 +8,7 @@ from typing import Annotated
 
 import typer
 
-from realrun.cli.train import (
-    _CHECKPOINTS,
-    _DEVICE,
-    _EVERY,
-    _LOSSES,
-    _REPLAY,
-    _SAVE,
-    _TIMEOUT,
-    _TRACE,
-)
+from realrun.cli import options
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.tables import format_asked
 
@@ -25,14 +16,14 @@ from sim.cli.tables import format_asked
 @takes_scenario()
 def lab(
     asked: Asked,
-    device: Annotated[str, _DEVICE] = "auto",
-    timeout: Annotated[str, _TIMEOUT] = "300 s",
-    replay: Annotated[Path | None, _REPLAY] = None,
-    checkpoints: Annotated[Path | None, _CHECKPOINTS] = None,
-    checkpoint_every: Annotated[int, _EVERY] = 100,
-    trace: Annotated[Path | None, _TRACE] = None,
-    losses: Annotated[Path | None, _LOSSES] = None,
-    save: Annotated[Path | None, _SAVE] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
+    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    replay: Annotated[Path | None, options.REPLAY] = None,
+    checkpoints: Annotated[Path | None, options.CHECKPOINTS] = None,
+    checkpoint_every: Annotated[int, options.EVERY] = 100,
+    trace: Annotated[Path | None, options.TRACE] = None,
+    losses: Annotated[Path | None, options.LOSSES] = None,
+    save: Annotated[Path | None, options.SAVE] = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from realrun.cli import options
 from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, checked_folder
@@ -19,51 +20,19 @@ _DEVICES = ("auto", "cpu", "cuda")
 _BACKENDS = ("auto", "gloo", "nccl")
 
 
-def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(
-        name, metavar=metavar, help=text, rich_help_panel=panel
-    )
-    return option
-
-
-_NPROC = _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run")
-_DEVICE = _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")
-_BACKEND = _option(
-    "--backend", "BACKEND", "auto, gloo or nccl; auto is nccl where each process has a GPU.", "Run"
-)
-_TIMEOUT = _option(
-    "--timeout", "DURATION", "How long a peer is waited for, at first and later.", "Run"
-)
-_REPLAY = _option(
-    "--replay", "TRACE", "Repeat the observations of a trace instead of looking.", "Run"
-)
-_CHECKPOINTS = _option(
-    "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
-)
-_EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
-_TRACE = _option(
-    "--trace",
-    "FILE",
-    "Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for Perfetto.",
-    "Output",
-)
-_LOSSES = _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output")
-_SAVE = _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
-
-
 @takes_scenario()
 def train(
     asked: Asked,
-    nproc: Annotated[int | None, _NPROC] = None,
-    device: Annotated[str, _DEVICE] = "auto",
-    backend: Annotated[str, _BACKEND] = "auto",
-    timeout: Annotated[str, _TIMEOUT] = "300 s",
-    replay: Annotated[Path | None, _REPLAY] = None,
-    checkpoints: Annotated[Path | None, _CHECKPOINTS] = None,
-    checkpoint_every: Annotated[int, _EVERY] = 100,
-    trace: Annotated[Path | None, _TRACE] = None,
-    losses: Annotated[Path | None, _LOSSES] = None,
-    save: Annotated[Path | None, _SAVE] = None,
+    nproc: Annotated[int | None, options.NPROC] = None,
+    device: Annotated[str, options.DEVICE] = "auto",
+    backend: Annotated[str, options.BACKEND] = "auto",
+    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    replay: Annotated[Path | None, options.REPLAY] = None,
+    checkpoints: Annotated[Path | None, options.CHECKPOINTS] = None,
+    checkpoint_every: Annotated[int, options.EVERY] = 100,
+    trace: Annotated[Path | None, options.TRACE] = None,
+    losses: Annotated[Path | None, options.LOSSES] = None,
+    save: Annotated[Path | None, options.SAVE] = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:

@@ -15,7 +15,7 @@ from sim.program import (
     wire_bytes,
 )
 from sim.runtime.activity import Activity, After
-from sim.runtime.errors import ReplayError, SimulationError, TooLarge
+from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class Driver(CollectiveCalls[Activity]):
             if not self._observations:
                 raise ReplayError(
                     f"rank {self.rank}, program {self.name}: looks once more ({what}) than the "
-                    "trace has observations; replay a trace of the same method and horizon"
+                    "trace has observations; replay a trace of the same scenario, at least as "
+                    f"long{HOW_LONG}"
                 )
             answer = self._observations.popleft()
         now = self.runtime.env.now

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+HOW_LONG = (
+    " (bandwise simulate --trace stops at the steady state; it goes on for as many rounds as "
+    "run.measured_rounds says)"
+)
+"""What to do about a trace that ends too early."""
+
 
 class SimulationError(Exception):
     """A program cannot go on."""

@@ -1,0 +1,37 @@
+"""Options that several commands of realrun have."""
+
+from __future__ import annotations
+
+import typer
+
+
+def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=text, rich_help_panel=panel
+    )
+    return option
+
+
+NPROC = _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run")
+DEVICE = _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")
+BACKEND = _option(
+    "--backend", "BACKEND", "auto, gloo or nccl; auto is nccl where each process has a GPU.", "Run"
+)
+TIMEOUT = _option(
+    "--timeout", "DURATION", "How long a peer is waited for, at first and later.", "Run"
+)
+REPLAY = _option(
+    "--replay", "TRACE", "Repeat the observations of a trace instead of looking.", "Run"
+)
+CHECKPOINTS = _option(
+    "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
+)
+EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
+TRACE = _option(
+    "--trace",
+    "FILE",
+    "Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for Perfetto.",
+    "Output",
+)
+LOSSES = _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output")
+SAVE = _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")

@@ -1,0 +1,117 @@
+"""What the programs of one process share: model, limits, clock, groups, rows."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from realrun.activities import Activity
+from realrun.collectives import Group
+from realrun.device import Host
+from sim.compute import Computation
+from sim.trace import Row
+
+MAIN = "main"
+
+
+@dataclass
+class Pace:
+    """Replace computations by sleeps of the scenario's sampled durations.
+
+    ``computation`` draws from the same random streams as the simulator.
+    """
+
+    computation: Computation
+
+
+@dataclass
+class Limits:
+    """When to stop: rounds, or tokens that all workers together have trained on."""
+
+    rounds: float = float("inf")
+    tokens: float = float("inf")
+    tokens_per_step: float = 1.0
+
+
+@dataclass
+class Restart:
+    """Where to go on: a round, and what the main program observed until then."""
+
+    round: int
+    observed: deque[float]
+
+
+@dataclass
+class Saving:
+    """How to keep a run: ``save`` is called every ``rounds`` rounds and at the end."""
+
+    rounds: int
+    save: Callable[[int], None]
+
+
+@dataclass
+class Shared:
+    """What the programs of one process share: rows, groups, clock.
+
+    ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
+    by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
+    to be repeated instead of looking. ``restart``: set until its round is reached.
+    """
+
+    rank: int
+    workers: int
+    model: Any
+    limits: Limits
+    quantize_block: int = 256
+    pace: Pace | None = None
+    slower: float = 1.0
+    replay: dict[str, deque[float]] | None = None
+    restart: Restart | None = None
+    saving: Saving | None = None
+    timeout: timedelta = timedelta(minutes=5)  # of the groups made here
+    device: Host = field(default_factory=Host)
+    observed: list[float] = field(default_factory=list)  # by the main program
+    in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity
+    rows: list[Row] = field(default_factory=list)
+    groups: dict[str, Group] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def now(self) -> float:
+        """Seconds since this worker began."""
+        return self.device.now()
+
+    def group(self, name: str) -> Group:
+        """What stands behind a program's group.
+
+        Made when first asked for, by all ranks in the same order: the main program asks, in
+        its own thread.
+        """
+        if name not in self.groups:
+            self.groups[name] = Group(
+                self.quantize_block, self.timeout, self.device, spawned=name != MAIN
+            )
+        return self.groups[name]
+
+    def close(self) -> None:
+        """Wait for the device and let go of what the groups hold, when all programs ended."""
+        self.device.close()
+        for group in self.groups.values():
+            group.close()
+
+    def count_call(self, group: str) -> int:
+        """Number of this rank's next call in a group."""
+        with self.lock:
+            number = self.calls.get(group, 0)
+            self.calls[group] = number + 1
+            return number
+
+    def record(self, row: Row) -> Row:
+        """Append a row."""
+        with self.lock:
+            self.rows.append(row)
+        return row
