@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from realrun import packing
-from realrun.build import Built, build, check_described
+from realrun.build import Built, about, begin_from, build, check_described
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
@@ -45,7 +45,8 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 writes the trained parameters.
+    ``save`` is where rank 0 writes the trained parameters; ``start`` is such a file, with whose
+    parameters training begins.
     """
 
     source: str | None
@@ -58,6 +59,7 @@ class Asked:
     backend: str = "auto"
     timeout_s: float = 300.0
     save: Path | None = None
+    start: Path | None = None
 
 
 @dataclass
@@ -174,6 +176,9 @@ class _Run:
         source = self.asked.source
         folder = Path(source).parent if source and Path(source).exists() else None
         built = build(file.model, scenario.model, seed=seed, folder=folder)
+        if self.asked.start is not None:
+            with about("--start"):
+                begin_from(self.asked.start, built.stages)
         for stage in built.stages:
             stage.to(self.device)
         # Dropout and the like: other numbers on every worker, the same in every run.

@@ -183,6 +183,7 @@ def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
         (["--backend", "glo"], '--backend: unknown "glo"; did you mean "gloo"?'),
         (["--timeout", "5 parsecs"], "--timeout: "),
         (["--checkpoint-every", "0"], "--checkpoint-every: 0: must be at least 1"),
+        (["--start", "no.safetensors"], "--start: no.safetensors: "),
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
         (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
         (["--set", "train.compute_mode=fast"], "must be real or paced"),

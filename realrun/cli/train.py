@@ -41,6 +41,7 @@ _CHECKPOINTS = _option(
     "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
 )
 _EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
+_START = _option("--start", "FILE", "Begin with parameters that --save has written.", "Run")
 _TRACE = _option(
     "--trace",
     "FILE",
@@ -61,6 +62,7 @@ def train(
     replay: Annotated[Path | None, _REPLAY] = None,
     checkpoints: Annotated[Path | None, _CHECKPOINTS] = None,
     checkpoint_every: Annotated[int, _EVERY] = 100,
+    start: Annotated[Path | None, _START] = None,
     trace: Annotated[Path | None, _TRACE] = None,
     losses: Annotated[Path | None, _LOSSES] = None,
     save: Annotated[Path | None, _SAVE] = None,
@@ -119,6 +121,7 @@ def train(
         backend=backend,
         timeout_s=timeout_s,
         save=save,
+        start=start,
     )
     scenario = load(asked.source, asked.options, asked.settings)
     with progress(scenario.horizon_tokens) as step:
