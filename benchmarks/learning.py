@@ -12,8 +12,10 @@ whatever is finished.
 from __future__ import annotations
 
 import argparse
+import atexit
 import csv
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,8 +25,9 @@ from functools import cache
 from math import ceil
 from pathlib import Path
 from statistics import fmean
+from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from learning_plan import (
     BASE,
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
 SEEDS = 3
 _PARTS_OF_A_CURVE = 40
 _SEQUENCES_AT_ONCE = 16
+_PARAMETERS = "parameters.safetensors"
 
 
 def train(run: Planned) -> Row:
@@ -57,19 +61,16 @@ def train(run: Planned) -> Row:
     RuntimeError
         If the training failed; one line.
     """
+    start = None if run.after is None else _start(run.after)
     began = perf_counter()
     with tempfile.TemporaryDirectory(prefix="learning-") as folder:
-        parameters, each = Path(folder, "parameters.safetensors"), Path(folder, "losses.csv")
-        command = [sys.executable, "-m", "realrun", "train", str(BASE), "--json"]
-        command += [part for text in run.assignments for part in ("--set", text)]
-        command += ["--losses", str(each), "--save", str(parameters)]
-        if run.configuration.replayed:
-            command += ["--replay", str(_timed_by_the_simulator(run, Path(folder)))]
-        ended = subprocess.run(command, capture_output=True, text=True)
-        if ended.returncode:
-            lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
-            raise RuntimeError(f"{run}: {lines[-1]}")
-        told = json.loads(ended.stdout)
+        parameters, each = Path(folder, _PARAMETERS), Path(folder, "losses.csv")
+        if run.configuration.late_share is None:
+            told = _by_realrun(run, parameters, each, start)
+        else:
+            from learning_alone import train_alone
+
+            told = train_alone(run, parameters, each)
         held_out, curve = held_out_loss(parameters), _curve(each)
     return Row(
         run.key,
@@ -85,6 +86,38 @@ def train(run: Planned) -> Row:
         round(perf_counter() - began, 1),
         curve,
     )
+
+
+def _by_realrun(run: Planned, parameters: Path, losses: Path, start: Path | None) -> Any:
+    command = [sys.executable, "-m", "realrun", "train", str(BASE), "--json"]
+    command += [part for text in run.assignments for part in ("--set", text)]
+    command += ["--losses", str(losses), "--save", str(parameters)]
+    if start is not None:
+        command += ["--start", str(start)]
+    if run.configuration.replayed:
+        command += ["--replay", str(_timed_by_the_simulator(run, parameters.parent))]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+        raise RuntimeError(f"{run}: {lines[-1]}")
+    return json.loads(ended.stdout)
+
+
+_started = Lock()
+_starts: dict[str, Path] = {}
+
+
+def _start(run: Planned) -> Path:
+    """Parameters that other runs begin with: trained once, kept while this script runs."""
+    with _started:
+        if run.key not in _starts:
+            folder = tempfile.mkdtemp(prefix="learning-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            parameters = Path(folder, _PARAMETERS)
+            _by_realrun(run, parameters, Path(folder, "losses.csv"), None)
+            print(f"{run}: {held_out_loss(parameters):.4f}, where others start", flush=True)
+            _starts[run.key] = parameters
+    return _starts[run.key]
 
 
 def _timed_by_the_simulator(run: Planned, folder: Path) -> Path:
@@ -106,15 +139,13 @@ def held_out_loss(parameters: Path) -> float:
     realrun's own figure is of as many tokens as a worker's batch makes it, so it is not used.
     """
     import torch
-    from safetensors.torch import load_file
+
+    from realrun.build import begin_from
 
     built, data = _model_and_data()
-    saved = load_file(parameters)
     found = []
+    begin_from(parameters, built.stages)
     with torch.no_grad():
-        for number, stage in enumerate(built.stages):
-            for name, parameter in stage.named_parameters():
-                parameter.copy_(saved[f"{number}.{name}"])
         batches = HELD_OUT_SEQUENCES // _SEQUENCES_AT_ONCE
         for inputs, targets in data.validation(_SEQUENCES_AT_ONCE, batches):
             outputs = inputs

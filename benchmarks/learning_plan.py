@@ -23,6 +23,12 @@ LEARNING_RATE = 0.0015
 OUTER = {"outer_lr": 0.7, "outer_momentum": 0.6}
 FEWER_STEPS = 5  # between synchronisations, in an experiment
 MORE_TOKENS = 460_800  # three times the base file's, in an experiment
+START_SEED = 200  # of the first of the trained parameters that experiments begin with
+SMALL_RATE = 0.0003  # of some that begin so: a fifth
+STARTED = ", started trained"
+LATE_SHARES = (0.0, 0.5, 0.75)  # of one worker alone: of DiLoCo, of eager with 2 and with 4
+ALONE = "alone, late share "
+EAGER_OUTER = ((1.0, 0.0), (0.7, 0.0), (0.7, 0.3))  # smaller outer steps, in experiments
 PILOT_RATES = (0.00075, 0.0015, 0.003)
 PILOT_OUTER = ((0.4, 0.9), (0.7, 0.6), (0.7, 0.3))  # outer learning rate, momentum
 
@@ -33,7 +39,8 @@ class Configuration:
 
     ``batches_per_update`` in which the micro-batches of an update arrive: acco's two halves.
     ``replayed``: how many micro-batches enter an update is that of a fast network, simulated,
-    and not what the load of this machine makes of it.
+    and not what the load of this machine makes of it. ``late_share``: one worker alone, that
+    share of whose outer gradient is applied a round late (learning_alone.py).
     """
 
     name: str
@@ -42,6 +49,7 @@ class Configuration:
     claim: Claim | None = None
     batches_per_update: int = 1
     replayed: bool = False
+    late_share: float | None = None
 
 
 def _in_rounds(name: str, method: str, claim: Claim | None, **arguments: object) -> Configuration:
@@ -111,6 +119,7 @@ class Planned:
     seed: int
     learning_rate: float = LEARNING_RATE
     tokens: int | None = None  # another horizon than the base file's
+    after: Planned | None = None  # begins with the parameters of this run
 
     @property
     def settings(self) -> dict[str, object]:
@@ -141,7 +150,12 @@ class Planned:
         from sim.scenario import sections
 
         given = sections(str(BASE), {}, self.assignments).model_dump(exclude_none=True)
-        text = json.dumps([given, self.configuration.replayed], sort_keys=True, default=str)
+        identity = [given, self.configuration.replayed]
+        if self.configuration.late_share is not None:
+            identity += ["late share", self.configuration.late_share]
+        if self.after is not None:
+            identity += ["after", self.after.key]
+        text = json.dumps(identity, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -212,16 +226,52 @@ def experiments() -> list[Planned]:
     ]
     every_step = replace(by_name["local_sgd"], arguments={"sync_every": 1})
     eager = by_name["eager"]
-    plain = replace(eager, arguments={**eager.arguments, "outer_lr": 1.0, "outer_momentum": 0.0})
+    plain, shorter, slower = (
+        replace(eager, arguments={**eager.arguments, "outer_lr": rate, "outer_momentum": momentum})
+        for rate, momentum in EAGER_OUTER
+    )
     acco = replace(by_name["acco"], name="acco, timed here", replayed=False)
+    few, many = WORKERS
+    trained = [Planned(by_name["ddp"], few, START_SEED + seed) for seed in range(2)]
+
+    def started(configuration: Configuration, workers: int, seed: int, rate: float) -> Planned:
+        named = replace(configuration, name=f"{configuration.name}{STARTED}")
+        return Planned(named, workers, seed, rate, after=trained[seed])
+
     return [
-        *(Planned(each, WORKERS[0], seed) for seed in range(3) for each in more_rounds),
-        *(Planned(every_step, WORKERS[0], seed) for seed in range(2)),
-        *(Planned(plain, WORKERS[0], seed) for seed in range(2)),
+        *(Planned(each, few, seed) for seed in range(3) for each in more_rounds),
+        *(Planned(every_step, few, seed) for seed in range(2)),
+        *(Planned(plain, few, seed) for seed in range(2)),
         *(
-            Planned(by_name[name], WORKERS[0], seed, tokens=MORE_TOKENS)
+            Planned(by_name[name], few, seed, tokens=MORE_TOKENS)
             for seed in range(2)
             for name in ("ddp", "diloco", "eager")
         ),
         *(Planned(acco, workers, seed) for seed in range(2) for workers in WORKERS),
+        *(Planned(plain, many, seed) for seed in range(2)),
+        Planned(shorter, few, 0),
+        *(Planned(slower, workers, 0) for workers in WORKERS),
+        *(
+            started(configuration, workers, seed, LEARNING_RATE)
+            for seed in range(2)
+            for configuration, workers in (
+                (by_name["diloco"], few),
+                (eager, few),
+                (by_name["diloco"], many),
+                (eager, many),
+                (by_name["local_sgd"], few),
+                (plain, few),
+            )
+        ),
+        *(
+            started(by_name[name], few, seed, SMALL_RATE)
+            for seed in range(2)
+            for name in ("diloco", "eager")
+        ),
+        *(Planned(each, 1, seed) for seed in range(2) for each in _alone()),
     ]
+
+
+def _alone() -> Iterator[Configuration]:
+    for share in LATE_SHARES:
+        yield replace(_in_rounds(f"{ALONE}{share:g}", "diloco", None, **OUTER), late_share=share)

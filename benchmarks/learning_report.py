@@ -9,11 +9,13 @@ from statistics import fmean
 from textwrap import fill
 
 from learning_plan import (
+    ALONE,
     BASE,
     BATCH_TOKENS,
     CONFIGURATIONS,
     LEARNING_RATE,
     OUTER,
+    STARTED,
     SYNC_EVERY,
     WARMUP_STEPS,
     WORKERS,
@@ -48,7 +50,7 @@ def summarise(folder: Path, seeds: int) -> None:
         text.append(_pilot_table(tried))
     tried = read(folder / "experiments.csv")
     if tried:
-        text.append(_experiments_table(tried, rows))
+        text.append(experiments_table(tried, rows))
     findings = folder / "findings.md"
     if findings.exists():
         text.append(findings.read_text().strip())
@@ -116,43 +118,57 @@ def _pilot_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _experiments_table(tried: Sequence[Row], rows: Sequence[Row]) -> str:
+def experiments_table(tried: Sequence[Row], rows: Sequence[Row]) -> str:
     """Experiments' losses, and their difference from ddp with the same tokens and seeds."""
     lines = [
         "## Experiments\n",
         "Runs that say why; the findings below refer to them. Differences are from ddp's runs on "
-        "as many tokens.\n",
+        "as many tokens, and from DiLoCo's with the chosen outer settings, as many inner steps and "
+        'the same start; "alone" from "alone" without delay.\n',
         "| method | arguments | workers | tokens | seeds | held-out loss | minus ddp "
-        "| tokens per update |",
-        "|---|---|---|---|---|---|---|---|",
+        "| minus diloco | tokens per update |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    groups: dict[tuple[str, str, int, float], list[Row]] = {}
+    groups: dict[tuple[str, str, int, float, float], list[Row]] = {}
     for row in tried:
         tokens = round(row.trained_tokens, -5)
-        group = (row.configuration, _own_arguments(row), row.workers, tokens)
+        group = (row.configuration, _own_arguments(row), row.workers, tokens, row.learning_rate)
         groups.setdefault(group, []).append(row)
     everything = [*rows, *tried]
-    for (name, arguments, workers, tokens), own in groups.items():
-        base = {
-            row.seed: row.held_out_loss
+    for (name, arguments, workers, tokens, rate), own in groups.items():
+        alike = [
+            row
             for row in everything
-            if row.configuration == "ddp"
-            and row.workers == workers
+            if row.workers == workers
             and round(row.trained_tokens, -5) == tokens
-        }
-        paired = [row.held_out_loss - base[row.seed] for row in own if row.seed in base]
+            and row.learning_rate == rate
+        ]
+        reference = None
+        if name.startswith(ALONE):
+            reference = f"{ALONE}0" if name != f"{ALONE}0" else None
+        elif name.startswith("eager"):
+            reference = name.replace("eager", "diloco")
+        every = [text for text in arguments.split(", ") if text.startswith("sync_every")]
+        chosen = [row for row in alike if _own_arguments(row) == (", ".join(every) or "-")]
         cells = [
             name,
-            arguments,
+            arguments if rate == LEARNING_RATE else f"{arguments}, inner {rate:g}".strip("-, "),
             str(workers),
             f"{fmean(row.trained_tokens for row in own):,.0f}",
             str(len(own)),
             Interval.of([row.held_out_loss for row in own]).written(),
-            "-" if name == "ddp" or not paired else Interval.of(paired).written("+"),
+            "-" if name == "ddp" or STARTED in name else _minus(own, "ddp", alike),
+            "-" if reference is None else _minus(own, reference, chosen),
             f"{fmean(row.tokens_per_update for row in own):,.0f}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _minus(own: Sequence[Row], reference: str, among: Sequence[Row]) -> str:
+    base = {row.seed: row.held_out_loss for row in among if row.configuration == reference}
+    paired = [row.held_out_loss - base[row.seed] for row in own if row.seed in base]
+    return Interval.of(paired).written("+") if paired else "-"
 
 
 def _own_arguments(row: Row) -> str:

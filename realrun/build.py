@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from realrun import gpt
+from realrun.errors import first_line
 from realrun.model import Loss
 from realrun.stages import (
     ModelError,
@@ -90,7 +93,7 @@ def build(
 def _users(
     model: ModelSection, name: str, size: ModelSize, seed: int, folder: Path | None
 ) -> Built:
-    with _about("model.module"):
+    with about("model.module"):
         stages = load_stages(name, seed=seed, folder=folder)
         layers = layer_parameters(stages)
         try:
@@ -103,13 +106,44 @@ def _users(
     vocabulary = model.vocabulary or DEFAULT_VOCABULARY
     loss = _logits_checked(name, vocabulary)
     if model.loss is not None:
-        with _about("model.loss"):
+        with about("model.loss"):
             loss = _scalar_checked(model.loss, find_function(model.loss, folder))
     return Built(stages, loss, layers, vocabulary, model.context or DEFAULT_CONTEXT)
 
 
+def begin_from(path: Path, stages: Sequence[nn.Module]) -> None:
+    """Give a model the parameters that ``realrun train --save`` has written.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read, or its parameters are not those of the model.
+    """
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {first_line(error)}") from error
+    own = {
+        f"{number}.{name}": parameter
+        for number, stage in enumerate(stages)
+        for name, parameter in stage.named_parameters()
+    }
+    for name in sorted(own.keys() ^ saved.keys()):
+        where = "the model" if name in own else "the file"
+        raise ModelError(f"{path}: only {where} has a parameter {name}")
+    for name, parameter in own.items():
+        if parameter.shape != saved[name].shape:
+            raise ModelError(
+                f"{path}: {name} has shape {tuple(saved[name].shape)}, in the model "
+                f"{tuple(parameter.shape)}"
+            )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(saved[name])
+
+
 @contextmanager
-def _about(key: str) -> Iterator[None]:
+def about(key: str) -> Iterator[None]:
     """Say which key a mistake is about."""
     try:
         yield

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from realrun import packing
-from realrun.build import Built, build, check_described
+from realrun.build import Built, about, begin_from, build, check_described
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
@@ -47,7 +47,8 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 writes the trained parameters. ``held_out`` asks for the loss on
+    ``save`` is where rank 0 writes the trained parameters; ``start`` is such a file,
+    with whose parameters training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective.
     """
@@ -62,6 +63,7 @@ class Asked:
     backend: str = "auto"
     timeout_s: float = 300.0
     save: Path | None = None
+    start: Path | None = None
     held_out: bool = True
     warm: bool = False
 
@@ -226,6 +228,9 @@ class Run:
         source = self.asked.source
         folder = Path(source).parent if source and Path(source).exists() else None
         built = build(file.model, scenario.model, seed=seed, folder=folder)
+        if self.asked.start is not None:
+            with about("--start"):
+                begin_from(self.asked.start, built.stages)
         for stage in built.stages:
             stage.to(self.device)
         # Dropout and the like: other numbers on every worker, the same in every run.

@@ -266,6 +266,7 @@ def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path
         (["--backend", "glo"], '--backend: unknown "glo"; did you mean "gloo"?'),
         (["--timeout", "5 parsecs"], "--timeout: "),
         (["--checkpoint-every", "0"], "--checkpoint-every: 0: must be at least 1"),
+        (["--start", "no.safetensors"], "--start: no.safetensors: "),
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
         (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
         (["--set", "train.compute_mode=fast"], "must be real or paced"),

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import learning
 import learning_plan as plan
-from learning_report import smoothed, summarise, table
+from learning_report import experiments_table, smoothed, summarise, table
 from learning_results import Row, add, read
 from learning_statistics import Claim, Interval, difference, t_quantile, verdict
 
@@ -131,6 +131,29 @@ def test_every_run_has_a_key_of_its_own_which_changes_with_its_settings() -> Non
     assert len({run.key for run in runs}) == len(runs)
     assert replace(runs[0], learning_rate=0.5).key != runs[0].key
     assert replace(runs[0]).key == runs[0].key
+
+
+def test_experiments_have_keys_of_their_own() -> None:
+    runs = plan.experiments()
+    assert len({run.key for run in runs}) == len(runs)
+    one = next(run for run in runs if run.configuration.late_share)
+    assert replace(one, configuration=replace(one.configuration, late_share=0.25)).key != one.key
+    one = next(run for run in runs if run.after)
+    assert replace(one, after=None).key != one.key
+
+
+def test_what_starts_trained_is_compared_with_what_starts_alike(tmp_path: Path) -> None:
+    cold = [row(name, seed, 2.0 + seed) for name in ("ddp", "diloco", "eager") for seed in (0, 1)]
+    rows = [row(f"diloco{plan.STARTED}", seed, 1.0 + seed) for seed in (0, 1)]
+    rows += [row(f"eager{plan.STARTED}", seed, 1.25 + seed) for seed in (0, 1)]
+    rows += [row(f"{plan.ALONE}{share}", 0, 3.0 + share, 1) for share in (0, 0.5)]
+    lines = experiments_table(rows, cold).splitlines()
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    found = {line.split(" | ")[0][2:]: line.split(" | ")[6:8] for line in lines if " | " in line}
+    assert found[f"eager{plan.STARTED}"] == ["-", "+0.250 [+0.250, +0.250]"]
+    assert found[f"diloco{plan.STARTED}"] == ["-", "-"]
+    assert found[f"{plan.ALONE}0.5"] == ["-", "+0.500 (one seed)"]
+    assert found[f"{plan.ALONE}0"] == ["-", "-"]
 
 
 def test_the_first_runs_are_a_comparison() -> None:

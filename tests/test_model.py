@@ -183,6 +183,57 @@ def test_acco_on_one_worker_is_two_half_batches() -> None:
     torch.testing.assert_close(one.theta, result, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("momentum", [0.0, 0.6])
+def test_eager_is_the_papers_equation_written_by_hand(workers: int, momentum: float) -> None:
+    """Delta~_m = Delta(t-H) + (Delta_m(t) - Delta_m(t-H)) / M; missing stale terms are zero."""
+    every, rounds, rate = 4, 6, 0.7
+    models = train(
+        "eager_diloco",
+        rounds,
+        workers,
+        sync_every=every,
+        outer_lr=rate,
+        outer_momentum=momentum,
+    )
+    made = [nn.Sequential(*stages()) for _ in range(workers)]
+    data = [batches(rank) for rank in range(workers)]
+    optimizers = [
+        torch.optim.AdamW(one.parameters(), betas=INNER.betas, weight_decay=INNER.weight_decay)
+        for one in made
+    ]
+
+    def flat(one: nn.Module) -> Tensor:
+        return nn.utils.parameters_to_vector(one.parameters()).detach().clone()
+
+    outer = [flat(one) for one in made]
+    velocity = [torch.zeros_like(each) for each in outer]
+    stale = [torch.zeros_like(each) for each in outer]
+
+    def outer_step(fresh: list[Tensor]) -> None:
+        mean = sum(stale) / workers
+        for m in range(workers):
+            mixed = mean + (fresh[m] - stale[m]) / workers
+            velocity[m] = momentum * velocity[m] + mixed
+            outer[m] = outer[m] - rate * (mixed + momentum * velocity[m])
+            nn.utils.vector_to_parameters(outer[m].clone(), made[m].parameters())
+
+    for number in range(rounds):
+        for one, optimizer, own in zip(made, optimizers, data, strict=True):
+            for step in range(number * every, (number + 1) * every):
+                inputs, targets = next(own)
+                optimizer.param_groups[0]["lr"] = INNER.rate(step)
+                optimizer.zero_grad()
+                loss(one(inputs), targets).backward()
+                optimizer.step()
+        fresh = [before - flat(one) for before, one in zip(outer, made, strict=True)]
+        outer_step(fresh)
+        stale = fresh
+    outer_step([torch.zeros_like(each) for each in outer])  # what was still in flight
+    for m in range(workers):
+        torch.testing.assert_close(models[m].theta, outer[m], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [

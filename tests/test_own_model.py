@@ -15,7 +15,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from realrun.build import Built, build  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from realrun.build import Built, begin_from, build  # noqa: E402
 from realrun.stages import ModelError  # noqa: E402
 from sim.scenario import load, sections  # noqa: E402
 
@@ -292,6 +294,46 @@ def test_two_processes_train_it(folder: Path, function: str, method: str) -> Non
     assert first > 0.9 * np.log(VOCABULARY)
     assert last < 0.7 * first
     assert unseen < 0.7 * first
+
+
+def test_a_run_begins_with_the_parameters_of_another(folder: Path) -> None:
+    saved, again = folder / "saved.safetensors", folder / "again.safetensors"
+    first = realrun(write(folder), "--save", str(saved), "--set", "run.steps=3")
+    assert first.returncode == 0, first.stderr
+    barely = ["--set", "run.steps=1", "--set", "train.learning_rate=1e-12"]
+    done = realrun(
+        write(folder, method="streaming_diloco"),
+        "--start",
+        str(saved),
+        "--save",
+        str(again),
+        *barely,
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = load_file(saved), load_file(again)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-6, atol=1e-7)
+
+
+def test_parameters_to_begin_with_must_be_the_models(folder: Path) -> None:
+    one = built(write(folder)).stages
+    path = folder / "saved.safetensors"
+    own = {f"0.{name}": p.detach().clone() for name, p in one[0].named_parameters()}
+    with pytest.raises(ModelError, match=r"saved\.safetensors"):
+        begin_from(path, one)
+    save_file({**own, "0.more": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"only the file has a parameter 0\.more"):
+        begin_from(path, one)
+    save_file({name: tensor for name, tensor in own.items() if name != "0.head.bias"}, path)
+    with pytest.raises(ModelError, match=r"only the model has a parameter 0\.head\.bias"):
+        begin_from(path, one)
+    save_file({**own, "0.head.bias": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match=r"0\.head\.bias has shape \(3,\), in the model \(16,\)"):
+        begin_from(path, one)
+    save_file({name: torch.full_like(tensor, 0.5) for name, tensor in own.items()}, path)
+    begin_from(path, one)
+    assert all(bool((p == 0.5).all()) for p in one[0].parameters())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from realrun.cli import options
 from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, takes_scenario
 from sim.cli.output import checked_file
@@ -31,11 +32,9 @@ def calibrate(
     out: Annotated[Path, _OUT],
     only: Annotated[str, _ONLY] = "network,compute",
     lab: Annotated[bool, _LAB] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    backend: Annotated[str, typer.Option("--backend", help="auto, gloo or nccl.")] = "auto",
-    timeout: Annotated[str, typer.Option("--timeout", help="How long a peer is waited for.")] = (
-        "300 s"
-    ),
+    device: Annotated[str, options.DEVICE] = "auto",
+    backend: Annotated[str, options.BACKEND] = "auto",
+    timeout: Annotated[str, options.TIMEOUT] = "300 s",
 ) -> None:
     """Measure a machine and its network, and write a hardware file for the simulator.
 

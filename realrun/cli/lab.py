@@ -21,6 +21,7 @@ def lab(
     replay: Annotated[Path | None, options.REPLAY] = None,
     checkpoints: Annotated[Path | None, options.CHECKPOINTS] = None,
     checkpoint_every: Annotated[int, options.EVERY] = 100,
+    start: Annotated[Path | None, options.START] = None,
     trace: Annotated[Path | None, options.TRACE] = None,
     losses: Annotated[Path | None, options.LOSSES] = None,
     save: Annotated[Path | None, options.SAVE] = None,

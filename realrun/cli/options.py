@@ -27,6 +27,7 @@ CHECKPOINTS = _option(
     "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
 )
 EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
+START = _option("--start", "FILE", "Begin with parameters that --save has written.", "Run")
 TRACE = _option(
     "--trace",
     "FILE",

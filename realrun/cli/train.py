@@ -30,6 +30,7 @@ def train(
     replay: Annotated[Path | None, options.REPLAY] = None,
     checkpoints: Annotated[Path | None, options.CHECKPOINTS] = None,
     checkpoint_every: Annotated[int, options.EVERY] = 100,
+    start: Annotated[Path | None, options.START] = None,
     trace: Annotated[Path | None, options.TRACE] = None,
     losses: Annotated[Path | None, options.LOSSES] = None,
     save: Annotated[Path | None, options.SAVE] = None,
@@ -88,6 +89,7 @@ def train(
         backend=backend,
         timeout_s=timeout_s,
         save=save,
+        start=start,
     )
     scenario = load(asked.source, asked.options, asked.settings)
     with progress(scenario.horizon_tokens) as step:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from realrun.cli import options
 from sim.cli.errors import UserError
 from sim.cli.output import checked_folder
 
@@ -28,11 +29,9 @@ def validate(
     out: Annotated[Path, _OUT],
     other_calibration: Annotated[Path | None, _OTHER] = None,
     report_only: Annotated[bool, _ONLY_REPORT] = False,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    backend: Annotated[str, typer.Option("--backend", help="auto, gloo or nccl.")] = "auto",
-    timeout: Annotated[str, typer.Option("--timeout", help="How long a peer is waited for.")] = (
-        "300 s"
-    ),
+    device: Annotated[str, options.DEVICE] = "auto",
+    backend: Annotated[str, options.BACKEND] = "auto",
+    timeout: Annotated[str, options.TIMEOUT] = "300 s",
 ) -> None:
     """Calibrate, predict a study's runs, run them, and publish the error.
 
