@@ -1,0 +1,212 @@
+"""A validation from end to end: what is planned, what is refused, and that the loop closes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from realrun.calibration.collectives import Case, Measured
+from realrun.calibration.fit import Observed, fitted, predicted
+from realrun.errors import RunError
+from realrun.lab.namespaces import Namespace
+from realrun.validation.measure import calibrated_on, networks, run_file
+from realrun.validation.plan import Planned, order, planned
+from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only, calibration
+from realrun.validation.run import check_folder
+from sim.program import wire_bytes
+from sim.runtime import simulate
+from sim.scenario import ScenarioError, Study, load, load_study
+from sim.scenario.resolved import HostCosts
+
+STUDIES = Path(__file__).parent.parent / "validation"
+QUICK = STUDIES / "quick" / "study.toml"
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study(QUICK)
+
+
+@pytest.fixture(scope="module")
+def plan(study: Study) -> list[Planned]:
+    return planned(study)
+
+
+def no_lab() -> str | None:
+    """Why no lab can be built here."""
+    if "BANDWISE_VALIDATE" not in os.environ:
+        return "it measures in real time, which wants a quiet machine: run `make validate`"
+    if sys.platform != "linux" or not os.path.exists("/dev/net/tun"):
+        return "NO LAB HERE: it needs Linux and /dev/net/tun"
+    try:
+        Namespace().close()
+    except OSError as error:
+        return f"NO LAB HERE: network namespaces may not be made: {error}"
+    return None
+
+
+def test_every_configuration_has_whole_rounds_of_about_the_asked_duration(
+    plan: list[Planned],
+) -> None:
+    assert len(plan) == 8
+    for each in plan:
+        assert each.scenario.run.rounds is not None
+        assert 5 <= each.scenario.run.rounds <= 201
+        assert each.sections.train.compute_mode == "paced"
+
+
+def test_a_sample_takes_every_value_of_every_axis_equally_often() -> None:
+    full = load_study(STUDIES / "lab" / "study.toml")
+    assert full.validation is not None
+    small = replace(full, validation=replace(full.validation, sample=60))
+    chosen = planned(small)
+    assert len(chosen) == 60
+    for axis in full.axes:
+        times = Counter(each.labels[axis] for each in chosen)
+        assert max(times.values()) - min(times.values()) <= 1, axis
+    modes = Counter(each.mode for each in chosen)
+    assert modes["paced"] == modes["real"] == 30
+    assert planned(small) == chosen  # the same every time
+
+
+def test_every_repeat_is_one_pass_in_another_order(plan: list[Planned]) -> None:
+    runs = order(plan, 2, 3, shuffled=True)
+    assert len(runs) == 24
+    passes = [[each.number for each, _ in runs[i : i + 8]] for i in (0, 8, 16)]
+    assert all(sorted(one) == list(range(8)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
+    assert [n.number for n, _ in order(plan, 2, 1, shuffled=False)] == list(range(8))
+    assert order(plan, 4, 3, shuffled=True) == []
+
+
+def test_the_calibration_sees_no_link_of_the_study(study: Study, plan: list[Planned]) -> None:
+    seen = {
+        (scenario.network.bandwidth[0][1], scenario.network.latency[0][1])
+        for scenario in calibrated_on(study, plan, 2)
+    }
+    run = {
+        (each.scenario.network.bandwidth[0][1], each.scenario.network.latency[0][1])
+        for each in plan
+    }
+    assert seen == {(12.5e6, 0.0), (12.5e6, 0.02)}
+    assert not seen & run
+    assert len(networks(study, plan, 2)) == len(seen | run)
+
+
+def test_another_studys_folder_is_refused(plan: list[Planned], tmp_path: Path) -> None:
+    check_folder(plan, tmp_path)
+    path = run_file(tmp_path, plan[0], 0)
+    path.parent.mkdir()
+    path.write_text('{"name": "other", "sha256": "", "rounds_asked": 1}')
+    with pytest.raises(ScenarioError, match="another study"):
+        check_folder(plan, tmp_path)
+
+
+def test_a_scenario_that_is_no_study_is_refused() -> None:
+    with pytest.raises(ScenarioError, match='must be "validate"'):
+        planned(load_study("streaming_diloco_table4"))
+
+
+def test_host_costs_are_found_again() -> None:
+    true = HostCosts(message_s=3e-4, byte_s=4e-10, call_s=5e-4, element_s=2e-9)
+    observed = []
+    for rate, rtt in (("100 Mbit/s", "0 ms"), ("500 Mbit/s", "40 ms")):
+        settings = [f"network.bandwidth={rate}", f"network.rtt={rtt}"]
+        scenario = load("quick_start", {}, settings)
+        cases = [Case("all_reduce", "bf16", n) for n in (64, 50_000, 1_000_000)]
+        cases += [Case("reduce_scatter", "bf16", 1_000_000), Case("all_gather", "bf16", 64)]
+        one = [Measured(case, wire_bytes(case.elements, case.dtype, 256), (1.0,)) for case in cases]
+        exact = [replace(m, seconds=(predicted(scenario, true, m),)) for m in one]
+        observed.append(Observed(scenario, exact))
+    fit = fitted(observed, true.byte_s)
+    assert fit.host.message_s == pytest.approx(true.message_s, rel=0.02)
+    assert fit.host.call_s == pytest.approx(true.call_s, rel=0.05)
+    assert fit.host.element_s == pytest.approx(true.element_s, rel=0.05)
+    assert fit.median_error < 1e-3
+
+
+def test_a_calibration_fills_the_network_and_real_computation_only(
+    plan: list[Planned], tmp_path: Path
+) -> None:
+    path = tmp_path / "calibration-2.toml"
+    path.write_text(
+        '[calibration]\nschema = 1\nbackend = "gloo"\n[machine.worker]\nparameters = 1099136\n'
+        "message_s = 0.0002\ncall_s = 0.001\ninner_step_s = 0.05\ninner_optimizer_s = 0.002\n"
+        "quantize_s = 0.01\ncommunication_s_per_byte = 1e-9\n"
+    )
+    hardware = calibration(path)
+    paced = as_calibrated(plan[0], hardware)
+    assert paced.network.collectives.algorithm == "gloo"
+    assert paced.network.collectives.host.message_s == 2e-4
+    assert paced.workers[0].machine.step_seconds == 0.04
+    assert paced.workers[0].machine.quantize_seconds == 0.01
+    real = as_calibrated(replace(plan[0], mode="real"), hardware)
+    assert real.workers[0].machine.step_seconds == 0.05
+    assert real.workers[0].machine.optimizer_seconds == 0.002
+    for baseline in (alpha_beta, bandwidth_only):
+        simple = baseline(replace(plan[0], mode="real"), hardware)
+        assert simple.network.collectives.algorithm == "ring"
+        assert simple.workers[0].machine.step_seconds == 0.05
+    short, long = (
+        simulate(one, rounds=3).total_s
+        for one in (bandwidth_only(plan[0], hardware), alpha_beta(plan[0], hardware))
+    )
+    assert short < long < simulate(paced, rounds=3).total_s
+
+
+def test_what_a_user_gets_wrong_is_said_in_a_line(tmp_path: Path) -> None:
+    for arguments, text in (
+        (["validate", "no_such.toml", "--out", "out"], "no such file"),
+        (["validate", str(QUICK), "--out", "out", "--timeout", "5"], "--timeout"),
+        (["validate", str(QUICK), "--out", "out", "--report-only"], "no run of quick was measured"),
+        (["validate", "quick_start", "--out", "out"], "study"),
+        (["calibrate", "quick_start", "--out", "a.json"], ".toml"),
+        (["calibrate", "quick_start", "--out", "a.toml", "--only", "netwrok"], 'mean "network"'),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "realrun", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, (arguments, done.stderr)
+        assert text in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(no_lab() is not None, reason=str(no_lab()))
+def test_the_loop_closes(tmp_path: Path) -> None:
+    """Calibrate, predict, run in a lab, compare; and nothing is run twice."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "realrun", "validate", str(QUICK), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (out / "report.md").read_text().startswith("# Validation: quick")
+    assert len((out / "report.csv").read_text().splitlines()) == 1 + 8
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.returncode == 0
+    assert "in a lab" not in again.stderr
+
+
+def test_a_lab_that_cannot_be_had_is_an_error_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, study: Study, plan: list[Planned], tmp_path: Path
+) -> None:
+    from realrun.lab import run as lab_run
+    from realrun.validation.run import in_labs
+
+    def refused() -> Namespace:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(lab_run, "Namespace", refused)
+    with pytest.raises(RunError, match="only root may"):
+        in_labs(study, plan, tmp_path, ["validate"], lambda text: None)
