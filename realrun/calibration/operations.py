@@ -14,8 +14,8 @@ import torch.distributed as dist
 from realrun.training import Run
 from sim.program import QUANTIZED
 
-_MICRO_BATCHES = 12
-_OTHERS = 6
+_MICRO_BATCHES = 10
+_OTHERS = 4
 _TRAFFIC_BYTES = 2**20  # of one all-reduce in the background
 _TRAFFIC_S = 1.5
 _MOST_TRAFFIC = 400

@@ -123,7 +123,7 @@ def _machine(computed: Computed) -> dict[str, Any]:
         "parameters": computed.parameters,
         "batch_tokens": computed.batch_tokens,
         "inner_step_s": _spread([s * computed.n_grad_accumulation for s in micro_batch]),
-        "samples": [s / float(np.mean(micro_batch)) for s in micro_batch[-_MOST_SAMPLES:]],
+        "samples": _factors([own.seconds["accumulate"] for own in computed.timings]),
     }
     for operation in ("inner_optimizer", "outer_gradient", "outer_step", "quantize"):
         if seconds := all_of(operation):
@@ -132,6 +132,22 @@ def _machine(computed: Computed) -> dict[str, Any]:
         [pair for own in computed.timings for pair in own.per_byte]
     )
     return found
+
+
+def _factors(by_rank: Sequence[Sequence[float]]) -> list[float]:
+    """Return how much single micro-batches differ from those that other ranks ran meanwhile.
+
+    What slows all ranks at once, or for minutes, makes none wait for another: so each is
+    divided by the mean of its moment, and the deviation widened by what that mean takes away.
+    """
+    count = min(len(own) for own in by_rank)
+    seconds = np.array([own[:count] for own in by_rank])
+    ranks = len(by_rank)
+    if ranks == 1:
+        return [float(factor) for factor in (seconds / seconds.mean()).ravel()[-_MOST_SAMPLES:]]
+    apart = seconds / seconds.mean(axis=0) - 1
+    factors = 1 + apart * np.sqrt(ranks / (ranks - 1))
+    return [float(factor) for factor in factors.T.ravel()[-_MOST_SAMPLES:] if factor > 0]
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
@@ -28,6 +28,7 @@ _PATIENCE_S = 20.0
 _CHUNK = 1 << 16
 _BURSTS = 50  # of the smallest, that one more or less is little
 _SNDBUF = 212_992  # what every kernel lets a socket ask for
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h; for more than that
 
 Pair = tuple[int, int]
 
@@ -186,8 +187,7 @@ def transferred(found: Topology, namespaces: Sequence[Namespace], pairs: Sequenc
         ends = [open_sockets.enter_context(_connected(namespaces, pair)) for pair in pairs]
         for pair, (sender, _) in zip(pairs, ends, strict=True):
             half = found.window(*pair) // 2  # the kernel doubles it
-            if half <= _SNDBUF:  # soon gone from a slow line afterwards
-                sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, half)
+            _limit(sender, half)  # soon gone from a slow line afterwards
         first = monotonic() + 0.2 + 12 * rtt_s  # doubling from ten segments takes ten round trips
         last = first + max(_MEASURED_S, _BURSTS * SMALLEST_BURST / slowest)
         busy = [threads.submit(_send, sender, last) for sender, _ in ends]
@@ -198,6 +198,15 @@ def transferred(found: Topology, namespaces: Sequence[Namespace], pairs: Sequenc
         for each in busy:
             each.result()
     return (after - before) / (ended - begun)
+
+
+def _limit(sender: socket.socket, size: int) -> None:
+    """Let a socket hold no more than so many bytes, if it may be told."""
+    if size <= _SNDBUF:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+        return
+    with suppress(PermissionError):  # in a user namespace
+        sender.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
 
 
 def _send(sender: socket.socket, last: float) -> None:

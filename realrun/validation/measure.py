@@ -29,7 +29,7 @@ from sim.scenario import Scenario, Study
 from sim.trace_files import save as save_trace
 from sim.units import format_seconds
 
-_AGAIN = 12  # runs of real computation after which operations are timed again
+_AGAIN = 4  # runs of real computation after which operations are timed again
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from realrun.validation.plan import Planned
 from sim.figures import Figures, figures
 from sim.runtime import simulate
 from sim.scenario import Scenario
-from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
+from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord, read_hardware
 from sim.scenario.links import GLOO_THREADS
 from sim.scenario.resolved import Collectives, HostCosts, Jitter, Machine, Network
 from sim.scenario.samples import normalised
@@ -41,19 +42,20 @@ def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
         host=host,
         tables=(),
     )
-    network = replace(each.scenario.network, collectives=collectives)
+    network = replace(_network(each.scenario, hardware), collectives=collectives)
     return _computing(replace(each.scenario, network=network), each.mode, record)
 
 
 def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
     """Return it with nothing but bytes over bandwidth between computations."""
-    no_latency = tuple(tuple(0.0 for _ in row) for row in each.scenario.network.latency)
-    return _formula(each, _record(hardware), replace(each.scenario.network, latency=no_latency))
+    network = _network(each.scenario, hardware)
+    no_latency = tuple(tuple(0.0 for _ in row) for row in network.latency)
+    return _formula(each, _record(hardware), replace(network, latency=no_latency))
 
 
 def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
     """Return it with the textbook's ring: one-way latencies and bytes over bandwidth."""
-    return _formula(each, _record(hardware), each.scenario.network)
+    return _formula(each, _record(hardware), _network(each.scenario, hardware))
 
 
 def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
@@ -62,6 +64,38 @@ def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
     assert rounds is not None
     trace = simulate(scenario, rounds=rounds)
     return trace, figures(trace, scenario)
+
+
+def _network(scenario: Scenario, hardware: Hardware) -> Network:
+    """Return the links as they were measured between a scenario's sites, else as it says.
+
+    Where nobody plays a network, as on a cluster, what a scenario says of its links is not so.
+    """
+    names = [site.name for site in scenario.sites]
+    measured = {
+        (i, j): _between(hardware, a, b) for i, a in enumerate(names) for j, b in enumerate(names)
+    }
+    apart = [pair for pair in measured if pair[0] != pair[1]]
+    if not apart or any(measured[pair] is None for pair in apart):
+        return scenario.network
+    rows = range(len(names))
+    return replace(
+        scenario.network,
+        bandwidth=tuple(tuple(_rate(measured[i, j]) for j in rows) for i in rows),
+        latency=tuple(tuple(_latency(measured[i, j]) for j in rows) for i in rows),
+    )
+
+
+def _between(hardware: Hardware, a: str, b: str) -> LinkRecord | None:
+    return hardware.links.get(f"{a}-{b}") or hardware.links.get(f"{b}-{a}")
+
+
+def _rate(link: LinkRecord | None) -> float:
+    return inf if link is None or link.goodput_bytes_per_s is None else link.goodput_bytes_per_s
+
+
+def _latency(link: LinkRecord | None) -> float:
+    return 0.0 if link is None or link.rtt_s is None else link.rtt_s / 2
 
 
 def _record(hardware: Hardware) -> MachineRecord:
