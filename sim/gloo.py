@@ -12,6 +12,7 @@ broadcast.cc, as in torch 2.13.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import TYPE_CHECKING
 
 import simpy
@@ -49,7 +50,10 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
         return
     # Half of it before the first message, to convert; half after the last, to put in place.
     yield end.pause(elements * host.element_s / 2)
-    yield from _PARTS[operation](end, size)
+    if operation == "all_reduce":
+        yield from _all_reduce(end, size, DTYPE_BITS[dtype] / 8)
+    else:
+        yield from _PARTS[operation](end, size)
     yield end.pause(elements * host.element_s / 2)
 
 
@@ -95,29 +99,53 @@ def alone(
     return last
 
 
-def _two_at_a_time(end: End, to: int, by: int, sizes: Sequence[float], byte_s: float) -> Script:
-    """Send and receive segments, two under way; ask first, and spend ``byte_s`` on what came."""
-    sent: list[Moment] = []
-    received: list[Moment] = []
-    for step in range(len(sizes) + 2):
+def _two_at_a_time(
+    end: End,
+    peers: tuple[int, int],
+    sends: Sequence[float],
+    receives: Sequence[float],
+    byte_s: float,
+) -> Script:
+    """Send and receive segments, two under way; ask first, and spend ``byte_s`` on what came.
+
+    ``peers`` are to whom and from whom. An empty segment is not sent, nor asked for.
+    """
+    to, by = peers
+    sent: list[Moment | None] = []
+    received: list[Moment | None] = []
+    for step in range(len(sends) + 2):
         if step >= 2:
-            yield received[step - 2]
-            yield end.pause(sizes[step - 2] * byte_s)
-            yield sent[step - 2]
-        if step < len(sizes):
-            received.append(end.receive(by))
-            sent.append(end.send(to, sizes[step]))
+            came, left = received[step - 2], sent[step - 2]
+            if came is not None:
+                yield came
+                yield end.pause(receives[step - 2] * byte_s)
+            if left is not None:
+                yield left
+        if step < len(sends):
+            received.append(end.receive(by) if receives[step] > 0 else None)
+            sent.append(end.send(to, sends[step]) if sends[step] > 0 else None)
             yield end.pause(end.host.message_s)  # other threads have their turn
 
 
-def _all_reduce(end: End, size: float) -> Script:
-    """A ring against the order of the ranks: sums go round, then results."""
-    workers = end.workers
-    segments = -(-max(-(-int(size) // SEGMENT_BYTES), 2 * workers) // workers) * workers
-    to, by = (end.rank - 1) % workers, (end.rank + 1) % workers
-    sizes = [size / segments] * (segments - segments // workers)
-    yield from _two_at_a_time(end, to, by, sizes, end.host.byte_s)
-    yield from _two_at_a_time(end, to, by, sizes, 0.0)
+def _all_reduce(end: End, size: float, element: float) -> Script:
+    """A ring against the order of the ranks: sums go round, then results.
+
+    Every rank has as many segments, at least two. They are whole elements long, so that of a
+    very small buffer the last ranks have none.
+    """
+    workers, rank = end.workers, end.rank
+    count = -(-max(-(-int(size) // SEGMENT_BYTES), 2 * workers) // workers) * workers
+    own = count // workers
+    longest = element * ceil(size / count / element)
+
+    def sizes(first: int) -> list[float]:
+        """Of the segments from that of a rank on, all but one rank's, round the ring."""
+        numbers = ((first * own + step) % count for step in range(count - own))
+        return [min(longest, max(0.0, size - number * longest)) for number in numbers]
+
+    peers = ((rank - 1) % workers, (rank + 1) % workers)
+    yield from _two_at_a_time(end, peers, sizes(rank + 1), sizes(rank + 2), end.host.byte_s)
+    yield from _two_at_a_time(end, peers, sizes(rank), sizes(rank + 1), 0.0)
 
 
 def _all_to_all(end: End, size: float) -> Script:
@@ -164,7 +192,6 @@ def _broadcast(end: End, size: float) -> Script:
 
 
 _PARTS: dict[str, Callable[[End, float], Script]] = {
-    "all_reduce": _all_reduce,
     "all_to_all": _all_to_all,
     "reduce_scatter": _all_to_all,
     "all_gather": _all_gather,
