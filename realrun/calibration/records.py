@@ -155,6 +155,18 @@ def _spread(seconds: Sequence[float]) -> dict[str, float]:
     return {"median": middle, "p05": p05, "p95": p95, "mean": float(np.mean(seconds))}
 
 
+def _alpha_beta(table: Mapping[float, float]) -> dict[str, float]:
+    """Sum a table of seconds against bytes up as alpha + bytes / rate, relative errors alike."""
+    if len(table) < 2:
+        return {}
+    sizes, seconds = np.array(list(table)), np.array(list(table.values()))
+    terms = np.stack([np.ones_like(sizes), sizes], axis=1) / seconds[:, None]
+    alpha, per_byte = np.linalg.lstsq(terms, np.ones_like(seconds), rcond=None)[0]
+    if alpha < 0 or per_byte <= 0:
+        return {}
+    return {"alpha_s": float(alpha), "bytes_per_s": float(1 / per_byte)}
+
+
 def _link(link: Link, concurrent: int) -> dict[str, Any]:
     tables: dict[tuple[str, str], dict[float, float]] = {}
     for one in link.measured:
@@ -170,6 +182,7 @@ def _link(link: Link, concurrent: int) -> dict[str, Any]:
                 "dtype": dtype,
                 "bytes": sorted(table),
                 "seconds": [table[size] for size in sorted(table)],
+                **_alpha_beta(table),
             }
             for (operation, dtype), table in tables.items()
         ],

@@ -22,6 +22,11 @@ from realrun.lab.topology import Topology
 ADDRESS = "REALRUN_NETWORK"
 
 
+def in_a_lab() -> bool:
+    """Whether this process is a worker that may choose its network."""
+    return ADDRESS in os.environ
+
+
 @contextmanager
 def controlled(lab: Lab, networks: Sequence[Topology]) -> Iterator[dict[str, str]]:
     """Let a worker choose among networks; yields what its environment must have.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ from sim.scenario.hardware import Hardware
 if TYPE_CHECKING:
     import pandas as pd
 
+BASELINES = {"bandwidth_only": bandwidth_only, "alpha_beta": alpha_beta}
+
 _CAUSES = {
     "exposed_communication": "exposed",
     "waiting": "waiting",
@@ -36,15 +39,17 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class Results:
-    """Where results are.
+    """Where results are, and what to put beside them.
 
-    ``folder`` holds runs and calibrations, ``other`` calibrations of another launch or None.
-    ``cores`` are those of a machine that all workers share, 0 where each has its own: real
-    computation of more workers than cores is reported without a target.
+    ``folder`` holds runs and calibrations, ``other`` calibrations of another launch or None;
+    ``baselines`` names simpler models. ``cores`` are those of a machine that all workers share,
+    0 where each has its own: real computation of more workers than cores is reported without a
+    target.
     """
 
     folder: Path
     repeats: int
+    baselines: tuple[str, ...] = tuple(BASELINES)
     other: Path | None = None
     cores: int = 0
 
@@ -76,8 +81,12 @@ def _of_configuration(each: Planned, results: Results) -> Iterator[dict[str, Any
         "heterogeneity": _heterogeneity(each),
         "compute_mode": each.mode,
         **_predicted(predicted),
-        "bandwidth_only_s": _a_round(simulated(bandwidth_only(each, hardware))[1]),
-        "alpha_beta_s": _a_round(simulated(alpha_beta(each, hardware))[1]),
+        **{
+            f"{name}_s": _a_round(simulated(model(each, hardware))[1])
+            if name in results.baselines
+            else nan
+            for name, model in BASELINES.items()
+        },
         "other_calibration_s": _by_other(each, results.other),
         "extrapolated": _extrapolated(each, hardware),
         "tolerance_applies": each.mode == "paced"
@@ -159,7 +168,7 @@ def _rtt(each: Planned) -> float:
 def _by_other(each: Planned, other: Path | None) -> float:
     path = calibration_file(other, each.workers) if other is not None else None
     if path is None or not path.exists():
-        return float("nan")
+        return nan
     return _a_round(simulated(as_calibrated(each, calibration(path)))[1])
 
 

@@ -7,7 +7,6 @@ came out, one file per run, so that a validation that was broken off goes on whe
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from typing import Any
 from realrun.calibration.launch import Calibration
 from realrun.calibration.records import write
 from realrun.errors import RunError
-from realrun.lab.control import ADDRESS, Chooser
+from realrun.lab.control import Chooser, in_a_lab
 from realrun.lab.topology import Topology, topology
 from realrun.training import Asked, Outcome, Place, Run, run_in
 from realrun.validation.load import OtherLoad
@@ -98,7 +97,7 @@ class Measuring:
         world = self.place.world
         self._known = (
             [each.topology for each in networks(self.study, self.plan, world.workers)]
-            if ADDRESS in os.environ
+            if in_a_lab()
             else []
         )
         self._chooser = Chooser() if self._known and world.rank == 0 else None

@@ -54,6 +54,11 @@ def planned(study: Study) -> list[Planned]:
     about = study.validation
     if about is None:
         raise ScenarioError(f'{study.name}: study.ask: must be "validate" to be validated')
+    if about.calibrate.same_launch is False:
+        raise ScenarioError(
+            f"{study.name}: study.calibrate.same_launch: false: every launch calibrates itself; "
+            "an earlier calibration is compared with --other-calibration"
+        )
     everything = [(case, mode) for case in study.cases() for mode in about.compute]
     chosen = _sample(everything, about.sample or len(everything))
     return [_planned(number, case, mode, about) for number, (case, mode) in enumerate(chosen)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from realrun.lab import built
 from realrun.lab.control import controlled
 from realrun.validation import report
 from realrun.validation.collect import Results, rows
-from realrun.validation.measure import networks, run_file
+from realrun.validation.measure import calibration_file, networks, run_file
 from realrun.validation.plan import Planned
 from realrun.validation.predict import as_calibrated, calibration, simulated
 from realrun.validation.timelines import save_both
@@ -80,8 +81,6 @@ def check_folder(plan: Sequence[Planned], folder: Path) -> None:
     ScenarioError
         If what is there was run with other settings.
     """
-    import json
-
     for each in plan:
         path = run_file(folder, each, 0)
         if not path.exists():
@@ -116,7 +115,7 @@ def reported(
     """
     about = study.validation
     assert about is not None
-    table = rows(plan, Results(folder, about.repeats, other, cores))
+    table = rows(plan, Results(folder, about.repeats, about.baselines, other, cores))
     if table.empty:
         raise RunError(f"{folder}: no run of {study.name} was measured")
     informative = (
@@ -133,21 +132,30 @@ def reported(
         "versions": f"bandwise {__version__}, Python {platform.python_version()}, "
         f"torch {_torch_version()}",
         "date": datetime.now(UTC).date().isoformat(),
-        "links": _links(study),
+        "links": _links(study, plan),
     }
     if left_out:
         texts["limits"] = f"{left_out} of {len(plan) * about.repeats} runs are missing here."
     return report.write(table, texts, about.tolerances, informative, folder)
 
 
-def _links(study: Study) -> str:
+def _links(study: Study, plan: Sequence[Planned]) -> str:
     assert study.validation is not None
     asked = study.validation.calibrate
     if asked.bandwidth is None or asked.rtt is None:
         return "calibrated on the links as they are"
     rates = ", ".join(f"{rate * 8e-6:g}" for rate in asked.bandwidth)
     trips = ", ".join(format_seconds(rtt) for rtt in asked.rtt)
-    return f"calibrated at {rates} Mbit/s and round trips of {trips}; methods ran on none of them"
+    known = [
+        each
+        for each in plan
+        if each.scenario.network.bandwidth[0][1] in asked.bandwidth
+        and 2 * each.scenario.network.latency[0][1] in asked.rtt
+    ]
+    return (
+        f"calibrated at {rates} Mbit/s and round trips of {trips}, where no method ran; "
+        f"{len(known)} of {len(plan)} configurations ran at one of these"
+    )
 
 
 def _torch_version() -> str:
@@ -165,8 +173,6 @@ def _timeline(plan: Sequence[Planned], folder: Path) -> None:
         if method in seen or not path.exists():
             continue
         seen.add(method)
-        from realrun.validation.measure import calibration_file
-
         hardware = calibration(calibration_file(folder, each.workers))
         predicted, _ = simulated(as_calibrated(each, hardware))
         save_both(predicted, load_trace(path), folder / f"timeline-{method}.json.gz")

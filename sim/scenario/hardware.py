@@ -120,12 +120,17 @@ class MachineRecord(Record):
 
 
 class CollectiveRecord(Record):
-    """[[link.NAME.collective]]: seconds against bytes."""
+    """[[link.NAME.collective]]: seconds against bytes.
+
+    ``alpha_s`` and ``bytes_per_s`` sum the table up as alpha + bytes / rate, for people to read.
+    """
 
     operation: Text
     dtype: Text
     bytes: Annotated[tuple[float, ...], PlainValidator(_ascending)]
     seconds: Annotated[tuple[float, ...], PlainValidator(_numbers)]
+    alpha_s: _Seconds | None = None
+    bytes_per_s: _Positive | None = None
 
 
 class LinkRecord(Record):
