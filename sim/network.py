@@ -92,6 +92,15 @@ class Links:
                 self._costs[key] = self._priced(operation, dtype).cost(size)
         return self._costs[key]
 
+    def slowest_from(self, rank: int) -> float:
+        """Bytes/s of the slowest way from a worker to another; infinite for one alone."""
+        others = np.array([w.rank for w in self.scenario.workers if w.rank != rank], dtype=np.intp)
+        if not len(others):
+            return inf
+        crossed, _ = self.route(np.full_like(others, rank), others)
+        rates = np.where(crossed >= 0, self.capacity[crossed], inf)
+        return float(rates.min())
+
     def sent_share(self, operation: str, dtype: str) -> NDArray[np.float64]:
         """Bytes that each rank sends, per byte of the buffer; shape [M]."""
         return self._priced(operation, dtype).sent

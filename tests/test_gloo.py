@@ -160,7 +160,7 @@ def test_broadcast_doubles_who_has_it() -> None:
         ("all_reduce", "int8", "element_s", 0),
         ("all_to_all", "fp32", "byte_s", 2000),  # what comes from the other
         ("all_gather", "fp32", "byte_s", 0),
-        ("all_to_all", "fp32", "message_s", 2),  # the question, the data
+        ("all_to_all", "fp32", "message_s", 1.5),  # the question half, the data whole
     ],
 )
 def test_what_the_ends_cost(operation: str, dtype: str, key: str, times: float) -> None:

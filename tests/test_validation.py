@@ -17,7 +17,8 @@ from realrun.calibration.collectives import Case, Measured
 from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.errors import RunError
 from realrun.lab.namespaces import Namespace
-from realrun.validation.measure import calibrated_on, networks, run_file
+from realrun.validation.kept import record, recorded
+from realrun.validation.measure import calibrated_on, networks
 from realrun.validation.plan import Planned, order, planned
 from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only, calibration
 from realrun.validation.run import check_folder
@@ -103,11 +104,23 @@ def test_the_calibration_sees_no_link_of_the_study(study: Study, plan: list[Plan
 
 def test_another_studys_folder_is_refused(plan: list[Planned], tmp_path: Path) -> None:
     check_folder(plan, tmp_path)
-    path = run_file(tmp_path, plan[0], 0)
-    path.parent.mkdir()
-    path.write_text('{"name": "other", "sha256": "", "rounds_asked": 1}')
+    record(tmp_path, plan[0], 0, {"busy": 0.0})
+    check_folder(plan, tmp_path)
+    record(tmp_path, replace(plan[1], mode="real"), 0, {"busy": 0.0})
     with pytest.raises(ScenarioError, match="another study"):
         check_folder(plan, tmp_path)
+
+
+def test_a_record_that_was_broken_off_is_a_run_not_made(
+    plan: list[Planned], tmp_path: Path
+) -> None:
+    record(tmp_path, plan[0], 0, {"busy": 0.0})
+    record(tmp_path, plan[1], 0, {"busy": 0.0})
+    path = tmp_path / "runs.jsonl"
+    path.write_text(path.read_text()[:-9])
+    assert list(recorded(tmp_path)) == [(0, 0)]
+    record(tmp_path, plan[1], 0, {"busy": 0.0})
+    assert list(recorded(tmp_path)) == [(0, 0), (1, 0)]
 
 
 def test_a_scenario_that_is_no_study_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from time import perf_counter
@@ -22,16 +22,20 @@ _MOST_TRAFFIC = 400
 MINIMUM = 3
 
 
+Beside = tuple[float, float, float]
+
+
 @dataclass
 class Timings:
     """Seconds by operation, of one rank, every repeat; and what communicating costs.
 
-    ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``per_byte`` holds
-    (bytes/s sent meanwhile, slowdown - 1).
+    ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``beside`` holds, for
+    each time that traffic ran beside micro-batches, bytes/s sent on average, bytes/s of the
+    line, and how much longer they took than alone (0.2: a fifth).
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    per_byte: list[tuple[float, float]] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
 
     def add(self, operation: str, seconds: float) -> None:
         """Remember one more repeat."""
@@ -116,7 +120,7 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     alone += _micro_batches(run, 4)
     if len(beside) > MINIMUM:
         slower = fmean(beside[:-1]) / fmean(alone) - 1  # the last outlived the traffic
-        timings.per_byte.append((count * share * _TRAFFIC_BYTES / span, slower))
+        timings.beside.append((count * share * _TRAFFIC_BYTES / span, rate, slower))
 
 
 def _micro_batches(run: Run, count: int) -> list[float]:
@@ -129,13 +133,20 @@ def _micro_batches(run: Run, count: int) -> list[float]:
     return seconds
 
 
-def seconds_per_byte(per_byte: list[tuple[float, float]]) -> float:
-    """Return what a byte sent takes away from the computation: the line through the origin.
+def slowdown_by_rate(beside: Sequence[Beside]) -> dict[float, float]:
+    """Return how much slower computation is while bytes are on a line, by the line's bytes/s.
+
+    Where the line was in use a part r / W of the time, the slowdown was that part of what it is
+    while it is in use.
 
     Examples
     --------
-    >>> round(seconds_per_byte([(1e6, 0.01), (2e6, 0.02)]) * 1e9, 3)
-    10.0
+    >>> slowdown_by_rate([(1e6, 2e6, 0.1), (2e6, 2e6, 0.2), (3e6, 4e6, 0.3)])
+    {2000000.0: 1.2, 4000000.0: 1.4}
     """
-    rates = sum(rate * rate for rate, _ in per_byte)
-    return max(0.0, sum(rate * slower for rate, slower in per_byte) / rates) if rates else 0.0
+    found: dict[float, float] = {}
+    for line in sorted({line for _, line, _ in beside}):
+        part = [(rate / line, slower) for rate, own, slower in beside if own == line]
+        factor = sum(a * b for a, b in part) / sum(a * a for a, _ in part)
+        found[line] = 1 + max(0.0, round(factor, 9))
+    return found

@@ -15,7 +15,7 @@ import torch
 
 from realrun.calibration.collectives import Measured
 from realrun.calibration.fit import FITTED, Fit
-from realrun.calibration.operations import Timings, seconds_per_byte
+from realrun.calibration.operations import Timings, slowdown_by_rate
 from realrun.placement import name_of
 from sim import __version__
 from sim.scenario.hardware import SCHEMA
@@ -96,6 +96,8 @@ def hardware(
     if links:
         about["bandwidth_bytes_per_s"] = sorted({link.goodput for link in links})
         about["rtt_s"] = sorted({link.rtt_s for link in links})
+    if computed is not None:
+        about["beside"] = [list(each) for own in computed.timings for each in own.beside]
     if fit is not None:
         about["collectives_measured"] = len(fit.errors)
         about["collectives_median_error"] = fit.median_error
@@ -128,9 +130,13 @@ def _machine(computed: Computed) -> dict[str, Any]:
     for operation in ("inner_optimizer", "outer_gradient", "outer_step", "quantize"):
         if seconds := all_of(operation):
             found[f"{operation}_s"] = _spread(seconds)
-    found["communication_s_per_byte"] = seconds_per_byte(
-        [pair for own in computed.timings for pair in own.per_byte]
-    )
+    beside = [each for own in computed.timings for each in own.beside]
+    if beside:
+        by_rate = slowdown_by_rate(beside)
+        found["transmission_slowdown"] = {
+            "bytes_per_s": list(by_rate),
+            "slowdown": list(by_rate.values()),
+        }
     return found
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realrun.validation.measure import calibration_file, run_file
+from realrun.validation.kept import Record, calibration_file, recorded
 from realrun.validation.plan import Planned
 from realrun.validation.predict import (
     alpha_beta,
@@ -58,13 +57,18 @@ def rows(plan: Sequence[Planned], results: Results) -> pd.DataFrame:
     """Return a row per run that was measured, beside what is predicted of it."""
     import pandas as pd
 
-    found = [row for each in plan for row in _of_configuration(each, results)]
+    kept = recorded(results.folder)
+    found = []
+    for each in plan:
+        wanted = [(each.number, repeat) for repeat in range(results.repeats)]
+        records = [kept[key] for key in wanted if key in kept]
+        found += list(_of_configuration(each, records, results))
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _of_configuration(each: Planned, results: Results) -> Iterator[dict[str, Any]]:
-    files = [run_file(results.folder, each, repeat) for repeat in range(results.repeats)]
-    records = [json.loads(path.read_text()) for path in files if path.exists()]
+def _of_configuration(
+    each: Planned, records: Sequence[Record], results: Results
+) -> Iterator[dict[str, Any]]:
     own = calibration_file(results.folder, each.workers)
     if not records or not own.exists():
         return

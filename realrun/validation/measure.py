@@ -6,7 +6,6 @@ came out, one file per run, so that a validation that was broken off goes on whe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from realrun.errors import RunError
 from realrun.lab.control import Chooser, in_a_lab
 from realrun.lab.topology import Topology, topology
 from realrun.training import Asked, Outcome, Place, Run, run_in
+from realrun.validation.kept import calibration_file, record, recorded, trace_file
 from realrun.validation.load import OtherLoad
 from realrun.validation.plan import Planned, order
 from sim.figures import figures
@@ -72,16 +72,6 @@ def networks(study: Study, plan: Sequence[Planned], workers: int) -> list[Networ
     return found
 
 
-def run_file(folder: Path, each: Planned, repeat: int) -> Path:
-    """Return where the result of one run is kept."""
-    return folder / "runs" / f"{each.number:03}-{repeat}.json"
-
-
-def calibration_file(folder: Path, workers: int) -> Path:
-    """Return the hardware file of a launch of so many workers."""
-    return folder / f"calibration-{workers}.toml"
-
-
 @dataclass
 class Measuring:
     """One launch of workers, and what it has learnt so far."""
@@ -115,8 +105,9 @@ class Measuring:
         world, about = self.place.world, self.study.validation
         assert about is not None
         todo = order(self.plan, world.workers, about.repeats, shuffled=about.shuffled)
-        mine = [pair for pair in todo if not run_file(self.folder, *pair).exists()]
-        left = world.gathered([(each.number, repeat) for each, repeat in mine])[0]
+        done = recorded(self.folder)
+        mine = [(each.number, repeat) for each, repeat in todo]
+        left = world.gathered([pair for pair in mine if pair not in done])[0]
         runs = [(each, repeat) for each, repeat in todo if (each.number, repeat) in left]
         if not runs:
             return
@@ -206,30 +197,24 @@ class Measuring:
             return
         self._load.begin()
         outcome = run_in(self.place, self._asked(), each.scenario, each.sections)
-        busy = self.place.world.gathered(self._load.own_s())
+        busy = self._load.others_share(sum(self.place.world.gathered(self._load.own_s())))
         if outcome is None:
             return
-        path = run_file(self.folder, each, repeat)
-        record = {
+        if repeat == 0:
+            path = trace_file(self.folder, each)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_trace(outcome.trace, path)
+        found = {
             **_figures(outcome, each.scenario),
-            "name": each.name,
-            "repeat": repeat,
             "order": number,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "checks": checks,
-            "busy": self._load.others_share(sum(busy)),
-            "sha256": each.scenario.sha256,
-            "rounds_asked": each.scenario.run.rounds,
+            "busy": busy,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if repeat == 0:
-            save_trace(outcome.trace, path.with_suffix(".parquet"))
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(record, indent=1))
-        partial.replace(path)
+        record(self.folder, each, repeat, found)
         self.tell(
-            f"{number + 1} of {of}: {each.name}: {format_seconds(record['wall_clock_s'])} a round, "
-            f"{100 * record['compute_utilization']:.0f} % computing"
+            f"{number + 1} of {of}: {each.name}: {format_seconds(found['wall_clock_s'])} a round, "
+            f"{100 * found['compute_utilization']:.0f} % computing"
         )
 
 

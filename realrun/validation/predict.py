@@ -106,7 +106,11 @@ def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario
     """One collective after the other by formula; computation as it was measured, undisturbed."""
     plain = Collectives(quantize_block=network.collectives.quantize_block)
     scenario = replace(each.scenario, network=replace(network, collectives=plain))
-    undisturbed = record.model_copy(update={"communication_s_per_byte": None, "quantize_s": None})
+    undisturbed = record.model_copy(
+        update=dict.fromkeys(
+            ("communication_s_per_byte", "transmission_slowdown", "quantize_s"), None
+        )
+    )
     return _computing(scenario, each.mode, undisturbed)
 
 
@@ -133,4 +137,7 @@ def _machine(machine: Machine, mode: str, record: MachineRecord) -> Machine:
         quantize_seconds=packing,
         jitter=Jitter("empirical", cv, factors) if factors else Jitter(),
         communication_s_per_byte=record.communication_s_per_byte or 0.0,
+        transmission_slowdown=record.transmission_slowdown.pairs
+        if record.transmission_slowdown is not None
+        else (),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -14,7 +13,8 @@ from realrun.lab import built
 from realrun.lab.control import controlled
 from realrun.validation import report
 from realrun.validation.collect import Results, rows
-from realrun.validation.measure import calibration_file, networks, run_file
+from realrun.validation.kept import belongs, calibration_file, recorded, trace_file
+from realrun.validation.measure import networks
 from realrun.validation.plan import Planned
 from realrun.validation.predict import as_calibrated, calibration, simulated
 from realrun.validation.timelines import save_both
@@ -56,13 +56,13 @@ def in_labs(
     """
     assert study.validation is not None
     for workers in sorted({each.workers for each in plan}):
-        wanted = [
-            run_file(folder, each, repeat)
+        wanted = {
+            (each.number, repeat)
             for each in plan
             for repeat in range(study.validation.repeats)
             if each.workers == workers
-        ]
-        if all(path.exists() for path in wanted):
+        }
+        if wanted <= recorded(folder).keys():
             continue
         found = [each.topology for each in networks(study, plan, workers)]
         tell(f"in a lab with {workers} workers and {len(found)} networks")
@@ -81,15 +81,11 @@ def check_folder(plan: Sequence[Planned], folder: Path) -> None:
     ScenarioError
         If what is there was run with other settings.
     """
-    for each in plan:
-        path = run_file(folder, each, 0)
-        if not path.exists():
-            continue
-        record = json.loads(path.read_text())
-        was = record["name"], record["sha256"], record["rounds_asked"]
-        if was != (each.name, each.scenario.sha256, each.scenario.run.rounds):
+    by_number = {each.number: each for each in plan}
+    for (number, _), kept in recorded(folder).items():
+        if number not in by_number or not belongs(by_number[number], kept):
             raise ScenarioError(
-                f"--out: {folder}: holds runs of another study ({record['name']}); "
+                f"--out: {folder}: holds runs of another study ({kept['name']}); "
                 "give another folder, or remove it"
             )
 
@@ -168,7 +164,7 @@ def _timeline(plan: Sequence[Planned], folder: Path) -> None:
     """Put the first traces of a few methods beside their predictions, for Perfetto."""
     seen: set[str] = set()
     for each in plan:
-        path = run_file(folder, each, 0).with_suffix(".parquet")
+        path = trace_file(folder, each)
         method = each.scenario.method.name
         if method in seen or not path.exists():
             continue

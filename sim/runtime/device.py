@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+import numpy as np
 import simpy
 
 from sim.network import SAME_INSTANT
@@ -115,6 +116,11 @@ class Device:
         self.contention = worker.machine.communication_slowdown
         self.side = worker.machine.side_slowdown
         self.per_byte = worker.machine.communication_s_per_byte
+        if worker.machine.transmission_slowdown:
+            # Bytes that are on the line a part of the time slow computation down that part.
+            rates, factors = zip(*worker.machine.transmission_slowdown, strict=True)
+            line = runtime.links.slowest_from(worker.rank)
+            self.per_byte += float(np.interp(line, rates, factors) - 1) / line
         self.disturbed = self.contention != 1.0 or self.per_byte > 0  # by communication
         self.queues = (Queue(runtime, self), Queue(runtime, self))
         self.stretches = [1.0, 1.0]

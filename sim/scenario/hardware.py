@@ -97,6 +97,18 @@ class Calibration(BaseModel):
     rtt_s: list[_Seconds] | None = None
 
 
+class SlowdownRecord(Record):
+    """transmission_slowdown = { ... }: how much slower, by the line's rate (ascending)."""
+
+    bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_ascending)]
+    slowdown: list[_Slowdown]
+
+    @property
+    def pairs(self) -> tuple[tuple[float, float], ...]:
+        """(bytes/s, factor)."""
+        return tuple(zip(self.bytes_per_s, self.slowdown, strict=False))
+
+
 class MachineRecord(Record):
     """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
 
@@ -111,6 +123,7 @@ class MachineRecord(Record):
     communication_slowdown: _Slowdown | None = None
     side_slowdown: _Slowdown | None = None
     communication_s_per_byte: _Seconds | None = None
+    transmission_slowdown: SlowdownRecord | None = None
     message_s: _Seconds | None = None
     byte_s: _Seconds | None = None
     call_s: _Seconds | None = None
@@ -204,6 +217,15 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
             origin, "calibration", f"a hardware file has [calibration] with schema = 1; {what}"
         )
     content = checked(_File, data, origin)
+    for name, machine in content.machine.items():
+        slower = machine.transmission_slowdown
+        if slower is not None and len(slower.bytes_per_s) != len(slower.slowdown):
+            raise problem(
+                origin,
+                f"machine.{name}.transmission_slowdown",
+                f"has {len(slower.bytes_per_s)} bytes_per_s but {len(slower.slowdown)} slowdowns; "
+                "they are pairs",
+            )
     for name, link in content.link.items():
         for table in link.collective:
             if len(table.bytes) != len(table.seconds):

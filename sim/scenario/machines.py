@@ -64,6 +64,7 @@ class MachineReader:
             communication_slowdown=self._slowdown("communication_slowdown"),
             side_slowdown=self._slowdown("side_slowdown"),
             communication_s_per_byte=self._per_byte(),
+            transmission_slowdown=self._on_line(),
         )
 
     def _measured(self) -> tuple[str, MachineRecord | None]:
@@ -206,6 +207,20 @@ class MachineReader:
             return 1.0
         self._assume(key, f"{measured:g} ({self.measured_name})")
         return measured
+
+    def _on_line(self) -> tuple[tuple[float, float], ...]:
+        given = self.site.transmission_slowdown
+        if given is not None:
+            return ((0.0, given),)
+        measured = self.measured.transmission_slowdown if self.measured else None
+        if measured is None:
+            self._assume("transmission_slowdown", "1")
+            return ()
+        least, most = min(measured.slowdown), max(measured.slowdown)
+        self._assume(
+            "transmission_slowdown", f"{least:.3g} to {most:.3g} by rate ({self.measured_name})"
+        )
+        return measured.pairs
 
     def _per_byte(self) -> float:
         given: float | None = self.site.communication_byte_time

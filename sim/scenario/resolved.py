@@ -76,7 +76,9 @@ class Machine:
     collective on the wire; ``side_slowdown`` (>= 1) multiplies both queues of a worker while
     its main and its spawned program compute at once. ``communication_s_per_byte`` is what a
     byte that the worker sends takes away from its computation (packets are work, too): at a
-    rate r computation runs 1 + r times this slower.
+    rate r computation runs 1 + r times this slower. ``transmission_slowdown`` is how much slower
+    it runs, besides, while bytes of the worker's are on the line at all: pairs of the line's
+    bytes/s and a factor (>= 1), linear between them and constant beyond.
     """
 
     step_seconds: float
@@ -92,6 +94,7 @@ class Machine:
     communication_slowdown: float = 1.0
     side_slowdown: float = 1.0
     communication_s_per_byte: float = 0.0
+    transmission_slowdown: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

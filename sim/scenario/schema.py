@@ -89,6 +89,7 @@ class SiteSection(Section):
     side_slowdown: f.Slowdown | None = None
     communication_slowdown: f.Slowdown | None = None
     communication_byte_time: f.OperationTime | None = None
+    transmission_slowdown: f.Slowdown | None = None
     uplink: f.Rate | None = None
     downlink: f.Rate | None = None
 

@@ -1,0 +1,59 @@
+"""What a validation keeps: a line per run, traces, a calibration per number of workers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from realrun.validation.plan import Planned
+
+Record = dict[str, Any]
+_RUNS = "runs.jsonl"
+
+
+def recorded(folder: Path) -> dict[tuple[int, int], Record]:
+    """Return every run's record by configuration and repeat.
+
+    A line that was broken off is a run that has not been made.
+    """
+    path = folder / _RUNS
+    found: dict[tuple[int, int], Record] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[record["run"], record["repeat"]] = record
+    return found
+
+
+def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
+    """Add a run's record."""
+    identity = {
+        "run": each.number,
+        "repeat": repeat,
+        "name": each.name,
+        "sha256": each.scenario.sha256,
+        "rounds_asked": each.scenario.run.rounds,
+    }
+    path = folder / _RUNS
+    broken_off = path.exists() and not path.read_bytes().endswith(b"\n")
+    with path.open("a") as file:
+        file.write("\n" * broken_off + json.dumps({**identity, **content}) + "\n")
+
+
+def belongs(each: Planned, kept: Record) -> bool:
+    """Whether a record is of this configuration, as it is now."""
+    now = each.name, each.scenario.sha256, each.scenario.run.rounds
+    return (kept["name"], kept["sha256"], kept["rounds_asked"]) == now
+
+
+def trace_file(folder: Path, each: Planned) -> Path:
+    """Return where the trace of a configuration's first run is."""
+    return folder / "traces" / f"{each.number:03}.parquet"
+
+
+def calibration_file(folder: Path, workers: int) -> Path:
+    """Return the hardware file of a launch of so many workers."""
+    return folder / f"calibration-{workers}.toml"
