@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ def hardware(
         "backend": backend,
         "workers": workers,
         "device": name_of(device),
+        "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "versions": {
             "bandwise": __version__,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import tomllib
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from realrun.errors import RunError
@@ -18,7 +16,6 @@ from realrun.validation.measure import networks
 from realrun.validation.plan import Planned
 from realrun.validation.predict import as_calibrated, calibration, simulated
 from realrun.validation.timelines import save_both
-from sim import __version__
 from sim.scenario import ScenarioError, Study
 from sim.trace_files import load as load_trace
 from sim.units import format_seconds
@@ -123,11 +120,7 @@ def reported(
     left_out = len(plan) * about.repeats - len(table)
     texts = {
         "study": study.name,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-        f"{platform.system()} {platform.release()}",
-        "versions": f"bandwise {__version__}, Python {platform.python_version()}, "
-        f"torch {_torch_version()}",
-        "date": datetime.now(UTC).date().isoformat(),
+        **_measured_with(plan, folder),
         "links": _links(study, plan),
     }
     if left_out:
@@ -154,10 +147,19 @@ def _links(study: Study, plan: Sequence[Planned]) -> str:
     )
 
 
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch")
+def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
+    """Read off the calibrations on which machine, with what and when was measured."""
+    found: dict[str, set[str]] = {"machine": set(), "versions": set(), "date": set()}
+    for workers in sorted({each.workers for each in plan}):
+        path = calibration_file(folder, workers)
+        if not path.exists():
+            continue
+        about = tomllib.loads(path.read_text())["calibration"]
+        cores = f"{about['cores']} cores, " if "cores" in about else ""
+        found["machine"].add(f"{about['device']}, {cores}{about['system']}, {about['backend']}")
+        found["versions"].add(", ".join(f"{k} {v}" for k, v in about["versions"].items()))
+        found["date"].add(about["time"].partition("T")[0])
+    return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
 
 
 def _timeline(plan: Sequence[Planned], folder: Path) -> None:
