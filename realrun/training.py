@@ -126,6 +126,7 @@ def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
     """Let the processes of a launch meet, for one run or many."""
     chosen, carrier = device_and_backend(device, backend)
     with joined(carrier, timeout_s) as world:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
         yield Place(world, chosen, carrier)
 
 
@@ -161,7 +162,6 @@ def run_in(
 ) -> Outcome | None:
     """Train among processes that have met; they may do so several times. See `run_worker`."""
     world = place.world
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
     if file.train.compute_mode != "paced":
         world.agreed(
             lambda: check_memory(

@@ -149,7 +149,7 @@ def test_host_costs_are_found_again() -> None:
 def test_a_calibration_fills_the_network_and_real_computation_only(
     plan: list[Planned], tmp_path: Path
 ) -> None:
-    path = tmp_path / "calibration-2.toml"
+    path = tmp_path / "calibration-2-launch-1.toml"
     path.write_text(
         '[calibration]\nschema = 1\nbackend = "gloo"\n[machine.worker]\nparameters = 1099136\n'
         "message_s = 0.0002\ncall_s = 0.001\ninner_step_s = 0.05\ninner_optimizer_s = 0.002\n"

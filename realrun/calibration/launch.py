@@ -10,7 +10,7 @@ from typing import Any
 
 from realrun.calibration import links
 from realrun.calibration.collectives import Probe, cases
-from realrun.calibration.fit import Observed, fitted
+from realrun.calibration.fit import Fit, Observed, fitted
 from realrun.calibration.operations import Timings, time_operations, time_while_communicating
 from realrun.calibration.records import Computed, Link, hardware
 from realrun.training import Place, Run
@@ -50,6 +50,7 @@ class Calibration:
     _byte_s: float = 0.0
     _computed: bool = False
     _concurrent: int | None = None
+    _fit: Fit | None = None
 
     # -- network -------------------------------------------------------------------------
     def known_network(self, scenario: Scenario) -> None:
@@ -90,6 +91,7 @@ class Calibration:
         ]
         self._links.append(link)
         self._observed.append(Observed(scenario, link.measured))
+        self._fit = None
         for dtype, seconds in probe.packing.items():
             self._packing.setdefault(dtype, []).extend(seconds)
         self._byte_s = max(self.place.world.gathered(probe.byte_s()))
@@ -128,9 +130,11 @@ class Calibration:
             timings, scenario.model.parameters, machine.batch_tokens, machine.n_grad_accumulation
         )
         gloo = self.place.backend == "gloo"
+        if gloo and self._observed and self._fit is None:
+            self._fit = fitted(self._observed, self._byte_s)
         return hardware(
             self._links,
-            fitted(self._observed, self._byte_s) if gloo and self._observed else None,
+            self._fit,
             computed if self._computed else None,
             packing,
             parameters=scenario.model.parameters,

@@ -19,7 +19,7 @@ _OTHERS = 4
 _TRAFFIC_BYTES = 2**20  # of one all-reduce in the background
 _TRAFFIC_S = 1.5
 _MOST_TRAFFIC = 400
-MINIMUM = 3
+_LEAST = 3  # micro-batches beside traffic that say something
 
 
 Beside = tuple[float, float, float]
@@ -41,9 +41,11 @@ class Timings:
         """Remember one more repeat."""
         self.seconds.setdefault(operation, []).append(seconds)
 
-    def mean(self, operation: str) -> float:
-        """Mean of the repeats."""
-        return fmean(self.seconds[operation])
+    def forget_last(self, *operations: str) -> None:
+        """Leave out the latest repeat of some operations: it has warmed up."""
+        for operation in operations:
+            if operation in self.seconds:
+                self.seconds[operation].pop()
 
 
 def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
@@ -72,8 +74,7 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
     for number in range(_MICRO_BATCHES + 1):
         if number == 1:  # the first warms up
             device.drain()
-            timings.seconds.pop("accumulate", None)
-            timings.seconds.pop("inner_optimizer", None)
+            timings.forget_last("accumulate", "inner_optimizer")
             dist.barrier(group=run.world.control)
         timed("accumulate", model.accumulate)
         timed("inner_optimizer", lambda: model.inner_optimizer(whole))
@@ -81,8 +82,7 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
     for number in range(_OTHERS + 1):
         if number == 1:
             device.drain()
-            for operation in ("outer_gradient", "outer_step", "quantize"):
-                timings.seconds.pop(operation, None)
+            timings.forget_last("outer_gradient", "outer_step", "quantize")
         timed("outer_gradient", lambda: model.outer_gradient(whole, 0))
         timed("outer_step", lambda: model.outer_step(whole, 0, 0.7, 0.9, True, 0.0))
         if dtype in QUANTIZED:
@@ -118,7 +118,7 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     device.drain()
     span = perf_counter() - begun
     alone += _micro_batches(run, 4)
-    if len(beside) > MINIMUM:
+    if len(beside) > _LEAST:
         slower = fmean(beside[:-1]) / fmean(alone) - 1  # the last outlived the traffic
         timings.beside.append((count * share * _TRAFFIC_BYTES / span, rate, slower))
 

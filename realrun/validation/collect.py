@@ -8,7 +8,7 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realrun.validation.kept import Record, calibration_file, recorded
+from realrun.validation.kept import Record, calibration_files, calibration_of, recorded
 from realrun.validation.plan import Planned
 from realrun.validation.predict import (
     alpha_beta,
@@ -69,10 +69,9 @@ def rows(plan: Sequence[Planned], results: Results) -> pd.DataFrame:
 def _of_configuration(
     each: Planned, records: Sequence[Record], results: Results
 ) -> Iterator[dict[str, Any]]:
-    own = calibration_file(results.folder, each.workers)
-    if not records or not own.exists():
+    if not records:
         return
-    hardware = calibration(own)
+    hardware = calibration(calibration_of(results.folder, records[-1]))
     predicted = simulated(as_calibrated(each, hardware))[1]
     shared = {
         "run": each.number,
@@ -170,10 +169,10 @@ def _rtt(each: Planned) -> float:
 
 
 def _by_other(each: Planned, other: Path | None) -> float:
-    path = calibration_file(other, each.workers) if other is not None else None
-    if path is None or not path.exists():
+    there = calibration_files(other, each.workers) if other is not None else []
+    if not there:
         return nan
-    return _a_round(simulated(as_calibrated(each, calibration(path)))[1])
+    return _a_round(simulated(as_calibrated(each, calibration(there[-1])))[1])
 
 
 def _extrapolated(each: Planned, hardware: Hardware) -> str:

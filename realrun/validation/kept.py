@@ -54,6 +54,19 @@ def trace_file(folder: Path, each: Planned) -> Path:
     return folder / "traces" / f"{each.number:03}.parquet"
 
 
-def calibration_file(folder: Path, workers: int) -> Path:
-    """Return the hardware file of a launch of so many workers."""
-    return folder / f"calibration-{workers}.toml"
+def calibration_files(folder: Path, workers: int) -> list[Path]:
+    """Return the hardware files of all launches of so many workers, in their order."""
+    found = folder.glob(f"calibration-{workers}-launch-*.toml")
+    return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
+
+
+def next_calibration_file(folder: Path, workers: int) -> Path:
+    """Return where a new launch puts its own."""
+    return (
+        folder / f"calibration-{workers}-launch-{len(calibration_files(folder, workers)) + 1}.toml"
+    )
+
+
+def calibration_of(folder: Path, kept: Record) -> Path:
+    """Return the hardware file of the launch that made a run."""
+    return folder / str(kept["calibration"])

@@ -1,7 +1,7 @@
 """The workers' side of a validation: calibrate, then run one configuration after the other.
 
 All ranks go through the same list in the same order; rank 0 chooses networks and writes what
-came out, one file per run, so that a validation that was broken off goes on where it was.
+came out, one line per run, so that a validation that was broken off goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 from realrun.calibration.launch import Calibration
 from realrun.calibration.records import write
-from realrun.errors import RunError
+from realrun.errors import AgreedError
 from realrun.lab.control import Chooser, in_a_lab
 from realrun.lab.topology import Topology, topology
 from realrun.training import Asked, Outcome, Place, Run, run_in
-from realrun.validation.kept import calibration_file, record, recorded, trace_file
+from realrun.validation.kept import next_calibration_file, record, recorded, trace_file
 from realrun.validation.load import OtherLoad
 from realrun.validation.plan import Planned, order
 from sim.figures import figures
@@ -92,6 +92,7 @@ class Measuring:
         )
         self._chooser = Chooser() if self._known and world.rank == 0 else None
         self._load = OtherLoad()
+        self._calibration_file = next_calibration_file(self.folder, world.workers)
         own = [each for each in self.plan if each.workers == world.workers]
         self._calibrated_on = calibrated_on(self.study, self.plan, world.workers) if own else []
         dtypes = {each.scenario.method.arguments.get("comm_dtype", "bf16") for each in own}
@@ -111,7 +112,7 @@ class Measuring:
         runs = [(each, repeat) for each, repeat in todo if (each.number, repeat) in left]
         if not runs:
             return
-        real = [each for each, _ in runs if each.mode == "real"]
+        real = [each for each, _ in todo if each.mode == "real"]
         self._calibrate_network()
         if real:
             self._calibrate_operations(real[0], beside=True)
@@ -183,7 +184,7 @@ class Measuring:
     def _write_calibration(self) -> None:
         contents = self._calibration.contents()
         if contents is not None:
-            write(contents, calibration_file(self.folder, self.place.world.workers))
+            write(contents, self._calibration_file)
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:
@@ -192,7 +193,7 @@ class Measuring:
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:
             checks = self._become(each.scenario)
-        except RunError as error:
+        except AgreedError as error:  # a network that this machine cannot play now
             self.tell(f"left out: {each.name}: {error}")
             return
         self._load.begin()
@@ -207,6 +208,7 @@ class Measuring:
         found = {
             **_figures(outcome, each.scenario),
             "order": number,
+            "calibration": self._calibration_file.name,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "checks": checks,
             "busy": busy,

@@ -43,7 +43,7 @@ def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
         tables=(),
     )
     network = replace(_network(each.scenario, hardware), collectives=collectives)
-    return _computing(replace(each.scenario, network=network), each.mode, record)
+    return _computing(replace(each.scenario, network=network), each, record)
 
 
 def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
@@ -111,15 +111,19 @@ def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario
             ("communication_s_per_byte", "transmission_slowdown", "quantize_s"), None
         )
     )
-    return _computing(scenario, each.mode, undisturbed)
+    return _computing(scenario, each, undisturbed)
 
 
-def _computing(scenario: Scenario, mode: str, record: MachineRecord) -> Scenario:
-    workers = tuple(
-        replace(worker, machine=_machine(worker.machine, mode, record))
-        for worker in scenario.workers
-    )
-    return replace(scenario, workers=workers)
+def _computing(scenario: Scenario, each: Planned, record: MachineRecord) -> Scenario:
+    fastest = max(worker.machine.speed for worker in scenario.workers)
+    emulated = bool(each.sections.train.emulate_speeds)
+    workers = []
+    for worker in scenario.workers:
+        machine = _machine(worker.machine, each.mode, record)
+        if each.mode == "real":  # the machine is as fast as it is, or slowed down to a part of it
+            machine = replace(machine, speed=machine.speed / fastest if emulated else 1.0)
+        workers.append(replace(worker, machine=machine))
+    return replace(scenario, workers=tuple(workers))
 
 
 def _machine(machine: Machine, mode: str, record: MachineRecord) -> Machine:

@@ -11,11 +11,17 @@ from realrun.lab import built
 from realrun.lab.control import controlled
 from realrun.validation import report
 from realrun.validation.collect import Results, rows
-from realrun.validation.kept import belongs, calibration_file, recorded, trace_file
+from realrun.validation.kept import (
+    belongs,
+    calibration_files,
+    calibration_of,
+    recorded,
+    trace_file,
+)
 from realrun.validation.measure import networks
 from realrun.validation.plan import Planned
 from realrun.validation.predict import as_calibrated, calibration, simulated
-from realrun.validation.timelines import save_both
+from realrun.validation.timelines import save_both, save_picture
 from sim.scenario import ScenarioError, Study
 from sim.trace_files import load as load_trace
 from sim.units import format_seconds
@@ -116,12 +122,12 @@ def reported(
         if about.informative is None
         else (about.informative.share, about.informative.communication_above)
     )
-    _timeline(plan, folder)
     left_out = len(plan) * about.repeats - len(table)
     texts = {
         "study": study.name,
         **_measured_with(plan, folder),
         "links": _links(study, plan),
+        "timelines": _timelines(plan, folder),
     }
     if left_out:
         texts["limits"] = f"{left_out} of {len(plan) * about.repeats} runs are missing here."
@@ -150,10 +156,8 @@ def _links(study: Study, plan: Sequence[Planned]) -> str:
 def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
     """Read off the calibrations on which machine, with what and when was measured."""
     found: dict[str, set[str]] = {"machine": set(), "versions": set(), "date": set()}
-    for workers in sorted({each.workers for each in plan}):
-        path = calibration_file(folder, workers)
-        if not path.exists():
-            continue
+    counts = sorted({each.workers for each in plan})
+    for path in (path for count in counts for path in calibration_files(folder, count)):
         about = tomllib.loads(path.read_text())["calibration"]
         cores = f"{about['cores']} cores, " if "cores" in about else ""
         found["machine"].add(f"{about['device']}, {cores}{about['system']}, {about['backend']}")
@@ -162,15 +166,19 @@ def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
     return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
 
 
-def _timeline(plan: Sequence[Planned], folder: Path) -> None:
-    """Put the first traces of a few methods beside their predictions, for Perfetto."""
-    seen: set[str] = set()
+def _timelines(plan: Sequence[Planned], folder: Path) -> str:
+    """Put the first trace of every method beside its prediction: pictures, and for Perfetto."""
+    written: dict[str, str] = {}
+    kept = recorded(folder)
     for each in plan:
-        path = trace_file(folder, each)
-        method = each.scenario.method.name
-        if method in seen or not path.exists():
+        path, method = trace_file(folder, each), each.scenario.method.name
+        if method in written or not path.exists() or (each.number, 0) not in kept:
             continue
-        seen.add(method)
-        hardware = calibration(calibration_file(folder, each.workers))
+        hardware = calibration(calibration_of(folder, kept[each.number, 0]))
         predicted, _ = simulated(as_calibrated(each, hardware))
-        save_both(predicted, load_trace(path), folder / f"timeline-{method}.json.gz")
+        measured = load_trace(path)
+        written[method] = f"timeline-{method}"
+        save_both(predicted, measured, folder / f"{written[method]}.json.gz")
+        save_picture(predicted, measured, each.name, folder / f"{written[method]}.png")
+    links = (f"[{method}]({name}.png)" for method, name in written.items())
+    return ", ".join(links) + "; with both in one file for Perfetto (.json.gz)"

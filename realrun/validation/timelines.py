@@ -95,6 +95,17 @@ def _count_from(ax: Axes, start: float, length: float) -> None:
     ax.set_xticks(start + np.array(ticks), [f"{tick:.6g}" for tick in ticks])
 
 
+def save_picture(predicted_trace: Trace, measured_trace: Trace, title: str, path: Path) -> None:
+    """Write :func:`timelines` of two rounds, or of one where no more fit, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1)
+    timelines(predicted_trace, measured_trace, (upper, lower))
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=130)
+
+
 def save_both(predicted_trace: Trace, measured_trace: Trace, path: Path) -> None:
     """Write both traces into one .json or .json.gz file for Perfetto.
 

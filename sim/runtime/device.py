@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,6 +106,8 @@ class Device:
         "communicating",
         "contention",
         "disturbed",
+        "line",
+        "on_line",
         "per_byte",
         "queues",
         "side",
@@ -116,12 +119,14 @@ class Device:
         self.contention = worker.machine.communication_slowdown
         self.side = worker.machine.side_slowdown
         self.per_byte = worker.machine.communication_s_per_byte
+        self.line, self.on_line = inf, 0.0
         if worker.machine.transmission_slowdown:
-            # Bytes that are on the line a part of the time slow computation down that part.
             rates, factors = zip(*worker.machine.transmission_slowdown, strict=True)
-            line = runtime.links.slowest_from(worker.rank)
-            self.per_byte += float(np.interp(line, rates, factors) - 1) / line
-        self.disturbed = self.contention != 1.0 or self.per_byte > 0  # by communication
+            self.line = runtime.links.slowest_from(worker.rank)
+            self.on_line = float(np.interp(self.line, rates, factors) - 1)
+        self.disturbed = (
+            self.contention != 1.0 or self.per_byte > 0 or self.on_line > 0
+        )  # by communication
         self.queues = (Queue(runtime, self), Queue(runtime, self))
         self.stretches = [1.0, 1.0]
         self.communicating = 0
@@ -136,7 +141,9 @@ class Device:
     def stretch(self, queue: Queue) -> float:
         """How many times slower than undisturbed the queue now runs."""
         factor = self.contention if self.communicating else 1.0
-        factor *= 1 + self.traffic * self.per_byte
+        # Bytes that are on the line a part of the time slow computation down that part.
+        on_line = self.on_line * min(1.0, self.traffic / self.line)
+        factor *= 1 + self.traffic * self.per_byte + on_line
         if self.queues[0].busy and self.queues[1].busy:
             factor *= self.side
         self.stretches[self.queues.index(queue)] = factor
