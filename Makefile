@@ -37,7 +37,7 @@ lint: $(TEST)/.installed ## ruff: rules and format
 types: $(TEST)/.installed ## mypy, strict, on the simulator
 	$(TEST)/bin/mypy
 
-check: test lint types ## all that CI runs
+check: test lint types validate ## all that CI runs
 
 golden: $(TEST)/.installed ## renew the golden files; review the diff
 	BANDWISE_UPDATE_GOLDEN=1 $(TEST)/bin/python -m pytest -k "golden or bad_input"

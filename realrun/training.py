@@ -138,11 +138,7 @@ def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None
     ScenarioError
         With what to change.
     """
-    if workers != len(scenario.workers):
-        raise ScenarioError(
-            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
-            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
-        )
+    check_workers(scenario, workers)
     dtype = scenario.method.arguments.get("comm_dtype")
     if dtype in QUANTIZED:
         try:
@@ -151,6 +147,21 @@ def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None
             raise ScenarioError(f"network.collective.{error}") from error
     if file.train.compute_mode != "paced":
         check_described(file.model)
+
+
+def check_workers(scenario: Scenario, workers: int) -> None:
+    """Refuse another number of processes than the scenario has workers.
+
+    Raises
+    ------
+    ScenarioError
+        With both numbers.
+    """
+    if workers != len(scenario.workers):
+        raise ScenarioError(
+            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
+            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
+        )
 
 
 def run_in(

@@ -179,6 +179,7 @@ def test_what_a_user_gets_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     for arguments, text in (
         (["validate", "no_such.toml", "--out", "out"], "no such file"),
         (["validate", str(QUICK), "--out", "out", "--timeout", "5"], "--timeout"),
+        (["validate", str(QUICK), "--out", "out", "--device", "gpu"], "--device"),
         (["validate", str(QUICK), "--out", "out", "--report-only"], "no run of quick was measured"),
         (["validate", "quick_start", "--out", "out"], "study"),
         (["calibrate", "quick_start", "--out", "a.json"], ".toml"),

@@ -57,7 +57,7 @@ class Calibration:
         """Time collectives on links whose rate and round trip are those of a scenario."""
         rate, rtt_s = scenario.network.bandwidth[0][1], 2 * scenario.network.latency[0][1]
         name = f"{format_rate(rate)}, {format_seconds(rtt_s)}"
-        self._collectives(scenario, Link(name, rate, rtt_s))
+        self._collectives(scenario, Link(name, rate, rtt_s), rtt_s)
 
     def own_network(self) -> None:
         """Measure the links as they are, by pairs of sites, and collectives on them."""
@@ -80,13 +80,15 @@ class Calibration:
         slowest.first_s = links.first_collective_s(place, self.timeout_s)
         self._concurrent = links.at_once(place, slowest.rtt_s)
         self._links += [link for link in found if link is not slowest]
-        self._collectives(_with_links(scenario, found, sorted(first)), slowest)
+        longest_s = max(link.rtt_s for link in found)
+        self._collectives(_with_links(scenario, found, sorted(first)), slowest, longest_s)
 
-    def _collectives(self, scenario: Scenario, link: Link) -> None:
+    def _collectives(self, scenario: Scenario, link: Link, longest_s: float) -> None:
+        """Time collectives; the moment to start must reach all ranks, the farthest as well."""
         probe = Probe(self.place, scenario.network.collectives.quantize_block, self.timeout_s)
         probe.synchronise()
         link.measured = [
-            probe.measured(case, link.rtt_s)
+            probe.measured(case, longest_s)
             for case in cases(scenario.model.parameters, self.dtypes)
         ]
         self._links.append(link)
@@ -139,6 +141,7 @@ class Calibration:
             packing,
             parameters=scenario.model.parameters,
             workers=world.workers,
+            workers_here=world.local_workers,
             device=self.place.device,
             backend=self.place.backend,
             concurrent=self._concurrent or (GLOO_THREADS if gloo else 1),

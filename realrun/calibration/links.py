@@ -13,7 +13,8 @@ from realrun.training import Place
 
 _ROUND_TRIPS = 9
 _CHUNK = 2**22  # bytes of one message of a flood
-_FLOOD_S = 1.5
+_FLOOD_S = 1.0
+_LEAST_CHUNKS = 4
 _MOST_CHUNKS = 4096
 _POSTED_S = 0.05  # until a question is certainly there
 _REPEATS = 5
@@ -22,23 +23,28 @@ _REPEATS = 5
 def round_trip_s(place: Place, a: int, b: int) -> float:
     """Median seconds of a small message there and one back; all ranks call it together.
 
-    What is awaited is asked for beforehand: the round trip is the network's, and what the two
-    ends take to wake up.
+    With gloo what is awaited is asked for beforehand, so that the round trip is the network's
+    and what the two ends take to wake up. NCCL has one stream for both directions of a pair: what
+    waits there first would never let the other go.
     """
     rank, seconds = place.world.rank, []
+    early = place.backend == "gloo"
     for _ in range(_ROUND_TRIPS):
         place.world.gathered(None)
         if rank == a:
-            back = torch.zeros(1, device=place.device)
-            coming = dist.irecv(back, b)
+            back = _message(place, 1)
+            coming = dist.irecv(back, b) if early else None
             sleep(_POSTED_S)
             begin = perf_counter()
-            dist.send(torch.zeros(1, device=place.device), b)
-            coming.wait()  # type: ignore[union-attr]
+            dist.send(_message(place, 1), b)
+            if coming is None:
+                dist.recv(back, b)
+            else:
+                coming.wait()
             _finished(place)
             seconds.append(perf_counter() - begin)
         elif rank == b:
-            there = torch.zeros(1, device=place.device)
+            there = _message(place, 1)
             dist.recv(there, a)
             _finished(place)
             dist.send(there, a)
@@ -46,37 +52,49 @@ def round_trip_s(place: Place, a: int, b: int) -> float:
 
 
 def rate(place: Place, a: int, b: int, rtt_s: float) -> float:
-    """Bytes/s from one rank to another, several messages under way; all ranks call it together."""
-    first = _flood(place, a, b, 4)
-    count = int(min(max(8, _FLOOD_S * first / _CHUNK), _MOST_CHUNKS))
-    return _flood(place, a, b, count, rtt_s)
+    """Bytes/s from one rank to another, several messages under way; all ranks call it together.
+
+    Twice as many messages again until they last long enough.
+    """
+    count = _LEAST_CHUNKS
+    while True:
+        seconds = _flood(place, a, b, count)
+        if seconds >= _FLOOD_S + rtt_s or count >= _MOST_CHUNKS:
+            # The answer at the end is half a round trip under way, and the first message, too.
+            return count * _CHUNK / max(seconds - rtt_s, seconds / 2)
+        count *= 2
 
 
-def _flood(place: Place, a: int, b: int, count: int, rtt_s: float = 0.0) -> float:
-    """Send so many messages, two of them asked for ahead, and one back at the end."""
+def _flood(place: Place, a: int, b: int, count: int) -> float:
+    """Seconds of so many messages there and a small one back."""
     rank, found = place.world.rank, 0.0
-    chunks = [torch.zeros(_CHUNK // 4, device=place.device) for _ in range(4)]
+    chunks = [_message(place, _CHUNK // 4) for _ in range(4)]
     place.world.gathered(None)
     if rank == a:
         begin = perf_counter()
         works = [dist.isend(chunks[number % 4], b) for number in range(count)]
         for work in works:
             work.wait()  # type: ignore[union-attr]
-        dist.recv(torch.zeros(1, device=place.device), b)
+        dist.recv(_message(place, 1), b)
         _finished(place)
-        found = count * _CHUNK / (perf_counter() - begin - rtt_s)
+        found = perf_counter() - begin
     elif rank == b:
         coming = [dist.irecv(chunks[number % 4], a) for number in range(count)]
         for work in coming:
             work.wait()  # type: ignore[union-attr]
-        dist.send(torch.zeros(1, device=place.device), a)
+        dist.send(_message(place, 1), a)
     return float(place.world.gathered(found)[a])
+
+
+def _message(place: Place, elements: int) -> torch.Tensor:
+    """Return zeros where the backend takes them: gloo's sends from the host's memory."""
+    return torch.zeros(elements, device=place.device if place.backend == "nccl" else "cpu")
 
 
 def first_collective_s(place: Place, timeout_s: float) -> float:
     """Seconds that a new group's first collective takes longer than its next ones."""
     group = dist.new_group(timeout=timedelta(seconds=timeout_s))
-    value = torch.zeros(1, device=place.device)
+    value = _message(place, 1)
     seconds = []
     for _ in range(_REPEATS + 1):
         place.world.gathered(None)
@@ -93,7 +111,7 @@ def at_once(place: Place, rtt_s: float) -> int | None:
     """How many small collectives of a group proceed at once; None where latency cannot tell."""
     if rtt_s < 5e-3:
         return None
-    values = [torch.zeros(1, device=place.device) for _ in range(4)]
+    values = [_message(place, 1) for _ in range(4)]
 
     def seconds(count: int) -> float:
         found = []

@@ -103,7 +103,9 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     world, device = run.world, run.shared.device
     share = 2 * (world.workers - 1) / world.workers
     count = int(min(max(4.0, _TRAFFIC_S * rate / (share * _TRAFFIC_BYTES)), _MOST_TRAFFIC))
-    buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=run.device) for _ in range(4)]
+    # gloo sends from the host's memory.
+    where = run.device if run.backend == "nccl" else torch.device("cpu")
+    buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=where) for _ in range(4)]
     alone = _micro_batches(run, 4)
     dist.barrier(group=world.control)
     begun = perf_counter()

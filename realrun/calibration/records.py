@@ -53,6 +53,7 @@ def hardware(
     *,
     parameters: int,
     workers: int,
+    workers_here: int,
     device: torch.device,
     backend: str,
     concurrent: int,
@@ -67,8 +68,9 @@ def hardware(
         By rank and dtype, seconds per element to quantise.
     parameters
         The model's.
-    workers, device, backend, concurrent
-        Where it was measured; ``concurrent`` collectives of a group proceed at once.
+    workers, workers_here, device, backend, concurrent
+        Where it was measured: so many workers, of which so many on rank 0's machine;
+        ``concurrent`` collectives of a group proceed at once.
     """
     machine: dict[str, Any] = {}
     per_element = [s for own in packing for seconds in own.values() for s in seconds]
@@ -86,6 +88,7 @@ def hardware(
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": backend,
         "workers": workers,
+        "workers_on_a_machine": workers_here,
         "device": name_of(device),
         "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from realrun.cli import options
-from sim.cli.errors import UserError, chosen
+from sim.cli.errors import UserError
 from sim.cli.options import Asked, takes_scenario
 from sim.cli.output import checked_file
 from sim.scenario.errors import did_you_mean
@@ -43,7 +44,6 @@ def calibrate(
     every process is a worker. What is sent is zeros, and a model that is thrown away.
     """
     from sim.scenario import load
-    from sim.units import UnitError, parse_duration
 
     parts = [part.strip() for part in only.split(",")]
     for part in parts:
@@ -51,14 +51,11 @@ def calibrate(
             raise UserError(
                 f"--only: {part}: must be network, compute or both{did_you_mean(part, _PARTS, '')}"
             )
-    chosen("--device", device, ("auto", "cpu", "cuda"))
-    chosen("--backend", backend, ("auto", "gloo", "nccl"))
+    timeout_s = options.checked_run(device, backend, timeout)
     checked_file("--out", out, (".toml",))
-    try:
-        timeout_s = parse_duration(timeout)
-    except UnitError as error:
-        raise UserError(f"--timeout: {error}") from error
     scenario = load(asked.source, asked.options, asked.settings)
+    if parts == ["network"] and len(scenario.sites) < 2:
+        raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
         _measure(asked, out, parts, device, backend, timeout_s)
         return
@@ -82,14 +79,17 @@ def _measure(
     from realrun.calibration.records import write
     from realrun.rendezvous import rank_and_workers
     from realrun.training import Asked as Training
-    from realrun.training import Run, check_runnable, meet
+    from realrun.training import Run, check_runnable, check_workers, meet
     from sim.scenario import load, sections
 
     scenario = load(asked.source, asked.options, asked.settings)
     file = sections(asked.source, asked.options, asked.settings)
     train = file.train.model_copy(update={"compute_mode": "real", "emulate_speeds": False})
     file = file.model_copy(update={"train": train})
+    # Nothing is trained to an end, so a scenario need not have one.
+    scenario = replace(scenario, run=replace(scenario.run, tokens=None, steps=None, rounds=1))
     rank, workers = rank_and_workers()
+    check_workers(scenario, workers)
     if "compute" in parts:
         check_runnable(scenario, file, workers)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli.errors import UserError
+from realrun.cli import options
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.tables import Block, Column, Report, Section, Table, format_asked
@@ -63,15 +63,9 @@ def doctor(
     """
     from realrun.doctor.cluster import alone, together
     from realrun.doctor.look import looked_for_lab
-    from sim.units import UnitError, parse_duration
 
     form = format_asked(form, as_json)
-    try:
-        timeout_s = parse_duration(timeout)
-    except UnitError as error:
-        raise UserError(f"--timeout: {error}") from error
-    if timeout_s < 1:
-        raise UserError(f"--timeout: {timeout}: must be at least 1 s")
+    timeout_s = options.checked_run("auto", "auto", timeout)
     plan = _plan(asked, checkpoints)
     if "RANK" not in os.environ:
         found, leave = alone(plan), None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from sim.cli.errors import UserError, chosen
+
 
 def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
@@ -36,3 +38,27 @@ TRACE = _option(
 )
 LOSSES = _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output")
 SAVE = _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
+
+_DEVICES = ("auto", "cpu", "cuda")
+_BACKENDS = ("auto", "gloo", "nccl")
+
+
+def checked_run(device: str, backend: str, timeout: str) -> float:
+    """Check --device, --backend and --timeout; return the last in seconds.
+
+    Raises
+    ------
+    UserError
+        One line about the first that cannot be.
+    """
+    from sim.units import UnitError, parse_duration
+
+    chosen("--device", device, _DEVICES)
+    chosen("--backend", backend, _BACKENDS)
+    try:
+        timeout_s = parse_duration(timeout)
+    except UnitError as error:
+        raise UserError(f"--timeout: {error}") from error
+    if timeout_s < 1:
+        raise UserError(f"--timeout: {timeout}: must be at least 1 s")
+    return timeout_s

@@ -10,14 +10,11 @@ from typing import Annotated
 import typer
 
 from realrun.cli import options
-from sim.cli.errors import UserError, chosen
+from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, checked_folder
 from sim.cli.simulate import TRACES, logged
 from sim.cli.tables import format_asked
-
-_DEVICES = ("auto", "cpu", "cuda")
-_BACKENDS = ("auto", "gloo", "nccl")
 
 
 @takes_scenario()
@@ -43,17 +40,9 @@ def train(
     started is a worker, and rank 0 speaks for all.
     """
     from sim.scenario import load
-    from sim.units import UnitError, parse_duration
 
     form = format_asked(form, as_json)
-    chosen("--device", device, _DEVICES)
-    chosen("--backend", backend, _BACKENDS)
-    try:
-        timeout_s = parse_duration(timeout)
-    except UnitError as error:
-        raise UserError(f"--timeout: {error}") from error
-    if timeout_s < 1:
-        raise UserError(f"--timeout: {timeout}: must be at least 1 s")
+    timeout_s = options.checked_run(device, backend, timeout)
     for name, number in (("--nproc", nproc), ("--checkpoint-every", checkpoint_every)):
         if number is not None and number < 1:
             raise UserError(f"{name}: {number}: must be at least 1")

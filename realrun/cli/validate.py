@@ -39,16 +39,12 @@ def validate(
     the network is what it is. What was run is not run again: a validation that was broken off
     goes on. Ends with 1 if an error is beyond the study's tolerance.
     """
-    from realrun.validation.plan import planned
+    from realrun.validation.plan import check_workers, planned
     from realrun.validation.run import check_folder, in_labs, reported
     from sim.scenario import load_study
-    from sim.units import UnitError, parse_duration
 
     checked_folder("--out", out)
-    try:
-        timeout_s = parse_duration(timeout)
-    except UnitError as error:
-        raise UserError(f"--timeout: {error}") from error
+    timeout_s = options.checked_run(device, backend, timeout)
     if other_calibration is not None and not other_calibration.is_dir():
         raise UserError(f"--other-calibration: {other_calibration}: no such folder")
     loaded = load_study(study)
@@ -58,27 +54,34 @@ def validate(
         typer.echo(f"realrun: {text}", err=True)
         sys.stderr.flush()
 
-    if "RANK" in os.environ:
+    if "RANK" in os.environ and not report_only:
         from realrun.lab.control import in_a_lab
         from realrun.training import meet
         from realrun.validation.measure import Measuring
 
+        def prepared() -> None:
+            check_folder(plan, out)
+            out.mkdir(parents=True, exist_ok=True)
+
         with meet(device, backend, timeout_s) as place:
-            said = tell if place.world.rank == 0 else lambda text: None
-            Measuring(loaded, plan, out, place, timeout_s, said).all()
             world = place.world
+            check_workers(plan, world.workers)
+            world.agreed(prepared if world.rank == 0 else lambda: None)
+            said = tell if world.rank == 0 else lambda text: None
+            Measuring(loaded, plan, out, place, timeout_s, said).all()
         if world.rank or in_a_lab():  # then whoever built the lab reports
             return
-        cores = os.cpu_count() or 1 if world.local_workers == world.workers else 0
-        _conclude(reported(loaded, plan, out, other_calibration, cores), out)
-        return
-    check_folder(plan, out)
-    if not report_only:
-        out.mkdir(parents=True, exist_ok=True)
-        status = in_labs(loaded, plan, out, sys.argv[1:], tell)
-        if status:
-            raise typer.Exit(status)
-    _conclude(reported(loaded, plan, out, other_calibration, os.cpu_count() or 1), out)
+    elif "RANK" in os.environ:
+        if os.environ["RANK"] != "0":
+            return
+    else:
+        check_folder(plan, out)
+        if not report_only:
+            out.mkdir(parents=True, exist_ok=True)
+            status = in_labs(loaded, plan, out, sys.argv[1:], tell)
+            if status:
+                raise typer.Exit(status)
+    _conclude(reported(loaded, plan, out, other_calibration), out)
 
 
 def _conclude(held: bool, out: Path) -> None:

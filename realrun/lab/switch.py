@@ -3,12 +3,12 @@
     python -m realrun.lab.switch < networks
 
 Its standard input is a line of JSON for each network that it is to be, one after the other, and
-stays open until the lab ends, however it ends. A packet
-takes its turn on every line of its way (a shared uplink, the pair's own line, a shared downlink)
-and enters the next when its first byte has passed, so the narrowest decides how long all take;
-the latency comes after. Lines count the payload of TCP: a scenario's bandwidth is goodput. What
-has no payload takes no turn: acknowledgements that waited behind the other direction's data
-would come in clumps and leave lines idle, where a scenario's directions are independent.
+stays open until the lab ends, however it ends. A packet takes its turn on every line of its way
+(a shared uplink, the pair's own line, a shared downlink) and enters the next when its first byte
+has passed, so the narrowest decides how long all take; the latency comes after. Lines count the
+payload of TCP: a scenario's bandwidth is goodput. What has no payload takes no turn:
+acknowledgements that waited behind the other direction's data would come in clumps and leave
+lines idle, where a scenario's directions are independent.
 """
 
 from __future__ import annotations

@@ -8,18 +8,20 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realrun.validation.kept import Record, calibration_files, calibration_of, recorded
+from realrun.validation.kept import Record, about, calibration_files, calibration_of, recorded
 from realrun.validation.plan import Planned
 from realrun.validation.predict import (
     alpha_beta,
     as_calibrated,
     bandwidth_only,
     calibration,
+    network_of,
     simulated,
 )
 from realrun.validation.rows import COLUMNS
 from sim.figures import Figures
 from sim.scenario.hardware import Hardware
+from sim.scenario.resolved import Network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,16 +43,13 @@ class Results:
     """Where results are, and what to put beside them.
 
     ``folder`` holds runs and calibrations, ``other`` calibrations of another launch or None;
-    ``baselines`` names simpler models. ``cores`` are those of a machine that all workers share,
-    0 where each has its own: real computation of more workers than cores is reported without a
-    target.
+    ``baselines`` names simpler models.
     """
 
     folder: Path
     repeats: int
     baselines: tuple[str, ...] = tuple(BASELINES)
     other: Path | None = None
-    cores: int = 0
 
 
 def rows(plan: Sequence[Planned], results: Results) -> pd.DataFrame:
@@ -71,7 +70,9 @@ def _of_configuration(
 ) -> Iterator[dict[str, Any]]:
     if not records:
         return
-    hardware = calibration(calibration_of(results.folder, records[-1]))
+    own = calibration_of(results.folder, records[-1])
+    hardware = calibration(own)
+    network = network_of(each, hardware)
     predicted = simulated(as_calibrated(each, hardware))[1]
     shared = {
         "run": each.number,
@@ -79,9 +80,9 @@ def _of_configuration(
         "method": each.scenario.method.name,
         "arguments": _arguments(each),
         "workers": each.workers,
-        "bandwidth_bytes_per_s": _bandwidth(each),
-        "rtt_s": _rtt(each),
-        "heterogeneity": _heterogeneity(each),
+        "bandwidth_bytes_per_s": _bandwidth(each, network),
+        "rtt_s": _rtt(network),
+        "heterogeneity": _heterogeneity(each, network),
         "compute_mode": each.mode,
         **_predicted(predicted),
         **{
@@ -91,13 +92,18 @@ def _of_configuration(
             for name, model in BASELINES.items()
         },
         "other_calibration_s": _by_other(each, results.other),
-        "extrapolated": _extrapolated(each, hardware),
-        "tolerance_applies": each.mode == "paced"
-        or not results.cores
-        or each.workers <= results.cores,
+        "extrapolated": _extrapolated(each, network, hardware),
+        "tolerance_applies": each.mode == "paced" or _has_cores(own),
     }
     for record in records:
         yield {**shared, **_measured(record)}
+
+
+def _has_cores(own: Path) -> bool:
+    """Whether every worker of a launch had a core; real computation else has no target."""
+    told = about(own)
+    here: int = told.get("workers_on_a_machine", told["workers"])
+    return here <= int(told["cores"])
 
 
 def _a_round(found: Figures) -> float:
@@ -140,32 +146,33 @@ def _arguments(each: Planned) -> str:
     return " ".join(f"{key}={value}" for key, value in given.items() if key != "name")
 
 
-def _heterogeneity(each: Planned) -> str:
+def _heterogeneity(each: Planned, network: Network) -> str:
     speeds = [worker.machine.speed for worker in each.scenario.workers]
-    rates = _rates(each)
+    rates = _rates(each, network)
     unlike = []
     if min(speeds) < max(speeds):
-        unlike.append(f"one worker {max(speeds) / min(speeds):g}x slower")
+        unlike.append(f"one worker {max(speeds) / min(speeds):.3g}x slower")
     if min(rates) < max(rates):
-        unlike.append(f"one link {max(rates) / min(rates):g}x slower")
+        unlike.append(f"one link {max(rates) / min(rates):.3g}x slower")
     return ", ".join(unlike) or "equal"
 
 
-def _rates(each: Planned) -> list[float]:
+def _rates(each: Planned, network: Network) -> list[float]:
     """Bytes/s of every pair of sites, and of the fastest if all share a slower one's link."""
-    network, sites = each.scenario.network, each.scenario.sites
+    sites = each.scenario.sites
     pairs = [(i, j) for i in range(len(sites)) for j in range(len(sites)) if i != j]
     narrow = [min(network.bandwidth[i][j], sites[i].uplink, sites[j].downlink) for i, j in pairs]
     return [*narrow, max(network.bandwidth[i][j] for i, j in pairs)]
 
 
-def _bandwidth(each: Planned) -> float:
+def _bandwidth(each: Planned, network: Network) -> float:
     """Return the rate of the fastest pair: the one that the study's axis sets."""
-    return max(_rates(each))
+    return max(_rates(each, network))
 
 
-def _rtt(each: Planned) -> float:
-    return 2 * each.scenario.network.latency[0][1]
+def _rtt(network: Network) -> float:
+    """Return the round trip of the first pair of sites, the one that the study's axis sets."""
+    return network.latency[0][1] + network.latency[1][0]
 
 
 def _by_other(each: Planned, other: Path | None) -> float:
@@ -175,13 +182,13 @@ def _by_other(each: Planned, other: Path | None) -> float:
     return _a_round(simulated(as_calibrated(each, calibration(there[-1])))[1])
 
 
-def _extrapolated(each: Planned, hardware: Hardware) -> str:
+def _extrapolated(each: Planned, network: Network, hardware: Hardware) -> str:
     """Name what lies beyond everything that was calibrated."""
     beyond = [
         name
         for name, value, known in (
-            ("bandwidth", _bandwidth(each), hardware.bandwidths),
-            ("rtt", _rtt(each), hardware.rtts),
+            ("bandwidth", _bandwidth(each, network), hardware.bandwidths),
+            ("rtt", _rtt(network), hardware.rtts),
         )
         if known and not min(known) * 0.999 <= value <= max(known) * 1.001
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
         "repeat": repeat,
         "name": each.name,
         "sha256": each.scenario.sha256,
+        "train": each.sections.train.model_dump(exclude_none=True),
         "rounds_asked": each.scenario.run.rounds,
     }
     path = folder / _RUNS
@@ -45,8 +47,9 @@ def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
 
 def belongs(each: Planned, kept: Record) -> bool:
     """Whether a record is of this configuration, as it is now."""
-    now = each.name, each.scenario.sha256, each.scenario.run.rounds
-    return (kept["name"], kept["sha256"], kept["rounds_asked"]) == now
+    train = each.sections.train.model_dump(exclude_none=True)
+    now = each.name, each.scenario.sha256, each.scenario.run.rounds, train
+    return (kept["name"], kept["sha256"], kept["rounds_asked"], kept.get("train", train)) == now
 
 
 def trace_file(folder: Path, each: Planned) -> Path:
@@ -65,6 +68,12 @@ def next_calibration_file(folder: Path, workers: int) -> Path:
     return (
         folder / f"calibration-{workers}-launch-{len(calibration_files(folder, workers)) + 1}.toml"
     )
+
+
+def about(path: Path) -> Record:
+    """Return what a hardware file says of where, when and with what it was measured."""
+    found: Record = tomllib.loads(path.read_text())["calibration"]
+    return found
 
 
 def calibration_of(folder: Path, kept: Record) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from math import isnan
 from pathlib import Path
 from time import monotonic, process_time
 
@@ -51,4 +52,5 @@ class OtherLoad:
         """Fraction of the machine's CPU time that others used; ``own_s`` of all processes."""
         length = monotonic() - self._at
         used = _busy_s() - self._busy - own_s
-        return max(0.0, used / (length * (os.cpu_count() or 1)))
+        share = used / (length * (os.cpu_count() or 1))
+        return share if isnan(share) else max(0.0, share)

@@ -12,6 +12,7 @@ from typing import Any
 from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario.errors import listed
 from sim.scenario.validation import Validation
 from sim.units import format_seconds
 
@@ -59,9 +60,43 @@ def planned(study: Study) -> list[Planned]:
             f"{study.name}: study.calibrate.same_launch: false: every launch calibrates itself; "
             "an earlier calibration is compared with --other-calibration"
         )
+    _check_cases(study)
     everything = [(case, mode) for case in study.cases() for mode in about.compute]
     chosen = _sample(everything, about.sample or len(everything))
     return [_planned(number, case, mode, about) for number, (case, mode) in enumerate(chosen)]
+
+
+def _check_cases(study: Study) -> None:
+    """Refuse what a calibration of one model on links between sites cannot say anything about."""
+    cases = [case.scenario for case in study.cases()]
+    if any(len(scenario.sites) < 2 for scenario in cases):
+        raise ScenarioError(f"{study.name}: site.count: 1: must be at least 2, to have links")
+    sizes = {
+        (scenario.model, machine.batch_tokens, machine.n_grad_accumulation)
+        for scenario in cases
+        for machine in (worker.machine for worker in scenario.workers)
+    }
+    if len(sizes) > 1:
+        raise ScenarioError(
+            f"{study.name}: study.axis: {len(sizes)} models or batches: a calibration is of one; "
+            "make a study of each"
+        )
+
+
+def check_workers(plan: Sequence[Planned], workers: int) -> None:
+    """Refuse a launch of processes of which the study has no configuration.
+
+    Raises
+    ------
+    ScenarioError
+        With the numbers that it has.
+    """
+    known = sorted({each.workers for each in plan})
+    if workers not in known:
+        raise ScenarioError(
+            f"{workers} processes were started, but the study's configurations have "
+            f"{listed([str(count) for count in known], 'and')} workers"
+        )
 
 
 def order(

@@ -10,7 +10,13 @@ from realrun.validation.plan import Planned
 from sim.figures import Figures, figures
 from sim.runtime import simulate
 from sim.scenario import Scenario
-from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord, read_hardware
+from sim.scenario.hardware import (
+    Hardware,
+    LinkRecord,
+    MachineRecord,
+    read_hardware,
+    tables_of,
+)
 from sim.scenario.links import GLOO_THREADS
 from sim.scenario.resolved import Collectives, HostCosts, Jitter, Machine, Network
 from sim.scenario.samples import normalised
@@ -27,35 +33,38 @@ def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
 
     Paced computation takes the scenario's times; real computation those of the calibration.
     """
-    record = _record(hardware)
-    host = HostCosts(
-        message_s=record.message_s or 0.0,
-        byte_s=record.byte_s or 0.0,
-        call_s=record.call_s or 0.0,
-        element_s=record.element_s or 0.0,
-        quantized_element_s=record.quantized_element_s or 0.0,
-    )
-    collectives = replace(
-        each.scenario.network.collectives,
-        algorithm="gloo",
-        concurrent=GLOO_THREADS,
-        host=host,
-        tables=(),
-    )
-    network = replace(_network(each.scenario, hardware), collectives=collectives)
-    return _computing(replace(each.scenario, network=network), each, record)
+    record, network = _record(hardware), network_of(each, hardware)
+    if hardware.backend == "gloo":
+        collectives = replace(
+            network.collectives,
+            algorithm="gloo",
+            concurrent=GLOO_THREADS,
+            host=HostCosts(
+                message_s=record.message_s or 0.0,
+                byte_s=record.byte_s or 0.0,
+                call_s=record.call_s or 0.0,
+                element_s=record.element_s or 0.0,
+                quantized_element_s=record.quantized_element_s or 0.0,
+            ),
+            tables=(),
+        )
+    else:  # one collective after the other, as long as it was measured to take
+        tables = [table for link in hardware.links.values() for table in tables_of(link)]
+        collectives = replace(network.collectives, concurrent=1, tables=tuple(tables))
+    filled = replace(each.scenario, network=replace(network, collectives=collectives))
+    return _computing(filled, each, record)
 
 
 def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
     """Return it with nothing but bytes over bandwidth between computations."""
-    network = _network(each.scenario, hardware)
+    network = network_of(each, hardware)
     no_latency = tuple(tuple(0.0 for _ in row) for row in network.latency)
     return _formula(each, _record(hardware), replace(network, latency=no_latency))
 
 
 def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
     """Return it with the textbook's ring: one-way latencies and bytes over bandwidth."""
-    return _formula(each, _record(hardware), _network(each.scenario, hardware))
+    return _formula(each, _record(hardware), network_of(each, hardware))
 
 
 def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
@@ -66,23 +75,26 @@ def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
     return trace, figures(trace, scenario)
 
 
-def _network(scenario: Scenario, hardware: Hardware) -> Network:
+def network_of(each: Planned, hardware: Hardware) -> Network:
     """Return the links as they were measured between a scenario's sites, else as it says.
 
     Where nobody plays a network, as on a cluster, what a scenario says of its links is not so.
     """
+    scenario = each.scenario
     names = [site.name for site in scenario.sites]
     measured = {
-        (i, j): _between(hardware, a, b) for i, a in enumerate(names) for j, b in enumerate(names)
+        (i, j): _between(hardware, a, b)
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+        if i != j
     }
-    apart = [pair for pair in measured if pair[0] != pair[1]]
-    if not apart or any(measured[pair] is None for pair in apart):
+    if not measured or None in measured.values():
         return scenario.network
     rows = range(len(names))
     return replace(
         scenario.network,
-        bandwidth=tuple(tuple(_rate(measured[i, j]) for j in rows) for i in rows),
-        latency=tuple(tuple(_latency(measured[i, j]) for j in rows) for i in rows),
+        bandwidth=tuple(tuple(_rate(measured.get((i, j))) for j in rows) for i in rows),
+        latency=tuple(tuple(_latency(measured.get((i, j))) for j in rows) for i in rows),
     )
 
 

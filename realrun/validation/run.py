@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from realrun.lab.control import controlled
 from realrun.validation import report
 from realrun.validation.collect import Results, rows
 from realrun.validation.kept import (
+    about,
     belongs,
     calibration_files,
     calibration_of,
@@ -58,6 +58,12 @@ def in_labs(
         If this machine cannot have a lab, or a worker failed.
     """
     assert study.validation is not None
+    asked = study.validation.calibrate
+    if asked.bandwidth is None:
+        raise ScenarioError(
+            f"{study.name}: study.calibrate: missing; say on which bandwidth and rtt a lab is to "
+            "calibrate, like those of validation/quick/study.toml"
+        )
     for workers in sorted({each.workers for each in plan}):
         wanted = {
             (each.number, repeat)
@@ -93,9 +99,7 @@ def check_folder(plan: Sequence[Planned], folder: Path) -> None:
             )
 
 
-def reported(
-    study: Study, plan: Sequence[Planned], folder: Path, other: Path | None, cores: int
-) -> bool:
+def reported(study: Study, plan: Sequence[Planned], folder: Path, other: Path | None) -> bool:
     """Predict, compare and write the report; whether all tolerances hold.
 
     Parameters
@@ -104,41 +108,40 @@ def reported(
         What was run, and where it is.
     other
         Calibrations of another launch, to compare with, or None.
-    cores
-        See :class:`realrun.validation.collect.Results`.
 
     Raises
     ------
     RunError
         If nothing was measured.
     """
-    about = study.validation
-    assert about is not None
-    table = rows(plan, Results(folder, about.repeats, about.baselines, other, cores))
+    asked = study.validation
+    assert asked is not None
+    table = rows(plan, Results(folder, asked.repeats, asked.baselines, other))
     if table.empty:
         raise RunError(f"{folder}: no run of {study.name} was measured")
     informative = (
         None
-        if about.informative is None
-        else (about.informative.share, about.informative.communication_above)
+        if asked.informative is None
+        else (asked.informative.share, asked.informative.communication_above)
     )
-    left_out = len(plan) * about.repeats - len(table)
+    left_out = len(plan) * asked.repeats - len(table)
     texts = {
         "study": study.name,
         **_measured_with(plan, folder),
-        "links": _links(study, plan),
+        "links": _links(study, plan, folder),
         "timelines": _timelines(plan, folder),
     }
     if left_out:
-        texts["limits"] = f"{left_out} of {len(plan) * about.repeats} runs are missing here."
-    return report.write(table, texts, about.tolerances, informative, folder)
+        texts["limits"] = f"{left_out} of {len(plan) * asked.repeats} runs are missing here."
+    return report.write(table, texts, asked.tolerances, informative, folder)
 
 
-def _links(study: Study, plan: Sequence[Planned]) -> str:
+def _links(study: Study, plan: Sequence[Planned], folder: Path) -> str:
     assert study.validation is not None
     asked = study.validation.calibrate
-    if asked.bandwidth is None or asked.rtt is None:
-        return "calibrated on the links as they are"
+    played = any(kept["checks"] for kept in recorded(folder).values())
+    if not played or asked.bandwidth is None or asked.rtt is None:
+        return "calibrated on the links as they are, and run on them"
     rates = ", ".join(f"{rate * 8e-6:g}" for rate in asked.bandwidth)
     trips = ", ".join(format_seconds(rtt) for rtt in asked.rtt)
     known = [
@@ -158,11 +161,12 @@ def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
     found: dict[str, set[str]] = {"machine": set(), "versions": set(), "date": set()}
     counts = sorted({each.workers for each in plan})
     for path in (path for count in counts for path in calibration_files(folder, count)):
-        about = tomllib.loads(path.read_text())["calibration"]
-        cores = f"{about['cores']} cores, " if "cores" in about else ""
-        found["machine"].add(f"{about['device']}, {cores}{about['system']}, {about['backend']}")
-        found["versions"].add(", ".join(f"{k} {v}" for k, v in about["versions"].items()))
-        found["date"].add(about["time"].partition("T")[0])
+        told = about(path)
+        found["machine"].add(
+            f"{told['device']}, {told['cores']} cores, {told['system']}, {told['backend']}"
+        )
+        found["versions"].add(", ".join(f"{k} {v}" for k, v in told["versions"].items()))
+        found["date"].add(told["time"].partition("T")[0])
     return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
 
 

@@ -200,11 +200,14 @@ def load_study(
         exact_cells=section.exact_cells or 0,
         grid_steps=section.grid_steps,
         remark=section.remark or "",
-        validation=_validation(section) if section.ask == "validate" else None,
+        validation=_validation(section, document.origin) if section.ask == "validate" else None,
     )
 
 
-def _validation(section: StudySection) -> Validation:
+def _validation(section: StudySection, origin: Origin) -> Validation:
+    calibrate = section.calibrate or Calibrate()
+    if (calibrate.bandwidth is None) != (calibrate.rtt is None):
+        raise problem(origin, "study.calibrate", "bandwidth and rtt go together; give both")
     return Validation(
         sample=section.sample,
         repeats=section.repeats or 3,
@@ -213,7 +216,7 @@ def _validation(section: StudySection) -> Validation:
         compute=section.compute or ("paced",),
         baselines=section.baselines or ("bandwidth_only", "alpha_beta"),
         informative=section.informative,
-        calibrate=section.calibrate or Calibrate(),
+        calibrate=calibrate,
         tolerances={} if section.tolerance is None else section.tolerance.as_mapping(),
     )
 
