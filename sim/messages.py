@@ -99,6 +99,9 @@ class Wires:
         if way is None:
             way = self._ways[sender, receiver] = self._limited(sender, receiver)
         lines, latency, seconds_per_byte = way
+        if size <= PREAMBLE_BYTES:
+            # Connections share a line packet by packet: a question waits for no other's data.
+            return begin, begin + latency
         left = begin
         for line in lines:
             # A line takes up a message when its first byte comes, so the narrowest decides.

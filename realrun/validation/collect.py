@@ -102,8 +102,8 @@ def _of_configuration(
 def _has_cores(own: Path) -> bool:
     """Whether every worker of a launch had a core; real computation else has no target."""
     told = about(own)
-    here: int = told.get("workers_on_a_machine", told["workers"])
-    return here <= int(told["cores"])
+    here: Any = told.get("workers_on_a_machine") or told["workers"]
+    return bool(here <= told["cores"])
 
 
 def _a_round(found: Figures) -> float:

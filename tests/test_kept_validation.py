@@ -1,0 +1,41 @@
+"""The measured runs that the repository keeps, predicted anew: a change must not lose them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from realrun.validation.collect import Results, rows
+from realrun.validation.configurations import configurations
+from realrun.validation.kept import belongs, recorded
+from realrun.validation.plan import planned
+from realrun.validation.rows import checked
+from sim.scenario import load_study
+
+LAB = Path(__file__).parent.parent / "validation" / "lab"
+
+
+def test_paced_runs_in_the_lab_are_still_foretold() -> None:
+    """The study's own tolerance, on the configurations that really wait."""
+    study = load_study(LAB / "study.toml")
+    assert study.validation is not None
+    assert study.validation.informative is not None
+    plan = planned(study)
+    kept = recorded(LAB)
+    by_number = {each.number: each for each in plan}
+    assert all(belongs(by_number[number], record) for (number, _), record in kept.items())
+
+    paced = [each for each in plan if each.mode == "paced"]
+    measured = checked(rows(paced, Results(LAB, study.validation.repeats, baselines=())))
+    table = configurations(measured, study.validation.informative.communication_above)
+    waits = table[table["informative"]]
+    error = (waits["predicted_s"] / waits["measured_s"] - 1).abs()
+    exposed = (waits["predicted_exposed_s"] / waits["measured_exposed_s"] - 1).abs()
+    limits = study.validation.tolerances["paced"]
+    assert len(waits) >= len(paced) / 2
+    assert error.median() <= limits["wall_clock"]["median"]
+    assert error.quantile(0.95) <= limits["wall_clock"]["p95"]
+    assert exposed.median() <= limits["exposed_communication"]["median"]
