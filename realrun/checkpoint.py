@@ -110,7 +110,8 @@ class Checkpoints:
     def latest(self) -> tuple[int, State] | None:
         """Return the last round of which every rank has its file, and this rank's state then.
 
-        None if no rank has any. All ranks call it together.
+        None if no rank has any, or some have the very first, which was never completed. All ranks
+        call it together.
 
         Raises
         ------
@@ -132,6 +133,12 @@ class Checkpoints:
         if not any(everyone):
             return None
         common = set.intersection(*map(set, everyone))
+        if not common and max(map(len, everyone)) == 1:
+            # Broken off while the first was written: once it is complete a second one follows
+            # before any is removed, so somebody would have two.
+            for begun in rounds:
+                self._path(begun).unlink(missing_ok=True)
+            return None
         if not common:
             lacking = [str(rank) for rank, own in enumerate(everyone) if not own] or ["some"]
             raise AgreedError(

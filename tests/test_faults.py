@@ -219,6 +219,17 @@ def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
     assert "rank 1" in line
 
 
+def test_a_first_checkpoint_that_was_broken_off_begins_anew(file: Path, saved: Path) -> None:
+    first, second = sorted({path.name.partition(".")[0] for path in saved.glob("round-*")})[:2]
+    for path in saved.glob("round-*"):
+        if path.name.startswith(second) or ".rank-00001." in path.name:
+            path.unlink()
+    assert [path.name.partition(".")[0] for path in saved.iterdir()] == [first]
+    done = ended(str(file), "--checkpoints", str(saved))
+    assert done.returncode == 0, done.stderr
+    assert "Resumed" not in done.stdout
+
+
 # A module of the user's, to get into the workers: a thread of the backend's stays in Python for
 # ever. An interpreter that finalises ends such a thread, and with it the process: std::terminate.
 LINGERING = """

@@ -238,7 +238,9 @@ def test_on_equal_lines_ranks_have_no_names(
     operation: str, size: float, starts: list[float], turn: int
 ) -> None:
     turn %= len(starts)
-    size = 8 * len(starts) * ceil(size / 8 / len(starts))  # else the last ones have less to send
+    workers = len(starts)
+    segments = workers * ceil(max(size / 2**20, 2 * workers) / workers)
+    size = 4 * segments * ceil(size / 4 / segments)  # else the last ones have less to send
     found, _ = carried_out(operation, size, starts=starts)
     turned, _ = carried_out(operation, size, starts=starts[turn:] + starts[:turn])
     assert turned == pytest.approx(found[turn:] + found[:turn], rel=1e-9)
