@@ -54,14 +54,15 @@ def round_trip_s(place: Place, a: int, b: int) -> float:
 def rate(place: Place, a: int, b: int, rtt_s: float) -> float:
     """Bytes/s from one rank to another, several messages under way; all ranks call it together.
 
-    Twice as many messages again until they last long enough.
+    Twice as many messages again until they last long enough; the last time counts, when the
+    connection's window is open and beginning and end are a small part.
     """
     count = _LEAST_CHUNKS
     while True:
         seconds = _flood(place, a, b, count)
         if seconds >= _FLOOD_S + rtt_s or count >= _MOST_CHUNKS:
-            # The answer at the end is half a round trip under way, and the first message, too.
-            return count * _CHUNK / max(seconds - rtt_s, seconds / 2)
+            longer = _flood(place, a, b, 2 * count)
+            return 2 * count * _CHUNK / max(longer - rtt_s, longer / 2)
         count *= 2
 
 
