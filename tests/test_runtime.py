@@ -177,6 +177,19 @@ def test_communication_slows_computation_only_meanwhile() -> None:
     assert (row.work_s, row.end_s) == (3.0, 4.0)  # 1 s of work in the first 2 s
 
 
+def test_the_first_operation_after_a_pause_is_cold() -> None:
+    def waiting(worker: Any) -> Program:
+        yield worker.compute(worker.model.accumulate, times=1)
+        yield worker.all_reduce(worker.model.parameters(WHOLE), "bf16")  # 2 s
+        yield worker.compute(worker.model.accumulate, times=1)
+        yield worker.compute(worker.model.accumulate, times=1)
+
+    cold = [machine(cold_start=((4.0, 1.0),))] * 2
+    rows = [r for r in simulate(plain(waiting, machines=cold)).rows if r.rank == 0]
+    took = [(r.begin_s, r.end_s, r.work_s) for r in rows if r.operation == "accumulate"]
+    assert took == [(0.0, 1.0, 1.0), (3.0, 4.5, 1.5), (4.5, 5.5, 1.0)]  # 2 of the 4 s: half
+
+
 def test_quantising_takes_the_workers_time_before_the_collective() -> None:
     trace = simulate(
         plain(

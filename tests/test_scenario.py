@@ -423,6 +423,7 @@ batch_tokens = 1_000
 inner_step_s = { median = 1.0, mean = 1.1 }
 outer_step_s = 0.5
 communication_slowdown = 1.25
+cold_start = { pause_s = [0.1, 1], seconds = [0.01, 0.02] }
 samples = [1.0, 3.0]
 [link.a-b]
 goodput_bytes_per_s = 1e6
@@ -454,6 +455,7 @@ def test_measured_values_fill_what_is_not_given(measured):
     assert machine.batch_tokens == 1000
     assert machine.outer_step_seconds == 0.5
     assert machine.communication_slowdown == 1.25
+    assert machine.cold_start == ((0.1, 0.01), (1.0, 0.02))
     assert machine.jitter.samples == (0.5, 1.5)
     assert scenario.network.bandwidth[0][1] == 1e6
     assert scenario.network.latency[0][1] == 0.05

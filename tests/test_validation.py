@@ -67,7 +67,7 @@ def test_every_configuration_has_whole_rounds_of_about_the_asked_duration(
 def test_a_sample_takes_every_value_of_every_axis_equally_often() -> None:
     full = load_study(STUDIES / "lab" / "study.toml")
     assert full.validation is not None
-    small = replace(full, validation=replace(full.validation, sample=60))
+    small = replace(full, validation=replace(full.validation, sample=60, side_by_side=None))
     chosen = planned(small)
     assert len(chosen) == 60
     for axis in full.axes:
@@ -76,6 +76,21 @@ def test_a_sample_takes_every_value_of_every_axis_equally_often() -> None:
     modes = Counter(each.mode for each in chosen)
     assert modes["paced"] == modes["real"] == 30
     assert planned(small) == chosen  # the same every time
+
+
+def test_values_of_an_axis_side_by_side_differ_in_nothing_else() -> None:
+    full = load_study(STUDIES / "lab" / "study.toml")
+    chosen = planned(full)
+    assert len(chosen) == 60
+    places: dict[tuple[object, ...], set[object]] = {}
+    for each in chosen:
+        rest = (*(v for axis, v in each.labels.items() if axis != "method"), each.mode)
+        places.setdefault(rest, set()).add(each.labels["method"])
+    assert len(places) == 15
+    assert all(len(methods) == 4 for methods in places.values())
+    for axis in full.axes:  # whole places are drawn, so it is as even as these allow
+        times = Counter(each.labels[axis] for each in chosen)
+        assert max(times.values()) - min(times.values()) <= 4, axis
 
 
 def test_every_repeat_is_one_pass_in_another_order(plan: list[Planned]) -> None:

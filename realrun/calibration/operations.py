@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
-from time import perf_counter
+from statistics import fmean, median
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from sim.program import QUANTIZED
 
 _MICRO_BATCHES = 10
 _OTHERS = 4
+_PAUSES = 6  # of each length
 _TRAFFIC_BYTES = 2**20  # of one all-reduce in the background
 _TRAFFIC_S = 1.5
 _MOST_TRAFFIC = 400
@@ -23,6 +24,7 @@ _LEAST = 3  # micro-batches beside traffic that say something
 
 
 Beside = tuple[float, float, float]
+Pause = tuple[float, float]
 
 
 @dataclass
@@ -31,11 +33,14 @@ class Timings:
 
     ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``beside`` holds, for
     each time that traffic ran beside micro-batches, bytes/s sent on average, bytes/s of the
-    line, and how much longer they took than alone (0.2: a fifth).
+    line, and how much longer they took than alone (0.2: a fifth). ``cold`` holds, by what a
+    worker waited for, how long it did, and how much longer it then took for a micro-batch and
+    an optimizer step than for the next; seconds.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
+    cold: dict[str, list[Pause]] = field(default_factory=dict)
 
     def add(self, operation: str, seconds: float) -> None:
         """Remember one more repeat."""
@@ -88,6 +93,52 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
         if dtype in QUANTIZED:
             timed("quantize", lambda: group.pack("all_reduce", model.delta(whole, 0), dtype))
     device.drain()
+    _time_after_pauses(run, timings)
+
+
+def _time_after_pauses(run: Run, timings: Timings) -> None:
+    """Time a micro-batch and an optimizer step after a pause, and once more without.
+
+    A pause is a collective that is waited for, or a sleep as long as a micro-batch, while every
+    other rank computes: so a machine is slowed down (``emulate_speeds``).
+    """
+    model, device, control = run.model, run.shared.device, run.world.control
+    whole = range(model.num_layers)
+    values = torch.zeros(run.scenario.model.parameters, device=_sends_from(run))
+
+    def computed() -> list[Any]:
+        marks = [device.mark()]
+        for _ in range(2):
+            model.accumulate()
+            model.inner_optimizer(whole)
+            marks.append(device.mark())
+        return marks
+
+    def after(what: str, pause: Callable[[], object]) -> None:
+        device.drain()
+        begun = perf_counter()
+        pause()
+        device.drain()
+        seconds = perf_counter() - begun
+        device.later(
+            computed(),
+            lambda at: timings.cold.setdefault(what, []).append(
+                (seconds, (at[1] - at[0]) - (at[2] - at[1]))
+            ),
+        )
+
+    for number in range(2 * _PAUSES):
+        dist.barrier(group=control)
+        computed()
+        if (number + run.world.rank) % 2:
+            after("sleep", lambda: sleep(median(timings.seconds["accumulate"])))
+        else:
+            computed()
+        if number < _PAUSES:
+            dist.barrier(group=control)
+            computed()
+            after("collective", lambda: dist.all_reduce(values))
+    device.drain()
 
 
 def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
@@ -103,9 +154,7 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     world, device = run.world, run.shared.device
     share = 2 * (world.workers - 1) / world.workers
     count = int(min(max(4.0, _TRAFFIC_S * rate / (share * _TRAFFIC_BYTES)), _MOST_TRAFFIC))
-    # gloo sends from the host's memory.
-    where = run.device if run.backend == "nccl" else torch.device("cpu")
-    buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=where) for _ in range(4)]
+    buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=_sends_from(run)) for _ in range(4)]
     alone = _micro_batches(run, 4)
     dist.barrier(group=world.control)
     begun = perf_counter()
@@ -125,6 +174,11 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
         timings.beside.append((count * share * _TRAFFIC_BYTES / span, rate, slower))
 
 
+def _sends_from(run: Run) -> torch.device:
+    """Gloo sends from the host's memory."""
+    return run.device if run.backend == "nccl" else torch.device("cpu")
+
+
 def _micro_batches(run: Run, count: int) -> list[float]:
     seconds: list[float] = []
     for _ in range(count):
@@ -133,6 +187,21 @@ def _micro_batches(run: Run, count: int) -> list[float]:
         run.shared.device.drain()
         seconds.append(perf_counter() - begin)
     return seconds
+
+
+def cold_start(pauses: Sequence[Mapping[str, Sequence[Pause]]]) -> dict[float, float]:
+    """Return how much longer computation takes after a pause, by its length; of all ranks.
+
+    Examples
+    --------
+    >>> cold_start([{"sleep": [(0.02, 1e-3)], "collective": [(0.4, 5e-3), (0.4, 7e-3)]}])
+    {0.02: 0.001, 0.4: 0.006}
+    """
+    found: dict[float, float] = {}
+    for what in sorted({what for own in pauses for what in own}):
+        seconds, longer = zip(*(pair for own in pauses for pair in own.get(what, [])), strict=True)
+        found[median(seconds)] = max(0.0, median(longer))
+    return dict(sorted(found.items()))
 
 
 def slowdown_by_rate(beside: Sequence[Beside]) -> dict[float, float]:

@@ -16,7 +16,7 @@ import torch
 
 from realrun.calibration.collectives import Measured
 from realrun.calibration.fit import FITTED, Fit
-from realrun.calibration.operations import Timings, slowdown_by_rate
+from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
 from realrun.placement import name_of
 from sim import __version__
 from sim.scenario.hardware import SCHEMA
@@ -142,6 +142,8 @@ def _machine(computed: Computed) -> dict[str, Any]:
             "bytes_per_s": list(by_rate),
             "slowdown": list(by_rate.values()),
         }
+    if cold := cold_start([own.cold for own in computed.timings]):
+        found["cold_start"] = {"pause_s": list(cold), "seconds": list(cold.values())}
     return found
 
 

@@ -13,7 +13,7 @@ from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.errors import listed
-from sim.scenario.validation import Validation
+from sim.scenario.validation import Side, Validation
 from sim.units import format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200
@@ -62,7 +62,7 @@ def planned(study: Study) -> list[Planned]:
         )
     _check_cases(study)
     everything = [(case, mode) for case in study.cases() for mode in about.compute]
-    chosen = _sample(everything, about.sample or len(everything))
+    chosen = _sample(everything, about.sample or len(everything), about.side_by_side)
     return [_planned(number, case, mode, about) for number, (case, mode) in enumerate(chosen)]
 
 
@@ -122,27 +122,46 @@ def _shown(key: str, value: str | float) -> str:
     return f"{key.rpartition('.')[2]} {value:g}"
 
 
-def _sample(everything: list[tuple[Case, str]], size: int) -> list[tuple[Case, str]]:
-    """Choose so that every value of every axis comes as often as the others of that axis."""
+def _sample(
+    everything: list[tuple[Case, str]], size: int, side: Side | None
+) -> list[tuple[Case, str]]:
+    """Choose so that every value of every axis comes as often as the others of that axis.
+
+    Where some values of an axis are wanted side by side, once one is chosen, what differs in
+    nothing else comes first.
+    """
     if size >= len(everything):
         return everything
     left = list(range(len(everything)))
     random.Random(_SEED).shuffle(left)
     seen: Counter[tuple[str, Any]] = Counter()
     pairs: Counter[tuple[Any, ...]] = Counter()
-    chosen = []
+    chosen: list[int] = []
 
     def values(index: int) -> list[tuple[str, Any]]:
         case, mode = everything[index]
         return [*case.labels.items(), ("compute", mode)]
+
+    def all_else(index: int) -> list[tuple[str, Any]]:
+        return [value for value in values(index) if side is None or value[0] != side.axis]
 
     def cost(index: int) -> tuple[int, int]:
         own = values(index)
         together = sum(pairs[a, b] for place, a in enumerate(own) for b in own[:place])
         return sum(seen[value] for value in own), together
 
+    def candidates() -> list[int]:
+        if side is None or not chosen:
+            return left
+        here = all_else(chosen[-1])
+        begun = [index for index in chosen if all_else(index) == here]
+        if len(begun) < side.values:
+            return [index for index in left if all_else(index) == here] or left
+        places = [all_else(index) for index in chosen]
+        return [index for index in left if all_else(index) not in places] or left
+
     for _ in range(size):
-        best = min(left, key=cost)
+        best = min(candidates(), key=cost)
         left.remove(best)
         own = values(best)
         seen.update(own)

@@ -7,6 +7,7 @@ from math import inf
 from pathlib import Path
 
 from realrun.validation.plan import Planned
+from sim.compute import cold_start_s
 from sim.figures import Figures, figures
 from sim.runtime import simulate
 from sim.scenario import Scenario
@@ -120,7 +121,7 @@ def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario
     scenario = replace(each.scenario, network=replace(network, collectives=plain))
     undisturbed = record.model_copy(
         update=dict.fromkeys(
-            ("communication_s_per_byte", "transmission_slowdown", "quantize_s"), None
+            ("communication_s_per_byte", "transmission_slowdown", "cold_start", "quantize_s"), None
         )
     )
     return _computing(scenario, each, undisturbed)
@@ -134,6 +135,7 @@ def _computing(scenario: Scenario, each: Planned, record: MachineRecord) -> Scen
         machine = _machine(worker.machine, each.mode, record)
         if each.mode == "real":  # the machine is as fast as it is, or slowed down to a part of it
             machine = replace(machine, speed=machine.speed / fastest if emulated else 1.0)
+            machine = _pausing(machine)
         workers.append(replace(worker, machine=machine))
     return replace(scenario, workers=tuple(workers))
 
@@ -156,4 +158,21 @@ def _machine(machine: Machine, mode: str, record: MachineRecord) -> Machine:
         transmission_slowdown=record.transmission_slowdown.pairs
         if record.transmission_slowdown is not None
         else (),
+        cold_start=record.cold_start.pairs if record.cold_start is not None else (),
+    )
+
+
+def _pausing(machine: Machine) -> Machine:
+    """Return a machine that sleeps after every operation to be slower: it is cold after each."""
+    if machine.speed == 1 or not machine.cold_start:
+        return machine
+    micro_batch_s = machine.step_seconds / machine.n_grad_accumulation
+    slept = micro_batch_s * (1 / machine.speed - 1)
+    longer = cold_start_s(machine, slept)
+    return replace(
+        machine,
+        step_seconds=(micro_batch_s + longer) * machine.n_grad_accumulation,
+        cold_start=tuple(
+            (pause, max(0.0, seconds - longer)) for pause, seconds in machine.cold_start
+        ),
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simpy
 
+from sim.compute import cold_start_s
 from sim.network import SAME_INSTANT
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Queue:
                 row.begin_s = row.end_s = now
             activity.ended = True
             return
+        if cold := self.device.cold_start_s():
+            work += cold
+            rows[0].work_s += cold
         self.jobs.append((work, rows, activity))
         if not self.busy:
             self._begin()
@@ -81,7 +85,7 @@ class Queue:
         self.runtime.wire.end_before(env.now * (1 + SAME_INSTANT))
         _, rows, activity = self.jobs.popleft()
         self.busy = False
-        now = env.now
+        now = self.device.warm_until = env.now
         if len(rows) == 1:
             rows[0].end_s = now
         else:  # several operations in one go: each its share of the time, in order
@@ -107,12 +111,14 @@ class Device:
         "contention",
         "disturbed",
         "line",
+        "machine",
         "on_line",
         "per_byte",
         "queues",
         "side",
         "stretches",
         "traffic",
+        "warm_until",
     )
 
     def __init__(self, runtime: Runtime, worker: Worker) -> None:
@@ -127,10 +133,18 @@ class Device:
         self.disturbed = (
             self.contention != 1.0 or self.per_byte > 0 or self.on_line > 0
         )  # by communication
+        self.machine = worker.machine
+        self.warm_until = 0.0  # when its last computation ended
         self.queues = (Queue(runtime, self), Queue(runtime, self))
         self.stretches = [1.0, 1.0]
         self.communicating = 0
         self.traffic = 0.0  # bytes/s that its collectives now send, on average
+
+    def cold_start_s(self) -> float:
+        """How much longer a computation takes that begins now, after a pause."""
+        if not self.machine.cold_start or self.queues[0].busy or self.queues[1].busy:
+            return 0.0
+        return cold_start_s(self.machine, self.queues[0].runtime.env.now - self.warm_until)
 
     def communicates(self, more: int, rate: float) -> None:
         """Note that a collective went on the wire (+1) or left it (-1)."""

@@ -109,6 +109,18 @@ class SlowdownRecord(Record):
         return tuple(zip(self.bytes_per_s, self.slowdown, strict=False))
 
 
+class ColdStartRecord(Record):
+    """cold_start = { ... }: how much longer the first operation takes, by the pause before."""
+
+    pause_s: Annotated[tuple[float, ...], PlainValidator(_ascending)]
+    seconds: list[_Seconds]
+
+    @property
+    def pairs(self) -> tuple[tuple[float, float], ...]:
+        """(seconds of the pause, seconds longer)."""
+        return tuple(zip(self.pause_s, self.seconds, strict=False))
+
+
 class MachineRecord(Record):
     """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
 
@@ -124,6 +136,7 @@ class MachineRecord(Record):
     side_slowdown: _Slowdown | None = None
     communication_s_per_byte: _Seconds | None = None
     transmission_slowdown: SlowdownRecord | None = None
+    cold_start: ColdStartRecord | None = None
     message_s: _Seconds | None = None
     byte_s: _Seconds | None = None
     call_s: _Seconds | None = None
@@ -225,6 +238,13 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
                 f"machine.{name}.transmission_slowdown",
                 f"has {len(slower.bytes_per_s)} bytes_per_s but {len(slower.slowdown)} slowdowns; "
                 "they are pairs",
+            )
+        cold = machine.cold_start
+        if cold is not None and len(cold.pause_s) != len(cold.seconds):
+            raise problem(
+                origin,
+                f"machine.{name}.cold_start",
+                f"has {len(cold.pause_s)} pause_s but {len(cold.seconds)} seconds; they are pairs",
             )
     for name, link in content.link.items():
         for table in link.collective:

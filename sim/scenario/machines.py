@@ -65,6 +65,7 @@ class MachineReader:
             side_slowdown=self._slowdown("side_slowdown"),
             communication_s_per_byte=self._per_byte(),
             transmission_slowdown=self._on_line(),
+            cold_start=self._cold_start(),
         )
 
     def _measured(self) -> tuple[str, MachineRecord | None]:
@@ -219,6 +220,21 @@ class MachineReader:
         least, most = min(measured.slowdown), max(measured.slowdown)
         self._assume(
             "transmission_slowdown", f"{least:.3g} to {most:.3g} by rate ({self.measured_name})"
+        )
+        return measured.pairs
+
+    def _cold_start(self) -> tuple[tuple[float, float], ...]:
+        given = self.site.cold_start_time
+        if given is not None:
+            return ((0.0, given),)
+        measured = self.measured.cold_start if self.measured else None
+        if measured is None:
+            self._assume("cold_start_time", "0 s")
+            return ()
+        longest, most = measured.pairs[-1]
+        self._assume(
+            "cold_start_time",
+            f"{format_seconds(most)} after {format_seconds(longest)} ({self.measured_name})",
         )
         return measured.pairs
 

@@ -78,7 +78,9 @@ class Machine:
     byte that the worker sends takes away from its computation (packets are work, too): at a
     rate r computation runs 1 + r times this slower. ``transmission_slowdown`` is how much slower
     it runs, besides, while bytes of the worker's are on the line at all: pairs of the line's
-    bytes/s and a factor (>= 1), linear between them and constant beyond.
+    bytes/s and a factor (>= 1), linear between them and constant beyond. ``cold_start`` is what
+    the first operation after a pause takes longer, because others have used core and caches
+    meanwhile: pairs of the pause and that, in seconds, linear from none and constant beyond.
     """
 
     step_seconds: float
@@ -95,6 +97,7 @@ class Machine:
     side_slowdown: float = 1.0
     communication_s_per_byte: float = 0.0
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
+    cold_start: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class SiteSection(Section):
     communication_slowdown: f.Slowdown | None = None
     communication_byte_time: f.OperationTime | None = None
     transmission_slowdown: f.Slowdown | None = None
+    cold_start_time: f.OperationTime | None = None
     uplink: f.Rate | None = None
     downlink: f.Rate | None = None
 

@@ -27,6 +27,7 @@ from sim.scenario.validation import (
     BASELINES,
     Calibrate,
     Informative,
+    Side,
     Tolerances,
     Validation,
     listed_once,
@@ -111,6 +112,7 @@ class StudySection(Record):
     grid_steps: Annotated[int, PlainValidator(f.count(0, 10_000, "the grid is shorter"))] = 1
     remark: f.Text | None = None
     sample: f.AtLeastOne | None = None
+    side_by_side: Side | None = None
     repeats: f.AtLeastOne | None = None
     duration: f.StepTime | None = None
     order: Annotated[str, PlainValidator(choice("given", "random"))] | None = None
@@ -132,6 +134,7 @@ _ONLY = {
     ),
     "validate": (
         "sample",
+        "side_by_side",
         "repeats",
         "duration",
         "order",
@@ -208,8 +211,20 @@ def _validation(section: StudySection, origin: Origin) -> Validation:
     calibrate = section.calibrate or Calibrate()
     if (calibrate.bandwidth is None) != (calibrate.rtt is None):
         raise problem(origin, "study.calibrate", "bandwidth and rtt go together; give both")
+    side, axes = section.side_by_side, section.axis or {}
+    if side is not None:
+        if side.axis not in axes:
+            raise problem(
+                origin,
+                "study.side_by_side.axis",
+                f"is no axis of the study{did_you_mean(side.axis, axes)}",
+                side.axis,
+            )
+        if section.sample is None:
+            raise problem(origin, "study.side_by_side", "goes with study.sample")
     return Validation(
         sample=section.sample,
+        side_by_side=side,
         repeats=section.repeats or 3,
         duration_s=section.duration or 5.0,
         shuffled=section.order != "given",

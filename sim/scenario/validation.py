@@ -51,6 +51,13 @@ class Calibrate(Record):
     rtt: Annotated[tuple[float, ...], listed_once(f.read_delay)] | None = None
 
 
+class Side(Record):
+    """Which axis is compared with all else equal: so many of its values at once."""
+
+    axis: f.Text
+    values: f.AtLeastOne
+
+
 class Error(Record):
     """The largest error allowed."""
 
@@ -83,11 +90,13 @@ class Tolerances(Record):
 class Validation:
     """How a study is validated.
 
-    ``sample`` configurations of the product, each measured ``repeats`` times for about
-    ``duration_s`` seconds; ``tolerances`` as :meth:`Tolerances.as_mapping`.
+    ``sample`` configurations of the product, with ``side_by_side`` values of an axis wherever
+    all else is equal, each measured ``repeats`` times for about ``duration_s`` seconds;
+    ``tolerances`` as :meth:`Tolerances.as_mapping`.
     """
 
     sample: int | None
+    side_by_side: Side | None
     repeats: int
     duration_s: float
     shuffled: bool

@@ -47,8 +47,9 @@ def wall_clock(scenario: Scenario, rounds: int) -> Timing:
     ------
     ValueError
         Outside the domain: jitter, ``communication_slowdown`` or ``side_slowdown`` other than 1,
-        measured tables of collectives, workers of different ``n_grad_accumulation``, a method of
-        your own, or (with ``concurrent`` > 1) collectives that slow each other down.
+        a cold start, ``transmission_slowdown``, measured tables of collectives, workers of
+        different ``n_grad_accumulation``, a method of your own, or (with ``concurrent`` > 1)
+        collectives that slow each other down.
 
     Notes
     -----
@@ -89,6 +90,8 @@ def _check_domain(scenario: Scenario) -> None:
         raise ValueError("jitter: the recurrences are deterministic")
     if any(m.communication_slowdown != 1 or m.side_slowdown != 1 for m in machines):
         raise ValueError("communication_slowdown and side_slowdown must be 1 here")
+    if any(m.cold_start or m.transmission_slowdown for m in machines):
+        raise ValueError("cold_start and transmission_slowdown must be empty here")
     if scenario.network.collectives.tables:
         raise ValueError("measured tables of collectives have no closed form")
     if len({m.n_grad_accumulation for m in machines}) > 1:
