@@ -190,6 +190,51 @@ def test_a_calibration_fills_the_network_and_real_computation_only(
     assert short < long < simulate(paced, rounds=3).total_s
 
 
+def test_a_worker_slowed_down_by_sleeping_is_cold_after_every_operation(
+    plan: list[Planned], tmp_path: Path
+) -> None:
+    path = tmp_path / "calibration-2-launch-1.toml"
+    path.write_text(
+        '[calibration]\nschema = 1\nbackend = "gloo"\n[machine.worker]\ninner_step_s = 0.05\n'
+        "cold_start = { pause_s = [0.05, 0.2], seconds = [0.003, 0.005] }\n"
+    )
+    hardware, equal = calibration(path), replace(plan[0], mode="real")
+    train = equal.sections.train.model_copy(update={"emulate_speeds": True})
+    equal = replace(equal, sections=equal.sections.model_copy(update={"train": train}))
+    slow, fast = equal.scenario.workers
+    slow = replace(slow, machine=replace(slow.machine, speed=0.5))
+    slowed = replace(equal, scenario=replace(equal.scenario, workers=(slow, fast)))
+    machines = [worker.machine for worker in as_calibrated(slowed, hardware).workers]
+    # At half the speed it sleeps as long as it computes, 50 ms: 3 of the 5 ms are in every step.
+    assert [m.speed for m in machines] == [0.5, 1.0]
+    assert [m.step_seconds for m in machines] == pytest.approx([0.053, 0.05])
+    assert machines[0].cold_start == ((0.05, 0.0), (0.2, pytest.approx(0.002)))
+    assert machines[1].cold_start == ((0.05, 0.003), (0.2, 0.005))
+
+
+def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> None:
+    out = tmp_path / "two.toml"
+    command = [sys.executable, "-m", "realrun", "calibrate", "quick_start", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (record,) = calibration(out).machines.values()
+    assert record.inner_step_s is not None
+    assert record.inner_step_s > 0
+    assert record.cold_start is not None
+    assert len(record.cold_start.pairs) == 2
+    assert all(pause > 0 and longer >= 0 for pause, longer in record.cold_start.pairs)
+    assert record.transmission_slowdown is not None
+    assert all(factor >= 1 for _, factor in record.transmission_slowdown.pairs)
+    bare = tmp_path / "bare.toml"  # of its own it has no time, rate or latency
+    bare.write_text(
+        f'hardware = "two.toml"\n[run]\nsteps = 3\n[model]\nparameters = {record.parameters:g}\n'
+        "[[site]]\ncount = 2\n"
+    )
+    filled = load(bare, {}, [])
+    assert filled.workers[0].machine.cold_start == record.cold_start.pairs
+    assert simulate(filled, rounds=3).total_s > 3 * record.inner_step_s
+
+
 def test_what_a_user_gets_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     for arguments, text in (
         (["validate", "no_such.toml", "--out", "out"], "no such file"),
