@@ -33,9 +33,9 @@ def calibrate(
     out: Annotated[Path, _OUT],
     only: Annotated[str, _ONLY] = "network,compute",
     lab: Annotated[bool, _LAB] = False,
-    device: Annotated[str, options.DEVICE] = "auto",
-    backend: Annotated[str, options.BACKEND] = "auto",
-    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    timeout: options.Timeout = "300 s",
 ) -> None:
     """Measure a machine and its network, and write a hardware file for the simulator.
 

@@ -29,9 +29,9 @@ def validate(
     out: Annotated[Path, _OUT],
     other_calibration: Annotated[Path | None, _OTHER] = None,
     report_only: Annotated[bool, _ONLY_REPORT] = False,
-    device: Annotated[str, options.DEVICE] = "auto",
-    backend: Annotated[str, options.BACKEND] = "auto",
-    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    timeout: options.Timeout = "300 s",
 ) -> None:
     """Calibrate, predict a study's runs, run them, and publish the error.
 
