@@ -51,12 +51,7 @@ def calibrated_on(study: Study, plan: Sequence[Planned], workers: int) -> list[S
 
 def _equal_links(scenario: Scenario, rate: float, rtt_s: float) -> Scenario:
     sites = tuple(replace(site, uplink=inf, downlink=inf) for site in scenario.sites)
-    count = range(len(sites))
-    network = replace(
-        scenario.network,
-        bandwidth=tuple(tuple(inf if i == j else rate for j in count) for i in count),
-        latency=tuple(tuple(0.0 if i == j else rtt_s / 2 for j in count) for i in count),
-    )
+    network = scenario.network.with_links(lambda a, b: (rate, rtt_s / 2))
     return replace(scenario, sites=sites, network=network)
 
 
