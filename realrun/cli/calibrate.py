@@ -77,9 +77,11 @@ def _measure(
     """Measure as one worker of those that take part; rank 0 writes and tells."""
     from realrun.calibration.launch import Calibration
     from realrun.calibration.records import write
+    from realrun.placement import meet
     from realrun.rendezvous import rank_and_workers
+    from realrun.runnable import check_runnable, check_workers
     from realrun.training import Asked as Training
-    from realrun.training import Run, check_runnable, check_workers, meet
+    from realrun.training import opened
     from sim.scenario import load, sections
 
     scenario = load(asked.source, asked.options, asked.settings)
@@ -104,17 +106,7 @@ def _measure(
             calibration.own_network()
         if "compute" in parts:
             training = Training(asked.source, asked.options, asked.settings, timeout_s=timeout_s)
-            run = place.world.agreed(
-                lambda: Run(
-                    training,
-                    scenario,
-                    file,
-                    place.world,
-                    place.device,
-                    place.backend,
-                    lambda tokens, loss: None,
-                )
-            )
+            run = opened(place, training, scenario, file)
             calibration.operations(run)
             if "network" in parts:
                 calibration.beside(run)

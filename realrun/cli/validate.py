@@ -56,7 +56,7 @@ def validate(
 
     if "RANK" in os.environ and not report_only:
         from realrun.lab.control import in_a_lab
-        from realrun.training import meet
+        from realrun.placement import meet
         from realrun.validation.measure import Measuring
 
         def prepared() -> None:
