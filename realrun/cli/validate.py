@@ -39,6 +39,7 @@ def validate(
     the network is what it is. What was run is not run again: a validation that was broken off
     goes on. Ends with 1 if an error is beyond the study's tolerance.
     """
+    from realrun.validation.handing_over import received
     from realrun.validation.plan import check_workers, planned
     from realrun.validation.run import check_folder, in_labs, reported
     from sim.scenario import load_study
@@ -47,8 +48,12 @@ def validate(
     timeout_s = options.checked_run(device, backend, timeout)
     if other_calibration is not None and not other_calibration.is_dir():
         raise UserError(f"--other-calibration: {other_calibration}: no such folder")
-    loaded = load_study(study)
-    plan = planned(loaded)
+    handed = received()
+    if handed is None:
+        loaded = load_study(study)
+        plan = planned(loaded)
+    else:
+        loaded, plan = handed
 
     def tell(text: str) -> None:
         typer.echo(f"realrun: {text}", err=True)
