@@ -130,7 +130,8 @@ class Group(TyperGroup):
         except BrokenPipeError:
             _leave_pipe()
         except SystemExit as end:
-            if isinstance(end.__context__, BrokenPipeError):  # rich has a status of its own for it
+            # rich and Typer end with a status of their own where nobody reads.
+            if isinstance(end.__context__, BrokenPipeError):
                 _leave_pipe()
             raise
 
