@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -162,25 +160,9 @@ def measure(workers: int) -> list[Case]:
 
 def in_lab(lab: Any, asked: list[Case]) -> list[Case]:
     """Start a process for every rank; of their times the slowest rank's count."""
-    from realrun.lab.devices import DEVICE, address
+    from ranks import said_by_ranks
 
-    common = {
-        **os.environ,
-        "MASTER_ADDR": address(0),
-        "MASTER_PORT": "29500",
-        "GLOO_SOCKET_IFNAME": DEVICE,
-        "OMP_NUM_THREADS": "1",
-        "TORCH_CPP_LOG_LEVEL": "FATAL",  # it looks for names of addresses that have none
-        "WORLD_SIZE": str(lab.topology.workers),
-    }
-    command = [sys.executable, __file__, "--worker", json.dumps([asdict(case) for case in asked])]
-    processes = [
-        namespace.call(
-            subprocess.Popen, command, env={**common, "RANK": str(rank)}, stdout=subprocess.PIPE
-        )
-        for rank, namespace in enumerate(lab.namespaces)
-    ]
-    said = [json.loads(process.communicate()[0]) for process in processes]
+    said = said_by_ranks(lab, [__file__, "--worker", json.dumps([asdict(case) for case in asked])])
     return [
         Case(
             **{

@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 from time import monotonic, perf_counter
 
+from ranks import said_by_ranks
+
 from realrun.errors import RunError
 from realrun.lab import Lab, built, topology
 from realrun.lab.check import transferred
-from realrun.lab.devices import DEVICE, address
 from sim.scenario import load
 
 MBIT_PER_S = (20, 50, 200, 1000)
@@ -47,25 +46,7 @@ def busy_share(lab: Lab) -> float:
 
 
 def all_reduce_seconds(lab: Lab) -> float:
-    workers = lab.topology.workers
-    common = {
-        **os.environ,
-        "MASTER_ADDR": address(0),
-        "MASTER_PORT": "29500",
-        "GLOO_SOCKET_IFNAME": DEVICE,
-        "OMP_NUM_THREADS": "1",
-        "TORCH_CPP_LOG_LEVEL": "FATAL",  # it looks for names of addresses that have none
-        "WORLD_SIZE": str(workers),
-    }
-    command = [sys.executable, __file__, "--worker"]
-    processes = [
-        lab.namespaces[rank].call(
-            subprocess.Popen, command, env={**common, "RANK": str(rank)}, stdout=subprocess.PIPE
-        )
-        for rank in range(workers)
-    ]
-    said = [process.communicate()[0] for process in processes]
-    return float(json.loads(said[0]))
+    return float(said_by_ranks(lab, [__file__, "--worker"])[0])
 
 
 def worker() -> None:

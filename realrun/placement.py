@@ -1,11 +1,15 @@
-"""Which device a process computes on, and which backend carries what it sends."""
+"""Where a run takes place: which processes, on which devices, and what carries what they send."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
+from realrun.rendezvous import World, joined
 from sim.scenario import ScenarioError
 
 
@@ -54,3 +58,21 @@ def sharing(device: torch.device, local_workers: int) -> int:
 def name_of(device: torch.device) -> str:
     """Return what people call a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The processes of a run, what this one computes on, what carries tensors."""
+
+    world: World
+    device: torch.device
+    backend: str
+
+
+@contextmanager
+def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
+    """Let the processes of a launch meet, for one run or many."""
+    chosen, carrier = device_and_backend(device, backend)
+    with joined(carrier, timeout_s) as world:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
+        yield Place(world, chosen, carrier)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import inf
@@ -15,25 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realrun import packing
-from realrun.build import Built, about, begin_from, build, check_described
+from realrun.build import about, begin_from, build
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
 from realrun.memory import check_memory
 from realrun.model import TorchModel
-from realrun.optimizers import Inner
 from realrun.paced import PacedModel
-from realrun.placement import device_and_backend, name_of, sharing
-from realrun.process import Limits, Pace, Shared
-from realrun.rendezvous import World, joined, rank_and_workers
+from realrun.placement import Place, meet, name_of, sharing
+from realrun.process import Pace, Shared
+from realrun.rendezvous import rank_and_workers
 from realrun.resuming import identity, resumed
+from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
 from sim.program import QUANTIZED
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
-from sim.scenario.schema import ScenarioFile, TrainSection
+from sim.scenario.schema import ScenarioFile
 from sim.trace import Context, Trace
 
 _VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
@@ -112,58 +109,6 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
         return run_in(place, asked, scenario, file, on_step)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run takes place: the processes, what this one computes on, what carries tensors."""
-
-    world: World
-    device: torch.device
-    backend: str
-
-
-@contextmanager
-def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
-    """Let the processes of a launch meet, for one run or many."""
-    chosen, carrier = device_and_backend(device, backend)
-    with joined(carrier, timeout_s) as world:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
-        yield Place(world, chosen, carrier)
-
-
-def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:
-    """Refuse a scenario that so many processes cannot run, before they meet.
-
-    Raises
-    ------
-    ScenarioError
-        With what to change.
-    """
-    check_workers(scenario, workers)
-    dtype = scenario.method.arguments.get("comm_dtype")
-    if dtype in QUANTIZED:
-        try:
-            packing.check(dtype, scenario.network.collectives.quantize_block)
-        except ValueError as error:
-            raise ScenarioError(f"network.collective.{error}") from error
-    if file.train.compute_mode != "paced":
-        check_described(file.model)
-
-
-def check_workers(scenario: Scenario, workers: int) -> None:
-    """Refuse another number of processes than the scenario has workers.
-
-    Raises
-    ------
-    ScenarioError
-        With both numbers.
-    """
-    if workers != len(scenario.workers):
-        raise ScenarioError(
-            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
-            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
-        )
-
-
 def run_in(
     place: Place,
     asked: Asked,
@@ -172,6 +117,17 @@ def run_in(
     on_step: OnStep = lambda tokens, loss: None,
 ) -> Outcome | None:
     """Train among processes that have met; they may do so several times. See `run_worker`."""
+    return opened(place, asked, scenario, file, on_step).train()
+
+
+def opened(
+    place: Place,
+    asked: Asked,
+    scenario: Scenario,
+    file: ScenarioFile,
+    on_step: OnStep = lambda tokens, loss: None,
+) -> Run:
+    """Open a run on all ranks, once it is known that every rank's state fits."""
     world = place.world
     if file.train.compute_mode != "paced":
         world.agreed(
@@ -184,29 +140,20 @@ def run_in(
                 workers_on_host=world.local_workers,
             )
         )
-    run = world.agreed(
-        lambda: Run(asked, scenario, file, world, place.device, place.backend, on_step)
-    )
-    return run.train()
+    return world.agreed(lambda: Run(place, asked, scenario, file, on_step))
 
 
 class Run:
     """What one rank has opened and made for a run."""
 
     def __init__(
-        self,
-        asked: Asked,
-        scenario: Scenario,
-        file: ScenarioFile,
-        world: World,
-        device: torch.device,
-        backend: str,
-        on_step: OnStep,
+        self, place: Place, asked: Asked, scenario: Scenario, file: ScenarioFile, on_step: OnStep
     ) -> None:
-        self.asked, self.scenario, self.file, self.world = asked, scenario, file, world
-        self.device, self.backend = device, backend
+        self.asked, self.scenario, self.file = asked, scenario, file
+        self.world, self.device, self.backend = place.world, place.device, place.backend
+        world, device = place.world, place.device
         self.machine = scenario.workers[world.rank].machine
-        limits = _limits(scenario)
+        ends = limits(scenario)
         self.data: Data | None = None
         self.batches: Batches | None = None
         self.paced = self.file.train.compute_mode == "paced"
@@ -224,7 +171,7 @@ class Run:
             world.rank,
             world.workers,
             self.model,
-            limits,
+            ends,
             scenario.network.collectives.quantize_block,
             timeout=timedelta(seconds=asked.timeout_s),
             device=timed_on(device),
@@ -254,7 +201,7 @@ class Run:
             seed=seed,
             folder=folder,
         )
-        self.sequences = _sequences(scenario, rank, built, file.train)
+        self.sequences = sequences(scenario, rank, built, file.train)
         self.batches = self.data.batches(rank, self.sequences, self.device)
         micro_batch_tokens = self.sequences * built.context
 
@@ -269,7 +216,7 @@ class Run:
             rank=rank,
             workers=self.world.workers,
             n_grad_accumulation=machine.n_grad_accumulation,
-            inner=_inner(file.train, scenario),
+            inner=inner_optimizer(file.train, scenario),
             param_dtype=scenario.model.param_dtype,
             tokens_per_step=scenario.tokens_per_step,
             autocast=torch.bfloat16 if self.device.type == "cuda" else None,
@@ -372,49 +319,3 @@ class Run:
         batches = self.data.validation(*_VALIDATION, self.device)
         losses: list[float] = [self.model.loss_on(*batch) for batch in batches]
         return sum(losses) / len(losses)
-
-
-def _sequences(scenario: Scenario, rank: int, built: Built, train: TrainSection) -> int:
-    machine = scenario.workers[rank].machine
-    sequences = machine.batch_tokens / machine.n_grad_accumulation / built.context
-    if sequences != int(sequences) or sequences < 1:
-        raise ScenarioError(
-            f"site.batch_tokens: {machine.batch_tokens:g} tokens in {machine.n_grad_accumulation} "
-            f"micro-batches are {sequences:g} sequences of {built.context} tokens; "
-            "must be a whole number of at least one"
-        )
-    whole = machine.batch_tokens / built.context
-    if train.batch is not None and train.batch != whole:
-        raise ScenarioError(
-            f"train.batch: {train.batch}: site.batch_tokens = {machine.batch_tokens:g} and "
-            f"model.context = {built.context} make {whole:g}; leave one of the two out"
-        )
-    return int(sequences)
-
-
-def _inner(train: TrainSection, scenario: Scenario) -> Inner:
-    steps = 0.0
-    if train.schedule == "cosine":
-        if scenario.horizon_tokens is None:
-            raise ScenarioError(
-                'train.schedule: "cosine": ends at the horizon; give run.tokens or run.steps'
-            )
-        steps = scenario.horizon_tokens / scenario.tokens_per_step
-    return Inner(
-        learning_rate=train.learning_rate or Inner.learning_rate,
-        weight_decay=Inner.weight_decay if train.weight_decay is None else train.weight_decay,
-        clip_norm=train.clip_norm or 0.0,
-        warmup_steps=train.warmup_steps or 0,
-        steps=steps,
-    )
-
-
-def _limits(scenario: Scenario) -> Limits:
-    run = scenario.run
-    if run.tokens is None and run.steps is None and run.rounds is None:
-        raise ScenarioError('run: "steady" never ends; give tokens, steps or rounds to train')
-    return Limits(
-        rounds=inf if run.rounds is None else run.rounds,
-        tokens=scenario.horizon_tokens or inf,
-        tokens_per_step=scenario.tokens_per_step,
-    )

@@ -503,10 +503,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main()
 
 
-def test_a_reader_that_stops_reading_is_no_error() -> None:
-    code = "import sys; from sim.cli import main; sys.argv[0] = 'bandwise'; main()"
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sim.cli", "simulate", *SMALL),
+        ("sim.cli", "methods"),
+        ("sim.cli", "-h"),
+        ("sim.cli", "simulate", "-h"),
+        ("realrun", "-h"),
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_stops_reading_is_no_error(arguments: tuple[str, ...]) -> None:
+    if arguments[0] == "realrun":
+        pytest.importorskip("torch")
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "simulate", *SMALL],
+        [sys.executable, "-m", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -515,6 +527,13 @@ def test_a_reader_that_stops_reading_is_no_error() -> None:
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 141
+
+
+def test_nobody_who_reads_an_error_is_no_error() -> None:
+    process = subprocess.Popen([sys.executable, "-m", "sim.cli", "nope"], stderr=subprocess.PIPE)
+    assert process.stderr is not None
     process.stderr.close()
     assert process.wait() == 141
 

@@ -17,6 +17,7 @@ from realrun.calibration.collectives import Case, Measured
 from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.errors import RunError
 from realrun.lab.namespaces import Namespace
+from realrun.validation.handing_over import handed_over, received
 from realrun.validation.kept import record, recorded
 from realrun.validation.measure import calibrated_on, networks
 from realrun.validation.plan import Planned, order, planned
@@ -25,7 +26,7 @@ from realrun.validation.run import check_folder
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
-from sim.scenario.resolved import HostCosts
+from sim.scenario.resolved import HostCosts, Method
 
 STUDIES = Path(__file__).parent.parent / "validation"
 QUICK = STUDIES / "quick" / "study.toml"
@@ -115,6 +116,30 @@ def test_the_calibration_sees_no_link_of_the_study(study: Study, plan: list[Plan
     assert seen == {(12.5e6, 0.0), (12.5e6, 0.02)}
     assert not seen & run
     assert len(networks(study, plan, 2)) == len(seen | run)
+
+
+def test_workers_receive_the_launchers_plan(
+    monkeypatch: pytest.MonkeyPatch, study: Study, plan: list[Planned]
+) -> None:
+    assert received() is None
+    with handed_over(study, plan) as environment:
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        found = received()
+    assert found is not None
+    assert found[1] == plan
+    assert networks(*found, 2) == networks(study, plan, 2)
+    assert found[0].validation == study.validation
+
+
+def test_a_plan_with_a_users_method_is_made_by_every_worker(
+    study: Study, plan: list[Planned]
+) -> None:
+    own = Method("module:program", lambda worker: iter(()))
+    with handed_over(
+        study, [replace(plan[0], scenario=replace(plan[0].scenario, method=own))]
+    ) as e:
+        assert e == {}
 
 
 def test_another_studys_folder_is_refused(plan: list[Planned], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from plain_scenario import machine, plain
 from test_layering import imported
 
-from realrun.validation import pictures
+from realrun.validation import lost_time, pictures
 from realrun.validation.configurations import configurations, deviations, differences
 from realrun.validation.order import order
 from realrun.validation.report import findings, report, write
@@ -579,12 +579,12 @@ def test_selected_configurations_are_spread_over_methods_and_modes() -> None:
         for method in ("acco", "ddp", "diloco")
         for mode in ("paced", "real")
     ]
-    chosen = pictures.selected(table_of(*rows), 4)
+    chosen = lost_time.selected(table_of(*rows), 4)
     assert sorted(chosen["method"]) == ["acco", "acco", "ddp", "diloco"]
     assert set(chosen["compute_mode"]) == {"paced", "real"}
     assert chosen["informative"].all()
     with pytest.raises(ValueError, match="13 configurations are too many"):
-        pictures.causes(table_of(*(row(number) for number in range(13))), Figure().subplots())
+        lost_time.causes(table_of(*(row(number) for number in range(13))), Figure().subplots())
 
 
 # Two traces

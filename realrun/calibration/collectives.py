@@ -15,7 +15,7 @@ from realrun.buffers import Flat
 from realrun.clock import offset_between
 from realrun.collectives import Group
 from realrun.device import Host, timed_on
-from realrun.training import Place
+from realrun.placement import Place
 from sim.program import QUANTIZED, wire_bytes
 
 _LEAST_REPEATS, _MOST_REPEATS = 4, 12

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from math import inf
 from typing import Any
 
 from realrun.calibration import links
@@ -13,7 +12,8 @@ from realrun.calibration.collectives import Probe, cases
 from realrun.calibration.fit import Fit, Observed, fitted
 from realrun.calibration.operations import Timings, time_operations, time_while_communicating
 from realrun.calibration.records import Computed, Link, hardware
-from realrun.training import Place, Run
+from realrun.placement import Place
+from realrun.training import Run
 from sim.program import QUANTIZED
 from sim.scenario import Scenario
 from sim.scenario.links import GLOO_THREADS
@@ -63,7 +63,7 @@ class Calibration:
         """Measure the links as they are, by pairs of sites, and collectives on them."""
         place, scenario = self.place, self.scenario
         first = {worker.site: worker.rank for worker in reversed(scenario.workers)}
-        found: list[Link] = []
+        found: dict[tuple[int, int], Link] = {}
         for a, b in combinations(sorted(first), 2):
             rtt_s = links.round_trip_s(place, first[a], first[b])
             there = links.rate(place, first[a], first[b], rtt_s)
@@ -73,15 +73,20 @@ class Calibration:
                 f"{name}: {format_rate(there)} there, {format_rate(back)} back, "
                 f"{format_seconds(rtt_s)}"
             )
-            found.append(Link(name, min(there, back), rtt_s))
+            found[a, b] = Link(name, min(there, back), rtt_s)
         if not found:
             return
-        slowest = min(found, key=lambda link: link.goodput)
+        slowest = min(found.values(), key=lambda link: link.goodput)
         slowest.first_s = links.first_collective_s(place, self.timeout_s)
         self._concurrent = links.at_once(place, slowest.rtt_s)
-        self._links += [link for link in found if link is not slowest]
-        longest_s = max(link.rtt_s for link in found)
-        self._collectives(_with_links(scenario, found, sorted(first)), slowest, longest_s)
+        self._links += [link for link in found.values() if link is not slowest]
+
+        def between(a: int, b: int) -> tuple[float, float]:
+            link = found[min(a, b), max(a, b)]
+            return link.goodput, link.rtt_s / 2
+
+        measured = replace(scenario, network=scenario.network.with_links(between))
+        self._collectives(measured, slowest, max(link.rtt_s for link in found.values()))
 
     def _collectives(self, scenario: Scenario, link: Link, longest_s: float) -> None:
         """Time collectives; the moment to start must reach all ranks, the farthest as well."""
@@ -146,19 +151,3 @@ class Calibration:
             backend=self.place.backend,
             concurrent=self._concurrent or (GLOO_THREADS if gloo else 1),
         )
-
-
-def _with_links(scenario: Scenario, found: Sequence[Link], sites: Sequence[int]) -> Scenario:
-    """Return the scenario with its links as they were measured."""
-    count = len(scenario.sites)
-    rates = [[inf] * count for _ in range(count)]
-    latency = [[0.0] * count for _ in range(count)]
-    for (a, b), link in zip(combinations(sites, 2), found, strict=True):
-        rates[a][b] = rates[b][a] = link.goodput
-        latency[a][b] = latency[b][a] = link.rtt_s / 2
-    network = replace(
-        scenario.network,
-        bandwidth=tuple(map(tuple, rates)),
-        latency=tuple(map(tuple, latency)),
-    )
-    return replace(scenario, network=network)

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, takes_scenario
 from sim.cli.output import checked_file
 from sim.scenario.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from sim.scenario import Scenario
 
 _PARTS = ("network", "compute")
 _OUT = typer.Option("--out", metavar="FILE", help="The hardware file to write: .toml.")
@@ -33,9 +36,9 @@ def calibrate(
     out: Annotated[Path, _OUT],
     only: Annotated[str, _ONLY] = "network,compute",
     lab: Annotated[bool, _LAB] = False,
-    device: Annotated[str, options.DEVICE] = "auto",
-    backend: Annotated[str, options.BACKEND] = "auto",
-    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    timeout: options.Timeout = "300 s",
 ) -> None:
     """Measure a machine and its network, and write a hardware file for the simulator.
 
@@ -57,7 +60,7 @@ def calibrate(
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
-        _measure(asked, out, parts, device, backend, timeout_s)
+        _measure(asked, scenario, out, parts, device, backend, timeout_s)
         return
     if lab:
         from realrun.lab import built, topology
@@ -72,17 +75,24 @@ def calibrate(
 
 
 def _measure(
-    asked: Asked, out: Path, parts: list[str], device: str, backend: str, timeout_s: float
+    asked: Asked,
+    scenario: Scenario,
+    out: Path,
+    parts: list[str],
+    device: str,
+    backend: str,
+    timeout_s: float,
 ) -> None:
     """Measure as one worker of those that take part; rank 0 writes and tells."""
     from realrun.calibration.launch import Calibration
     from realrun.calibration.records import write
+    from realrun.placement import meet
     from realrun.rendezvous import rank_and_workers
+    from realrun.runnable import check_runnable, check_workers
     from realrun.training import Asked as Training
-    from realrun.training import Run, check_runnable, check_workers, meet
-    from sim.scenario import load, sections
+    from realrun.training import opened
+    from sim.scenario import sections
 
-    scenario = load(asked.source, asked.options, asked.settings)
     file = sections(asked.source, asked.options, asked.settings)
     train = file.train.model_copy(update={"compute_mode": "real", "emulate_speeds": False})
     file = file.model_copy(update={"train": train})
@@ -104,17 +114,7 @@ def _measure(
             calibration.own_network()
         if "compute" in parts:
             training = Training(asked.source, asked.options, asked.settings, timeout_s=timeout_s)
-            run = place.world.agreed(
-                lambda: Run(
-                    training,
-                    scenario,
-                    file,
-                    place.world,
-                    place.device,
-                    place.backend,
-                    lambda tokens, loss: None,
-                )
-            )
+            run = opened(place, training, scenario, file)
             calibration.operations(run)
             if "network" in parts:
                 calibration.beside(run)

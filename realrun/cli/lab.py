@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -16,15 +14,15 @@ from sim.cli.tables import format_asked
 @takes_scenario()
 def lab(
     asked: Asked,
-    device: Annotated[str, options.DEVICE] = "auto",
-    timeout: Annotated[str, options.TIMEOUT] = "300 s",
-    replay: Annotated[Path | None, options.REPLAY] = None,
-    checkpoints: Annotated[Path | None, options.CHECKPOINTS] = None,
-    checkpoint_every: Annotated[int, options.EVERY] = 100,
-    start: Annotated[Path | None, options.START] = None,
-    trace: Annotated[Path | None, options.TRACE] = None,
-    losses: Annotated[Path | None, options.LOSSES] = None,
-    save: Annotated[Path | None, options.SAVE] = None,
+    device: options.Device = "auto",
+    timeout: options.Timeout = "300 s",
+    replay: options.Replay = None,
+    checkpoints: options.Checkpoints = None,
+    checkpoint_every: options.Every = 100,
+    start: options.Start = None,
+    trace: options.Trace = None,
+    losses: options.Losses = None,
+    save: options.Save = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from sim.cli.errors import UserError, chosen
@@ -14,30 +17,58 @@ def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.mode
     return option
 
 
-NPROC = _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run")
-DEVICE = _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")
-BACKEND = _option(
-    "--backend", "BACKEND", "auto, gloo or nccl; auto is nccl where each process has a GPU.", "Run"
-)
-TIMEOUT = _option(
-    "--timeout", "DURATION", "How long a peer is waited for, at first and later.", "Run"
-)
-REPLAY = _option(
-    "--replay", "TRACE", "Repeat the observations of a trace instead of looking.", "Run"
-)
-CHECKPOINTS = _option(
-    "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
-)
-EVERY = _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
-START = _option("--start", "FILE", "Begin with parameters that --save has written.", "Run")
-TRACE = _option(
-    "--trace",
-    "FILE",
-    "Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for Perfetto.",
-    "Output",
-)
-LOSSES = _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output")
-SAVE = _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
+Nproc = Annotated[
+    int | None,
+    _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run"),
+]
+Device = Annotated[str, _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")]
+Backend = Annotated[
+    str,
+    _option(
+        "--backend",
+        "BACKEND",
+        "auto, gloo or nccl; auto is nccl where each process has a GPU.",
+        "Run",
+    ),
+]
+Timeout = Annotated[
+    str,
+    _option("--timeout", "DURATION", "How long a peer is waited for, at first and later.", "Run"),
+]
+Replay = Annotated[
+    Path | None,
+    _option("--replay", "TRACE", "Repeat the observations of a trace instead of looking.", "Run"),
+]
+Checkpoints = Annotated[
+    Path | None,
+    _option(
+        "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
+    ),
+]
+Every = Annotated[
+    int, _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
+]
+Start = Annotated[
+    Path | None,
+    _option("--start", "FILE", "Begin with parameters that --save has written.", "Run"),
+]
+Trace = Annotated[
+    Path | None,
+    _option(
+        "--trace",
+        "FILE",
+        "Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for "
+        "Perfetto.",
+        "Output",
+    ),
+]
+Losses = Annotated[
+    Path | None,
+    _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output"),
+]
+Save = Annotated[
+    Path | None, _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
+]
 
 _DEVICES = ("auto", "cpu", "cuda")
 _BACKENDS = ("auto", "gloo", "nccl")

@@ -29,9 +29,9 @@ def validate(
     out: Annotated[Path, _OUT],
     other_calibration: Annotated[Path | None, _OTHER] = None,
     report_only: Annotated[bool, _ONLY_REPORT] = False,
-    device: Annotated[str, options.DEVICE] = "auto",
-    backend: Annotated[str, options.BACKEND] = "auto",
-    timeout: Annotated[str, options.TIMEOUT] = "300 s",
+    device: options.Device = "auto",
+    backend: options.Backend = "auto",
+    timeout: options.Timeout = "300 s",
 ) -> None:
     """Calibrate, predict a study's runs, run them, and publish the error.
 
@@ -39,6 +39,7 @@ def validate(
     the network is what it is. What was run is not run again: a validation that was broken off
     goes on. Ends with 1 if an error is beyond the study's tolerance.
     """
+    from realrun.validation.handing_over import received
     from realrun.validation.plan import check_workers, planned
     from realrun.validation.run import check_folder, in_labs, reported
     from sim.scenario import load_study
@@ -47,8 +48,12 @@ def validate(
     timeout_s = options.checked_run(device, backend, timeout)
     if other_calibration is not None and not other_calibration.is_dir():
         raise UserError(f"--other-calibration: {other_calibration}: no such folder")
-    loaded = load_study(study)
-    plan = planned(loaded)
+    handed = received()
+    if handed is None:
+        loaded = load_study(study)
+        plan = planned(loaded)
+    else:
+        loaded, plan = handed
 
     def tell(text: str) -> None:
         typer.echo(f"realrun: {text}", err=True)
@@ -56,7 +61,7 @@ def validate(
 
     if "RANK" in os.environ and not report_only:
         from realrun.lab.control import in_a_lab
-        from realrun.training import meet
+        from realrun.placement import meet
         from realrun.validation.measure import Measuring
 
         def prepared() -> None:

@@ -19,7 +19,8 @@ from realrun.calibration.records import write
 from realrun.errors import AgreedError
 from realrun.lab.control import Chooser, in_a_lab
 from realrun.lab.topology import Topology, topology
-from realrun.training import Asked, Outcome, Place, Run, run_in
+from realrun.placement import Place
+from realrun.training import Asked, Outcome, Run, opened, run_in
 from realrun.validation.kept import next_calibration_file, record, recorded, trace_file
 from realrun.validation.load import OtherLoad
 from realrun.validation.plan import Planned, order
@@ -51,12 +52,7 @@ def calibrated_on(study: Study, plan: Sequence[Planned], workers: int) -> list[S
 
 def _equal_links(scenario: Scenario, rate: float, rtt_s: float) -> Scenario:
     sites = tuple(replace(site, uplink=inf, downlink=inf) for site in scenario.sites)
-    count = range(len(sites))
-    network = replace(
-        scenario.network,
-        bandwidth=tuple(tuple(inf if i == j else rate for j in count) for i in count),
-        latency=tuple(tuple(0.0 if i == j else rtt_s / 2 for j in count) for i in count),
-    )
+    network = scenario.network.with_links(lambda a, b: (rate, rtt_s / 2))
     return replace(scenario, sites=sites, network=network)
 
 
@@ -169,20 +165,9 @@ class Measuring:
         run.shared.close()
 
     def _opened(self, each: Planned) -> Run:
-        place = self.place
         train = each.sections.train.model_copy(update={"emulate_speeds": False})
         sections = each.sections.model_copy(update={"train": train})
-        return place.world.agreed(
-            lambda: Run(
-                self._asked(),
-                each.scenario,
-                sections,
-                place.world,
-                place.device,
-                place.backend,
-                lambda tokens, loss: None,
-            )
-        )
+        return opened(self.place, self._asked(), each.scenario, sections)
 
     def _write_calibration(self) -> None:
         contents = self._calibration.contents()

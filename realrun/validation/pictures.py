@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from realrun.validation.configurations import deviations
+from realrun.validation.lost_time import causes, selected
 from realrun.validation.statistics import MODELS
-from sim.plots import CAUSE_COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,16 +39,6 @@ _MODEL_STYLES = {
     "alpha-beta": ("#E69F00", "-."),
     "other calibration": ("#CC79A7", ":"),
 }
-MOST_BARS = 12
-_LOST = (
-    ("optimizer", "optimizer"),
-    ("quantise", "quantise"),
-    ("contention", "contention"),
-    ("exposed_communication", "exposed"),
-    ("waiting", "waiting"),
-    ("setup", "setup"),
-    ("other", "other"),
-)
 
 
 def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -206,86 +196,6 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
     ax.set_xlabel("error of wall-clock (%), predicted / measured - 1")
     ax.grid(axis="x", alpha=0.3)
     return ax
-
-
-def selected(table: pd.DataFrame, most: int = MOST_BARS) -> pd.DataFrame:
-    """Choose configurations to look at, spread over methods and not by their error.
-
-    In turn from each method, and of a method in turn from each compute mode; informative ones
-    first, by number.
-    """
-    ordered = table.sort_values(["informative", "run"], ascending=[False, True], kind="stable")
-    queues = {key: list(part.index) for key, part in ordered.groupby(["method", "compute_mode"])}
-    methods, modes = sorted(table["method"].unique()), sorted(table["compute_mode"].unique())
-    chosen: list[int] = []
-    for turn in range(len(table)):
-        for number, method in enumerate(methods):
-            # Methods begin with different modes, so that one turn over them shows all modes.
-            first = (turn + number) % len(modes)
-            for mode in modes[first:] + modes[:first]:
-                queue = queues.get((method, mode))
-                if queue:
-                    chosen.append(queue.pop(0))
-                    break
-    return table.loc[chosen[:most]].sort_values(["method", "run"], kind="stable")
-
-
-def causes(table: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw where time was lost, predicted above measured, in percent of the measured round.
-
-    Parameters
-    ----------
-    table
-        At most ``MOST_BARS`` configurations.
-    ax
-        Where to draw.
-
-    Raises
-    ------
-    ValueError
-        For more configurations than are readable.
-    """
-    if len(table) > MOST_BARS:
-        raise ValueError(f"{len(table)} configurations are too many (at most {MOST_BARS})")
-    places = np.arange(len(table))
-    shown: dict[str, str] = {}
-    longest = 1.0
-    for which, shift in (("predicted", -0.2), ("measured", 0.2)):
-        left = np.zeros(len(table))
-        for cause, name in _LOST:
-            column = f"{which}_{name}_s"
-            if column not in table:
-                continue
-            width = (table[column].fillna(0.0) / table["measured_s"]).to_numpy() * 100
-            ax.barh(
-                places + shift,
-                width,
-                left=left,
-                height=0.36,
-                color=CAUSE_COLOURS[cause],
-                edgecolor="white",
-                linewidth=0.4,
-                hatch="////" if which == "predicted" else None,
-            )
-            left = left + width
-            if width.max(initial=0) > 0.05:
-                shown[cause] = CAUSE_COLOURS[cause]
-        longest = max(longest, float(left.max(initial=0)))
-    for cause, colour in shown.items():  # one patch for both, without the hatch
-        ax.barh(0, 0, color=colour, label=cause.replace("_", " "))
-    ax.set_yticks(places, [_shortened(name) for name in table["scenario"]], fontsize=8)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    ax.set_xlim(0, 1.02 * longest)
-    ax.set_xlabel(
-        "lost time (% of the measured round); above, hatched: predicted, below: measured\n"
-        "contention is predicted only, a run measures it as compute"
-    )
-    ax.grid(axis="x", alpha=0.3)
-    return ax
-
-
-def _shortened(text: str, most: int = 44) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def save(rows: pd.DataFrame, table: pd.DataFrame, folder: Path) -> list[Path]:

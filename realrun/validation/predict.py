@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import permutations
 from math import inf
 from pathlib import Path
 
@@ -81,34 +82,22 @@ def network_of(each: Planned, hardware: Hardware) -> Network:
 
     Where nobody plays a network, as on a cluster, what a scenario says of its links is not so.
     """
-    scenario = each.scenario
-    names = [site.name for site in scenario.sites]
-    measured = {
-        (i, j): _between(hardware, a, b)
-        for i, a in enumerate(names)
-        for j, b in enumerate(names)
-        if i != j
-    }
-    if not measured or None in measured.values():
-        return scenario.network
-    rows = range(len(names))
-    return replace(
-        scenario.network,
-        bandwidth=tuple(tuple(_rate(measured.get((i, j))) for j in rows) for i in rows),
-        latency=tuple(tuple(_latency(measured.get((i, j))) for j in rows) for i in rows),
-    )
+    network, names = each.scenario.network, [site.name for site in each.scenario.sites]
+    pairs = list(permutations(range(len(names)), 2))
+    links = {(i, j): _between(hardware, names[i], names[j]) for i, j in pairs}
+    if not pairs or None in links.values():
+        return network
+    return network.with_links(lambda i, j: _as_measured(links[i, j]))
 
 
 def _between(hardware: Hardware, a: str, b: str) -> LinkRecord | None:
     return hardware.links.get(f"{a}-{b}") or hardware.links.get(f"{b}-{a}")
 
 
-def _rate(link: LinkRecord | None) -> float:
-    return inf if link is None or link.goodput_bytes_per_s is None else link.goodput_bytes_per_s
-
-
-def _latency(link: LinkRecord | None) -> float:
-    return 0.0 if link is None or link.rtt_s is None else link.rtt_s / 2
+def _as_measured(link: LinkRecord | None) -> tuple[float, float]:
+    assert link is not None
+    rate, rtt_s = link.goodput_bytes_per_s, link.rtt_s
+    return inf if rate is None else rate, (rtt_s or 0.0) / 2
 
 
 def _record(hardware: Hardware) -> MachineRecord:

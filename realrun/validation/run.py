@@ -10,6 +10,7 @@ from realrun.lab import built
 from realrun.lab.control import controlled
 from realrun.validation import report
 from realrun.validation.collect import Results, rows
+from realrun.validation.handing_over import handed_over
 from realrun.validation.kept import (
     about,
     belongs,
@@ -75,8 +76,12 @@ def in_labs(
             continue
         found = [each.topology for each in networks(study, plan, workers)]
         tell(f"in a lab with {workers} workers and {len(found)} networks")
-        with built(found[0], later=found[1:]) as lab, controlled(lab, found) as address:
-            status = lab.run([*arguments, "--backend", "gloo"], address)
+        with (
+            built(found[0], later=found[1:]) as lab,
+            controlled(lab, found) as address,
+            handed_over(study, plan) as handed,
+        ):
+            status = lab.run([*arguments, "--backend", "gloo"], {**address, **handed})
         if status:
             return status
     return 0

@@ -117,16 +117,26 @@ class Group(TyperGroup):
         return name, _load(self.package, name), args[1:]
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; end silently when whoever reads the output stops reading."""
+        """Run the command; Ctrl-C is an error that says so."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            _leave_pipe()
         except KeyboardInterrupt:
             raise Interrupted("interrupted") from None
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
-        """Run and exit; a mistake of the user's is one line on standard error."""
+        """Run and exit; silently when whoever reads what we say stops reading."""
+        try:
+            sys.exit(self._status(args, **options))
+        except BrokenPipeError:
+            _leave_pipe()
+        except SystemExit as end:
+            # rich and Typer end with a status of their own where nobody reads.
+            if isinstance(end.__context__, BrokenPipeError):
+                _leave_pipe()
+            raise
+
+    def _status(self, args: Sequence[str] | None, **options: Any) -> int:
+        """Run; a mistake of the user's is one line on standard error."""
         options.update(args=args, prog_name=self.program, standalone_mode=False)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign shows "?"
@@ -135,21 +145,21 @@ class Group(TyperGroup):
             status = super().main(**options)
             sys.stdout.flush()
         except BrokenPipeError:
-            _leave_pipe()
+            raise
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
         except Interrupted as error:
             typer.echo(f"{self.program}: {error}", err=True)
-            sys.exit(INTERRUPTED)
+            return INTERRUPTED
         except Exception as error:
             line = as_line(error)
             if line is None:
                 raise
             self.tell(error, line)
-            sys.exit(2)
+            return 2
         if status == INTERRUPTED:
             typer.echo(f"{self.program}: interrupted", err=True)
-        sys.exit(status if isinstance(status, int) else 0)
+        return status if isinstance(status, int) else 0
 
     def tell(self, error: Exception, line: str) -> None:
         """Say what the user did wrong."""
@@ -158,8 +168,12 @@ class Group(TyperGroup):
 
 def _leave_pipe() -> NoReturn:
     """End silently: whoever read our output has seen enough."""
-    # What is still buffered goes nowhere, or the interpreter complains when it flushes.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # What is still buffered goes nowhere, or the interpreter complains when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(BROKEN_PIPE)
 
 

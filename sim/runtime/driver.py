@@ -16,6 +16,7 @@ from sim.program import (
 )
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
+from sim.runtime.groups import Call
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
@@ -232,10 +233,11 @@ class Driver(CollectiveCalls[Activity]):
             self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now
         )
         runtime.rows.append(row)
+        called = Call(row, activity, dtype, mean, numbers)
         if quantized is None or quantized.ended:
-            group.arrive(self, call, numbers, dtype, row, activity, mean)
+            group.arrive(called)
         else:
-            after = After(lambda: group.arrive(self, call, numbers, dtype, row, activity, mean))
+            after = After(lambda: group.arrive(called))
             quantized.waiters.append(after)  # type: ignore[arg-type]
         return activity
 

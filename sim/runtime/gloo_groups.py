@@ -7,31 +7,16 @@ are there or not, and ends when it has its own result (:mod:`sim.gloo`).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
 from sim.gloo import part
 from sim.messages import Connections, End, Wires, ends
 from sim.program import QUANTIZED
-from sim.runtime.groups import Collective, exchange, joined, passed_on
+from sim.runtime.groups import Call, Collective, exchange, joined, passed_on
 
 if TYPE_CHECKING:
-    from sim.runtime.activity import Activity
-    from sim.runtime.driver import Driver
-    from sim.runtime.groups import Numbers
     from sim.runtime.run import Runtime
-    from sim.trace import Row
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """What one rank has called."""
-
-    number: int
-    collective: Collective
-    row: Row
-    activity: Activity
 
 
 class _Lane:
@@ -40,7 +25,7 @@ class _Lane:
     def __init__(self, wires: Wires, workers: int, threads: int) -> None:
         self.connections = Connections(wires, workers)
         self.free = [threads] * workers
-        self.waiting: list[deque[_Call]] = [deque() for _ in range(workers)]
+        self.waiting: list[deque[tuple[Collective, Call]]] = [deque() for _ in range(workers)]
 
 
 class GlooGroup:
@@ -61,20 +46,9 @@ class GlooGroup:
         self._unfinished: dict[int, int] = {}
         self._chance = Random(f"{runtime.scenario.run.seed} {name}")
 
-    def arrive(
-        self,
-        driver: Driver,
-        call: int,
-        numbers: Numbers | None,
-        dtype: str,
-        row: Row,
-        activity: Activity,
-        mean: bool,
-    ) -> None:
+    def arrive(self, call: Call) -> None:
         """Note that a member has called, and let it begin."""
-        collective = joined(self.calls, self.name, driver, call, dtype, row, activity, mean)
-        if numbers is not None:
-            collective.numbers.append(numbers)
+        collective = joined(self.calls, call, self.runtime.env.now)
         # Nobody has a result before all have called, and nobody reads what is in flight.
         if (
             collective.complete(self.runtime)
@@ -82,17 +56,17 @@ class GlooGroup:
             and collective.operation != "broadcast"
         ):
             exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
-        lane = self._quantized if dtype in QUANTIZED else self._plain
-        lane.waiting[driver.rank].append(_Call(call, collective, row, activity))
-        self._begin(lane, driver.rank)
+        lane = self._quantized if call.dtype in QUANTIZED else self._plain
+        lane.waiting[call.row.rank].append((collective, call))
+        self._begin(lane, call.row.rank)
 
     def _begin(self, lane: _Lane, rank: int) -> None:
         while lane.free[rank] and lane.waiting[rank]:
             lane.free[rank] -= 1
-            self._run(lane, rank, lane.waiting[rank].popleft())
+            self._run(lane, *lane.waiting[rank].popleft())
 
-    def _run(self, lane: _Lane, rank: int, call: _Call) -> None:
-        runtime, collective, number = self.runtime, call.collective, call.number
+    def _run(self, lane: _Lane, collective: Collective, call: Call) -> None:
+        runtime, rank, number = self.runtime, call.row.rank, call.row.call
         if number not in self._ends:
             self._ends[number] = ends(lane.connections)
             self._unfinished[number] = self._workers
@@ -108,7 +82,7 @@ class GlooGroup:
             device.communicates(-1, rate)
             call.row.end_s = runtime.env.now
             if collective.operation == "broadcast":
-                passed_on(collective, rank, call.row, call.activity)
+                passed_on(collective, call)
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 del self.calls[number], self._ends[number], self._unfinished[number]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,23 @@ from sim.runtime.errors import CollectiveMismatch
 
 if TYPE_CHECKING:
     from sim.runtime.activity import Activity
-    from sim.runtime.driver import Driver
     from sim.runtime.run import Runtime
     from sim.trace import Row
 
 
 Numbers = tuple[int, Floats, Floats]
 """Rank, what it sent as its dtype rounds it, and where the result goes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """What one rank has called; ``numbers`` where its buffer holds any."""
+
+    row: Row
+    activity: Activity
+    dtype: str
+    mean: bool
+    numbers: Numbers | None
 
 
 class Collective:
@@ -36,11 +47,11 @@ class Collective:
         "rows",
     )
 
-    def __init__(self, operation: str, dtype: str, size: float, mean: bool) -> None:
-        self.operation = operation
-        self.dtype = dtype
-        self.bytes = size
-        self.mean = mean
+    def __init__(self, first: Call) -> None:
+        self.operation = first.row.operation
+        self.dtype = first.dtype
+        self.bytes = first.row.bytes
+        self.mean = first.mean
         self.last_call_s = 0.0  # so far
         self.arrived: list[int] = []
         self.rows: list[Row] = []
@@ -64,44 +75,34 @@ class Collective:
         return True
 
 
-def joined(
-    calls: dict[int, Collective],
-    group: str,
-    driver: Driver,
-    call: int,
-    dtype: str,
-    row: Row,
-    activity: Activity,
-    mean: bool,
-) -> Collective:
+def joined(calls: dict[int, Collective], call: Call, now: float) -> Collective:
     """Let a rank join the collective of its call number, which is made by the first."""
-    collective = calls.get(call)
+    row = call.row
+    collective = calls.get(row.call)
     if collective is None:
-        collective = calls[call] = Collective(row.operation, dtype, row.bytes, mean)
-    elif (row.operation, dtype, row.bytes) != (
-        collective.operation,
-        collective.dtype,
-        collective.bytes,
-    ):
+        collective = calls[row.call] = Collective(call)
+    elif (row.operation, call.dtype, row.bytes) != collective.kind:
         raise CollectiveMismatch(
-            f"call {call} of group {group}: rank {driver.rank} calls {row.operation} of "
-            f"{row.bytes:.0f} bytes ({dtype}), but rank {collective.arrived[0]} called "
+            f"call {row.call} of group {row.group}: rank {row.rank} calls {row.operation} of "
+            f"{row.bytes:.0f} bytes ({call.dtype}), but rank {collective.arrived[0]} called "
             f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
             "every worker must issue the same collectives in the same order"
         )
-    collective.last_call_s = driver.runtime.env.now
-    collective.arrived.append(driver.rank)
+    collective.last_call_s = now
+    collective.arrived.append(row.rank)
     collective.rows.append(row)
-    collective.activities.append(activity)
+    collective.activities.append(call.activity)
+    if call.numbers is not None:
+        collective.numbers.append(call.numbers)
     return collective
 
 
-def passed_on(collective: Collective, rank: int, row: Row, activity: Activity) -> None:
+def passed_on(collective: Collective, call: Call) -> None:
     """Give one rank what rank 0 broadcasts, which it may have before all others have called."""
-    sent = {member: values for member, values, _ in collective.numbers}
-    for member, _, target in collective.numbers:
-        if member == rank:
-            target[...] = sent[0]
+    row, activity = call.row, call.activity
+    if call.numbers is not None:
+        sent = {member: values for member, values, _ in collective.numbers}
+        call.numbers[2][...] = sent[0]
     if isnan(row.ready_s):  # who calls later does not concern it
         row.ready_s = activity.ready_s = collective.last_call_s
         collective.rows.remove(row)
@@ -118,20 +119,9 @@ class Group:
         self.granted = 0  # call numbers below this are or were on the wire
         self.running = 0
 
-    def arrive(
-        self,
-        driver: Driver,
-        call: int,
-        numbers: Numbers | None,
-        dtype: str,
-        row: Row,
-        activity: Activity,
-        mean: bool,
-    ) -> None:
+    def arrive(self, call: Call) -> None:
         """Note that a member has called; with the last one the collective is ready."""
-        collective = joined(self.calls, self.name, driver, call, dtype, row, activity, mean)
-        if numbers is not None:
-            collective.numbers.append(numbers)
+        collective = joined(self.calls, call, self.runtime.env.now)
         if collective.complete(self.runtime):
             self.grant()
 

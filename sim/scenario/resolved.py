@@ -9,7 +9,7 @@ module knows neither TOML nor options nor units.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -199,6 +199,16 @@ class Network:
     bandwidth: tuple[tuple[float, ...], ...]
     latency: tuple[tuple[float, ...], ...]
     collectives: Collectives = Collectives()
+
+    def with_links(self, link: Callable[[int, int], tuple[float, float]]) -> Network:
+        """Return it with the bandwidth and latency that ``link`` gives from site to site."""
+        sites = range(len(self.bandwidth))
+        links = [[(inf, 0.0) if i == j else link(i, j) for j in sites] for i in sites]
+        return replace(
+            self,
+            bandwidth=tuple(tuple(bandwidth for bandwidth, _ in row) for row in links),
+            latency=tuple(tuple(latency for _, latency in row) for row in links),
+        )
 
 
 @dataclass(frozen=True)

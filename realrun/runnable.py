@@ -1,0 +1,96 @@
+"""What a scenario must say to be trained for real, and what a run reads off it."""
+
+from __future__ import annotations
+
+from math import inf
+
+from realrun import packing
+from realrun.build import Built, check_described
+from realrun.optimizers import Inner
+from realrun.process import Limits
+from sim.program import QUANTIZED
+from sim.scenario import Scenario, ScenarioError
+from sim.scenario.schema import ScenarioFile, TrainSection
+
+
+def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:
+    """Refuse a scenario that so many processes cannot run, before they meet.
+
+    Raises
+    ------
+    ScenarioError
+        With what to change.
+    """
+    check_workers(scenario, workers)
+    dtype = scenario.method.arguments.get("comm_dtype")
+    if dtype in QUANTIZED:
+        try:
+            packing.check(dtype, scenario.network.collectives.quantize_block)
+        except ValueError as error:
+            raise ScenarioError(f"network.collective.{error}") from error
+    if file.train.compute_mode != "paced":
+        check_described(file.model)
+
+
+def check_workers(scenario: Scenario, workers: int) -> None:
+    """Refuse another number of processes than the scenario has workers.
+
+    Raises
+    ------
+    ScenarioError
+        With both numbers.
+    """
+    if workers != len(scenario.workers):
+        raise ScenarioError(
+            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
+            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
+        )
+
+
+def sequences(scenario: Scenario, rank: int, built: Built, train: TrainSection) -> int:
+    """Return how many sequences a rank's micro-batch has."""
+    machine = scenario.workers[rank].machine
+    sequences = machine.batch_tokens / machine.n_grad_accumulation / built.context
+    if sequences != int(sequences) or sequences < 1:
+        raise ScenarioError(
+            f"site.batch_tokens: {machine.batch_tokens:g} tokens in {machine.n_grad_accumulation} "
+            f"micro-batches are {sequences:g} sequences of {built.context} tokens; "
+            "must be a whole number of at least one"
+        )
+    whole = machine.batch_tokens / built.context
+    if train.batch is not None and train.batch != whole:
+        raise ScenarioError(
+            f"train.batch: {train.batch}: site.batch_tokens = {machine.batch_tokens:g} and "
+            f"model.context = {built.context} make {whole:g}; leave one of the two out"
+        )
+    return int(sequences)
+
+
+def inner_optimizer(train: TrainSection, scenario: Scenario) -> Inner:
+    """Return the inner optimizer's settings."""
+    steps = 0.0
+    if train.schedule == "cosine":
+        if scenario.horizon_tokens is None:
+            raise ScenarioError(
+                'train.schedule: "cosine": ends at the horizon; give run.tokens or run.steps'
+            )
+        steps = scenario.horizon_tokens / scenario.tokens_per_step
+    return Inner(
+        learning_rate=train.learning_rate or Inner.learning_rate,
+        weight_decay=Inner.weight_decay if train.weight_decay is None else train.weight_decay,
+        clip_norm=train.clip_norm or 0.0,
+        warmup_steps=train.warmup_steps or 0,
+        steps=steps,
+    )
+
+
+def limits(scenario: Scenario) -> Limits:
+    """Return when to stop."""
+    run = scenario.run
+    if run.tokens is None and run.steps is None and run.rounds is None:
+        raise ScenarioError('run: "steady" never ends; give tokens, steps or rounds to train')
+    return Limits(
+        rounds=inf if run.rounds is None else run.rounds,
+        tokens=scenario.horizon_tokens or inf,
+        tokens_per_step=scenario.tokens_per_step,
+    )
