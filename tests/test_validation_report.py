@@ -472,6 +472,11 @@ def test_wrong_pairs_are_listed() -> None:
         "| 2 workers, 100 Mbit/s, 40 ms, equal, paced | ddp | diloco sync_every=10 "
         "| +10.00 % | -26.67 % |"
     )
+    assert "Of these, paced: 0 of 1." in text
+    assert line(text, "| 2 workers, 100 Mbit/s, 40 ms, equal, paced | diloco 88 ms") == (
+        "| 2 workers, 100 Mbit/s, 40 ms, equal, paced | diloco 88 ms < ddp 120 ms "
+        "| ddp 100 ms < diloco 110 ms |"
+    )
 
 
 def test_a_study_within_its_tolerances_passes(tmp_path: Path) -> None:

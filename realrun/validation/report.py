@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realrun.validation import pictures
-from realrun.validation.cases import extrapolated, methods_in_order, worst
+from realrun.validation.cases import extrapolated, worst
 from realrun.validation.configurations import configurations
 from realrun.validation.coverage import limits, what_was_run
 from realrun.validation.error_tables import by_cause, by_group, by_model, noise_floor
 from realrun.validation.markdown import between, factor, table
+from realrun.validation.method_order import methods_in_order
 from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
