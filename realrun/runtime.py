@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 from torch.distributed import DistError
 
 from realrun.activities import Activity, Communication, Spawned
-from realrun.collectives import abandon
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError, first_line
+from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
 from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
@@ -80,7 +80,7 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def lost(self, operation: str, call: int, why: str) -> PeerLostError:
         """Return what to raise where a collective of this program's group has failed."""
-        abandon(self._shared.groups.values())
+        abandon(made for group in self._shared.groups.values() for made in group.backends())
         return PeerLostError(
             f"rank {self.rank}: {operation}, call {call} of group {self._group}, failed: {why}"
         )
