@@ -7,7 +7,10 @@ is that of such a foursome, its median and a 95 % interval of the median are giv
 machine CPU time, of all of a process's threads, says more than wall time.
 
 Host time alone: a model whose verbs do nothing, in a world of one worker. What is left is the
-program's generator, the rows of the trace and what calling a collective costs.
+program's generator, the rows of the trace and what calling a collective costs. Beside it, gloo's
+all-reduces alone: called as ``ddp`` with ``overlap = "layer"`` does, each awaited in the next
+step; with a Python function called as each ends (``noted``), which is how its end is known while
+nobody waits for it, and which takes turns with the main thread at the interpreter's lock.
 
 Nothing here asserts a time.
 """
@@ -46,7 +49,7 @@ from sim.scenario.resolved import ModelSize
 WORKERS = 2
 FOURSOMES = 30
 INNER = Inner()
-STEPS = 3000  # of host time alone
+STEPS, BLOCKS, LAYERS = 300, 9, 24  # of host time alone
 
 
 Side = tuple[Callable[[int], None], Callable[[], list[float]]]
@@ -170,6 +173,27 @@ def test_a_step_against_torch(
         )
 
 
+def per_step(benchmark: Any, name: str, fresh: Callable[[], Callable[[], object]]) -> None:
+    """Wall and CPU time of ``STEPS`` steps, which what ``fresh`` makes takes in one call."""
+    cpu: list[float] = []
+
+    def timed(take: Callable[[], object]) -> None:
+        begin = process_time()
+        take()
+        cpu.append(process_time() - begin)
+
+    benchmark.pedantic(timed, setup=lambda: ((fresh(),), {}), rounds=BLOCKS, warmup_rounds=1)
+    if benchmark.stats is None:
+        return
+    print(f"\n{name}, us per step:", end="")
+    for kind, seconds in (("wall", benchmark.stats.stats.data), ("CPU", cpu[-BLOCKS:])):
+        middle, low, high = (
+            1e6 * t / STEPS for t in (np.median(seconds), min(seconds), max(seconds))
+        )
+        benchmark.extra_info[f"{kind} us/step"] = middle
+        print(f" {kind} {middle:.1f} [{low:.1f}, {high:.1f}]", end="")
+
+
 @pytest.fixture
 def alone() -> Iterator[None]:
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -192,19 +216,39 @@ def test_host_time_of_a_step(
     benchmark: Any, method: str, overlap: str, steps_per_round: int
 ) -> None:
     """24 layers of one parameter each."""
-    size = ModelSize("idle", 24, 24, (1,) * 24, "fp32")
+    size = ModelSize("idle", LAYERS, LAYERS, (1,) * LAYERS, "fp32")
     chosen: dict[str, Any] = {"overlap": overlap, "comm_dtype": "fp32"}
     if steps_per_round > 1:
         chosen["sync_every"] = steps_per_round
 
-    def fresh() -> tuple[tuple[Callable[[], None]], dict[str, Any]]:
+    def fresh() -> Callable[[], object]:
         limits = Limits(rounds=STEPS // steps_per_round)
         worker = TorchWorker(Shared(0, 1, PacedModel(size, 1, 1.0), limits))
-        return (lambda: worker.drive(METHODS[method](worker, **chosen)),), {}
+        return lambda: worker.drive(METHODS[method](worker, **chosen))
 
-    benchmark.pedantic(lambda drive: drive(), setup=fresh, rounds=9, warmup_rounds=1)
-    if benchmark.stats is not None:
-        stats = benchmark.stats.stats
-        middle, low, high = (1e6 * t / STEPS for t in (stats.median, stats.min, stats.max))
-        benchmark.extra_info["us/step"] = middle
-        print(f"\n{method}, {overlap}: {middle:.1f} us per step [{low:.1f}, {high:.1f}]")
+    per_step(benchmark, f"{method}, {overlap}", fresh)
+
+
+@pytest.mark.parametrize("noted", [False, True])
+@pytest.mark.usefixtures("alone")
+def test_host_time_of_bare_collectives(benchmark: Any, noted: bool) -> None:
+    """24 all-reduces of one number in every step."""
+    numbers = [torch.zeros(1) for _ in range(LAYERS)]
+    ends: list[float] = []
+
+    def take() -> None:
+        under_way: list[Any] = []
+        for _ in range(STEPS):
+            for work in under_way:
+                work.wait()
+            under_way.clear()
+            for number in numbers:
+                work = dist.all_reduce(number, async_op=True)
+                if noted:
+                    work.get_future().add_done_callback(lambda _: ends.append(perf_counter()))
+                under_way.append(work)
+        for work in under_way:
+            work.wait()
+        ends.clear()
+
+    per_step(benchmark, f"bare{', ends noted' if noted else ''}", lambda: take)

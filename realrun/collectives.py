@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Work
 
+from realrun import nccl
 from realrun.device import Host
-from realrun.quantize import Packed, all_gather_single, carry_out, prepare
+from realrun.quantize import Packed, carry_out, prepare
+from realrun.transfers import FORMS, Members
 from sim.program import Buffer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Ended = Callable[[float, str], None]
 """Takes the moment (seconds) at which a collective ended, and why it failed, if it did."""
-
-# What torch does by itself where a peer is lost: NCCL's kernel waits on; a minute after the
-# timeout a thread of torch ends the process by a signal. With these, which are read when a
-# process group is made, it ends the communicator instead, and at once: what was queued behind it
-# runs on with what is there, and whoever looks next is told (`_failure`). Torch tells since 2.6.
-if _TELLS := hasattr(Work, "get_future_result"):
-    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
-    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "0")
-    os.environ.setdefault("TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "0")
-
-_TIMED_OUT = "the timeout has passed"
-_WHY = {1: _TIMED_OUT, 2: "the connection broke"}  # c10d's WorkResult; 0 is success
 
 
 class Collective:
@@ -129,9 +115,9 @@ class Group:
         self._timeout = timeout
         self._device = device
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
-        self._count, self._rank = dist.get_world_size(), dist.get_rank()
         self._made: list[Any] = []
         self._process_group: Any = self._new() if spawned else dist.group.WORLD
+        self._members = Members(self._process_group)
         self._second: Any = self._new() if spawned and self._gloo else None
         self._stream: Any = None
         self._queued: list[Collective] = []
@@ -143,17 +129,6 @@ class Group:
         group = dist.new_group(timeout=self._timeout)
         self._made.append(group)
         return group
-
-    def _own_slice(self, elements: int) -> slice:
-        """Where this rank's share of a buffer lies."""
-        return slice(
-            elements * self._rank // self._count, elements * (self._rank + 1) // self._count
-        )
-
-    def _sizes(self, elements: int) -> list[int]:
-        """How much of a buffer each rank has."""
-        edges = [elements * rank // self._count for rank in range(self._count + 1)]
-        return [b - a for a, b in pairwise(edges)]
 
     def open(self) -> None:
         """Make ready for int8 and fp4; the first time all ranks meet here."""
@@ -167,7 +142,7 @@ class Group:
     def pack(self, operation: str, buffer: Buffer, dtype: str) -> Packed:
         """Quantise the own values; see :func:`realrun.quantize.prepare` for the errors."""
         target = tensor_of(buffer)
-        packed = prepare(operation, target, dtype, self._block, self._count)
+        packed = prepare(operation, target, dtype, self._block, self._members.count)
         if self._by_host(target):
             packed = replace(packed, wire=packed.wire.cpu())
         _note_sent(buffer, lambda: packed.sent().to(target.device, target.dtype))
@@ -215,7 +190,7 @@ class Group:
             return self._start(operation, buffer, dtype, mean, ended)
         own = target = tensor_of(buffer)
         if operation == "reduce_scatter":
-            own = target[self._own_slice(len(target))]
+            own = target[self._members.own_slice(len(target))]
         result: Future[torch.Tensor] = Future()
 
         def place() -> None:
@@ -257,76 +232,15 @@ class Group:
         mean: bool,
         ended: Ended,
     ) -> Collective:
-        """Let the backend carry a collective out.
-
-        gloo carries out reduce_scatter as a whole all-reduce, twice what it should cost; here
-        it is an all-to-all of slices and a local sum in the order of the ranks.
-        """
-        target, group = tensor_of(buffer), self._process_group
+        """Let the backend carry a collective out."""
+        target = tensor_of(buffer)
         where = torch.device("cpu") if self._by_host(target) else target.device
         # In place where nothing is converted: programs leave alone what is in flight. Not where
         # someone may ask meanwhile for what was sent.
         sent = target.to(where, DTYPES[dtype], copy=hasattr(buffer, "sent"))
         # A copy even where nothing is rounded: the result will be written over the own values.
         _note_sent(buffer, lambda: target.to(DTYPES[dtype], copy=True).to(target.dtype))
-        count, rank = self._count, self._rank
-
-        if operation == "all_reduce":
-
-            def issue() -> Any:
-                return dist.all_reduce(sent, group=group, async_op=True)
-
-            def place() -> None:
-                if sent is not target:
-                    target.copy_(sent)
-                if mean:
-                    target.div_(count)
-
-        elif operation in ("reduce_scatter", "all_to_all"):
-            sizes = self._sizes(len(sent))
-            mine = sizes[rank]
-            received = sent.new_empty(mine * count)
-
-            def issue() -> Any:
-                return dist.all_to_all_single(
-                    received, sent, [mine] * count, sizes, group=group, async_op=True
-                )
-
-            def place() -> None:
-                parts = received.view(count, mine)
-                if operation == "all_to_all":
-                    target[: mine * count].copy_(parts.reshape(-1))
-                    return
-                total = parts[0].clone()
-                for part in parts[1:]:
-                    total += part
-                target[self._own_slice(len(target))].copy_(total)
-
-        elif operation == "all_gather":
-            sizes = self._sizes(len(sent))
-            longest = max(sizes)
-            padded = sent.new_zeros(longest)
-            padded[: sizes[rank]] = sent[self._own_slice(len(sent))]
-            gathered = sent.new_empty(longest * count)
-
-            def issue() -> Any:
-                return all_gather_single(gathered, padded, group=group, async_op=True)
-
-            def place() -> None:
-                arrived = gathered.view(count, longest)
-                for part, size, into in zip(
-                    arrived, sizes, torch.split(target, sizes), strict=True
-                ):
-                    into.copy_(part[:size])
-
-        else:
-
-            def issue() -> Any:
-                return dist.broadcast(sent, src=0, group=group, async_op=True)
-
-            def place() -> None:
-                target.copy_(sent)
-
+        issue, place = FORMS[operation](self._members, sent, target, mean)
         if self._on_stream(sent):
 
             def queue() -> Sequence[Any]:
@@ -344,7 +258,7 @@ class Group:
         self,
         operation: str,
         issue: Callable[[], Sequence[Any]],
-        place: Callable[[], None],
+        place: Callable[[], object],
         ended: Ended,
     ) -> Collective:
         """Queue a collective on a stream of the group's own, behind what the caller has called.
@@ -364,7 +278,7 @@ class Group:
         def use(at: list[float]) -> None:
             # An int8 or fp4 collective tells nothing; torch measures timeouts from the call.
             late = not works and at[1] - begun > self._timeout.total_seconds()
-            ended(at[1], _TIMED_OUT if late else _failure(works))
+            ended(at[1], nccl.TIMED_OUT if late else nccl.failure(works))
 
         device.later([handed, end], use)
         collective = Collective(
@@ -393,30 +307,6 @@ class Group:
     def backends(self) -> list[Any]:
         """Return the process groups of NCCL."""
         return [] if self._gloo else [self._process_group, *self._made]
-
-
-def abandon(groups: Iterable[Group]) -> None:
-    """Break off what NCCL has under way in some groups: else destroying them waits for a peer."""
-    broken = {id(made): made for group in groups for made in group.backends()}
-    if not (broken and _TELLS):
-        return
-    first: Any = dist.group.WORLD
-    with suppress(RuntimeError):  # there is a better error to raise
-        # As torch does it itself: one after the other they would wait for each other.
-        backend = first._get_backend(torch.device("cuda"))
-        backend._group_start()
-        for made in broken.values():
-            made.abort()
-        backend._group_end()
-
-
-def _failure(works: Iterable[Any]) -> str:
-    """Return why the first of some works of NCCL failed; nothing where none did."""
-    for work in works if _TELLS else ():
-        told = work.get_future_result()
-        if told.done() and told.value():
-            return _WHY.get(told.value(), "NCCL does not say why")
-    return ""
 
 
 def _note_sent(buffer: Buffer, own: Callable[[], torch.Tensor]) -> None:

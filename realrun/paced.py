@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,11 +33,13 @@ class PacedModel(Sized):
     ) -> None:
         super().__init__(size, n_grad_accumulation, batch_tokens)
         self._zeros = torch.zeros(size.parameters, device=device)
+        self._filled: dict[SizedBuffer, Filled] = {}
 
     def _buffer(self, name: str, layers: range, piece: int = 0, pieces: int = 1) -> SizedBuffer:
         found = super()._buffer(name, layers, piece, pieces)
-        return Filled(**_fields(found), tensor=self._zeros[: found.elements])
-
-
-def _fields(buffer: SizedBuffer) -> dict[str, Any]:
-    return {key: getattr(buffer, key) for key in ("name", "elements", "detail", "values")}
+        if found not in self._filled:
+            zeros = self._zeros[: found.elements]
+            self._filled[found] = Filled(
+                found.name, found.elements, found.detail, found.values, zeros
+            )
+        return self._filled[found]

@@ -109,9 +109,3 @@ class Shared:
             number = self.calls.get(group, 0)
             self.calls[group] = number + 1
             return number
-
-    def record(self, row: Row) -> Row:
-        """Append a row."""
-        with self.lock:
-            self.rows.append(row)
-        return row

@@ -13,32 +13,34 @@ and what was in flight counts as received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from functools import partial
 from math import nan
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.distributed import DistError
 
 from realrun.activities import Activity, Communication, Spawned
-from realrun.collectives import abandon
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError, first_line
+from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
 from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
 from sim.runtime.errors import HOW_LONG
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
+T = TypeVar("T")
+
 
 def _when(device: Host, row: Row, begin: Mark, end: Mark) -> None:
     """Fill in when a row happened, once the device has come by."""
+    device.later((begin, end), partial(_fill, row))
 
-    def use(at: list[float]) -> None:
-        row.begin_s, row.end_s = at
 
-    device.later((begin, end), use)
+def _fill(row: Row, at: list[float]) -> None:
+    row.begin_s, row.end_s = at
 
 
 class TorchWorker(CollectiveCalls[Activity]):
@@ -53,6 +55,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         self.rank = shared.rank
         self.model = shared.model
         self.device = shared.device
+        self._computed = Activity(self)  # what has ended when the call returns is one and the same
 
     def drive(self, program: Generator[Any, None, None]) -> None:
         """Run a program to its end, waiting for what it yields.
@@ -66,9 +69,8 @@ class TorchWorker(CollectiveCalls[Activity]):
         shared = self._shared
         for activity in program:
             if not activity.group or shared.restart is not None:
-                activity.wait()
                 continue
-            row = self._row(WAIT, "", group=activity.group, call=activity.call)
+            row = self._row(WAIT, "", activity.group, activity.call)
             begin = self.device.mark()
             activity.wait()
             _when(self.device, row, begin, self.device.mark())
@@ -78,7 +80,7 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def lost(self, operation: str, call: int, why: str) -> PeerLostError:
         """Return what to raise where a collective of this program's group has failed."""
-        abandon(self._shared.groups.values())
+        abandon(made for group in self._shared.groups.values() for made in group.backends())
         return PeerLostError(
             f"rank {self.rank}: {operation}, call {call} of group {self._group}, failed: {why}"
         )
@@ -101,7 +103,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             shared.observed.append(answer)
         if shared.restart is not None:
             return answer
-        row = self._row(LOOK, what, observed=answer)
+        row = self._row(LOOK, what)
+        row.observed = answer
         row.begin_s = row.end_s = shared.now()
         return answer
 
@@ -125,27 +128,15 @@ class TorchWorker(CollectiveCalls[Activity]):
         self,
         operation: str,
         detail: str,
-        *,
         group: str = "",
         call: int = -1,
         bytes_: float = 0.0,
         times: int = 1,
-        observed: float = nan,
     ) -> Row:
         """Append a row; when it happened is filled in later."""
-        row = Row(
-            self.rank,
-            self._program,
-            operation,
-            detail,
-            group,
-            call,
-            bytes_,
-            times,
-            nan,
-            observed=observed,
-        )
-        return self._shared.record(row)
+        row = Row(self.rank, self._program, operation, detail, group, call, bytes_, times, nan)
+        self._shared.rows.append(row)
+        return row
 
     def next_round(self, steps: int | None = None) -> bool:
         """Begin a round; see :class:`sim.program.Worker`."""
@@ -176,68 +167,71 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def _save(self, saving: Saving) -> None:
         """Keep the state at the beginning of a round, with what is in flight received."""
-        with self._timed("checkpoint", str(self._round)):
+
+        def save() -> None:
             for activity in self._shared.in_flight.values():
                 activity.wait()
             self._shared.in_flight.clear()
             self.device.drain()  # what has failed is not saved
             saving.save(self._round)
 
+        self._timed("checkpoint", str(self._round), 1, save)
+
     def compute(
         self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
         if self._shared.restart is not None:
-            return Activity(self)  # its effect is in the restored state
+            return self._computed  # its effect is in the restored state
         operation = verb.__name__
         layers = args[0] if args and isinstance(args[0], range) else None
         detail = written(layers) if layers is not None else (str(args[0]) if args else "")
+        perform = self.model.perform
         if operation == "inner_step":
             self._inner_steps(times)
         elif self._shared.pace is not None:
-            self._paced(operation, detail, layers, times)
-            self.model.perform(verb, args, kwargs, times)
+            self._timed(operation, detail, times, self._pace, operation, layers, times)
+            perform(verb, args, kwargs, times)
         else:
-            with self._timed(operation, detail, times):
-                self.model.perform(verb, args, kwargs, times)
-        return Activity(self)
+            self._timed(operation, detail, times, perform, verb, args, kwargs, times)
+        return self._computed
 
-    @contextmanager
-    def _timed(self, operation: str, detail: str, times: int = 1) -> Iterator[None]:
-        """Write a row about what is called meanwhile, unless it fails."""
-        began, begin = self._began(), self.device.mark()
-        yield
-        self._slowed(began)
+    def _timed(
+        self, operation: str, detail: str, times: int, run: Callable[..., T], *args: Any
+    ) -> T:
+        """Run something and write a row about it, unless it fails."""
+        begin = self.device.mark()
+        result = self._run(run, *args)
         row = self._row(operation, detail, times=times)
         _when(self.device, row, begin, self.device.mark())
+        return result
 
-    def _began(self) -> float:
-        """Return the time; where it will be stretched, of the device itself."""
-        if self._shared.slower > 1:
-            self.device.drain()
-        return self._shared.now()
-
-    def _slowed(self, began: float) -> None:
-        """Sleep for as long as a slower machine would go on computing."""
+    def _run(self, run: Callable[..., T], *args: Any) -> T:
+        """Run something, and sleep for as long as a slower machine would go on computing."""
         shared = self._shared
-        if shared.slower > 1:
-            self.device.drain()
-            sleep((shared.now() - began) * (shared.slower - 1))
+        if shared.slower <= 1:
+            return run(*args)
+        self.device.drain()
+        began = shared.now()
+        result = run(*args)
+        self.device.drain()
+        sleep((shared.now() - began) * (shared.slower - 1))
+        return result
 
-    def _paced(self, operation: str, detail: str, layers: range | None, times: int) -> None:
+    def _pace(self, operation: str, layers: range | None, times: int) -> None:
+        """Sleep instead of computing."""
         assert self._shared.pace is not None
-        with self._timed(operation, detail, times):
-            began = self._shared.now()
-            work = self._shared.pace.computation.seconds(operation, layers, times)
-            sleep(max(0.0, began + work - self._shared.now()))
+        began = self._shared.now()
+        work = self._shared.pace.computation.seconds(operation, layers, times)
+        sleep(max(0.0, began + work - self._shared.now()))
 
     def _inner_steps(self, times: int) -> None:
         """Inner steps as two rows, as the simulator writes them: gradients, then optimizer."""
         model = self.model
         whole = range(model.num_layers)
         if self._shared.pace is not None:
-            self._paced("inner_step", "", None, times)
-            self._paced("inner_optimizer", written(whole), None, times)
+            for operation, detail in (("inner_step", ""), ("inner_optimizer", written(whole))):
+                self._timed(operation, detail, times, self._pace, operation, None, times)
             return
         gradients = self._row("inner_step", "", times=times)
         optimizer = self._row("inner_optimizer", written(whole), times=times)
@@ -247,9 +241,7 @@ class TorchWorker(CollectiveCalls[Activity]):
                 (model.accumulate, (), model.n_grad_accumulation),
                 (model.inner_optimizer, (whole,), 1),
             ):
-                began = self._began()
-                model.perform(verb, args, {}, count)
-                self._slowed(began)
+                self._run(model.perform, verb, args, {}, count)
                 marks.append(self.device.mark())
 
         def split(at: list[float]) -> None:
@@ -272,12 +264,12 @@ class TorchWorker(CollectiveCalls[Activity]):
         if dtype in QUANTIZED:
             group.open()
             try:
-                with self._timed("quantize", buffer.detail):
-                    packed = group.pack(operation, buffer, dtype)
+                detail = buffer.detail
+                packed = self._timed("quantize", detail, 1, group.pack, operation, buffer, dtype)
             except (ValueError, NotImplementedError) as error:
                 raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
         carried = f"{buffer.name} {buffer.detail}".strip()
-        row = self._row(operation, f"{carried} {dtype}", group=self._group, call=call, bytes_=size)
+        row = self._row(operation, f"{carried} {dtype}", self._group, call, size)
         self.device.later([self.device.mark()], lambda at: setattr(row, "begin_s", at[0]))
 
         def ended(at: float, why: str) -> None:
@@ -300,7 +292,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         shared.group(name)  # made here: all ranks' main programs come by in the same order
         if shared.restart is not None:
             return Activity(self, name, call)
-        row = self._row(SPAWN, name, group=name, call=call)
+        row = self._row(SPAWN, name, name, call)
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
         side = TorchWorker(shared, f"{name}#{call}", name)
