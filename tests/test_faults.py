@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -24,11 +26,15 @@ METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
 COMMAND = [sys.executable, "-m", "realrun", "train"]
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "scenario.toml"
+def written(folder: Path) -> Path:
+    path = folder / "scenario.toml"
     path.write_text(SCENARIO.format(method=METHOD, steps=40))
     return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return written(tmp_path)
 
 
 def ended(
@@ -66,16 +72,28 @@ def free_port() -> int:
         return port
 
 
-def test_a_killed_worker(tmp_path: Path) -> None:
-    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
+@contextmanager
+def training(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run that would never end, and its workers, once it has a checkpoint."""
+    file, folder = tmp_path / "endless.toml", tmp_path / "checkpoints"
     file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
     process = begun(file, folder)
-    while not newest(folder):
-        assert process.poll() is None
-    workers = children(process.pid)
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
+    try:
+        while not newest(folder):
+            assert process.poll() is None
+            sleep(0.05)  # who looks all the time keeps a processor from it
+        workers = children(process.pid)
+        assert len(workers) == 2
+        yield process, workers
+    finally:
+        process.kill()  # if it has not ended; its workers end with it
+        process.communicate()
+
+
+def test_a_killed_worker(tmp_path: Path) -> None:
+    with training(tmp_path) as (process, workers):
+        os.kill(workers[0], signal.SIGKILL)
+        output, errors = process.communicate(timeout=60)
     assert "rank 0 was killed by SIGKILL" in said(
         subprocess.CompletedProcess([], process.returncode, output, errors)
     )
@@ -83,14 +101,9 @@ def test_a_killed_worker(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_leaves_nobody_behind(tmp_path: Path) -> None:
-    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
-    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
-    process = begun(file, folder)
-    while not newest(folder):
-        assert process.poll() is None
-    workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with training(tmp_path) as (process, workers):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert [line for line in errors.splitlines() if "tokens/s" not in line] == [
         "realrun: interrupted"
@@ -178,13 +191,21 @@ def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
     assert gone(running(str(file)))
 
 
-@pytest.fixture
-def saved(file: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "checkpoints"
-    done = ended(str(file), "--checkpoints", str(folder), "--checkpoint-every", "8")
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run to its end."""
+    place = tmp_path_factory.mktemp("once")
+    folder = place / "checkpoints"
+    done = ended(str(written(place)), "--checkpoints", str(folder), "--checkpoint-every", "8")
     assert done.returncode == 0, done.stderr
     assert newest(folder) == 20  # 40 steps
     return folder
+
+
+@pytest.fixture
+def saved(once: Path, tmp_path: Path) -> Path:
+    """A copy of them, to be spoilt."""
+    return Path(shutil.copytree(once, tmp_path / "checkpoints"))
 
 
 def test_a_truncated_checkpoint(file: Path, saved: Path) -> None:
