@@ -22,6 +22,11 @@ pytest.importorskip("torch")
 
 from test_checkpoint import SCENARIO, begun, children, gone, newest
 
+from realrun.checkpoint import Checkpoints
+from realrun.errors import AgreedError
+from realrun.resuming import identity
+from sim.scenario import load, sections
+
 METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
 COMMAND = [sys.executable, "-m", "realrun", "train"]
 
@@ -223,13 +228,17 @@ def test_a_truncated_checkpoint(file: Path, saved: Path) -> None:
 
 
 def test_checkpoints_of_another_run(file: Path, saved: Path) -> None:
-    settings = {
+    line = said(ended(str(file), "--checkpoints", str(saved), "--set", "site.count=3"))
+    assert "workers was 2, here it is 3" in line
+    for setting, message in {
         "method.sync_every=4": "method.sync_every was 2, here it is 4",
         "train.learning_rate=0.02": "train.learning_rate was 0.01, here it is 0.02",
-        "site.count=3": "workers was 2, here it is 3",
-    }
-    for setting, message in settings.items():
-        assert message in said(ended(str(file), "--checkpoints", str(saved), "--set", setting))
+    }.items():
+        asked = str(file), {}, [setting]
+        own = identity(load(*asked), sections(*asked))
+        with pytest.raises(AgreedError) as refused:
+            Checkpoints(saved, 0, 2, own, lambda value: [value]).latest()
+        assert message in str(refused.value)
 
 
 def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:
