@@ -22,6 +22,7 @@ pytest.importorskip("torch")
 
 from test_checkpoint import SCENARIO, begun, children, gone, newest
 
+from realrun import launch
 from realrun.checkpoint import Checkpoints
 from realrun.errors import AgreedError
 from realrun.resuming import identity
@@ -134,6 +135,19 @@ def test_a_port_in_use(file: Path) -> None:
     with taken_port() as port:
         done = ended(str(file), "--timeout", "5 s", environment={"MASTER_PORT": str(port)})
     assert f"rank 0: port {port} is in use" in said(done)
+
+
+def test_the_port_of_rank_0_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even before rank 0 is there, which takes seconds; and it can have it."""
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with launch.on_loopback() as place, socket.socket() as other, socket.socket() as store:
+        port = int(place["MASTER_PORT"])
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        store.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's does
+        store.bind(("", port))
+        store.listen()
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_a_disk_that_is_full(file: Path, tmp_path: Path) -> None:
