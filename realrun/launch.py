@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic, sleep
 from types import FrameType
 from typing import IO
@@ -54,10 +55,10 @@ def launch(
         With that line.
     """
     # Without a name: nothing to remove, however this process ends.
-    with tempfile.TemporaryFile(buffering=0) as messages:
+    with tempfile.TemporaryFile(buffering=0) as messages, on_loopback() as place:
         common = {
             **os.environ,
-            **(_on_loopback() if environment is None else environment),
+            **(place if environment is None else environment),
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
@@ -81,14 +82,21 @@ def launch(
         return failed
 
 
-def _on_loopback() -> dict[str, str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
-    }
+@contextmanager
+def on_loopback() -> Iterator[dict[str, str]]:
+    """Say where rank 0 is to be found, at a port that nobody else is given.
+
+    Seconds pass until rank 0 listens there. Until then, and after, the port is bound here: the
+    system gives it to nobody who asks for any, and who may share it can listen at it.
+    """
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        yield {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
+        }
 
 
 def _beside(

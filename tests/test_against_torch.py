@@ -14,8 +14,6 @@ or batch is off by a hundred times as much.
 
 from __future__ import annotations
 
-import datetime
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -27,7 +25,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
+from processes import together  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch.optim import AdamW, Optimizer  # noqa: E402
@@ -211,36 +209,21 @@ for n in ACCUMULATION:
         CASES[f"{name} {n}"] = partial(by_realrun, "ddp", n=n, **arguments)
 
 
-def process(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
+ALONE: dict[str, Callable[[int], Trained]] = {
+    "alone": lambda rank: by_realrun("ddp", rank, workers=1, batches=both_batches())
+}
 
-    def write(name: str, trained: Trained) -> None:
-        torch.save(trained, Path(out) / f"{name}-{rank}.pt")
 
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=WORKERS,
-        timeout=datetime.timedelta(minutes=5),
-    )
-    for name, train in CASES.items():
-        write(name, train(rank))
-    dist.barrier()
-    dist.destroy_process_group()
-    if rank == 0:  # the same program in a world of its own
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-        write("alone", by_realrun("ddp", 0, workers=1, batches=both_batches()))
-        dist.destroy_process_group()
+def process(rank: int, workers: int, out: Path) -> None:
+    for name, train in (CASES if workers == WORKERS else ALONE).items():
+        torch.save(train(rank), out / f"{name}-{rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Trained]:
     out = tmp_path_factory.mktemp("trained")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    mp.spawn(process, (port, str(out)), nprocs=WORKERS)
+    for workers in (WORKERS, 1):
+        together(workers, process, workers, out)
     return lambda name, rank=0: torch.load(out / f"{name}-{rank}.pt")
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections import deque
@@ -19,10 +17,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
+from processes import together  # noqa: E402
 from safetensors import safe_open  # noqa: E402
-from test_conformance import CASES  # noqa: E402
+from test_conformance import enlarged  # noqa: E402
 
 from realrun import corpus  # noqa: E402
 from realrun.checkpoint import State  # noqa: E402
@@ -36,6 +33,7 @@ from sim.methods import METHODS  # noqa: E402
 
 WORKERS, ROUNDS = 2, 4
 CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
+CASES = enlarged(20)  # several buckets a layer
 
 
 def made(rank: int, *, outer_on_host: bool = False) -> tuple[TorchModel, Any]:
@@ -104,15 +102,7 @@ def differences(a: State, b: State) -> list[str]:
     return found + [key for key in a.notes if a.notes[key] != b.notes[key]]
 
 
-def worker(rank: int, port: int, out: str) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=WORKERS,
-        timeout=datetime.timedelta(minutes=5),
-    )
-    torch.set_num_threads(1)
+def worker(rank: int, out: Path) -> None:
     wrong: dict[int, dict[str, list[str]]] = {}
     for number, case in enumerate(CASES):
         whole = run(rank, case, None, None)
@@ -130,18 +120,13 @@ def worker(rank: int, port: int, out: str) -> None:
             resumed[ROUNDS - 1].notes["round"] = ROUNDS - 1
             back = run(rank, case, resumed[ROUNDS - 1], observed)
             wrong[number]["back"] = differences(back[ROUNDS + 1], whole[ROUNDS + 1])
-    (Path(out) / f"{rank}.json").write_text(json.dumps(wrong))
-    dist.barrier()
-    dist.destroy_process_group()
+    (out / f"{rank}.json").write_text(json.dumps(wrong))
 
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict[str, list[str]]]]:
     out = tmp_path_factory.mktemp("resumed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(out)), nprocs=WORKERS)
+    together(WORKERS, worker, out)
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(WORKERS)]
 
 

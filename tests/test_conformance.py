@@ -7,8 +7,6 @@ every reduce_scatter), but gloo's own where gloo does (all_reduce of fp32, bf16 
 
 from __future__ import annotations
 
-import datetime
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import sleep
@@ -19,8 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
+from processes import together  # noqa: E402
 from test_identities import SIZE, scenario  # noqa: E402
 
 from realrun.process import Limits, Shared  # noqa: E402
@@ -82,6 +79,16 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "wp": [{}, {"comm_dtype": "fp4"}],
 }
 CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[method]]
+
+
+def enlarged(times: int) -> list[tuple[str, dict[str, Any]]]:
+    """The cases for a model so many times as large: larger buckets, not more of them."""
+    return [
+        (method, {key: times * n if key == "bucket_bytes" else n for key, n in given.items()})
+        for method, given in CASES
+    ]
+
+
 UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9}  # largest relative error of rounding once
 
 
@@ -102,15 +109,7 @@ class Unhurried(Quadratic):
         super().accumulate()
 
 
-def worker(rank: int, workers: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=workers,
-        timeout=datetime.timedelta(minutes=5),
-    )
+def worker(rank: int, workers: int, out: Path) -> None:
     for number in range(len(CASES)):
         method = asked(number, workers).method
         model = Unhurried(SIZE, rank, workers, **TOY)
@@ -121,19 +120,11 @@ def worker(rank: int, workers: int, port: int, out: str) -> None:
             group.close()
         rows = [[getattr(row, name) for name in Row.__slots__] for row in shared.rows]
         np.savez(
-            Path(out) / f"{number}-{rank}.npz",
+            out / f"{number}-{rank}.npz",
             theta=model.theta,
             outer=model.outer,
             rows=np.array(rows, dtype=object),
         )
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -152,7 +143,7 @@ class Launched:
 @pytest.fixture(scope="module", params=[2, 4], ids=["two", "four"])
 def launched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Launched:
     workers, out = request.param, tmp_path_factory.mktemp("out")
-    mp.spawn(worker, (workers, free_port(), str(out)), nprocs=workers)
+    together(workers, worker, workers, out)
     return Launched(workers, out)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -22,7 +23,6 @@ torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
-from test_conformance import free_port  # noqa: E402
 
 from realrun import corpus  # noqa: E402
 from realrun.buffers import Layout  # noqa: E402
@@ -123,6 +123,12 @@ class Unhurried(TorchModel):
 def spin(seconds: float) -> None:
     """Keep the current stream busy; the clock is at most 2 GHz, so it may take longer."""
     torch.cuda._sleep(round(seconds * 2e9))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def join(rank: int, workers: int, port: int, seconds: float = 120.0) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -20,15 +22,25 @@ pytest.importorskip("torch")
 
 from test_checkpoint import SCENARIO, begun, children, gone, newest
 
+from realrun import launch
+from realrun.checkpoint import Checkpoints
+from realrun.errors import AgreedError
+from realrun.resuming import identity
+from sim.scenario import load, sections
+
 METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
 COMMAND = [sys.executable, "-m", "realrun", "train"]
 
 
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "scenario.toml"
+def written(folder: Path) -> Path:
+    path = folder / "scenario.toml"
     path.write_text(SCENARIO.format(method=METHOD, steps=40))
     return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return written(tmp_path)
 
 
 def ended(
@@ -66,16 +78,28 @@ def free_port() -> int:
         return port
 
 
-def test_a_killed_worker(tmp_path: Path) -> None:
-    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
+@contextmanager
+def training(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A run that would never end, and its workers, once it has a checkpoint."""
+    file, folder = tmp_path / "endless.toml", tmp_path / "checkpoints"
     file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
     process = begun(file, folder)
-    while not newest(folder):
-        assert process.poll() is None
-    workers = children(process.pid)
-    assert len(workers) == 2
-    os.kill(workers[0], signal.SIGKILL)
-    output, errors = process.communicate(timeout=60)
+    try:
+        while not newest(folder):
+            assert process.poll() is None
+            sleep(0.05)  # who looks all the time keeps a processor from it
+        workers = children(process.pid)
+        assert len(workers) == 2
+        yield process, workers
+    finally:
+        process.kill()  # if it has not ended; its workers end with it
+        process.communicate()
+
+
+def test_a_killed_worker(tmp_path: Path) -> None:
+    with training(tmp_path) as (process, workers):
+        os.kill(workers[0], signal.SIGKILL)
+        output, errors = process.communicate(timeout=60)
     assert "rank 0 was killed by SIGKILL" in said(
         subprocess.CompletedProcess([], process.returncode, output, errors)
     )
@@ -83,14 +107,9 @@ def test_a_killed_worker(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_leaves_nobody_behind(tmp_path: Path) -> None:
-    file, folder = tmp_path / "scenario.toml", tmp_path / "checkpoints"
-    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
-    process = begun(file, folder)
-    while not newest(folder):
-        assert process.poll() is None
-    workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with training(tmp_path) as (process, workers):
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert [line for line in errors.splitlines() if "tokens/s" not in line] == [
         "realrun: interrupted"
@@ -116,6 +135,19 @@ def test_a_port_in_use(file: Path) -> None:
     with taken_port() as port:
         done = ended(str(file), "--timeout", "5 s", environment={"MASTER_PORT": str(port)})
     assert f"rank 0: port {port} is in use" in said(done)
+
+
+def test_the_port_of_rank_0_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even before rank 0 is there, which takes seconds; and it can have it."""
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with launch.on_loopback() as place, socket.socket() as other, socket.socket() as store:
+        port = int(place["MASTER_PORT"])
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        store.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's does
+        store.bind(("", port))
+        store.listen()
+        socket.create_connection(("127.0.0.1", port)).close()
 
 
 def test_a_disk_that_is_full(file: Path, tmp_path: Path) -> None:
@@ -178,13 +210,21 @@ def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
     assert gone(running(str(file)))
 
 
-@pytest.fixture
-def saved(file: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "checkpoints"
-    done = ended(str(file), "--checkpoints", str(folder), "--checkpoint-every", "8")
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of a run to its end."""
+    place = tmp_path_factory.mktemp("once")
+    folder = place / "checkpoints"
+    done = ended(str(written(place)), "--checkpoints", str(folder), "--checkpoint-every", "8")
     assert done.returncode == 0, done.stderr
     assert newest(folder) == 20  # 40 steps
     return folder
+
+
+@pytest.fixture
+def saved(once: Path, tmp_path: Path) -> Path:
+    """A copy of them, to be spoilt."""
+    return Path(shutil.copytree(once, tmp_path / "checkpoints"))
 
 
 def test_a_truncated_checkpoint(file: Path, saved: Path) -> None:
@@ -202,13 +242,17 @@ def test_a_truncated_checkpoint(file: Path, saved: Path) -> None:
 
 
 def test_checkpoints_of_another_run(file: Path, saved: Path) -> None:
-    settings = {
+    line = said(ended(str(file), "--checkpoints", str(saved), "--set", "site.count=3"))
+    assert "workers was 2, here it is 3" in line
+    for setting, message in {
         "method.sync_every=4": "method.sync_every was 2, here it is 4",
         "train.learning_rate=0.02": "train.learning_rate was 0.01, here it is 0.02",
-        "site.count=3": "workers was 2, here it is 3",
-    }
-    for setting, message in settings.items():
-        assert message in said(ended(str(file), "--checkpoints", str(saved), "--set", setting))
+    }.items():
+        asked = str(file), {}, [setting]
+        own = identity(load(*asked), sections(*asked))
+        with pytest.raises(AgreedError) as refused:
+            Checkpoints(saved, 0, 2, own, lambda value: [value]).latest()
+        assert message in str(refused.value)
 
 
 def test_a_missing_checkpoint_of_one_rank(file: Path, saved: Path) -> None:

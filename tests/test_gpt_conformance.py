@@ -7,7 +7,6 @@ tensor. (Of more workers gloo adds in an order of its own: test_conformance.py h
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,9 +16,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
-from test_conformance import ARGUMENTS, free_port  # noqa: E402
+from processes import together  # noqa: E402
+from test_conformance import enlarged  # noqa: E402
 
 from realrun import corpus  # noqa: E402
 from realrun.data import Data  # noqa: E402
@@ -37,7 +35,7 @@ from sim.trace import LOOK, Row, Trace  # noqa: E402
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
 WORKERS, ROUNDS, BATCH, ACCUMULATION = 2, 3, 1, 2
 PARAM_DTYPE = "bf16"  # in which parameters travel; gradients do as the case says
-CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[method]]
+CASES = enlarged(20)  # several buckets a layer
 
 
 def scenario(number: int) -> Scenario:
@@ -72,15 +70,7 @@ def state(model: TorchModel) -> tuple[Any, ...]:
     return model.theta, model.outer, torch.tensor(model.losses)
 
 
-def process(rank: int, port: int, out: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=WORKERS,
-        timeout=datetime.timedelta(minutes=5),
-    )
+def process(rank: int, out: Path) -> None:
     for number in range(len(CASES)):
         asked, model = scenario(number), replica(rank)
         block = asked.network.collectives.quantize_block
@@ -90,9 +80,7 @@ def process(rank: int, port: int, out: str) -> None:
         for group in shared.groups.values():
             group.close()
         rows = [tuple(getattr(row, name) for name in Row.__slots__) for row in shared.rows]
-        torch.save((rows, state(model)), Path(out) / f"{number}-{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+        torch.save((rows, state(model)), out / f"{number}-{rank}.pt")
 
 
 Really = Callable[[int], list[Any]]
@@ -102,7 +90,7 @@ Really = Callable[[int], list[Any]]
 def really(tmp_path_factory: pytest.TempPathFactory) -> Really:
     """Rows and state of each rank, by the number of the case."""
     out = tmp_path_factory.mktemp("really")
-    mp.spawn(process, (free_port(), str(out)), nprocs=WORKERS)
+    together(WORKERS, process, out)
     return lambda number: [torch.load(out / f"{number}-{rank}.pt") for rank in range(WORKERS)]
 
 

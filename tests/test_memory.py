@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import gc
 import json
-import socket
 from itertools import pairwise, repeat
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -15,8 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch.distributed as dist  # noqa: E402
-import torch.multiprocessing as mp  # noqa: E402
+from processes import together  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from realrun import memory  # noqa: E402
@@ -74,14 +71,7 @@ def held(model: TorchModel) -> dict[int, int]:
     return found
 
 
-def worker(rank: int, port: int, out: str) -> None:
-    dist.init_process_group(
-        "gloo",
-        init_method=f"tcp://127.0.0.1:{port}",
-        rank=rank,
-        world_size=WORKERS,
-        timeout=datetime.timedelta(minutes=5),
-    )
+def worker(rank: int, out: Path) -> None:
     batch = (torch.randn(4, WIDTHS[0]), torch.randn(4, WIDTHS[-1]))
     occupied = []
     for method, arguments in METHODS:
@@ -102,19 +92,14 @@ def worker(rank: int, port: int, out: str) -> None:
         # Data, and the record of losses, which grows with the run.
         apart = {tensor.data_ptr() for tensor in (*batch, *model._losses.pages)}
         occupied.append(sum(size for at, size in held(model).items() if at not in apart))
-    Path(out, f"{rank}.json").write_text(json.dumps(occupied))
-    dist.barrier()
-    dist.destroy_process_group()
+    (out / f"{rank}.json").write_text(json.dumps(occupied))
 
 
 @pytest.fixture(scope="module")
 def occupied(tmp_path_factory: pytest.TempPathFactory) -> list[list[int]]:
     """For each rank, what two processes really hold after each of the methods."""
     out = tmp_path_factory.mktemp("occupied")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(out)), nprocs=WORKERS)
+    together(WORKERS, worker, out)
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(WORKERS)]
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from processes import together
 
 from realrun import packing, quantize
 from realrun.buffers import Delta
@@ -284,17 +284,8 @@ class Bytes:
         return self._all_gather(out, sent, **rest)
 
 
-def work(rank: int, workers: int, folder: str) -> None:
+def work(rank: int, workers: int, folder: Path) -> None:
     """Carry out every case and leave the results in a file."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/store",
-        rank=rank,
-        world_size=workers,
-        timeout=timedelta(seconds=60),
-    )
     results: dict[Any, Any] = {}
     wire = Bytes(rank, workers)
 
@@ -366,26 +357,14 @@ def work(rank: int, workers: int, folder: str) -> None:
         with pytest.raises(RunError) as caught:
             TorchWorker(alone).all_reduce(flat(rank, 100), "fp4").wait()
         results["alone"] = str(caught.value), monotonic() - began
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3, 4])
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """Results by rank."""
     workers, folder = request.param, tmp_path_factory.mktemp("ranks")
-    launched = mp.start_processes(
-        work, (workers, str(folder)), workers, join=False, start_method="spawn"
-    )
-    assert launched is not None
-    deadline = monotonic() + 150
-    try:
-        while not launched.join(timeout=1):
-            assert monotonic() < deadline, f"{workers} workers have not ended"
-    finally:
-        for process in launched.processes:
-            process.kill()
+    together(workers, work, workers, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(workers)]
 
 

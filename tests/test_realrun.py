@@ -50,7 +50,6 @@ def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["quick_start", "--nproc", "3"], "the scenario has 2 workers, but 3 processes"),
         (
             [
                 *("quick_start", "--set", "method.comm_dtype=fp4"),

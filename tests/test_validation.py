@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 
 from realrun.calibration.collectives import Case, Measured
 from realrun.calibration.fit import Observed, fitted, predicted
+from realrun.cli.app import app
 from realrun.errors import RunError
 from realrun.lab.namespaces import Namespace
 from realrun.validation.handing_over import handed_over, received
@@ -260,7 +261,10 @@ def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> N
     assert simulate(filled, rounds=3).total_s > 3 * record.inner_step_s
 
 
-def test_what_a_user_gets_wrong_is_said_in_a_line(tmp_path: Path) -> None:
+def test_what_a_user_gets_wrong_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for arguments, text in (
         (["validate", "no_such.toml", "--out", "out"], "no such file"),
         (["validate", str(QUICK), "--out", "out", "--timeout", "5"], "--timeout"),
@@ -270,17 +274,13 @@ def test_what_a_user_gets_wrong_is_said_in_a_line(tmp_path: Path) -> None:
         (["calibrate", "quick_start", "--out", "a.json"], ".toml"),
         (["calibrate", "quick_start", "--out", "a.toml", "--only", "netwrok"], 'mean "network"'),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "realrun", *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert text in done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        assert "Traceback" not in done.stderr
+        with pytest.raises(SystemExit) as left:
+            app(arguments)
+        said = capsys.readouterr().err
+        assert left.value.code == 2, (arguments, said)
+        assert text in said
+        assert len(said.splitlines()) == 1
+        assert "Traceback" not in said
 
 
 @pytest.mark.skipif(no_lab() is not None, reason=str(no_lab()))
