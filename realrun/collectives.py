@@ -106,17 +106,26 @@ class Group:
         Whether it is a spawned program's. All ranks make process groups in the same order, so
         in their main threads: those of a spawned program are made here, both at once. The main
         program has the one of all, and :meth:`open` makes the other when it is first needed.
+    fresh
+        Whether the main program has one of its own instead, made now: in a lab that has become
+        another network, connections made before go on in bursts as they suited the old one.
     """
 
     def __init__(
-        self, block: int, timeout: timedelta, device: Host, *, spawned: bool = False
+        self,
+        block: int,
+        timeout: timedelta,
+        device: Host,
+        *,
+        spawned: bool = False,
+        fresh: bool = False,
     ) -> None:
         self._block = block
         self._timeout = timeout
         self._device = device
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
         self._made: list[Any] = []
-        self._process_group: Any = self._new() if spawned else dist.group.WORLD
+        self._process_group: Any = self._new() if spawned or fresh else dist.group.WORLD
         self._members = Members(self._process_group)
         self._second: Any = self._new() if spawned and self._gloo else None
         self._stream: Any = None

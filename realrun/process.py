@@ -73,6 +73,7 @@ class Shared:
     restart: Restart | None = None
     saving: Saving | None = None
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
+    fresh: bool = False  # whether all connections are made anew, see Group
     device: Host = field(default_factory=Host)
     observed: list[float] = field(default_factory=list)  # by the main program
     in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity
@@ -93,7 +94,11 @@ class Shared:
         """
         if name not in self.groups:
             self.groups[name] = Group(
-                self.quantize_block, self.timeout, self.device, spawned=name != MAIN
+                self.quantize_block,
+                self.timeout,
+                self.device,
+                spawned=name != MAIN,
+                fresh=self.fresh,
             )
         return self.groups[name]
 

@@ -47,7 +47,8 @@ class Asked:
     ``save`` is where rank 0 writes the trained parameters; ``start`` is such a file,
     with whose parameters training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
-    sent each other something before: nothing is then set up by a first collective.
+    sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
+    for connections of the run's own (:class:`realrun.collectives.Group`).
     """
 
     source: str | None
@@ -63,6 +64,7 @@ class Asked:
     start: Path | None = None
     held_out: bool = True
     warm: bool = False
+    fresh: bool = False
 
 
 @dataclass
@@ -174,6 +176,7 @@ class Run:
             ends,
             scenario.network.collectives.quantize_block,
             timeout=timedelta(seconds=asked.timeout_s),
+            fresh=asked.fresh,
             device=timed_on(device),
             pace=self._pace() if self.paced else None,
             slower=self._slower(),

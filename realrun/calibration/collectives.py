@@ -15,6 +15,7 @@ from realrun.buffers import Flat
 from realrun.clock import offset_between
 from realrun.collectives import Group
 from realrun.device import Host, timed_on
+from realrun.lab.control import in_a_lab
 from realrun.placement import Place
 from sim.program import QUANTIZED, wire_bytes
 
@@ -67,7 +68,7 @@ class Probe:
     def __init__(self, place: Place, block: int, timeout_s: float) -> None:
         self._place, self._block = place, block
         self._device: Host = timed_on(place.device)
-        self._group = Group(block, timedelta(seconds=timeout_s), self._device)
+        self._group = Group(block, timedelta(seconds=timeout_s), self._device, fresh=in_a_lab())
         self._ahead = 0.0
         self.packing: dict[str, list[float]] = {}  # dtype -> seconds per element
 

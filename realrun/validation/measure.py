@@ -176,7 +176,7 @@ class Measuring:
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:
-        return Asked(None, timeout_s=self.timeout_s, held_out=False, warm=True)
+        return Asked(None, timeout_s=self.timeout_s, held_out=False, warm=True, fresh=in_a_lab())
 
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:

@@ -14,7 +14,7 @@ from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.errors import listed
 from sim.scenario.validation import Side, Validation
-from sim.units import format_seconds
+from sim.units import format_rate, format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200
 _SEED = 20_26
@@ -117,6 +117,8 @@ def _shown(key: str, value: str | float) -> str:
         return value
     if key == "site.count":
         return f"{value:g} workers"
+    if key.endswith("_bytes_per_s"):
+        return format_rate(value)
     if key.endswith("_s"):
         return f"{key.rpartition('.')[2].removesuffix('_s')} {format_seconds(value)}"
     return f"{key.rpartition('.')[2]} {value:g}"
