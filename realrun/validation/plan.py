@@ -139,33 +139,28 @@ def _sample(
     seen: Counter[tuple[str, Any]] = Counter()
     pairs: Counter[tuple[Any, ...]] = Counter()
     chosen: list[int] = []
-
-    def values(index: int) -> list[tuple[str, Any]]:
-        case, mode = everything[index]
-        return [*case.labels.items(), ("compute", mode)]
-
-    def all_else(index: int) -> list[tuple[str, Any]]:
-        return [value for value in values(index) if side is None or value[0] != side.axis]
+    values = [[*case.labels.items(), ("compute", mode)] for case, mode in everything]
+    places = [tuple(v for v in own if side is None or v[0] != side.axis) for own in values]
+    begun: Counter[tuple[Any, ...]] = Counter()  # how often a place was chosen
 
     def cost(index: int) -> tuple[int, int]:
-        own = values(index)
+        own = values[index]
         together = sum(pairs[a, b] for place, a in enumerate(own) for b in own[:place])
         return sum(seen[value] for value in own), together
 
     def candidates() -> list[int]:
         if side is None or not chosen:
             return left
-        here = all_else(chosen[-1])
-        begun = [index for index in chosen if all_else(index) == here]
-        if len(begun) < side.values:
-            return [index for index in left if all_else(index) == here] or left
-        places = [all_else(index) for index in chosen]
-        return [index for index in left if all_else(index) not in places] or left
+        here = places[chosen[-1]]
+        if begun[here] < side.values:
+            return [index for index in left if places[index] == here] or left
+        return [index for index in left if not begun[places[index]]] or left
 
     for _ in range(size):
         best = min(candidates(), key=cost)
         left.remove(best)
-        own = values(best)
+        own = values[best]
+        begun[places[best]] += 1
         seen.update(own)
         pairs.update((a, b) for place, a in enumerate(own) for b in own[:place])
         chosen.append(best)
