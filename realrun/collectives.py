@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from realrun import nccl
+from realrun.connections import fresh_group
 from realrun.device import Host
 from realrun.quantize import Packed, carry_out, prepare
 from realrun.transfers import FORMS, Members
@@ -107,8 +108,8 @@ class Group:
         in their main threads: those of a spawned program are made here, both at once. The main
         program has the one of all, and :meth:`open` makes the other when it is first needed.
     fresh
-        Whether the main program has one of its own instead, made now: in a lab that has become
-        another network, connections made before go on in bursts as they suited the old one.
+        Whether the main program has one of its own instead, and all that are made here have
+        connections in full use, see :mod:`realrun.connections`: for labs.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Group:
         self._block = block
         self._timeout = timeout
         self._device = device
+        self._fresh = fresh
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
         self._made: list[Any] = []
         self._process_group: Any = self._new() if spawned or fresh else dist.group.WORLD
@@ -135,7 +137,7 @@ class Group:
         self._thread = threading.Thread(target=self._serve, name="collectives", daemon=True)
 
     def _new(self) -> Any:
-        group = dist.new_group(timeout=self._timeout)
+        group = (fresh_group if self._fresh else dist.new_group)(timeout=self._timeout)
         self._made.append(group)
         return group
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from statistics import fmean, median
 from time import perf_counter, sleep
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from realrun.connections import fresh_group
 from realrun.training import Run
 from sim.program import QUANTIZED
 
@@ -155,9 +157,7 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     share = 2 * (world.workers - 1) / world.workers
     count = int(min(max(4.0, _TRAFFIC_S * rate / (share * _TRAFFIC_BYTES)), _MOST_TRAFFIC))
     buffers = [torch.zeros(_TRAFFIC_BYTES // 4, device=_sends_from(run)) for _ in range(4)]
-    # Connections of its own: those made on another network of a lab keep that one's bursts.
-    group = dist.new_group()
-    dist.all_reduce(buffers[0], group=group)
+    group = fresh_group(timedelta(seconds=run.asked.timeout_s), _sends_from(run))
     alone = _micro_batches(run, 4)
     dist.barrier(group=world.control)
     begun = perf_counter()
