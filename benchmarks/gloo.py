@@ -26,10 +26,11 @@ from typing import Any
 import simpy
 
 from sim.gloo import part
-from sim.messages import Connections, End, Wires, ends
+from sim.messages import End, ends
 from sim.scenario import load
 from sim.scenario.resolved import HostCosts
 from sim.theory.closed_forms import ring_seconds
+from sim.wires import Connections, Wires
 
 MEASURED = Path(__file__).parent / "gloo" / "collectives.csv"
 HOST = HostCosts(message_s=2e-4, byte_s=1e-9)
@@ -84,7 +85,7 @@ def predicted(case: Case) -> float:
 
         if waiting:
             end = waiting.popleft()
-            connections.run(part(end, case.operation, "fp32", case.bytes), ended)
+            end.run(part(end, case.operation, "fp32", case.bytes), ended)
 
     for rank in range(workers):
         waiting = deque(every[rank] for every in collectives)

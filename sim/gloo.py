@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import simpy
 
-from sim.messages import Connections, End, Moment, Script, Way, Wires, ends
+from sim.messages import End, Moment, Script, ends
 from sim.program import DTYPE_BITS, QUANTIZED
+from sim.wires import Connections, Way, Wires
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import HostCosts
@@ -69,7 +70,7 @@ def alone(
     Parameters
     ----------
     rates, way, host
-        As for :class:`sim.messages.Wires`.
+        As for :class:`sim.wires.Wires`.
     workers
         M.
     kind
@@ -94,7 +95,7 @@ def alone(
         last = env.now
 
     for end in ends(connections):
-        connections.run(part(end, *kind), ended)
+        end.run(part(end, *kind), ended)
     env.run()
     return last
 
@@ -124,7 +125,7 @@ def _two_at_a_time(
         if step < len(sends):
             received.append(end.receive(by) if receives[step] > 0 else None)
             sent.append(end.send(to, sends[step]) if sends[step] > 0 else None)
-            yield end.pause(end.host.message_s)  # other threads have their turn
+            yield end.wake()  # other threads have their turn
 
 
 def _all_reduce(end: End, size: float, element: float) -> Script:

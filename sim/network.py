@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
+from random import Random
 
 import numpy as np
 import simpy
@@ -13,8 +14,8 @@ from simpy.events import URGENT
 
 from sim.collectives import Schedule, schedule
 from sim.gloo import alone
-from sim.messages import Way, Wires
 from sim.scenario.resolved import CollectiveTable, Scenario
+from sim.wires import Way, Wires
 
 SAME_INSTANT = 1e-12  # relative
 
@@ -107,7 +108,8 @@ class Links:
 
     def wires(self, env: simpy.Environment) -> Wires:
         """The same links for gloo's messages."""
-        return Wires(env, self.capacity.tolist(), self._way, self.scenario.network.collectives.host)
+        host, chance = self.scenario.network.collectives.host, Random(self.scenario.run.seed)
+        return Wires(env, self.capacity.tolist(), self._way, host, chance)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
@@ -138,7 +140,7 @@ class Links:
     def route(
         self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Links crossed by each transfer, [n, 3] with -1 for none, and its latency [n]."""
+        """Links by turns crossed by each transfer, [n, 3] with -1 for none; its latency [n]."""
         a, b = self._site[sender], self._site[receiver]
         sites = len(self.scenario.sites)
         inside = a == b
@@ -146,7 +148,7 @@ class Links:
         crossed = np.where(
             inside[:, None],
             np.stack([self._first_out + sender, self._first_in + receiver, none], axis=1),
-            np.stack([a * sites + b, self._first_up + a, self._first_down + b], axis=1),
+            np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1),
         )
         return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
 

@@ -7,13 +7,13 @@ are there or not, and ends when it has its own result (:mod:`sim.gloo`).
 from __future__ import annotations
 
 from collections import deque
-from random import Random
 from typing import TYPE_CHECKING
 
 from sim.gloo import part
-from sim.messages import Connections, End, Wires, ends
+from sim.messages import End, ends
 from sim.program import QUANTIZED
 from sim.runtime.groups import Call, Collective, exchange, joined, passed_on
+from sim.wires import Connections, Wires
 
 if TYPE_CHECKING:
     from sim.runtime.run import Runtime
@@ -44,7 +44,6 @@ class GlooGroup:
         self._quantized = _Lane(wires, self._workers, 1)
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
-        self._chance = Random(f"{runtime.scenario.run.seed} {name}")
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called, and let it begin."""
@@ -90,8 +89,7 @@ class GlooGroup:
             self._begin(lane, rank)
             call.activity.end()
 
-        # Which of a rank's threads is first is chance, and another's on another rank. Without it
-        # all would keep in step, and one collective's messages fill the other's round trips.
-        woken_s = self._chance.random() * lane.connections.wires.host.message_s
-        script = part(self._ends[number][rank], *collective.kind, before_s=extra + woken_s)
-        lane.connections.run(script, ended)
+        # Which of a rank's threads is first is chance, and another's on another rank.
+        end = self._ends[number][rank]
+        woken_s = lane.connections.wires.waking_s() / 2
+        end.run(part(end, *collective.kind, before_s=extra + woken_s), ended)

@@ -1,0 +1,188 @@
+"""The lines of a network, on which the packets of all connections take turns.
+
+A message enters its first line as fast as the connection's window lets it, and the next one
+while its first bytes leave the one before. Of two messages with data on a line the first to come
+passes first, as a whole; a message without data is one packet, and waits for those packets that
+came before it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING
+
+import simpy
+from simpy.events import URGENT
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import HostCosts
+
+PREAMBLE_BYTES = 48
+"""What every message has before its data; a question is nothing else."""
+
+Way = tuple[tuple[int, ...], float]
+"""Numbers of the lines between two ranks, and the latency in seconds."""
+Action = Callable[[simpy.Event], None]
+
+
+class Line:
+    """A line, on which packets leave in the order in which they came."""
+
+    __slots__ = ("_free", "_seconds_per_byte", "_under_way")
+
+    def __init__(self, rate: float) -> None:
+        self._seconds_per_byte = 1 / rate
+        self._free = 0.0
+        self._under_way: list[tuple[float, float, float, float]] = []
+
+    def pass_on(self, first: float, last: float, size: float) -> tuple[float, float]:
+        """Let a message with data through.
+
+        Parameters
+        ----------
+        first, last
+            When its first and its last byte come.
+
+        Returns
+        -------
+        tuple of float
+            When they leave.
+        """
+        begin = max(first, self._free)
+        if begin > self._free:
+            self._under_way.clear()
+        self._free = begin + size * self._seconds_per_byte
+        self._under_way.append((first, last, begin, self._free))
+        return begin, max(last, self._free)
+
+    def behind(self, at: float) -> float:
+        """Return when a packet leaves that comes ``at``: behind those that came before."""
+        self._under_way = [message for message in self._under_way if message[-1] > at]
+        leaves = at
+        for first, last, begin, free in self._under_way:
+            if first <= at:
+                came = 1.0 if last <= at else (at - first) / (last - first)
+                leaves = max(leaves, begin + came * (free - begin))
+        return leaves
+
+
+class Wires:
+    """What carries the messages of all groups.
+
+    Parameters
+    ----------
+    env
+        The clock.
+    rates
+        Of each line, bytes/s.
+    way
+        From (sender, receiver) to the lines between them.
+    host
+        What the ends cost.
+    chance
+        For how long a thread takes to wake up; without it always as long.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        rates: Sequence[float],
+        way: Callable[[int, int], Way],
+        host: HostCosts,
+        chance: Random | None = None,
+    ) -> None:
+        self.env = env
+        self.host = host
+        self.messages = 0  # so far
+        self._chance = chance
+        self._lines = [Line(rate) for rate in rates]
+        self._way = way
+        self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float]] = {}
+
+    def after(self, seconds: float, action: Action) -> None:
+        """Do something after so many seconds, before computations of the same instant."""
+        event = simpy.Event(self.env)
+        event._ok, event._value = True, None
+        event.callbacks = [action]
+        self.env.schedule(event, priority=URGENT, delay=seconds)
+
+    def waking_s(self) -> float:
+        """Seconds until another thread has woken up: up to twice ``message_s``, by chance.
+
+        Without chance all ranks would keep in step. Where two messages come to a line at nearly
+        the same time, the first to come decides, often over a whole round trip.
+        """
+        if self._chance is None:
+            return self.host.message_s
+        return 2 * self._chance.random() * self.host.message_s
+
+    def between(self, sender: int, receiver: int) -> tuple[list[Line], float, float, float]:
+        """Return the lines, the latency, the round trip, and its share for a byte of window."""
+        found = self._ways.get((sender, receiver))
+        if found is None:
+            numbers, latency = self._way(sender, receiver)
+            round_trip = latency + self._way(receiver, sender)[1]
+            lines = [self._lines[number] for number in numbers]
+            found = lines, latency, round_trip, round_trip / self.host.window_bytes
+            self._ways[sender, receiver] = found
+        return found
+
+
+class Connections:
+    """The connections of one process group: a stream for each ordered pair of ranks."""
+
+    def __init__(self, wires: Wires, workers: int) -> None:
+        self.wires = wires
+        self.workers = workers
+        # When a window as it is would have been acknowledged in full.
+        self._full: dict[tuple[int, int], float] = defaultdict(float)
+
+    def put(self, sender: int, receiver: int, size: float, arrived: Action) -> float:
+        """Send a message.
+
+        Returns
+        -------
+        float
+            When the window has let all of it out, behind what is on its stream.
+        """
+        wires = self.wires
+        wires.messages += 1
+        lines, latency, round_trip, per_byte = wires.between(sender, receiver)
+        first = last = now = wires.env.now
+        size += PREAMBLE_BYTES
+        if per_byte > 0:
+            full = max(now, self._full[sender, receiver])
+            first = max(now, full - round_trip)
+            full += size * per_byte
+            last = max(first, full - round_trip)
+            self._full[sender, receiver] = full
+        self._pass(lines, size, (first, last), latency, arrived)
+        return last
+
+    def _pass(
+        self,
+        lines: Sequence[Line],
+        size: float,
+        comes: tuple[float, float],
+        latency: float,
+        arrived: Action,
+    ) -> None:
+        """Let a message through all lines, each when its first byte comes there."""
+        wires, now, (first, last) = self.wires, self.wires.env.now, comes
+        data = size > PREAMBLE_BYTES
+        while lines and first <= now:
+            line, lines = lines[0], lines[1:]
+            if data:
+                first, last = line.pass_on(first, last, size)
+            else:
+                first = last = line.behind(first)
+        if lines:
+            wires.after(
+                first - now, lambda _: self._pass(lines, size, (first, last), latency, arrived)
+            )
+            return
+        # The thread that reads a question answers it; data wake another one up.
+        effect = wires.waking_s() * (1.0 if data else 0.5)
+        wires.after(last + latency + effect - now, arrived)
