@@ -108,7 +108,9 @@ class Links:
 
     def wires(self, env: simpy.Environment) -> Wires:
         """The same links for gloo's messages."""
-        host, chance = self.scenario.network.collectives.host, Random(self.scenario.run.seed)
+        scenario = self.scenario
+        chance = Random(f"{scenario.run.seed} {scenario.draw}")
+        host = scenario.network.collectives.host
         return Wires(env, self.capacity.tolist(), self._way, host, chance)
 
     def _way(self, sender: int, receiver: int) -> Way:

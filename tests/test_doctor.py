@@ -368,7 +368,7 @@ def test_what_is_missing_is_status_1() -> None:
 def test_a_mistake_in_asking_is_status_2() -> None:
     done = command("-m", "realrun", "doctor", "quick_start", "--timeout", "soon")
     assert done.returncode == 2
-    assert done.stderr.startswith("realrun: error: --timeout: ")
+    assert done.stderr.startswith('realrun: error: --timeout: "soon": ')
 
 
 def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -319,7 +319,7 @@ def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path
         (["--nproc", "2", "--set", "site.count=8"], "has 8 workers, but 2 processes were started"),
         (["--device", "tpu"], '--device: unknown "tpu"; did you mean "cpu"?'),
         (["--backend", "glo"], '--backend: unknown "glo"; did you mean "gloo"?'),
-        (["--timeout", "5 parsecs"], "--timeout: "),
+        (["--timeout", "5 parsecs"], '--timeout: "5 parsecs": unknown unit'),
         (["--checkpoint-every", "0"], "--checkpoint-every: 0: must be at least 1"),
         (["--start", "no.safetensors"], "--start: no.safetensors: "),
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),

@@ -89,7 +89,7 @@ def checked_run(device: str, backend: str, timeout: str) -> float:
     try:
         timeout_s = parse_duration(timeout)
     except UnitError as error:
-        raise UserError(f"--timeout: {error}") from error
+        raise UserError(f'--timeout: "{timeout}": {error}') from error
     if timeout_s < 1:
         raise UserError(f"--timeout: {timeout}: must be at least 1 s")
     return timeout_s

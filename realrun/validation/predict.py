@@ -24,6 +24,8 @@ from sim.scenario.resolved import Collectives, HostCosts, Jitter, Machine, Netwo
 from sim.scenario.samples import normalised
 from sim.trace import Trace
 
+_DRAWS = 9
+
 
 def calibration(path: Path) -> Hardware:
     """Read the hardware file of a launch."""
@@ -70,11 +72,20 @@ def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
 
 
 def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
-    """Run just the rounds that were measured; figures are of the same window."""
+    """Run just the rounds that were measured; figures are of the same window.
+
+    Where something is chance, of several draws the one of median wall-clock: a measurement is
+    the median of its repeats, and a few rounds do not average out which message came first.
+    """
     rounds = scenario.run.rounds
     assert rounds is not None
-    trace = simulate(scenario, rounds=rounds)
-    return trace, figures(trace, scenario)
+    uncertain = scenario.network.collectives.host.message_s > 0
+    found = []
+    for draw in range(_DRAWS if uncertain else 1):
+        trace = simulate(replace(scenario, draw=draw), rounds=rounds)
+        found.append((trace, figures(trace, scenario)))
+    found.sort(key=lambda each: each[1].wall_clock_s)
+    return found[len(found) // 2]
 
 
 def network_of(each: Planned, hardware: Hardware) -> Network:

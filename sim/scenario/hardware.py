@@ -97,28 +97,35 @@ class Calibration(BaseModel):
     rtt_s: list[_Seconds] | None = None
 
 
-class SlowdownRecord(Record):
-    """transmission_slowdown = { ... }: how much slower, by the line's rate (ascending)."""
+class Pairs(Record):
+    """What was measured at some values of a quantity (ascending): two lists of one length."""
+
+    @property
+    def pairs(self) -> tuple[tuple[float, float], ...]:
+        """(quantity, what was measured)."""
+        at, found = (getattr(self, key) for key in type(self).model_fields)
+        return tuple(zip(at, found, strict=True))
+
+    def unpaired(self) -> str | None:
+        """What is wrong, if one list is longer than the other."""
+        at, found = ((key, len(getattr(self, key))) for key in type(self).model_fields)
+        if at[1] == found[1]:
+            return None
+        return f"has {at[1]} {at[0]} but {found[1]} {found[0]}; they are pairs"
+
+
+class SlowdownRecord(Pairs):
+    """transmission_slowdown = { ... }: how much slower, by the line's rate."""
 
     bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_ascending)]
     slowdown: list[_Slowdown]
 
-    @property
-    def pairs(self) -> tuple[tuple[float, float], ...]:
-        """(bytes/s, factor)."""
-        return tuple(zip(self.bytes_per_s, self.slowdown, strict=False))
 
-
-class ColdStartRecord(Record):
+class ColdStartRecord(Pairs):
     """cold_start = { ... }: how much longer the first operation takes, by the pause before."""
 
     pause_s: Annotated[tuple[float, ...], PlainValidator(_ascending)]
     seconds: list[_Seconds]
-
-    @property
-    def pairs(self) -> tuple[tuple[float, float], ...]:
-        """(seconds of the pause, seconds longer)."""
-        return tuple(zip(self.pause_s, self.seconds, strict=False))
 
 
 class MachineRecord(Record):
@@ -231,21 +238,10 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
         )
     content = checked(_File, data, origin)
     for name, machine in content.machine.items():
-        slower = machine.transmission_slowdown
-        if slower is not None and len(slower.bytes_per_s) != len(slower.slowdown):
-            raise problem(
-                origin,
-                f"machine.{name}.transmission_slowdown",
-                f"has {len(slower.bytes_per_s)} bytes_per_s but {len(slower.slowdown)} slowdowns; "
-                "they are pairs",
-            )
-        cold = machine.cold_start
-        if cold is not None and len(cold.pause_s) != len(cold.seconds):
-            raise problem(
-                origin,
-                f"machine.{name}.cold_start",
-                f"has {len(cold.pause_s)} pause_s but {len(cold.seconds)} seconds; they are pairs",
-            )
+        for key in ("transmission_slowdown", "cold_start"):
+            measured: Pairs | None = getattr(machine, key)
+            if measured is not None and (wrong := measured.unpaired()):
+                raise problem(origin, f"machine.{name}.{key}", wrong)
     for name, link in content.link.items():
         for table in link.collective:
             if len(table.bytes) != len(table.seconds):

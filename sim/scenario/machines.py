@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
-from sim.scenario.hardware import MachineRecord
+from sim.scenario.hardware import MachineRecord, Pairs
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator, step_seconds_from_flops
 from sim.scenario.reading import there
 from sim.scenario.resolved import Jitter, Machine, ModelSize
@@ -210,33 +210,31 @@ class MachineReader:
         return measured
 
     def _on_line(self) -> tuple[tuple[float, float], ...]:
-        given = self.site.transmission_slowdown
-        if given is not None:
-            return ((0.0, given),)
         measured = self.measured.transmission_slowdown if self.measured else None
-        if measured is None:
-            self._assume("transmission_slowdown", "1")
-            return ()
-        least, most = min(measured.slowdown), max(measured.slowdown)
-        self._assume(
-            "transmission_slowdown", f"{least:.3g} to {most:.3g} by rate ({self.measured_name})"
+        factors = [factor for _, factor in measured.pairs] if measured else [1.0]
+        return self._pairs(
+            "transmission_slowdown",
+            measured,
+            f"{min(factors):.3g} to {max(factors):.3g} by rate" if measured else "1",
         )
-        return measured.pairs
 
     def _cold_start(self) -> tuple[tuple[float, float], ...]:
-        given = self.site.cold_start_time
-        if given is not None:
-            return ((0.0, given),)
         measured = self.measured.cold_start if self.measured else None
         if measured is None:
-            self._assume("cold_start_time", "0 s")
-            return ()
-        longest, most = measured.pairs[-1]
-        self._assume(
-            "cold_start_time",
-            f"{format_seconds(most)} after {format_seconds(longest)} ({self.measured_name})",
-        )
-        return measured.pairs
+            return self._pairs("cold_start_time", None, "0 s")
+        pause, longer = measured.pairs[-1]
+        said = f"{format_seconds(longer)} after {format_seconds(pause)}"
+        return self._pairs("cold_start_time", measured, said)
+
+    def _pairs(
+        self, key: str, measured: Pairs | None, said: str
+    ) -> tuple[tuple[float, float], ...]:
+        """Return what the site gives for every value of a quantity, else what was measured."""
+        given: float | None = getattr(self.site, key)
+        if given is not None:
+            return ((0.0, given),)
+        self._assume(key, f"{said} ({self.measured_name})" if measured is not None else said)
+        return measured.pairs if measured is not None else ()
 
     def _per_byte(self) -> float:
         given: float | None = self.site.communication_byte_time

@@ -222,7 +222,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A complete question. ``assumed`` lists (key, value) of all that nobody gave."""
+    """A complete question. ``assumed`` lists (key, value) of all that nobody gave.
+
+    ``draw`` belongs to no file: it chooses what is chance beside computation (how soon gloo's
+    threads wake up) among equally likely answers.
+    """
 
     run: Run
     model: ModelSize
@@ -233,6 +237,7 @@ class Scenario:
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
     sha256: str = ""
+    draw: int = 0
 
     @property
     def tokens_per_step(self) -> float:
