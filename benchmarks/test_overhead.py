@@ -56,8 +56,8 @@ Side = tuple[Callable[[int], None], Callable[[], list[float]]]
 """What takes so many steps, and what returns the losses of all of them."""
 
 
-def by_realrun(decoder: GPT, data: Data, rank: int, batch: int) -> Side:
-    """``ddp`` in buckets of 25 MiB, fp32 on the wire."""
+def by_realrun(decoder: GPT, data: Data, rank: int, batch: int, overlap: str) -> Side:
+    """``ddp``, fp32 on the wire, in buckets of 25 MiB or layer by layer."""
     model = TorchModel(
         decoder.stages(),
         loss,
@@ -73,7 +73,7 @@ def by_realrun(decoder: GPT, data: Data, rank: int, batch: int) -> Side:
     def take(steps: int) -> None:
         shared.limits.rounds = steps
         worker = TorchWorker(shared)
-        worker.drive(METHODS["ddp"](worker, comm_dtype="fp32"))
+        worker.drive(METHODS["ddp"](worker, overlap=overlap, comm_dtype="fp32"))
 
     return take, lambda: model.losses
 
@@ -102,7 +102,9 @@ def by_torch(decoder: GPT, data: Data, rank: int, batch: int) -> Side:
     return take, lambda: torch.stack(losses).tolist()
 
 
-def process(rank: int, port: int, out: str, size: str, batch: int, block: int) -> None:
+def process(
+    rank: int, port: int, out: str, size: str, batch: int, block: int, overlap: str
+) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",
@@ -114,7 +116,10 @@ def process(rank: int, port: int, out: str, size: str, batch: int, block: int) -
     config = GPTConfig.named(size)
     drawn = corpus.synthetic(1 << 20, config.vocabulary, seed=0)
     data = Data(drawn, vocabulary=config.vocabulary, context=config.context, workers=WORKERS)
-    sides = [make(GPT(config), data, rank, batch) for make in (by_realrun, by_torch)]
+    sides = [
+        by_realrun(GPT(config), data, rank, batch, overlap),
+        by_torch(GPT(config), data, rank, batch),
+    ]
 
     def seconds(side: int) -> NDArray[np.float64]:
         """Wall and CPU time of a block."""
@@ -147,22 +152,28 @@ def median_and_interval(values: NDArray[np.float64]) -> tuple[float, float, floa
 
 
 @pytest.mark.parametrize(
-    ("size", "batch", "block"),
-    [("1M", 1, 8), ("1M", 8, 2), ("5M", 1, 2), ("5M", 4, 1)],
-    ids=["1M-1x128", "1M-8x128", "5M-1x256", "5M-4x256"],
+    ("size", "batch", "block", "overlap"),
+    [
+        ("1M", 1, 8, "bucket"),
+        ("1M", 8, 2, "bucket"),
+        ("5M", 1, 2, "bucket"),
+        ("5M", 4, 1, "bucket"),
+        ("5M", 1, 2, "layer"),
+    ],
+    ids=["1M-1x128", "1M-8x128", "5M-1x256", "5M-4x256", "5M-1x256, layer by layer"],
 )
 def test_a_step_against_torch(
-    benchmark: Any, tmp_path: Path, size: str, batch: int, block: int
+    benchmark: Any, tmp_path: Path, size: str, batch: int, block: int, overlap: str
 ) -> None:
     """Realrun's step over torch's."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     out = tmp_path / "measured.json"
-    arguments = (port, str(out), size, batch, block)
+    arguments = (port, str(out), size, batch, block, overlap)
     benchmark.pedantic(mp.spawn, (process, arguments), {"nprocs": WORKERS}, rounds=1)
     measured = np.array(json.loads(out.read_text()))
-    print(f"\n{size}, {batch} sequences per worker:")
+    print(f"\n{size}, {batch} sequences per worker, by {overlap}:")
     for number, kind in enumerate(("wall", "CPU")):
         ours, theirs = measured[:, 0, number], measured[:, 1, number]
         ratio, low, high = median_and_interval(ours / theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_BARS = 12
+_LINE = 44  # characters of a name
 _LOST = (
     ("optimizer", "optimizer"),
     ("quantise", "quantise"),
@@ -89,7 +91,7 @@ def causes(table: pd.DataFrame, ax: Axes) -> Axes:
         longest = max(longest, float(left.max(initial=0)))
     for cause, colour in shown.items():  # one patch for both, without the hatch
         ax.barh(0, 0, color=colour, label=cause.replace("_", " "))
-    ax.set_yticks(places, [_shortened(name) for name in table["scenario"]], fontsize=8)
+    ax.set_yticks(places, [fill(name, _LINE) for name in table["scenario"]], fontsize=8)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlim(0, 1.02 * longest)
     ax.set_xlabel(
@@ -98,7 +100,3 @@ def causes(table: pd.DataFrame, ax: Axes) -> Axes:
     )
     ax.grid(axis="x", alpha=0.3)
     return ax
-
-
-def _shortened(text: str, most: int = 44) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
