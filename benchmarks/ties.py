@@ -16,9 +16,9 @@ import argparse
 import csv
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -43,6 +43,7 @@ Times = list[list[float]]
 """By all-reduce and rank, seconds from the first rank's call to this one's result."""
 
 
+@cache
 def scenario() -> Scenario:
     settings = ["site.count=4", "network.bandwidth=80 Mbit/s", f"network.rtt={RTT_S} s"]
     slow = [f"site.site-{SLOW + 1}.{way}=20 Mbit/s" for way in ("uplink", "downlink")]
@@ -51,13 +52,13 @@ def scenario() -> Scenario:
     return replace(found, network=replace(found.network, collectives=collectives))
 
 
-def predicted(draw: int = 0, times: int = TIMES) -> Times:
+def predicted(draw: int = 0) -> Times:
     """What the model says of so many all-reduces."""
     env = simpy.Environment()
     wires = Links(replace(scenario(), draw=draw)).wires(env)
     connections, called = Connections(wires, 4), [0.0] * 4
     found: Times = []
-    for _ in range(times + SKIPPED):
+    for _ in range(TIMES + SKIPPED):
         ended = [0.0] * 4
         for end in ends(connections):
 
@@ -137,11 +138,11 @@ def told(name: str, times: Times) -> str:
     return f"{name}: shortest {[f'{1e3 * at:.0f}' for at in shortest]} ms by rank; {shares}"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--measure", type=Path, metavar="FILE")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     if given.worker:
         worker()
         return

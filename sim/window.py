@@ -163,8 +163,7 @@ def _unequal(scenario: Scenario) -> bool:
 
 
 def _jitters(scenario: Scenario) -> bool:
-    collectives = scenario.network.collectives
-    return (collectives.algorithm == "gloo" and collectives.host.message_s > 0) or any(
+    return scenario.network.collectives.by_chance or any(
         w.machine.jitter.distribution != "constant" for w in scenario.workers
     )
 

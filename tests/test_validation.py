@@ -249,6 +249,8 @@ def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> N
     assert record.cold_start is not None
     assert len(record.cold_start.pairs) == 2
     assert all(pause > 0 and longer >= 0 for pause, longer in record.cold_start.pairs)
+    slowed = record.transmission_slowdown  # none where the traffic was over at once
+    assert slowed is None or all(factor >= 1 for _, factor in slowed.pairs)
     bare = tmp_path / "bare.toml"  # of its own it has no time, rate or latency
     bare.write_text(
         f'hardware = "two.toml"\n[run]\nsteps = 3\n[model]\nparameters = {record.parameters:g}\n'

@@ -79,9 +79,8 @@ def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
     """
     rounds = scenario.run.rounds
     assert rounds is not None
-    uncertain = scenario.network.collectives.host.message_s > 0
     found = []
-    for draw in range(_DRAWS if uncertain else 1):
+    for draw in range(_DRAWS if scenario.network.collectives.by_chance else 1):
         trace = simulate(replace(scenario, draw=draw), rounds=rounds)
         found.append((trace, figures(trace, scenario)))
     found.sort(key=lambda each: each[1].wall_clock_s)

@@ -106,13 +106,6 @@ class Pairs(Record):
         at, found = (getattr(self, key) for key in type(self).model_fields)
         return tuple(zip(at, found, strict=True))
 
-    def unpaired(self) -> str | None:
-        """What is wrong, if one list is longer than the other."""
-        at, found = ((key, len(getattr(self, key))) for key in type(self).model_fields)
-        if at[1] == found[1]:
-            return None
-        return f"has {at[1]} {at[0]} but {found[1]} {found[0]}; they are pairs"
-
 
 class SlowdownRecord(Pairs):
     """transmission_slowdown = { ... }: how much slower, by the line's rate."""
@@ -225,6 +218,12 @@ def read_hardware(path: Path, label: str) -> Hardware:
     return _read(path, label, stamp)
 
 
+def _unpaired(record: Record, *keys: str) -> str | None:
+    """What is wrong, if one of two lists is longer than the other."""
+    (at, values), (found, others) = ((key, len(getattr(record, key))) for key in keys)
+    return None if values == others else f"has {values} {at} but {others} {found}; they are pairs"
+
+
 @lru_cache(maxsize=32)
 def _read(path: Path, label: str, stamp: int) -> Hardware:
     data = read_toml(path, label)
@@ -240,17 +239,15 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
     for name, machine in content.machine.items():
         for key in ("transmission_slowdown", "cold_start"):
             measured: Pairs | None = getattr(machine, key)
-            if measured is not None and (wrong := measured.unpaired()):
+            wrong = measured and _unpaired(measured, *type(measured).model_fields)
+            if wrong:
                 raise problem(origin, f"machine.{name}.{key}", wrong)
     for name, link in content.link.items():
         for table in link.collective:
-            if len(table.bytes) != len(table.seconds):
-                raise problem(
-                    origin,
-                    f"link.{name}.collective",
-                    f"{table.operation} in {table.dtype} has {len(table.bytes)} bytes but "
-                    f"{len(table.seconds)} seconds; they are pairs",
-                )
+            wrong = _unpaired(table, "bytes", "seconds")
+            if wrong:
+                what = f"{table.operation} in {table.dtype}"
+                raise problem(origin, f"link.{name}.collective", f"{what} {wrong}")
     about = content.calibration
     return Hardware(
         label,

@@ -211,12 +211,11 @@ class MachineReader:
 
     def _on_line(self) -> tuple[tuple[float, float], ...]:
         measured = self.measured.transmission_slowdown if self.measured else None
-        factors = [factor for _, factor in measured.pairs] if measured else [1.0]
-        return self._pairs(
-            "transmission_slowdown",
-            measured,
-            f"{min(factors):.3g} to {max(factors):.3g} by rate" if measured else "1",
-        )
+        if measured is None:
+            return self._pairs("transmission_slowdown", None, "1")
+        least, most = min(measured.slowdown), max(measured.slowdown)
+        said = f"{least:.3g} to {most:.3g} by rate"
+        return self._pairs("transmission_slowdown", measured, said)
 
     def _cold_start(self) -> tuple[tuple[float, float], ...]:
         measured = self.measured.cold_start if self.measured else None

@@ -186,6 +186,11 @@ class Collectives:
     tables: tuple[CollectiveTable, ...] = ()
     host: HostCosts = HostCosts()
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether the same collectives may take another time in another draw."""
+        return self.algorithm == "gloo" and self.host.message_s > 0
+
 
 @dataclass(frozen=True)
 class Network:
