@@ -22,7 +22,7 @@ def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None
         With what to change.
     """
     check_workers(scenario, workers)
-    dtype = scenario.method.arguments.get("comm_dtype")
+    dtype = scenario.comm_dtype
     if dtype in QUANTIZED:
         try:
             packing.check(dtype, scenario.network.collectives.quantize_block)

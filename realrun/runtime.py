@@ -132,9 +132,11 @@ class TorchWorker(CollectiveCalls[Activity]):
         call: int = -1,
         bytes_: float = 0.0,
         times: int = 1,
+        commits: bool = False,
     ) -> Row:
         """Append a row; when it happened is filled in later."""
         row = Row(self.rank, self._program, operation, detail, group, call, bytes_, times, nan)
+        row.commits = commits
         self._shared.rows.append(row)
         return row
 
@@ -178,7 +180,12 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._timed("checkpoint", str(self._round), 1, save)
 
     def compute(
-        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+        self,
+        verb: Callable[..., None],
+        *args: Any,
+        times: int = 1,
+        commits: bool = False,
+        **kwargs: Any,
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
         if self._shared.restart is not None:
@@ -188,21 +195,29 @@ class TorchWorker(CollectiveCalls[Activity]):
         detail = written(layers) if layers is not None else (str(args[0]) if args else "")
         perform = self.model.perform
         if operation == "inner_step":
-            self._inner_steps(times)
-        elif self._shared.pace is not None:
-            self._timed(operation, detail, times, self._pace, operation, layers, times)
+            self._inner_steps(times, commits)
+            return self._computed
+        timed = partial(self._timed, operation, detail, times, commits=commits)
+        if self._shared.pace is not None:
+            timed(self._pace, operation, layers, times)
             perform(verb, args, kwargs, times)
         else:
-            self._timed(operation, detail, times, perform, verb, args, kwargs, times)
+            timed(perform, verb, args, kwargs, times)
         return self._computed
 
     def _timed(
-        self, operation: str, detail: str, times: int, run: Callable[..., T], *args: Any
+        self,
+        operation: str,
+        detail: str,
+        times: int,
+        run: Callable[..., T],
+        *args: Any,
+        commits: bool = False,
     ) -> T:
         """Run something and write a row about it, unless it fails."""
         begin = self.device.mark()
         result = self._run(run, *args)
-        row = self._row(operation, detail, times=times)
+        row = self._row(operation, detail, times=times, commits=commits)
         _when(self.device, row, begin, self.device.mark())
         return result
 
@@ -225,16 +240,18 @@ class TorchWorker(CollectiveCalls[Activity]):
         work = self._shared.pace.computation.seconds(operation, layers, times)
         sleep(max(0.0, began + work - self._shared.now()))
 
-    def _inner_steps(self, times: int) -> None:
+    def _inner_steps(self, times: int, commits: bool) -> None:
         """Inner steps as two rows, as the simulator writes them: gradients, then optimizer."""
         model = self.model
         whole = range(model.num_layers)
         if self._shared.pace is not None:
             for operation, detail in (("inner_step", ""), ("inner_optimizer", written(whole))):
-                self._timed(operation, detail, times, self._pace, operation, None, times)
+                paced = (self._pace, operation, None, times)
+                last = operation == "inner_optimizer"
+                self._timed(operation, detail, times, *paced, commits=commits and last)
             return
         gradients = self._row("inner_step", "", times=times)
-        optimizer = self._row("inner_optimizer", written(whole), times=times)
+        optimizer = self._row("inner_optimizer", written(whole), times=times, commits=commits)
         marks = [self.device.mark()]
         for _ in range(times):
             for verb, args, count in (

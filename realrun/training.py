@@ -301,7 +301,7 @@ class Run:
             save_file(self.model.named_parameters(), self.asked.save)
 
     def _quantised(self) -> bool:
-        return self.scenario.method.arguments.get("comm_dtype") in QUANTIZED
+        return self.scenario.comm_dtype in QUANTIZED
 
     def _context(self) -> Context:
         """What the figures must know, as the simulator writes it."""

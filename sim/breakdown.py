@@ -33,15 +33,6 @@ OPTIMIZER = frozenset(
     }
 )
 
-COMMITS = (
-    "outer_step",
-    "eager_outer_step",
-    "average_parameters",
-    "optimizer_shard",
-    "inner_optimizer",
-)
-"""What commits an update: the first of these that a trace has."""
-
 
 class Accounts:
     """The rows of a trace by rank and program, to be split by cause over any interval."""

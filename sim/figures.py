@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.breakdown import CAUSES, COMMITS, Accounts
+from sim.breakdown import CAUSES, Accounts
 from sim.compute import GRADIENT, read_layers
 from sim.trace import LOOK, ROUND, Row, Trace, Window
 from sim.traffic import Exchange, Sent
@@ -61,6 +61,11 @@ class Figures:
     overall_breakdown: dict[str, float] = field(default_factory=dict)
 
     @property
+    def declares_updates(self) -> bool:
+        """Whether the program declared what commits an update; if not, none are counted."""
+        return not isnan(self.updates)
+
+    @property
     def lost_to(self) -> str:
         """The cause, compute apart, that took most of the window."""
         return max(
@@ -101,7 +106,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     sent = Sent(trace)
     # A run too short for a window counts whole, with what it did before and after its rounds.
     first, last = (-1, rounds + 1) if whole_run else (skip, until)
-    counts = _Counts(trace, rounds, first, last)
+    counts = _Counts(trace, first, last)
     micro_batches, window_updates = counts.window, counts.window_updates
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
     tokens_simulated = float(np.dot(counts.total, trace.context.micro_batch_tokens))
@@ -189,21 +194,23 @@ def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict
 
 
 class _Counts:
-    """Micro-batches by rank and updates of rank 0, in the window's rounds and in all.
+    """Micro-batches by rank and updates of a mean worker, in the window's rounds and in all.
+
+    Updates are committed layers over all layers: nan where the program declares none.
 
     Counted by rounds, each worker's own, and not by the clock: whole rounds hold whole numbers.
     """
 
-    def __init__(self, trace: Trace, whole: int, first: int, last: int) -> None:
+    def __init__(self, trace: Trace, first: int, last: int) -> None:
         self.window = np.zeros(trace.workers)
         self.total = np.zeros(trace.workers)
-        self.window_updates = self.total_updates = 0.0
         self.hand_overs = 0
         rounds = dict.fromkeys(trace.context.standing_for, -1)
         # Counted in layers and divided once, so that what is whole stays whole.
         layers = trace.context.layers
         window, total = dict.fromkeys(rounds, 0), dict.fromkeys(rounds, 0)
-        commits: dict[str, list[int]] = {}
+        committed, all_committed = 0, 0
+        declared = False
         observer = next(iter(rounds))
         # Where gradients are handed over to an update, they count then: what is computed after
         # the last hand-over enters none.
@@ -211,6 +218,14 @@ class _Counts:
         pending = dict.fromkeys(rounds, 0)
         for row in trace.rows:
             rank, operation = row.rank, row.operation
+            if row.commits:
+                declared = True
+                by_layer = row.detail[:1].isdigit()
+                number = row.times * (len(read_layers(row.detail)) if by_layer else layers)
+                number *= len(trace.context.standing_for[rank])
+                all_committed += number
+                if first <= rounds[rank] < last:
+                    committed += number
             if operation == ROUND:
                 rounds[rank] += 1
             elif operation in GRADIENT or operation == "hand_over":
@@ -224,23 +239,12 @@ class _Counts:
                 if first <= rounds[rank] < last:
                     window[rank] += number
                     self.hand_overs += rank == observer and operation == "hand_over"
-            elif operation == "eager_outer_step" and rounds[rank] >= whole:
-                continue  # takes in a stale mean at the end: no new gradient, no update
-            elif operation in COMMITS and rank == observer and row.detail != "estimate":
-                some = row.detail[:1].isdigit()
-                number = row.times * (len(read_layers(row.detail)) if some else layers)
-                counted = commits.setdefault(operation, [0, 0])
-                counted[1] += number
-                if first <= rounds[rank] < last:
-                    counted[0] += number
         for rank, ranks in trace.context.standing_for.items():
             self.window[list(ranks)] = window[rank] / layers
             self.total[list(ranks)] = total[rank] / layers
-        for operation in COMMITS:
-            if operation in commits:
-                in_window, in_all = commits[operation]
-                self.window_updates, self.total_updates = in_window / layers, in_all / layers
-                break
+        whole = layers * trace.workers
+        self.window_updates = committed / whole if declared else nan
+        self.total_updates = all_committed / whole if declared else nan
 
 
 def _layers_trained(row: Row, trace: Trace) -> int:

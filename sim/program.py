@@ -232,9 +232,18 @@ class Worker(Protocol):
         ...
 
     def compute(
-        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+        self,
+        verb: Callable[..., None],
+        *args: Any,
+        times: int = 1,
+        commits: bool = False,
+        **kwargs: Any,
     ) -> Activity:
-        """Run a verb of the model ``times`` times on this worker's queue."""
+        """Run a verb of the model ``times`` times on this worker's queue.
+
+        ``commits`` declares that this commits an update of the verb's layers (of all layers
+        if it is given none): updates are counted from these declarations alone.
+        """
         ...
 
     def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:

@@ -28,8 +28,12 @@ COLUMNS = (
     "ready_s",
     "work_s",
     "observed",
+    "commits",
 )
 ROUND, WAIT, LOOK, SPAWN = "round", "wait", "look", "spawn"
+
+Step = tuple[str, str, str, float, int, bool]
+"""What a row says without its times: operation, detail, group, bytes, times, commits."""
 
 
 class Row:
@@ -39,7 +43,8 @@ class Row:
     ``times`` its inner steps), "wait" (blocked on the collective or spawned program ``call``
     of ``group``), "spawn", "look" (an observation; its answer in ``observed``). For collectives
     ``begin_s`` is the call, ``ready_s`` the last member's arrival, ``end_s`` the result.
-    ``work_s`` is the undisturbed time; nan where nothing was calibrated.
+    ``work_s`` is the undisturbed time; nan where nothing was calibrated. ``commits``: whether the
+    program declared that the operation commits an update of its layers.
     """
 
     __slots__ = COLUMNS
@@ -59,6 +64,7 @@ class Row:
         ready_s: float = nan,
         work_s: float = nan,
         observed: float = nan,
+        commits: bool = False,
     ) -> None:
         self.rank = rank
         self.program = program
@@ -73,6 +79,7 @@ class Row:
         self.ready_s = ready_s
         self.work_s = work_s
         self.observed = observed
+        self.commits = commits
 
 
 @dataclass(frozen=True)
@@ -182,12 +189,12 @@ class Trace:
                     logged.setdefault((rank, row.program), []).append(row.observed)
         return logged
 
-    def sequence(self) -> dict[tuple[int, str], list[tuple[str, str, str, float, int]]]:
+    def sequence(self) -> dict[tuple[int, str], list[Step]]:
         """What makes two traces *the same*: what each program did, without the times."""
-        done: dict[tuple[int, str], list[tuple[str, str, str, float, int]]] = {}
+        done: dict[tuple[int, str], list[Step]] = {}
         for row in self.rows:
             for rank in self.context.standing_for.get(row.rank, (row.rank,)):
                 done.setdefault((rank, row.program), []).append(
-                    (row.operation, row.detail, row.group, row.bytes, row.times)
+                    (row.operation, row.detail, row.group, row.bytes, row.times, row.commits)
                 )
         return done

@@ -9,7 +9,7 @@ from pathlib import Path
 from sim.perfetto import write
 from sim.trace import COLUMNS, Context, Row, Trace, Window
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no column that says what commits an update
 
 
 def save(trace: Trace, path: Path) -> None:
@@ -63,6 +63,8 @@ def load(path: Path) -> Trace:
                 note = json.loads(file.readline().removeprefix("# bandwise trace: "))
             texts = dict.fromkeys(("program", "operation", "detail", "group"), str)
             frame = pd.read_csv(path, skiprows=1, dtype=texts).fillna(dict.fromkeys(texts, ""))
+        if note["schema"] == 1:
+            frame["commits"] = False
         context = dict(note["context"])
         rows = [
             Row(*values) for values in zip(*(frame[name].tolist() for name in COLUMNS), strict=True)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.breakdown import COMMITS
 from sim.trace import LOOK, ROUND, Trace, Window
 
 if TYPE_CHECKING:
@@ -105,14 +104,12 @@ def _last_in_common(trace: Trace) -> int:
 
 def _first_filled(trace: Trace) -> int:
     """Round after the first in which an update was committed: until then the pipeline fills."""
-    found = {row.operation for row in trace.rows}
-    commit = next((operation for operation in COMMITS if operation in found), None)
     rank = next(iter(trace.context.standing_for))
     number = -1
     for row in trace.rows:
         if row.rank == rank:
             number += row.operation == ROUND
-            if row.operation == commit:
+            if row.commits:
                 break
     return max(1, number + 1)
 

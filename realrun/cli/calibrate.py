@@ -108,8 +108,7 @@ def _measure(
             typer.echo(f"realrun: {text}", err=True)
 
     with meet(device, backend, timeout_s) as place:
-        dtype = str(scenario.method.arguments.get("comm_dtype", "bf16"))
-        calibration = Calibration(place, scenario, [dtype], timeout_s, tell)
+        calibration = Calibration(place, scenario, [scenario.comm_dtype], timeout_s, tell)
         if "network" in parts:
             calibration.own_network()
         if "compute" in parts:

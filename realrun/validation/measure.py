@@ -91,7 +91,7 @@ class Measuring:
         self._calibration_file = next_calibration_file(self.folder, world.workers)
         own = [each for each in self.plan if each.workers == world.workers]
         self._calibrated_on = calibrated_on(self.study, self.plan, world.workers) if own else []
-        dtypes = {each.scenario.method.arguments.get("comm_dtype", "bf16") for each in own}
+        dtypes = {each.scenario.comm_dtype for each in own}
         self._calibration = Calibration(
             self.place, (own or self.plan)[0].scenario, sorted(dtypes), self.timeout_s, self.tell
         )

@@ -111,6 +111,8 @@ def logged(path: Path) -> Trace:
         raise UserError(f"--replay: {error}") from error
 
 
+DECLARES_NONE = "declares no update: no worker.compute(..., commits=True)"
+
 # What decides about a run that is measured; links and times are those of the machine.
 _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
 
@@ -173,11 +175,12 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
     horizon += more
     inner = quantity(result.inner_step_s, "seconds")
     peak = quantity(result.peak_bandwidth_bytes_per_s, "rate")
+    undeclared = "" if result.declares_updates else DECLARES_NONE
     lines = (
         ("compute utilization", result.compute_utilization, "percent", window),
         ("total wall-clock", result.total_wall_clock_s, "seconds", horizon),
-        ("tokens per update", result.tokens_per_update, "count", ""),
-        ("updates", result.updates, "count", ""),
+        ("tokens per update", result.tokens_per_update, "count", undeclared),
+        ("updates", result.updates, "count", undeclared),
         ("wall-clock measured", result.wall_clock_s, "seconds", f"{inner} per inner step"),
         ("sent per worker", result.sent_bytes_per_worker, "bytes", "meanwhile"),
         (
@@ -267,6 +270,7 @@ def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
         "tokens_per_s": result.tokens_per_s,
         "tokens_per_update": result.tokens_per_update,
         "updates": result.updates,
+        "declares_updates": result.declares_updates,
         "rounds": result.rounds,
         "inner_step_s": result.inner_step_s,
         "window_rounds": result.window_rounds,

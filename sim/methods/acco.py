@@ -7,7 +7,7 @@ from sim.methods.sharded_update import accumulate_beside
 from sim.program import Program, Worker
 
 
-def acco(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
+def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     """Compute on one half-batch while the other is communicated; no device idles.
 
     Both rounds of an update start from the same theta(t):
@@ -26,7 +26,8 @@ def acco(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
     Parameters
     ----------
     comm_dtype
-        Type in which gradients travel; parameters travel in the model's param_dtype.
+        Type in which gradients travel; by default the model's param_dtype, in which parameters
+        travel.
 
     Notes
     -----

@@ -19,7 +19,7 @@ def ddp(
     overlap: Literal["none", "bucket", "layer"] = "bucket",
     bucket_bytes: Count = 25 * 2**20,
     zero1: bool = False,
-    comm_dtype: CommDtype = "bf16",
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Average the gradients over all workers in every step, then one optimizer step.
 
@@ -40,7 +40,7 @@ def ddp(
     zero1
         Shard the optimizer. Not with overlap = "layer".
     comm_dtype
-        Type in which gradients travel.
+        Type in which gradients travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -50,13 +50,14 @@ def ddp(
     """
     if zero1 and overlap == "layer":
         raise ArgumentError('zero1 = true goes with overlap = "none" or "bucket", not "layer"')
-    if overlap == "layer":
-        yield from _per_layer(worker, comm_dtype)
-        return
     model = worker.model
+    dtype = comm_dtype or model.param_dtype
+    if overlap == "layer":
+        yield from _per_layer(worker, dtype)
+        return
     whole = range(model.num_layers)
     limit = bucket_bytes if overlap == "bucket" else None
-    buckets = list(_buckets(model, limit, DTYPE_BITS[comm_dtype] / 8))
+    buckets = list(_buckets(model, limit, DTYPE_BITS[dtype] / 8))
     reduce = worker.reduce_scatter if zero1 else worker.all_reduce
 
     while worker.next_round(steps=1):
@@ -66,11 +67,11 @@ def ddp(
         yield worker.compute(model.forward, whole)
         for layers, pieces in buckets:
             yield worker.compute(model.backward, layers)
-            reductions += [reduce(buffer, comm_dtype) for buffer in pieces]
+            reductions += [reduce(buffer, dtype) for buffer in pieces]
         yield from reductions
         if zero1:
             gradients = [buffer for _, pieces in buckets for buffer in pieces]
-            yield worker.compute(model.optimizer_shard, "update", gradients)
+            yield worker.compute(model.optimizer_shard, "update", gradients, commits=True)
             gathers = [
                 worker.all_gather(model.parameters(layers, piece, len(pieces)), model.param_dtype)
                 for layers, pieces in buckets
@@ -78,20 +79,20 @@ def ddp(
             ]
             yield from gathers
         else:
-            yield worker.compute(model.inner_optimizer, whole)
+            yield worker.compute(model.inner_optimizer, whole, commits=True)
 
 
-def _per_layer(worker: Worker, comm_dtype: str) -> Program:
+def _per_layer(worker: Worker, dtype: str) -> Program:
     model = worker.model
     in_flight: dict[int, Activity] = {}
 
     def start(layer: int) -> Program:
-        in_flight[layer] = worker.all_reduce(model.gradient(range(layer, layer + 1)), comm_dtype)
+        in_flight[layer] = worker.all_reduce(model.gradient(range(layer, layer + 1)), dtype)
         yield from ()
 
     def finish(layer: int) -> Program:
         yield in_flight.pop(layer)
-        yield worker.compute(model.inner_optimizer, range(layer, layer + 1))
+        yield worker.compute(model.inner_optimizer, range(layer, layer + 1), commits=True)
 
     layers = range(model.num_layers)
     while worker.next_round(steps=1):

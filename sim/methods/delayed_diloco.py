@@ -16,7 +16,7 @@ def delayed_diloco(
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
-    comm_dtype: CommDtype = "bf16",
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Overlap each all-reduce with a whole round and apply its result k rounds late.
 
@@ -35,7 +35,7 @@ def delayed_diloco(
     outer_lr, outer_momentum, use_nesterov
         Outer SGD.
     comm_dtype
-        Type in which outer gradients travel.
+        Type in which outer gradients travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -47,9 +47,8 @@ def delayed_diloco(
 
     def step(layers: range, sent: int | None, received: int | None) -> Program:
         if received is not None:
-            yield worker.compute(
-                model.outer_step, layers, received, outer_lr, outer_momentum, use_nesterov, 0.0
-            )
+            outer_step = (layers, received, outer_lr, outer_momentum, use_nesterov, 0.0)
+            yield worker.compute(model.outer_step, *outer_step, commits=True)
 
     yield from rounds_late(
         worker,

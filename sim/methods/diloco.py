@@ -17,7 +17,7 @@ def diloco(
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
-    comm_dtype: CommDtype = "bf16",
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Take H local steps, average the outer gradients, take one outer step; blocking.
 
@@ -34,7 +34,7 @@ def diloco(
     outer_lr, outer_momentum, use_nesterov
         Outer SGD.
     comm_dtype
-        Type in which outer gradients travel.
+        Type in which outer gradients travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -59,7 +59,6 @@ def diloco(
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=sync_every)
         yield worker.compute(model.outer_gradient, whole)
-        yield worker.all_reduce(model.delta(whole), comm_dtype)
-        yield worker.compute(
-            model.outer_step, whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0
-        )
+        yield worker.all_reduce(model.delta(whole), comm_dtype or model.param_dtype)
+        outer_step = (whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0)
+        yield worker.compute(model.outer_step, *outer_step, commits=True)

@@ -7,7 +7,7 @@ from sim.methods.sharded_update import accumulate_beside
 from sim.program import Program, Worker
 
 
-def dpu(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
+def dpu(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     """Communicate the last gradient while the next one is computed at the old parameters.
 
     theta(t+1) = Opt(theta(t), sum_i g_i(t-1) / sum_i N_i(t-1)), communicated while g_i(t) is
@@ -16,7 +16,8 @@ def dpu(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
     Parameters
     ----------
     comm_dtype
-        Type in which gradients travel; parameters travel in the model's param_dtype.
+        Type in which gradients travel; by default the model's param_dtype, in which parameters
+        travel.
 
     Notes
     -----

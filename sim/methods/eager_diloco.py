@@ -16,7 +16,7 @@ def eager_diloco(
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
-    comm_dtype: CommDtype = "bf16",
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Overlap each all-reduce with a whole round, but use the own outer gradient at once.
 
@@ -37,7 +37,7 @@ def eager_diloco(
     outer_lr, outer_momentum, use_nesterov
         Outer SGD, its momentum one per worker.
     comm_dtype
-        Type in which outer gradients travel.
+        Type in which outer gradients travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -48,9 +48,9 @@ def eager_diloco(
     model = worker.model
 
     def step(layers: range, sent: int | None, received: int | None) -> Program:
-        yield worker.compute(
-            model.eager_outer_step, layers, sent, received, outer_lr, outer_momentum, use_nesterov
-        )
+        # What is taken in at the end, with nothing sent, is no new update.
+        outer_step = (layers, sent, received, outer_lr, outer_momentum, use_nesterov)
+        yield worker.compute(model.eager_outer_step, *outer_step, commits=sent is not None)
 
     yield from rounds_late(
         worker,

@@ -21,4 +21,4 @@ def local_sgd(worker: Worker, *, sync_every: SyncEvery = 100) -> Program:
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=sync_every)
         yield worker.all_reduce(model.parameters(whole), model.param_dtype)
-        yield worker.compute(model.average_parameters, whole)
+        yield worker.compute(model.average_parameters, whole, commits=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from sim.methods.arguments import CommDtype
 from sim.methods.fragments import fragments, send_steps
 from sim.program import Activity, Program, Worker
 
@@ -19,7 +20,7 @@ def rounds_late(
     sync_every: int,
     rounds: int,
     num_fragments: int,
-    comm_dtype: str,
+    comm_dtype: CommDtype | None,
 ) -> Program:
     """Send every fragment's outer gradient each H steps and receive it ``rounds`` (k) rounds later.
 
@@ -27,6 +28,7 @@ def rounds_late(
     ``step``. What is in flight at the end is received with one more ``step`` each.
     """
     model = worker.model
+    dtype = comm_dtype or model.param_dtype
     parts = fragments(model.num_layers, num_fragments)
     period, send_after = send_steps(sync_every, len(parts))
     in_flight: list[deque[tuple[int, Activity]]] = [deque() for _ in parts]
@@ -40,7 +42,8 @@ def rounds_late(
                 yield worker.compute(model.inner_step, times=send_after[part] - position)
                 position = send_after[part]
             yield worker.compute(model.outer_gradient, layers, slot)
-            in_flight[part].append((slot, worker.all_reduce(model.delta(layers, slot), comm_dtype)))
+            reduction = worker.all_reduce(model.delta(layers, slot), dtype)
+            in_flight[part].append((slot, reduction))
             received = None
             if len(in_flight[part]) > rounds:
                 received, reduction = in_flight[part].popleft()

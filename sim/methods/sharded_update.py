@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from sim.methods.arguments import CommDtype
 from sim.program import Program, Worker
 
 
-def sharded_update(worker: Worker, phase: str, comm_dtype: str) -> Program:
+def sharded_update(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
     """Reduce what was handed over, run the optimizer on the own slice, gather the parameters.
 
     All-reduce of the counts (micro-batches, tokens), reduce-scatter of the gradient sum,
@@ -14,12 +15,12 @@ def sharded_update(worker: Worker, phase: str, comm_dtype: str) -> Program:
     """
     model = worker.model
     yield worker.all_reduce(model.handed_count(), "fp32", mean=False)
-    yield worker.reduce_scatter(model.handed_gradient(), comm_dtype)
-    yield worker.compute(model.optimizer_shard, phase)
+    yield worker.reduce_scatter(model.handed_gradient(), comm_dtype or model.param_dtype)
+    yield worker.compute(model.optimizer_shard, phase, commits=phase != "estimate")
     yield worker.all_gather(model.handed_parameters(), model.param_dtype)
 
 
-def accumulate_beside(worker: Worker, phase: str, comm_dtype: str) -> Program:
+def accumulate_beside(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
     """Hand the gradient sum over, communicate it, and accumulate the next one meanwhile.
 
     At least n_grad_accumulation micro-batches, and one more for as long as the communication

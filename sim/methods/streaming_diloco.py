@@ -43,7 +43,7 @@ def streaming_diloco(
     outer_lr: Rate = 0.4,
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
-    comm_dtype: CommDtype = "bf16",
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Send one fragment of the layers at a time and apply it tau inner steps later.
 
@@ -73,7 +73,7 @@ def streaming_diloco(
     outer_lr, outer_momentum, use_nesterov
         Outer SGD.
     comm_dtype
-        Type in which outer gradients travel.
+        Type in which outer gradients travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -102,7 +102,7 @@ def streaming_diloco(
     def send(layers: range, step: int) -> Program:
         slot = step // period % slots
         yield worker.compute(model.outer_gradient, layers, slot)
-        reduction = worker.all_reduce(model.delta(layers, slot), comm_dtype)
+        reduction = worker.all_reduce(model.delta(layers, slot), comm_dtype or model.param_dtype)
         in_flight.append(_Sent(step + tau, layers, slot, reduction))
 
     def apply(sent: _Sent) -> Program:
@@ -115,6 +115,7 @@ def streaming_diloco(
             outer_momentum,
             use_nesterov,
             fragment_update_alpha,
+            commits=True,
         )
 
     def step_by_layers(step: int, leaving: list[range]) -> Program:

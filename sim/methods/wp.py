@@ -7,7 +7,7 @@ from sim.methods.sharded_update import accumulate_beside
 from sim.program import Program, Worker
 
 
-def wp(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
+def wp(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     """Communicate the last gradient while the next one is computed at predicted parameters.
 
     theta(t+1) = Opt(theta(t), g(t-1)) with g = sum_i g_i / sum_i N_i, and the prediction
@@ -18,7 +18,8 @@ def wp(worker: Worker, *, comm_dtype: CommDtype = "bf16") -> Program:
     Parameters
     ----------
     comm_dtype
-        Type in which gradients travel; parameters travel in the model's param_dtype.
+        Type in which gradients travel; by default the model's param_dtype, in which parameters
+        travel.
 
     Notes
     -----

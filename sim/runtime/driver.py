@@ -155,7 +155,12 @@ class Driver(CollectiveCalls[Activity]):
         return self._steps * self.runtime.tokens_per_step >= horizon
 
     def compute(
-        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+        self,
+        verb: Callable[..., None],
+        *args: Any,
+        times: int = 1,
+        commits: bool = False,
+        **kwargs: Any,
     ) -> Activity:
         operation = verb.__name__
         first = args[0] if args else kwargs.get("layers")
@@ -191,10 +196,13 @@ class Driver(CollectiveCalls[Activity]):
                 now,
                 now,
                 optimizer,
+                commits=commits,
             )
             self.runtime.rows.append(second)
             rows = (row, second)
             work += optimizer
+        else:
+            row.commits = commits
         self.model.perform(verb, args, kwargs, times)
         activity = Activity(self, text=f"{operation} {detail}".strip())
         self._queue.put(work, rows, activity)

@@ -86,7 +86,7 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "Inner steps that a part may be on the wire (tau).",
         ),
         ("--overlap", "method.overlap", "none|layer", "How steps and communication overlap."),
-        ("--comm-dtype", "method.comm_dtype", "bf16", "Type in which (outer) gradients travel."),
+        ("--comm-dtype", "method.comm_dtype", "TYPE", "Type in which (outer) gradients travel."),
     ),
 }
 

@@ -50,7 +50,7 @@ def resolve(document: Document) -> Scenario:
     context.hardware = _hardware(context)
     run = _run(context)
     model = resolve_model(context)
-    method = _method(context)
+    method = _method(context, model)
     sites, machines = _sites(context, model)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
     reader = NetworkReader(
@@ -119,7 +119,7 @@ def _run(context: Context) -> Run:
     )
 
 
-def _method(context: Context) -> Method:
+def _method(context: Context, model: ModelSize) -> Method:
     section = context.sections.method
     name = section.name or DEFAULT_METHOD
     if section.name is None:
@@ -148,6 +148,9 @@ def _method(context: Context) -> Method:
         raise context.refuse_key("method", error.key, text=_other(error, takes)) from None
     for key, value in assumed.items():
         context.assume(f"method.{key}", _shown(key, value))
+    if arguments.get("comm_dtype", "") is None:
+        arguments["comm_dtype"] = model.param_dtype
+        context.assume("method.comm_dtype", f"{model.param_dtype} (model.param_dtype)")
     return Method(name, function, arguments)
 
 

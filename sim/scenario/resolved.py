@@ -252,6 +252,11 @@ class Scenario:
         return sha256(self)
 
     @property
+    def comm_dtype(self) -> str:
+        """Type in which gradients and outer gradients travel."""
+        return self.method.arguments.get("comm_dtype") or self.model.param_dtype
+
+    @property
     def tokens_per_step(self) -> float:
         """Tokens of one inner step of all workers."""
         return sum(worker.machine.batch_tokens for worker in self.workers)

@@ -49,6 +49,7 @@ def _send(
 def streaming_diloco(
     costs: Costs,
     rounds: int,
+    comm_dtype: str,
     sync_every: int = 100,
     num_fragments: int | None = None,
     layers_per_fragment: int | None = 3,
@@ -56,7 +57,6 @@ def streaming_diloco(
     fragment_spacing: Any = "exact",
     fragment_sync_delay: int | tuple[int, ...] = 1,
     overlap: str = "none",
-    comm_dtype: str = "bf16",
     **_: object,
 ) -> Result:
     """Fragments of the layers in turn, each with its own offset."""
@@ -162,10 +162,10 @@ def _rounds_late(
     rounds: int,
     *,
     first_steps: bool,
+    comm_dtype: str,
     sync_every: int = 100,
     rounds_late_by: int = 1,
     num_fragments: int = 1,
-    comm_dtype: str = "bf16",
     **_: object,
 ) -> Result:
     """In round r fragment p is sent; then t_m <- max(t_m, end(r-k, p)) + outer step."""

@@ -25,7 +25,7 @@ from sim.theory.overlapped import (
 # --- one thing at a time ------------------------------------------------------------------------
 
 
-def _local_sgd(costs: Costs, rounds: int, sync_every: int = 100) -> Result:
+def _local_sgd(costs: Costs, rounds: int, sync_every: int = 100, **_: object) -> Result:
     """t_m <- end(max_m (t_m + H T_m)) + average; parameters travel in param_dtype."""
     dtype = costs.scenario.model.param_dtype
     return _blocking(costs, rounds, sync_every, dtype, costs.zero())
@@ -34,9 +34,9 @@ def _local_sgd(costs: Costs, rounds: int, sync_every: int = 100) -> Result:
 def _diloco(
     costs: Costs,
     rounds: int,
+    comm_dtype: str,
     sync_every: int = 100,
     overlap: str = "none",
-    comm_dtype: str = "bf16",
     **_: object,
 ) -> Result:
     """t_m <- end(max_m (t_m + H T_m + outer gradient)) + outer step."""
@@ -64,10 +64,10 @@ def _blocking(costs: Costs, rounds: int, sync_every: int, dtype: str, prepare: S
 def _ddp(
     costs: Costs,
     rounds: int,
+    comm_dtype: str,
     overlap: str = "bucket",
     bucket_bytes: int = 25 * 2**20,
     zero1: bool = False,
-    comm_dtype: str = "bf16",
 ) -> Result:
     """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer."""
     if overlap == "layer":
@@ -148,11 +148,11 @@ def _ddp_layers(costs: Costs, rounds: int, comm_dtype: str) -> Result:
 # --- accumulate while communicating -------------------------------------------------------------
 
 
-def _acco(costs: Costs, rounds: int, comm_dtype: str = "bf16") -> Result:
+def _acco(costs: Costs, rounds: int, comm_dtype: str) -> Result:
     return _accumulate(costs, rounds, 2, comm_dtype)
 
 
-def _dpu_or_wp(costs: Costs, rounds: int, comm_dtype: str = "bf16") -> Result:
+def _dpu_or_wp(costs: Costs, rounds: int, comm_dtype: str) -> Result:
     return _accumulate(costs, rounds, 1, comm_dtype)
 
 

@@ -77,7 +77,10 @@ def wall_clock(scenario: Scenario, rounds: int) -> Timing:
     (12.0, [0.0, 3.0, 6.0, 9.0, 12.0])
     """
     _check_domain(scenario)
-    name, arguments = scenario.method.name, dict(scenario.method.arguments)
+    name, arguments = (
+        scenario.method.name,
+        {**scenario.method.arguments, "comm_dtype": scenario.comm_dtype},
+    )
     if name not in RECURRENCES:
         raise ValueError(f"method {name!r} has no recurrence; there are {', '.join(RECURRENCES)}")
     end, begins = RECURRENCES[name](Costs(scenario), rounds, **arguments)
