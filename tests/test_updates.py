@@ -170,3 +170,15 @@ def test_a_trace_file_from_before_the_column_declares_nothing(tmp_path: Path) ->
     trace: Trace = load(tmp_path / "older.csv")
     assert not any(row.commits for row in trace.rows)
     assert not figures(trace, scenario).declares_updates
+
+
+def test_a_comparison_names_the_method_whose_updates_are_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "compared_averaging.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    methods = "diloco,compared_averaging:averaging"
+    command = ["compare", "--model", "1B", "--methods", methods]
+    shown = CliRunner().invoke(app, command).stdout
+    assert "compared_averaging:averaging: declares no update" in " ".join(shown.split())
+    assert shown.count("declares no update") == 1

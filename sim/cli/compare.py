@@ -11,6 +11,7 @@ from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import progress, show
 from sim.cli.simulate import naming
 from sim.cli.tables import (
+    DECLARES_NONE,
     PREDICTION,
     STEADY,
     Block,
@@ -138,6 +139,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         LOSS,
         *assumptions(common),
         STEADY,
+        *_undeclared(result),
     ]
     data = {
         "schema": 1,
@@ -171,6 +173,12 @@ def _record(entry: Entry, result: Comparison) -> dict[str, Any]:
         "peak_bandwidth_bytes_per_s": figures.peak_bandwidth_bytes_per_s,
         "breakdown": figures.breakdown,
     }
+
+
+def _undeclared(result: Comparison) -> list[str]:
+    """Name the methods whose updates cannot be counted."""
+    names = [entry.method for entry in result.entries if not entry.figures.declares_updates]
+    return [f"{', '.join(names)}: {DECLARES_NONE}."] if names else []
 
 
 def _lost_to(entry: Entry) -> str:

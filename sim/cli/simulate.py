@@ -13,6 +13,7 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
 from sim.cli.tables import (
+    DECLARES_NONE,
     PREDICTION,
     Block,
     Column,
@@ -110,8 +111,6 @@ def logged(path: Path) -> Trace:
     except ValueError as error:
         raise UserError(f"--replay: {error}") from error
 
-
-DECLARES_NONE = "declares no update: no worker.compute(..., commits=True)"
 
 # What decides about a run that is measured; links and times are those of the machine.
 _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")

@@ -20,6 +20,7 @@ from sim.units import format_count
 
 PREDICTION = "A prediction by simulation: nothing was trained."
 STEADY = "Times are at the rate of the steady state, without set-up and draining."
+DECLARES_NONE = "declares no update: no worker.compute(..., commits=True)"
 FORMATS = ("table", "markdown", "csv", "json")
 Record = Mapping[str, Any]
 

@@ -1,0 +1,83 @@
+"""Which tests would have failed on an earlier commit: a new test that passes there shows nothing.
+
+    python benchmarks/earlier.py COMMIT tests/test_updates.py tests/test_wire_dtype.py
+
+The commit is checked out in a temporary folder, the named test files of today are laid into it
+together with what they share (tests/*.py without tests), and pytest runs them there. Prints how
+many fail, and the name of each test that passes. Ends with 1 if one passes that is not named
+in tests/holds_before.txt with a reason.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+REASONS = ROOT / "tests" / "holds_before.txt"
+
+
+def outcomes(commit: str, files: list[str]) -> dict[str, str]:
+    """Return "passed", "failed" or "skipped" by test, run on a commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
+        try:
+            shared = [p for p in (ROOT / "tests").glob("*.py") if not p.name.startswith("test_")]
+            for path in (*shared, *(ROOT / name for name in files)):
+                shutil.copy(path, tree / "tests")
+            report = Path(folder) / "report.xml"
+            where = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'tests'}"}
+            command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *files]
+            subprocess.run(command, cwd=tree, env=where, stdout=subprocess.DEVNULL)
+            return dict(map(_outcome, ElementTree.parse(report).iter("testcase")))
+        finally:
+            git("worktree", "remove", "--force", str(tree))
+
+
+def _outcome(case: ElementTree.Element) -> tuple[str, str]:
+    # A file that cannot be imported there is one case, which bears the file's name.
+    name = f"{case.get('classname')}.{case.get('name')}".strip(".").removeprefix("tests.")
+    kinds = {child.tag for child in case}
+    if kinds & {"failure", "error"}:
+        return name, "failed"
+    return name, "skipped" if "skipped" in kinds else "passed"
+
+
+def reasons() -> dict[str, str]:
+    """Return why tests hold on earlier commits too: by the beginning of their names."""
+    lines = REASONS.read_text().splitlines() if REASONS.exists() else []
+    pairs = (line.partition(": ") for line in lines if line and not line.startswith("#"))
+    return {name: reason for name, _, reason in pairs}
+
+
+def git(*arguments: str) -> None:
+    """Run git in this repository."""
+    subprocess.run(["git", *arguments], cwd=ROOT, check=True)
+
+
+def main() -> None:
+    """Print what fails and what passes; see the module's docstring."""
+    commit, *files = sys.argv[1:]
+    found = outcomes(commit, files)
+    named = reasons()
+    unnamed = 0
+    for name, outcome in found.items():
+        if outcome == "failed":
+            continue
+        why = next((text for start, text in named.items() if name.startswith(start)), None)
+        unnamed += why is None
+        print(f"{outcome} there: {name}: {why or 'NO REASON GIVEN'}")
+    counts = Counter(found.values())
+    print(f"{commit}: " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
+    sys.exit(1 if unnamed or not found else 0)
+
+
+if __name__ == "__main__":
+    main()
