@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -80,7 +78,7 @@ def resolve(document: Document) -> Scenario:
     ]
     places = (i for i, site in enumerate(sites) for _ in range(site.workers))
     workers = tuple(Worker(rank, i, machines[i]) for rank, i in enumerate(places))
-    scenario = Scenario(
+    return Scenario(
         run=run,
         model=model,
         method=method,
@@ -90,7 +88,6 @@ def resolve(document: Document) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
-    return replace(scenario, sha256=_sha256(scenario, machines))
 
 
 def _hardware(context: Context) -> Hardware | None:
@@ -288,18 +285,3 @@ def _note_sites(context: Context, notes: list[list[tuple[str, str]]]) -> None:
         for key, value in own:
             if (key, value) not in common:
                 context.assume(f"site.{context.document.site_name(index)}.{key}", value)
-
-
-def _sha256(scenario: Scenario, machines: list[Machine]) -> str:
-    """Hash all that decides the answer; a method by its name and arguments."""
-    data = {
-        "run": asdict(scenario.run),
-        "model": asdict(scenario.model),
-        "method": {"name": scenario.method.name, "arguments": dict(scenario.method.arguments)},
-        "sites": [asdict(site) for site in scenario.sites],
-        "machines": [asdict(machine) for machine in machines],
-        "network": asdict(scenario.network),
-        "name": scenario.name,
-    }
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
