@@ -78,6 +78,18 @@ def links(scenario: Scenario) -> dict[str, float]:
     return found
 
 
+def own_lines(scenario: Scenario) -> list[str]:
+    """Return the uplinks and downlinks that sites give where others have network.bandwidth."""
+    if scenario.network.per != "site":
+        return []
+    return [
+        f"{site.name}.{name}"
+        for site in scenario.sites
+        for name in ("uplink", "downlink")
+        if name not in site.from_network
+    ]
+
+
 def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenario:
     """Multiply the bandwidth of all links between sites, or of one by name, by a factor."""
     names = [site.name for site in scenario.sites]

@@ -19,7 +19,7 @@ DEFAULT_RTT = 0.030
 DEFAULT_WITHIN_BANDWIDTH = 50e9
 DEFAULT_WITHIN_RTT = 20e-6
 DEFAULT_BLOCK = 256
-DEFAULT_PER = "pair"
+DEFAULT_PER = "site"
 GLOO_THREADS = 2  # torch's, per process group
 
 # Scenario key, hardware key.
@@ -107,7 +107,23 @@ class NetworkReader:
         if per == "site" and measured is not None:
             text = f"{measured.label} has a link per pair of sites; leave it out"
             raise self.context.refuse("network", "per", text=text)
+        if len(self.names) > 1 and per == "site":
+            self._note_lines()
         return per
+
+    def _note_lines(self) -> None:
+        """Say which lines are network.bandwidth: all that no site gives of its own."""
+        lines = ("uplink", "downlink")
+        own = [
+            getattr(site, key) is not None for site in self.context.sections.site for key in lines
+        ]
+        if all(own) and self.context.document.has("network", "bandwidth"):
+            note = "not used (every site has its own uplink and downlink)"
+            self.context.assume("network.bandwidth", note)
+        if self.context.sections.network.per is None:
+            which = "every site's uplink and downlink"
+            which += " where it gives none of its own" if any(own) else ""
+            self.context.assume("network.per", f"site ({which})")
 
     def within(self) -> tuple[float, float]:
         """Return bytes/s and one-way seconds between workers of one site."""
