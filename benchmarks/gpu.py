@@ -63,6 +63,7 @@ n_grad_accumulation = 2
 
 [network]
 bandwidth = "10 Gbit/s"
+per = "pair"
 rtt = "1 ms"
 
 [train]

@@ -57,7 +57,7 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
     if "direct" in _algorithm(kind, scenario) and sites > 2 and unlimited:
         more += (
             f"; a site sends to {sites - 1} others at once, each at its pair's bandwidth: give "
-            "uplink where the site's own line is narrower"
+            'uplink, or network.per = "site", where the site\'s own line is narrower'
         )
     at_most = "" if kind.smallest_bytes == kind.largest_bytes else "at most "
     return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from sim.methods import METHODS
@@ -61,20 +62,32 @@ def links(scenario: Scenario) -> dict[str, float]:
     """Bandwidth in bytes/s of every link between sites, by the name that ``--link`` takes.
 
     "paris-dallas" is the pair link from paris to dallas, "osaka.uplink" and "osaka.downlink"
-    are shared by all that leaves or enters osaka (only where limited).
+    are shared by all that leaves or enters osaka. What is unlimited is not listed.
     """
     names = [site.name for site in scenario.sites]
     found = {
         f"{names[a]}-{names[b]}": rate
         for a, row in enumerate(scenario.network.bandwidth)
         for b, rate in enumerate(row)
-        if a != b
+        if a != b and rate != inf
     }
     for site in scenario.sites:
         for name, rate in (("uplink", site.uplink), ("downlink", site.downlink)):
-            if rate != float("inf"):
+            if rate != inf:
                 found[f"{site.name}.{name}"] = rate
     return found
+
+
+def own_lines(scenario: Scenario) -> list[str]:
+    """Return the uplinks and downlinks that sites give where others have network.bandwidth."""
+    if scenario.network.per != "site":
+        return []
+    return [
+        f"{site.name}.{name}"
+        for site in scenario.sites
+        for name in ("uplink", "downlink")
+        if name not in site.from_network
+    ]
 
 
 def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenario:
@@ -108,10 +121,17 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
 
 
 def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
-    """Give every pair link between sites the same bandwidth, in bytes/s."""
-    row = (rate,) * len(scenario.sites)
-    network = replace(scenario.network, bandwidth=(row,) * len(scenario.sites))
-    return _with_tables_of(scenario, replace(scenario, network=network))
+    """Return it with another network.bandwidth, in bytes/s.
+
+    That is every pair link between sites, or every uplink and downlink that no site gives of its
+    own.
+    """
+    network, sites = scenario.network, scenario.sites
+    if network.per == "site":
+        sites = tuple(replace(site, **dict.fromkeys(site.from_network, rate)) for site in sites)
+    else:
+        network = replace(network, bandwidth=((rate,) * len(sites),) * len(sites))
+    return _with_tables_of(scenario, replace(scenario, sites=sites, network=network))
 
 
 def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:

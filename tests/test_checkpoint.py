@@ -158,6 +158,7 @@ step_time = "1 ms"
 batch_tokens = 32
 [network]
 bandwidth = "1 Gbit/s"
+per = "pair"
 rtt = "1 ms"
 [train]
 learning_rate = 0.01

@@ -35,6 +35,7 @@ sync_every = 10
 count = 2
 [network]
 bandwidth = "1 Gbit/s"
+per = "pair"
 [study]
 ask = "required_bandwidth"
 targets = ["50 %", "95 %"]

@@ -54,6 +54,7 @@ step_time = "1 s"
 downlink = "20 Mbit/s"
 [network]
 bandwidth = "50 Mbit/s"
+per = "pair"
 latency = "10 ms"
 within = { bandwidth = "1 Gbit/s" }
 """

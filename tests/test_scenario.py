@@ -52,7 +52,7 @@ def test_a_model_is_enough():
     assert len(scenario.workers) == 2
     assert scenario.model.layers == 48
     assert scenario.workers[0].machine.step_seconds == 0.8
-    assert scenario.network.bandwidth[0][1] == GIGABIT
+    assert scenario.rate(0, 1) == GIGABIT
     assert scenario.network.latency[1][0] == 0.015
     assert scenario.method.name == "streaming_diloco"
     assert scenario.run == replace(scenario.run, tokens=None, steps=None, rounds=None)
@@ -472,7 +472,7 @@ def test_what_is_given_overrides_what_was_measured(measured):
     scenario = load(measured, {}, settings)
     assert scenario.workers[0].machine.step_seconds == 9.0
     assert scenario.workers[0].machine.outer_step_seconds == 0.5
-    assert scenario.network.bandwidth[0][1] == 1.0
+    assert scenario.rate(0, 1) == 1.0
     assert scenario.network.latency[0][1] == 0.05
     # Tables measured at another rate would contradict the one given.
     assert scenario.network.collectives.tables == ()
@@ -679,7 +679,7 @@ def test_axes_multiply_and_lists_are_columns_in_si_units(tmp_path):
 
 def test_options_change_the_base_of_a_study(tmp_path):
     study = load_study(write(tmp_path, STUDY), {"--bandwidth": "5Gbit/s"})
-    assert {case.scenario.network.bandwidth[0][1] for case in study.cases()} == {5 * GIGABIT}
+    assert {case.scenario.rate(0, 1) for case in study.cases()} == {5 * GIGABIT}
 
 
 def test_a_validation_study_is_checked(tmp_path):
@@ -714,7 +714,7 @@ def test_a_range_is_spaced_by_a_factor():
     study = sweep(None, {"--model": "1B"}, [], ["bandwidth=0.1..1000Gbit/s:5"])
     rates = [case.labels["network.bandwidth_bytes_per_s"] for case in study.cases()]
     assert rates == pytest.approx([GIGABIT * 10**k for k in (-1, 0, 1, 2, 3)])
-    assert [case.scenario.network.bandwidth[0][1] for case in study.cases()] == rates
+    assert [case.scenario.rate(0, 1) for case in study.cases()] == rates
 
 
 def test_short_and_full_keys_multiply():

@@ -107,13 +107,10 @@ def test_every_repeat_is_one_pass_in_another_order(plan: list[Planned]) -> None:
 
 def test_the_calibration_sees_no_link_of_the_study(study: Study, plan: list[Planned]) -> None:
     seen = {
-        (scenario.network.bandwidth[0][1], scenario.network.latency[0][1])
+        (scenario.rate(0, 1), scenario.network.latency[0][1])
         for scenario in calibrated_on(study, plan, 2)
     }
-    run = {
-        (each.scenario.network.bandwidth[0][1], each.scenario.network.latency[0][1])
-        for each in plan
-    }
+    run = {(each.scenario.rate(0, 1), each.scenario.network.latency[0][1]) for each in plan}
     assert seen == {(12.5e6, 0.0), (12.5e6, 0.02)}
     assert not seen & run
     assert len(networks(study, plan, 2)) == len(seen | run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,10 +160,13 @@ def _heterogeneity(each: Planned, network: Network) -> str:
 
 def _rates(each: Planned, network: Network) -> list[float]:
     """Bytes/s of every pair of sites, and of the fastest if all share a slower one's link."""
-    sites = each.scenario.sites
-    pairs = [(i, j) for i in range(len(sites)) for j in range(len(sites)) if i != j]
-    narrow = [min(network.bandwidth[i][j], sites[i].uplink, sites[j].downlink) for i, j in pairs]
-    return [*narrow, max(network.bandwidth[i][j] for i, j in pairs)]
+    scenario = each.scenario.on(network)
+    pairs = list(permutations(range(len(scenario.sites)), 2))
+    if network.per == "site":
+        fastest = scenario.bandwidth
+    else:
+        fastest = max(network.bandwidth[i][j] for i, j in pairs)
+    return [*(scenario.rate(i, j) for i, j in pairs), fastest]
 
 
 def _bandwidth(each: Planned, network: Network) -> float:

@@ -161,7 +161,7 @@ class Measuring:
         for scenario in self._calibrated_on if beside and self._known else ():
             if scenario.network.latency[0][1] == nearest:  # there lines are in use most
                 self._become(scenario)
-                self._calibration.beside(run, scenario.network.bandwidth[0][1])
+                self._calibration.beside(run, scenario.bandwidth)
         run.shared.close()
 
     def _opened(self, each: Planned) -> Run:

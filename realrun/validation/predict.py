@@ -55,7 +55,7 @@ def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
     else:  # one collective after the other, as long as it was measured to take
         tables = [table for link in hardware.links.values() for table in tables_of(link)]
         collectives = replace(network.collectives, concurrent=1, tables=tuple(tables))
-    filled = replace(each.scenario, network=replace(network, collectives=collectives))
+    filled = each.scenario.on(replace(network, collectives=collectives))
     return _computing(filled, each, record)
 
 
@@ -117,7 +117,7 @@ def _record(hardware: Hardware) -> MachineRecord:
 def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario:
     """One collective after the other by formula; computation as it was measured, undisturbed."""
     plain = Collectives(quantize_block=network.collectives.quantize_block)
-    scenario = replace(each.scenario, network=replace(network, collectives=plain))
+    scenario = each.scenario.on(replace(network, collectives=plain))
     undisturbed = record.model_copy(
         update=dict.fromkeys(
             ("communication_s_per_byte", "transmission_slowdown", "cold_start", "quantize_s"), None

@@ -152,7 +152,7 @@ def _links(study: Study, plan: Sequence[Planned], folder: Path) -> str:
     known = [
         each
         for each in plan
-        if each.scenario.network.bandwidth[0][1] in asked.bandwidth
+        if each.scenario.bandwidth in asked.bandwidth
         and 2 * each.scenario.network.latency[0][1] in asked.rtt
     ]
     return (

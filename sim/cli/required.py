@@ -60,7 +60,8 @@ def required(
 ) -> None:
     """Find the bandwidth that a target utilization needs.
 
-    All links between sites are scaled together, or one by name. For acco, dpu and wp, which
+    All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
+    together, or one by name. For acco, dpu and wp, which
     are busy at any bandwidth, the question is when a round's communication fits beside its
     computation.
     """
@@ -110,7 +111,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     from sim.collective_model import in_words
 
     counting = answers[0].counts_micro_batches
-    rows = [row for answer in answers for row in _rows(answer, link, counting)]
+    rows = [row for answer in answers for row in _rows(answer, scenario, link, counting)]
     blocks: list[Block] = [
         PREDICTION,
         Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
@@ -139,7 +140,9 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     return Report(blocks, data, Table(columns, flat))
 
 
-def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[str, Any]]:
+def _rows(
+    answer: Requirement, scenario: Scenario, link: str | None, counting: bool
+) -> list[dict[str, Any]]:
     """Return a row per link; one for all where they agree or there is nothing to say of each."""
     shared = {
         "target_fraction": "fits" if counting else answer.target,
@@ -147,7 +150,7 @@ def _rows(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
         "inner_step_s": answer.figures.inner_step_s,
         "tokens_per_update": answer.figures.tokens_per_update,
     }
-    every = link or "every link"
+    every = link or ("every site's line" if scenario.network.per == "site" else "every link")
     if answer.outcome == "any":
         return [{**shared, "link": every, "bandwidth_bytes_per_s": "any"}]
     if answer.outcome == "not reached":

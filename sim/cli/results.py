@@ -43,6 +43,9 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
     from sim.breakdown import CAUSES
     from sim.comparison import budget
     from sim.plots import labels_of
+    from sim.scenario.errors import listed
+    from sim.study import BANDWIDTH
+    from sim.subsets import own_lines
 
     tokens = budget(study.base)
     records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
@@ -67,6 +70,11 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         PREDICTION,
         Table(columns, records[:_MOST_ROWS]),
     ]
+    own = own_lines(study.base) if BANDWIDTH in axes else []
+    if own:
+        blocks.append(
+            f"Not varied with the bandwidth, since the scenario gives them: {listed(own, 'and')}."
+        )
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
     blocks.append(STEADY)

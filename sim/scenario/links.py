@@ -9,7 +9,7 @@ from math import inf
 from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
-from sim.scenario.hardware import LinkRecord, tables_of
+from sim.scenario.hardware import Hardware, LinkRecord, tables_of
 from sim.scenario.resolved import Collectives, HostCosts, Network
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
@@ -19,6 +19,7 @@ DEFAULT_RTT = 0.030
 DEFAULT_WITHIN_BANDWIDTH = 50e9
 DEFAULT_WITHIN_RTT = 20e-6
 DEFAULT_BLOCK = 256
+DEFAULT_PER = "site"
 GLOO_THREADS = 2  # torch's, per process group
 
 # Scenario key, hardware key.
@@ -33,18 +34,39 @@ _HOST_COSTS = (
 Rows = tuple[tuple[float, ...], ...]
 
 
+def per_site(context: Context) -> bool:
+    """Whether one number for network.bandwidth means every site's line, not every pair's link."""
+    section = context.sections.network
+    if section.per is not None:
+        return section.per == "site"
+    if isinstance(section.bandwidth, Matrix) or _measured(context) is not None:
+        return False
+    return DEFAULT_PER == "site"
+
+
+def _measured(context: Context) -> Hardware | None:
+    """Return the hardware file if it is what says how fast links are."""
+    hardware = context.hardware
+    if hardware is None or context.sections.network.bandwidth is not None:
+        return None
+    measured = (link.goodput_bytes_per_s is not None for link in hardware.links.values())
+    return hardware if any(measured) else None
+
+
 @dataclass
 class NetworkReader:
     """Resolves [network] for sites with these names.
 
     ``quantized``: whether anything travels in a type with scales; ``groups``: whether a site
-    has several workers. What does not matter is not listed as assumed.
+    has several workers. What does not matter is not listed as assumed. ``line`` is then the
+    bytes/s of the sites' uplinks and downlinks where bandwidth is per site, goodput not applied.
     """
 
     context: Context
     names: Sequence[str]
     quantized: bool
     groups: bool
+    line: float = inf
 
     def network(self) -> Network:
         """Return the network between the sites."""
@@ -58,6 +80,10 @@ class NetworkReader:
         bandwidth = self._pairs(
             "bandwidth", section.bandwidth, rows_order, used, DEFAULT_BANDWIDTH, inf
         )
+        per = self._per()
+        if per == "site" and len(bandwidth) > 1:
+            self.line = bandwidth[0][1]
+            bandwidth = ((inf,) * len(bandwidth),) * len(bandwidth)
         bandwidth = tuple(tuple(value * goodput for value in row) for row in bandwidth)
         if section.latency is not None:
             latency = self._pairs("latency", section.latency, rows_order, {}, 0.0, 0.0)
@@ -68,7 +94,36 @@ class NetworkReader:
             has("network", key) for key in ("bandwidth", "rtt", "latency", "goodput")
         ) or has("network", "collective", "algorithm")
         only = next(iter(used.values())) if len(used) == 1 and not overridden else None
-        return Network(bandwidth, latency, self._collectives(bandwidth, latency, used, only))
+        collectives = self._collectives(bandwidth, latency, used, only)
+        return Network(bandwidth, latency, collectives, per)
+
+    def _per(self) -> str:
+        """Return what one number for all bandwidths means."""
+        per = "site" if per_site(self.context) else "pair"
+        if per == "site" and isinstance(self.context.sections.network.bandwidth, Matrix):
+            text = "a matrix is per pair of sites; leave it out"
+            raise self.context.refuse("network", "per", text=text)
+        measured = _measured(self.context)
+        if per == "site" and measured is not None:
+            text = f"{measured.label} has a link per pair of sites; leave it out"
+            raise self.context.refuse("network", "per", text=text)
+        if len(self.names) > 1 and per == "site":
+            self._note_lines()
+        return per
+
+    def _note_lines(self) -> None:
+        """Say which lines are network.bandwidth: all that no site gives of its own."""
+        lines = ("uplink", "downlink")
+        own = [
+            getattr(site, key) is not None for site in self.context.sections.site for key in lines
+        ]
+        if all(own) and self.context.document.has("network", "bandwidth"):
+            note = "not used (every site has its own uplink and downlink)"
+            self.context.assume("network.bandwidth", note)
+        if self.context.sections.network.per is None:
+            which = "every site's uplink and downlink"
+            which += " where it gives none of its own" if any(own) else ""
+            self.context.assume("network.per", f"site ({which})")
 
     def within(self) -> tuple[float, float]:
         """Return bytes/s and one-way seconds between workers of one site."""

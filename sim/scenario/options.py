@@ -55,8 +55,8 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "--bandwidth",
             "network.bandwidth",
             "1Gbit/s",
-            "Goodput per direction between each pair of "
-            "sites; what a site sends or receives in all is limited by --uplink, --downlink.",
+            "Goodput of every site's uplink and downlink that has none of its own; with --set "
+            "network.per=pair of each pair of sites.",
         ),
         ("--rtt", "network.rtt", "30ms", "Round trip between sites, as ping prints it."),
         ("--latency", "network.latency", "15ms", "One way between sites; instead of --rtt."),
@@ -65,13 +65,13 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
             "--uplink",
             "site.uplink",
             "1Gbit/s",
-            "All that leaves a site shares it; unlimited by default.",
+            "All that leaves a site shares it; --bandwidth by default.",
         ),
         (
             "--downlink",
             "site.downlink",
             "1Gbit/s",
-            "All that enters a site shares it; unlimited by default.",
+            "All that enters a site shares it; --bandwidth by default.",
         ),
     ),
     "Method": (

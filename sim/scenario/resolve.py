@@ -14,7 +14,7 @@ from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
 from sim.scenario.hardware import Hardware, read_hardware
-from sim.scenario.links import NetworkReader
+from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
 from sim.scenario.method import (
     ArgumentsError,
@@ -62,6 +62,10 @@ def resolve(document: Document) -> Scenario:
     network = reader.network()
     bandwidth, latency = reader.within()
     goodput = context.sections.network.goodput or 1.0
+    if network.per == "site":
+        sites = [replace(site, **dict.fromkeys(site.from_network, reader.line)) for site in sites]
+    else:
+        sites = [replace(site, from_network=()) for site in sites]
     sites = [
         replace(
             site,
@@ -226,9 +230,12 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
             workers = 1
             reader.assumed.append(("workers", "1"))
         machine = reader.machine()
-        for key in ("uplink", "downlink"):
+        for key in () if per_site(context) else ("uplink", "downlink"):
             if getattr(table, key) is None:
                 reader.assumed.append((key, "unlimited"))
+        lines = {key: getattr(table, key) for key in ("uplink", "downlink")}
+        from_network = tuple(key for key, rate in lines.items() if rate is None)
+        lines |= dict.fromkeys(from_network, inf)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             for other, site in enumerate(sites):
@@ -236,9 +243,7 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
                     raise context.refuse(
                         "site", index, "name", text=f"is also the name of site {other + 1}"
                     )
-            up = inf if table.uplink is None else table.uplink
-            down = inf if table.downlink is None else table.downlink
-            sites.append(Site(name, workers, up, down))
+            sites.append(Site(name, workers, **lines, from_network=from_network))
             machines.append(machine)
         notes.append(reader.assumed)
         if len(sites) > MOST_SITES:

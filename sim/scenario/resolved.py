@@ -128,6 +128,8 @@ class Site:
 
     ``uplink`` and ``downlink`` are shared by all that leaves or enters the site;
     ``within_bandwidth`` is what each worker can send, and receive, inside the site.
+    ``from_network`` names those of "uplink" and "downlink" that are network.bandwidth, since the
+    site gives none of its own.
     """
 
     name: str
@@ -136,6 +138,7 @@ class Site:
     downlink: float = inf
     within_bandwidth: float = 50e9
     within_latency: float = 10e-6
+    from_network: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,19 +204,23 @@ class Network:
 
     ``bandwidth`` in bytes/s is goodput (the scenario's goodput factor is already applied, to
     uplinks and downlinks as well) and is shared by all transfers from one site to another;
-    ``latency`` is one way, in seconds.
+    ``latency`` is one way, in seconds. ``per`` says what one number for all bandwidths means:
+    "pair", the link of each ordered pair of sites; "site", each site's uplink and downlink, and
+    the links of pairs are unlimited.
     """
 
     bandwidth: tuple[tuple[float, ...], ...]
     latency: tuple[tuple[float, ...], ...]
     collectives: Collectives = Collectives()
+    per: str = "pair"
 
     def with_links(self, link: Callable[[int, int], tuple[float, float]]) -> Network:
-        """Return it with the bandwidth and latency that ``link`` gives from site to site."""
+        """Return it with the bandwidth and latency that ``link`` gives for each pair of sites."""
         sites = range(len(self.bandwidth))
         links = [[(inf, 0.0) if i == j else link(i, j) for j in sites] for i in sites]
         return replace(
             self,
+            per="pair",
             bandwidth=tuple(tuple(bandwidth for bandwidth, _ in row) for row in links),
             latency=tuple(tuple(latency for _, latency in row) for row in links),
         )
@@ -260,6 +267,28 @@ class Scenario:
     def tokens_per_step(self) -> float:
         """Tokens of one inner step of all workers."""
         return sum(worker.machine.batch_tokens for worker in self.workers)
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes/s of the first pair of sites, or of the fastest uplink where it is per site."""
+        if self.network.per == "site":
+            return max(site.uplink for site in self.sites)
+        return self.network.bandwidth[0][1]
+
+    def on(self, network: Network) -> Scenario:
+        """Return it on another network; lines that were the network's go with the old one."""
+        sites = self.sites
+        if network.per != self.network.per:
+            sites = tuple(
+                replace(site, from_network=(), **dict.fromkeys(site.from_network, inf))
+                for site in sites
+            )
+        return replace(self, sites=sites, network=network)
+
+    def rate(self, sender: int, receiver: int) -> float:
+        """Bytes/s from one site to another when nothing else is sent."""
+        pair = self.network.bandwidth[sender][receiver]
+        return min(pair, self.sites[sender].uplink, self.sites[receiver].downlink)
 
     @property
     def horizon_tokens(self) -> float | None:

@@ -122,6 +122,7 @@ class NetworkSection(Section):
     """[network]: between sites, and inside them."""
 
     bandwidth: f.Rates | None = None
+    per: f.Per | None = None
     rtt: f.Delays | None = None
     latency: f.Delays | None = None
     order: f.Names | None = None

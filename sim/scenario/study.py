@@ -190,12 +190,15 @@ def load_study(
     printing = section.printing or "bisect"
     if printing != "bisect" and section.grid is None:
         raise problem(document.origin, "study.printing", "needs study.grid", printing)
+    cases = _cases(document, axes)
+    if section.grid is not None:
+        _check_varied(cases, document.origin, "study.grid.bandwidth")
     return Study(
         name=base.name,
         ask=section.ask,
         base=base,
         axes=tuple(axis.name for axis in axes),
-        combinations=_cases(document, axes),
+        combinations=cases,
         targets=section.targets or (),
         grid=None if section.grid is None else _grid(document, section.grid),
         printing=printing,
@@ -285,10 +288,24 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
                 raise problem(given, "", text)
     if total > _MOST_CASES:
         raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
-    return tuple(
+    cases = tuple(
         _case(document.overlaid(_changes(points)), axes, points)
         for points in product(*(axis.points for axis in axes))
     )
+    for axis in axes:
+        if all(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes):
+            _check_varied(cases, axis.origin, "")
+    return cases
+
+
+def _check_varied(cases: Sequence[Case], origin: Origin, key: str) -> None:
+    """Refuse to vary a bandwidth that no line of any case has."""
+    for scenario in (case.scenario for case in cases):
+        lines = any(site.from_network for site in scenario.sites)
+        if scenario.network.per == "pair" or lines or len(scenario.sites) == 1:
+            return
+    text = "varies nothing: every site has its own uplink and downlink; vary those"
+    raise problem(origin, key, text)
 
 
 def _case(document: Document, axes: Sequence[Axis], points: Sequence[Point]) -> Case:

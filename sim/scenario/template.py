@@ -35,15 +35,14 @@ step_time = "2.5 s"             # EDIT: one inner step; or, instead of it, the n
 # mfu = 0.40                    # part of their peak that training reaches
 batch_tokens = "1Mi"            # EDIT: per worker and inner step
 # jitter = {{ distribution = "lognormal", cv = 0.1 }}    # how much the times of steps vary
-# uplink = "10 Gbit/s"          # all that leaves the site, to whichever other site
+# uplink = "10 Gbit/s"          # all that leaves the site, where it is not network.bandwidth
 # downlink = "10 Gbit/s"        # all that enters it
 
 """
-_PAIR = """\
+_LINE = """\
 [network]
-# Per pair of sites: each pair has this to itself. What a site sends, or receives, in all is
-# limited by its uplink and downlink alone.
 bandwidth = "1 Gbit/s"          # EDIT: goodput per direction, as iperf3 prints it
+per = "site"                    # of each site's own line; "pair": each pair of sites has it to itself
 rtt = "30 ms"                   # EDIT: as ping prints it
 """
 _MATRICES = """\
@@ -81,7 +80,7 @@ def template(sites: Sequence[str]) -> str:
             raise problem(origin, "", "is named twice", name)
     blocks = "".join(_SITE.format(name=shown(name)) for name in sites)
     if len(sites) < 3:
-        return _HEAD + blocks + _PAIR
+        return _HEAD + blocks + _LINE
     network = _MATRICES.format(
         order=", ".join(shown(name) for name in sites),
         bandwidth=_rows(len(sites), "1.0"),
