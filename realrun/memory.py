@@ -24,6 +24,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from realrun.model import TorchModel
 from realrun.stages import ModelError
 from sim.program import Buffer, CollectiveCalls, Program
+from sim.progress import Progress
 from sim.scenario import Scenario
 from sim.units import format_bytes
 
@@ -200,7 +201,9 @@ class _Rehearsal(CollectiveCalls[_Ended]):
     def __init__(self, model: TorchModel, rank: int, scenario: Scenario) -> None:
         self.model, self.rank = model, rank
         self._scenario = scenario
-        self._rounds = self._steps = self._looks = 0
+        self._rounds = self._looks = 0
+        batches = [worker.machine.batch_tokens for worker in scenario.workers]
+        self._progress = Progress(batches, scenario.tokens_per_step, rank)
         self._quiet = self._size = 0
         self._optimized: set[range] = set()
 
@@ -210,16 +213,16 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         self._looks += 1
         return float(self._looks)
 
-    def next_round(self, steps: int | None = None) -> bool:
+    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
         """Whether another round could add to the state."""
         size = sum(held_bytes(self.model)[0].values())
         self._quiet = self._quiet + 1 if size == self._size else 0
         self._size = size
         horizon = self._scenario.run.rounds or inf
-        tokens = self._steps * self._scenario.tokens_per_step
-        more = self._rounds < horizon and tokens < (self._scenario.horizon_tokens or inf)
+        tokens = self._scenario.horizon_tokens or inf
+        more = self._rounds < horizon and self._progress.tokens < tokens
         self._rounds += 1
-        self._steps += steps or 0
+        self._progress.begin(steps)
         return more and self._quiet < _QUIET_ROUNDS
 
     def compute(

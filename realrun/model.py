@@ -74,6 +74,9 @@ class TorchModel:
         self.param_dtype = param_dtype
         self.n_grad_accumulation = n_grad_accumulation
         self.committed_tokens = 0.0
+        #: Inner steps of an average worker per inner step of this one: the learning rate is read
+        #: at an average worker's steps, so that it is the same everywhere and ends as it should.
+        self.pace = 1.0
         self._stages, self._loss, self._batches = stages, loss, batches
         self._inner = inner or Inner()
         self._tokens_per_step, self._autocast = tokens_per_step, autocast
@@ -208,7 +211,7 @@ class TorchModel:
             optimizer = self._optimizers[layer]
             if optimizer is None:
                 optimizer = self._optimizers[layer] = self._adamw(layer)
-            optimizer.param_groups[0]["lr"] = self._inner.rate(self._steps[layer])
+            optimizer.param_groups[0]["lr"] = self._inner.rate(self._steps[layer] * self.pace)
             optimizer.step()
             self._steps[layer] += 1
         gradient.zero_()

@@ -13,6 +13,7 @@ from realrun.activities import Activity
 from realrun.collectives import Group
 from realrun.device import Host
 from sim.compute import Computation
+from sim.progress import Progress
 from sim.trace import Row
 
 MAIN = "main"
@@ -30,11 +31,14 @@ class Pace:
 
 @dataclass
 class Limits:
-    """When to stop: rounds, or tokens that all workers together have trained on."""
+    """When to stop: rounds, or tokens that all workers together have trained on.
+
+    ``batch_tokens``: tokens of one inner step by rank; none stands for one token each.
+    """
 
     rounds: float = float("inf")
     tokens: float = float("inf")
-    tokens_per_step: float = 1.0
+    batch_tokens: tuple[float, ...] = ()
 
 
 @dataclass
@@ -81,6 +85,11 @@ class Shared:
     groups: dict[str, Group] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def progress(self) -> Progress:
+        """Return a count of what all workers have trained on, from the beginning."""
+        batches = self.limits.batch_tokens or (1.0,) * self.workers
+        return Progress(batches, sum(batches), self.rank)
 
     def now(self) -> float:
         """Seconds since this worker began."""

@@ -92,5 +92,5 @@ def limits(scenario: Scenario) -> Limits:
     return Limits(
         rounds=inf if run.rounds is None else run.rounds,
         tokens=scenario.horizon_tokens or inf,
-        tokens_per_step=scenario.tokens_per_step,
+        batch_tokens=tuple(worker.machine.batch_tokens for worker in scenario.workers),
     )

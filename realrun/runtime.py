@@ -51,7 +51,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._program = program
         self._group = group
         self._round = 0
-        self._steps = 0
+        self._progress = shared.progress()
         self.rank = shared.rank
         self.model = shared.model
         self.device = shared.device
@@ -140,31 +140,30 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._shared.rows.append(row)
         return row
 
-    def next_round(self, steps: int | None = None) -> bool:
+    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
         """Begin a round; see :class:`sim.program.Worker`."""
         shared, limits = self._shared, self._shared.limits
         if shared.restart is not None:
             if self._round < shared.restart.round:
                 self._round += 1
-                self._steps += steps or 0
+                self._progress.begin(steps)
                 return True
             shared.restart = None
             saved = True
         else:
             saved = self._round == 0
-        tokens = (
-            self.model.committed_tokens if steps is None else self._steps * limits.tokens_per_step
-        )
+        tokens = self.model.committed_tokens if steps is None else self._progress.tokens
         more = self._round < limits.rounds and tokens < limits.tokens
         saving = shared.saving
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)
         self.device.settle()
-        row = self._row(ROUND, str(self._round), times=(steps or 0) if more else 0)
+        own = self._progress.begin(steps)
+        self.model.pace = self._progress.pace
+        row = self._row(ROUND, str(self._round), times=own if more else 0)
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
         self._round += 1
-        self._steps += steps or 0
         return more
 
     def _save(self, saving: Saving) -> None:

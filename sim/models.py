@@ -37,6 +37,7 @@ class Sized:
         self._count = self._kept = 0  # micro-batches accumulated; of the estimate round
         self._handed = np.zeros(2)  # micro-batches, tokens
         self.committed_tokens = 0.0
+        self.pace = 1.0
 
     def perform(
         self, verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any], times: int

@@ -101,6 +101,7 @@ class Model(Protocol):
     param_dtype: str
     n_grad_accumulation: int
     committed_tokens: float  # of updates beside the computation; the horizon is read from it
+    pace: float  # inner steps of an average worker per one of this one's; learning rates need it
 
     def perform(
         self, verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any], times: int
@@ -223,11 +224,13 @@ class Worker(Protocol):
         """Seconds since the run began, as this worker's clock has them (an observation)."""
         ...
 
-    def next_round(self, steps: int | None = None) -> bool:
+    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
         """Begin a round of ``steps`` inner steps; False once the horizon is reached.
 
-        ``None`` means that the number of steps is not known beforehand: the horizon is then
-        read from the reduced count of micro-batches. Every worker gets the same answers.
+        A tuple has one entry per worker and is the same on all of them: the horizon is reached
+        when all workers together have trained on its tokens. ``None`` means that the number of
+        steps is not known beforehand: the horizon is then read from the reduced count of
+        micro-batches. Every worker gets the same answers.
         """
         ...
 

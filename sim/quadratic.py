@@ -76,6 +76,7 @@ class Quadratic:
         self.param_dtype = size.param_dtype
         self.n_grad_accumulation = n_grad_accumulation
         self.committed_tokens = 0.0
+        self.pace = 1.0
         self._rank, self._workers = rank, workers
         self._lr, self._momentum, self._noise = lr, momentum, noise
         edges = np.concatenate([[0], np.cumsum(size.layer_parameters)]).tolist()

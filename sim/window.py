@@ -156,7 +156,9 @@ def _lags(trace: Trace) -> dict[int, list[list[float]]]:
 
 
 def _unequal(scenario: Scenario) -> bool:
-    return len({worker.machine for worker in scenario.workers}) > 1
+    by_worker = (value for value in scenario.method.arguments.values() if isinstance(value, tuple))
+    machines = {worker.machine for worker in scenario.workers}
+    return len(machines) > 1 or any(len(set(value)) > 1 for value in by_worker)
 
 
 def _jitters(scenario: Scenario) -> bool:

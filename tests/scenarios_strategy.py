@@ -119,10 +119,15 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["overlap"] = draw(st.sampled_from(["none", "bucket", "layer"]))
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048, 10_000]) | st.integers(300, 9000))
         given["zero1"] = given["overlap"] != "layer" and draw(st.booleans())
-    if name in ("local_sgd", "diloco", "streaming_diloco", "delayed_diloco", "eager_diloco"):
-        given["sync_every"] = draw(sync_every)
     if name in ("diloco", "streaming_diloco"):
         given["overlap"] = draw(st.sampled_from(["none", "layer"]))
+    if name in ("local_sgd", "diloco", "streaming_diloco", "delayed_diloco", "eager_diloco"):
+        # Layer by layer, unequal workers must send the same fragments together: one at a time.
+        least = layers if given.get("overlap") == "layer" else 1
+        own = st.integers(least, layers + 4)
+        given["sync_every"] = draw(
+            sync_every | st.lists(own, min_size=workers, max_size=workers).map(tuple)
+        )
     if name in ("delayed_diloco", "eager_diloco"):
         given["rounds_late_by"] = draw(st.integers(1, 3))
         given["num_fragments"] = draw(fragments)

@@ -33,7 +33,7 @@ from sim.methods import METHODS  # noqa: E402
 
 WORKERS, ROUNDS = 2, 4
 CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
-CASES = enlarged(20)  # several buckets a layer
+CASES = enlarged(20, WORKERS)  # several buckets a layer
 
 
 def made(rank: int, *, outer_on_host: bool = False) -> tuple[TorchModel, Any]:

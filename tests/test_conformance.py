@@ -18,7 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from processes import together  # noqa: E402
-from test_identities import SIZE, scenario  # noqa: E402
+from test_identities import SIZE, of_first, scenario  # noqa: E402
 
 from realrun.process import Limits, Shared  # noqa: E402
 from realrun.runtime import TorchWorker  # noqa: E402
@@ -42,18 +42,26 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"comm_dtype": "fp4", "overlap": "layer"},
         {"comm_dtype": "fp4", "zero1": True, "bucket_bytes": 5},
     ],
-    "local_sgd": [{"sync_every": 3}],
+    "local_sgd": [{"sync_every": 3}, {"sync_every": (3, 5, 1, 2)}],
     "diloco": [
         {"sync_every": 3},
         {"sync_every": 3, "overlap": "layer"},
         {"sync_every": 3, "comm_dtype": "int8"},
         {"sync_every": 3, "overlap": "layer", "comm_dtype": "fp4"},
+        {"sync_every": (3, 5, 4, 1), "comm_dtype": "bf16"},
+        {"sync_every": (3, 5, 4, 1), "overlap": "layer"},
     ],
     "streaming_diloco": [
         {"sync_every": 6, "num_fragments": 3},
         {"sync_every": 4, "num_fragments": 2, "fragment_sync_delay": 9, "comm_dtype": "bf16"},
         {"sync_every": 6, "num_fragments": 3, "overlap": "layer", "fragment_update_alpha": 0.5},
         {"sync_every": 6, "num_fragments": 2, "fragment_sync_delay": (0, 2, 1, 0)},
+        {
+            "sync_every": (3, 5, 4, 7),
+            "num_fragments": 3,
+            "fragment_sync_delay": (1, 6, 0, 2),
+            "comm_dtype": "int8",
+        },
         {"sync_every": 4, "num_fragments": 2, "fragment_sync_delay": 9, "comm_dtype": "fp4"},
         {
             "sync_every": 6,
@@ -72,6 +80,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": 3},
         {"sync_every": 3, "comm_dtype": "bf16"},
         {"sync_every": 3, "comm_dtype": "fp4"},
+        {"sync_every": (3, 5, 4, 1), "num_fragments": 2, "comm_dtype": "fp4"},
         {"sync_every": 3, "num_fragments": 2, "rounds_late_by": 2, "comm_dtype": "int8"},
     ],
     "acco": [{}, {"comm_dtype": "fp4"}],
@@ -81,11 +90,11 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
 CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[method]]
 
 
-def enlarged(times: int) -> list[tuple[str, dict[str, Any]]]:
+def enlarged(times: int, workers: int) -> list[tuple[str, dict[str, Any]]]:
     """The cases for a model so many times as large: larger buckets, not more of them."""
     return [
         (method, {key: times * n if key == "bucket_bytes" else n for key, n in given.items()})
-        for method, given in CASES
+        for method, given in ((name, of_first(workers, arguments)) for name, arguments in CASES)
     ]
 
 

@@ -35,7 +35,7 @@ from sim.trace import LOOK, Row, Trace  # noqa: E402
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
 WORKERS, ROUNDS, BATCH, ACCUMULATION = 2, 3, 1, 2
 PARAM_DTYPE = "bf16"  # in which parameters travel; gradients do as the case says
-CASES = enlarged(20)  # several buckets a layer
+CASES = enlarged(20, WORKERS)  # several buckets a layer
 
 
 def scenario(number: int) -> Scenario:

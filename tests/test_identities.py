@@ -24,11 +24,20 @@ from sim.scenario.resolved import (
 SIZE = ModelSize("toy", 30, 30, (8, 7, 5, 5, 3, 2), "fp32")
 
 
+def of_first(workers: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Keep the first workers' entries of arguments that have one per worker."""
+    return {
+        key: value[:workers] if isinstance(value, tuple) else value
+        for key, value in arguments.items()
+    }
+
+
 def scenario(
     method: str, workers: int = 2, n: int = 1, speeds: Any = None, **arguments: Any
 ) -> Scenario:
     if method != "local_sgd":
         arguments.setdefault("comm_dtype", "fp32")
+    arguments = of_first(workers, arguments)
     speeds = speeds or [1.0] * workers
     machines = [Machine(1.0, 1.0, n_grad_accumulation=n, speed=speed) for speed in speeds]
     return Scenario(

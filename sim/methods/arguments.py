@@ -1,10 +1,15 @@
-"""Types of the methods' arguments, with their bounds: the signature is the declaration."""
+"""Types of the methods' arguments, with their bounds: the signature is the declaration.
+
+``X | tuple[X, ...]`` is one number, or one per worker.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le
+
+from sim.program import ArgumentError
 
 SyncEvery = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(1)]
@@ -15,3 +20,28 @@ Momentum = Annotated[float, Ge(0), Le(1)]
 CommDtype = Literal["fp32", "bf16", "fp16", "int8", "fp4"]
 Pattern = Literal["strided", "sequential"]
 Spacing = Literal["exact", "nearest"]
+
+T = TypeVar("T", int, float)
+
+
+def of_worker(rank: int, name: str, value: T | tuple[T, ...]) -> T:
+    """Return a worker's entry of an argument that is one number, or one per worker.
+
+    Raises
+    ------
+    ArgumentError
+        If there is no entry for this worker.
+
+    Examples
+    --------
+    >>> of_worker(1, "sync_every", 100), of_worker(1, "sync_every", (50, 20))
+    (100, 20)
+    """
+    if not isinstance(value, tuple):
+        return value
+    if rank >= len(value):
+        raise ArgumentError(
+            f"{name} has {len(value)} entries, but there is a worker {rank}; "
+            "give one number, or one per worker"
+        )
+    return value[rank]

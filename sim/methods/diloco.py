@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sim.methods.arguments import CommDtype, Momentum, Rate, SyncEvery
+from sim.methods.arguments import CommDtype, Momentum, Rate, SyncEvery, of_worker
 from sim.methods.streaming_diloco import streaming_diloco
 from sim.program import Program, Worker
 
@@ -12,7 +12,7 @@ from sim.program import Program, Worker
 def diloco(
     worker: Worker,
     *,
-    sync_every: SyncEvery = 100,
+    sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
     overlap: Literal["none", "layer"] = "none",
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
@@ -27,7 +27,7 @@ def diloco(
     Parameters
     ----------
     sync_every
-        H, inner steps between two outer steps.
+        H, inner steps between two outer steps: one number, or one per worker.
     overlap
         "none": reduce after the H-th step. "layer": in the H-th step each layer's inner
         optimizer and reduction follow its backward, and only that layer's next forward waits.
@@ -56,8 +56,9 @@ def diloco(
             comm_dtype=comm_dtype,
         )
         return
+    steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
-        yield worker.compute(model.inner_step, times=sync_every)
+        yield worker.compute(model.inner_step, times=steps)
         yield worker.compute(model.outer_gradient, whole)
         yield worker.all_reduce(model.delta(whole), comm_dtype or model.param_dtype)
         outer_step = (whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0)

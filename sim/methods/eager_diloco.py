@@ -10,7 +10,7 @@ from sim.program import Program, Worker
 def eager_diloco(
     worker: Worker,
     *,
-    sync_every: SyncEvery = 100,
+    sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
     rounds_late_by: Count = 1,
     num_fragments: Count = 1,
     outer_lr: Rate = 0.7,
@@ -29,7 +29,7 @@ def eager_diloco(
     Parameters
     ----------
     sync_every
-        H, inner steps between two outer steps of one fragment.
+        H, inner steps between two outer steps of one fragment: one number, or one per worker.
     rounds_late_by
         k, outer rounds between sending and receiving.
     num_fragments

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import SyncEvery
+from sim.methods.arguments import SyncEvery, of_worker
 from sim.program import Program, Worker
 
 
-def local_sgd(worker: Worker, *, sync_every: SyncEvery = 100) -> Program:
+def local_sgd(worker: Worker, *, sync_every: SyncEvery | tuple[SyncEvery, ...] = 100) -> Program:
     """Take H local steps, then average the parameters over all workers.
 
     Every ``sync_every`` (H) inner steps: theta = mean over m of theta_m. The same as DiLoCo
     with plain outer SGD at learning rate 1. Parameters travel in the model's param_dtype.
+
+    Parameters
+    ----------
+    sync_every
+        H, inner steps between two averages: one number, or one per worker.
 
     Notes
     -----
@@ -18,7 +23,8 @@ def local_sgd(worker: Worker, *, sync_every: SyncEvery = 100) -> Program:
     """
     model = worker.model
     whole = range(model.num_layers)
+    steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
-        yield worker.compute(model.inner_step, times=sync_every)
+        yield worker.compute(model.inner_step, times=steps)
         yield worker.all_reduce(model.parameters(whole), model.param_dtype)
         yield worker.compute(model.average_parameters, whole, commits=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from sim.methods.arguments import CommDtype
+from sim.methods.arguments import CommDtype, of_worker
 from sim.methods.fragments import fragments, send_steps
 from sim.program import Activity, Program, Worker
 
@@ -17,7 +17,7 @@ def rounds_late(
     worker: Worker,
     step: Step,
     *,
-    sync_every: int,
+    sync_every: int | tuple[int, ...],
     rounds: int,
     num_fragments: int,
     comm_dtype: CommDtype | None,
@@ -30,11 +30,11 @@ def rounds_late(
     model = worker.model
     dtype = comm_dtype or model.param_dtype
     parts = fragments(model.num_layers, num_fragments)
-    period, send_after = send_steps(sync_every, len(parts))
+    send_after = send_steps(of_worker(worker.rank, "sync_every", sync_every), len(parts))[1]
     in_flight: list[deque[tuple[int, Activity]]] = [deque() for _ in parts]
     number = 0
 
-    while worker.next_round(steps=period):
+    while worker.next_round(steps=sync_every):
         slot = number % (rounds + 1)
         position = 0
         for part, layers in enumerate(parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from sim.methods.arguments import (
@@ -16,6 +17,7 @@ from sim.methods.arguments import (
     Rate,
     Spacing,
     SyncEvery,
+    of_worker,
 )
 from sim.methods.fragments import fragments, send_steps
 from sim.methods.layered import layered_step
@@ -32,7 +34,7 @@ class _Sent(NamedTuple):
 def streaming_diloco(
     worker: Worker,
     *,
-    sync_every: SyncEvery = 100,
+    sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
     num_fragments: Count | None = None,
     layers_per_fragment: Count | None = 3,
     fragment_pattern: Pattern = "strided",
@@ -56,7 +58,8 @@ def streaming_diloco(
     Parameters
     ----------
     sync_every
-        H, inner steps between two outer steps of one fragment.
+        H, inner steps between two outer steps of one fragment: one number, or one per worker,
+        whose fragments then leave at its own steps, in the same order.
     num_fragments, layers_per_fragment
         P, or P = ceil(layers / layers_per_fragment); ``num_fragments`` replaces the other.
     fragment_pattern, fragment_spacing
@@ -86,16 +89,21 @@ def streaming_diloco(
     if num_fragments is not None:
         layers_per_fragment = None
     parts = fragments(model.num_layers, num_fragments, layers_per_fragment, fragment_pattern)
-    period, send_after = send_steps(sync_every, len(parts), fragment_spacing)
-    tau = fragment_sync_delay
-    if isinstance(tau, tuple):
-        if worker.rank >= len(tau):
-            raise ArgumentError(
-                f"fragment_sync_delay has {len(tau)} entries, but there is a worker {worker.rank}; "
-                "give one number, or one per worker"
-            )
-        tau = tau[worker.rank]
+    tau = of_worker(worker.rank, "fragment_sync_delay", fragment_sync_delay)
+    steps = of_worker(worker.rank, "sync_every", sync_every)
+    period, send_after = send_steps(steps, len(parts), fragment_spacing)
+    periods: int | tuple[int, ...] = period
     per_layer = overlap == "layer"
+    if isinstance(sync_every, tuple):
+        schedules = [send_steps(steps, len(parts), fragment_spacing) for steps in sync_every]
+        periods = tuple(period for period, _ in schedules)
+        together = {tuple(a == b for a, b in pairwise(after)) for _, after in schedules}
+        if per_layer and len(together) > 1:
+            raise ArgumentError(
+                f"sync_every = {min(sync_every)} is less than the {len(parts)} fragments: with "
+                'overlap = "layer" the fragments that leave together must be the same on all '
+                "workers, whose sync_every differs; give more steps or fewer fragments"
+            )
     slots = tau // period + 2  # of one fragment in flight at once
     in_flight: deque[_Sent] = deque()
 
@@ -146,7 +154,7 @@ def streaming_diloco(
         stops |= {(after + tau) % period + 1 for after in send_after}
 
     start = 0  # inner steps taken before this round
-    while worker.next_round(steps=period):
+    while worker.next_round(steps=periods):
         position = 0
         for stop in sorted(stops):
             leaving = [part for part, after in zip(parts, send_after, strict=True) if after == stop]

@@ -14,6 +14,7 @@ from sim.program import (
     Program,
     wire_bytes,
 )
+from sim.progress import Progress
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.runtime.groups import Call
@@ -44,7 +45,7 @@ class Driver(CollectiveCalls[Activity]):
         self.ended: Callable[[], None] | None = None
         self.over = False
         self._round = 0
-        self._steps = 0
+        self._progress = Progress(runtime.batch_tokens, runtime.tokens_per_step, rank)
 
     # -- driving -------------------------------------------------------------------------
     def begin(self, program: Program, ended: Callable[[], None]) -> None:
@@ -127,10 +128,12 @@ class Driver(CollectiveCalls[Activity]):
     def now(self) -> float:
         return self.look("now", self.runtime.env.now)
 
-    def next_round(self, steps: int | None = None) -> bool:
+    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
         runtime = self.runtime
         now = runtime.env.now
         more = self._round < runtime.rounds and not self._reached(steps)
+        own = self._progress.begin(steps)
+        self.model.pace = self._progress.pace
         row = Row(
             self.rank,
             self.name,
@@ -139,20 +142,19 @@ class Driver(CollectiveCalls[Activity]):
             "",
             -1,
             0.0,
-            (steps or 0) if more else 0,
+            own if more else 0,
             now,
             now,
         )
         runtime.rows.append(row)
         self._round += 1
-        self._steps += steps or 0
         return more
 
-    def _reached(self, steps: int | None) -> bool:
+    def _reached(self, steps: int | tuple[int, ...] | None) -> bool:
         horizon = self.runtime.horizon_tokens
         if steps is None:
             return bool(self.model.committed_tokens >= horizon)
-        return self._steps * self.runtime.tokens_per_step >= horizon
+        return self._progress.tokens >= horizon
 
     def compute(
         self,

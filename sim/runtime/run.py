@@ -86,6 +86,7 @@ class Runtime:
         }
         self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
         self._disturbed = any(d.disturbed for d in self.devices.values())
+        self.batch_tokens = tuple(worker.machine.batch_tokens for worker in workers)
         self.tokens_per_step = scenario.tokens_per_step
         horizon = scenario.horizon_tokens
         self.horizon_tokens = inf if horizon is None else horizon

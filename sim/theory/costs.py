@@ -15,6 +15,9 @@ Seconds = NDArray[np.float64]
 Result = tuple[Seconds, list[Seconds]]
 """When each worker's program ends, and when its rounds begin."""
 
+PerWorker = int | tuple[int, ...]
+"""An argument that is one number, or one per worker."""
+
 INSTANT = 1e-12
 """Relative difference below which two times are the same instant."""
 
@@ -63,6 +66,11 @@ class Costs:
     def part(self, layers: range) -> float:
         """Return k / L for k layers."""
         return len(layers) / self.layers
+
+
+def per_worker(costs: Costs, value: PerWorker) -> list[int]:
+    """Return one number for each worker."""
+    return [value] * costs.workers if isinstance(value, int) else list(value[: costs.workers])
 
 
 class Group:
@@ -155,9 +163,9 @@ class Times:
         """t_m <- max(t_m, end)."""
         self.mark = np.maximum(self.mark, end)
 
-    def wait_and_compute(self, worker: int, end: float, seconds: Seconds) -> None:
-        """Let a single worker wait, then compute."""
+    def compute_on(self, worker: int, seconds: Seconds, not_before: float = 0.0) -> None:
+        """Let a single worker wait, then compute its entry of ``seconds``."""
         mark, free = self.mark.copy(), self.free.copy()
-        mark[worker] = max(mark[worker], free[worker], end) + seconds[worker]
+        mark[worker] = max(mark[worker], free[worker], not_before) + seconds[worker]
         free[worker] = mark[worker]
         self.mark, self.free = mark, free

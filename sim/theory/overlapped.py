@@ -9,53 +9,47 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sim.methods.fragments import fragments, send_steps
-from sim.theory.costs import Costs, Group, Result, Seconds, Times
+from sim.theory.costs import Costs, Group, PerWorker, Result, Seconds, Times, per_worker
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Fragment ``parts[p]`` leaves after step ``send_after[p]`` (from 1) of every ``period``."""
+    """One worker's: fragment p leaves after step ``send_after[p]`` (from 1) of every ``period``."""
 
     period: int
     send_after: list[int]
-    parts: list[range]
-
-    def leaving(self, position: int) -> list[range]:
-        """Fragments that are sent after this step of the period."""
-        pairs = zip(self.parts, self.send_after, strict=True)
-        return [layers for layers, after in pairs if after == position]
 
 
 @dataclass(frozen=True)
 class Sent:
-    """A reduction on its way: called after inner step ``step``, it ends at ``end``."""
+    """A reduction on its way, called after the worker's inner step ``step``; ends at ``end``."""
 
     step: int
     layers: range
     end: float
 
 
-def _send(
-    costs: Costs, times: Times, group: Group, step: int, layers: range, comm_dtype: str
-) -> Sent:
-    """call_m = t_m + outer gradient + quantisation."""
+def _send(costs: Costs, times: Times, group: Group, layers: range, comm_dtype: str) -> float:
+    """call_m = t_m + outer gradient + quantisation; return when the reduction ends."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
     call = times.call(group.quantizing(costs.elements(layers), comm_dtype))
-    return Sent(step, layers, group.end(call, "all_reduce", costs.elements(layers), comm_dtype))
+    return group.end(call, "all_reduce", costs.elements(layers), comm_dtype)
 
 
 def streaming_diloco(
     costs: Costs,
     rounds: int,
     comm_dtype: str,
-    sync_every: int = 100,
+    sync_every: PerWorker = 100,
     num_fragments: int | None = None,
     layers_per_fragment: int | None = 3,
     fragment_pattern: Any = "strided",
     fragment_spacing: Any = "exact",
-    fragment_sync_delay: int | tuple[int, ...] = 1,
+    fragment_sync_delay: PerWorker = 1,
     overlap: str = "none",
     **_: object,
 ) -> Result:
@@ -63,78 +57,124 @@ def streaming_diloco(
     if num_fragments is not None:
         layers_per_fragment = None
     parts = fragments(costs.layers, num_fragments, layers_per_fragment, fragment_pattern)
-    period, send_after = send_steps(sync_every, len(parts), fragment_spacing)
-    delay = fragment_sync_delay
-    delays = [delay] * costs.workers if isinstance(delay, int) else list(delay[: costs.workers])
+    schedules = [
+        Schedule(*send_steps(steps, len(parts), fragment_spacing))
+        for steps in per_worker(costs, sync_every)
+    ]
+    delays = per_worker(costs, fragment_sync_delay)
     stream = stream_layers if overlap == "layer" else _stream_fragments
-    return stream(costs, rounds, Schedule(period, send_after, parts), delays, comm_dtype)
+    return stream(costs, rounds, parts, schedules, delays, comm_dtype)
 
 
 def _stream_fragments(
-    costs: Costs, rounds: int, schedule: Schedule, delays: list[int], comm_dtype: str
+    costs: Costs,
+    rounds: int,
+    parts: list[range],
+    schedules: list[Schedule],
+    delays: list[int],
+    comm_dtype: str,
 ) -> Result:
-    """In inner step t all that leaves is sent; then m applies what it sent in step t - tau_m.
+    """After its inner step t worker m sends what leaves; then applies what it sent at t - tau_m.
 
-    t_m <- t_m + T_m;  send;  t_m <- max(t_m, end) + outer step.
+    t_m <- t_m + T_m;  send;  t_m <- max(t_m, end) + outer step. Every worker sends the fragments
+    in the same order, each after its own step.
     """
     group, times = Group(costs), Times(costs.workers)
     in_flight: list[deque[Sent]] = [deque() for _ in delays]
+    taken = [0] * costs.workers
     begins = []
-    for step in range(1, rounds * schedule.period + 1):
-        position = (step - 1) % schedule.period + 1
-        if position == 1:
-            begins.append(times.mark)
-        times.compute(costs.inner_step)
-        for layers in schedule.leaving(position):
-            sent = _send(costs, times, group, step, layers, comm_dtype)
-            for queue in in_flight:
-                queue.append(sent)
-        for m, (tau, queue) in enumerate(zip(delays, in_flight, strict=True)):
-            while queue and queue[0].step + tau <= step:
-                _apply(costs, times, m, queue.popleft())
+
+    def train_until(m: int, step: int) -> None:
+        while taken[m] < step:
+            apply_due(m)
+            times.compute_on(m, costs.inner_step)
+            taken[m] += 1
+
+    def apply_due(m: int) -> None:
+        while in_flight[m] and in_flight[m][0].step + delays[m] <= taken[m]:
+            _apply(costs, times, m, in_flight[m].popleft())
+
+    for number in range(rounds):
+        begins.append(times.mark)
+        for p, layers in enumerate(parts):
+            for m, own in enumerate(schedules):
+                train_until(m, number * own.period + own.send_after[p])
+            end = _send(costs, times, group, layers, comm_dtype)
+            for m, queue in enumerate(in_flight):
+                queue.append(Sent(taken[m], layers, end))
+        for m, own in enumerate(schedules):
+            train_until(m, (number + 1) * own.period)
+            apply_due(m)
     begins.append(times.mark)
     return _drain(costs, times, in_flight), begins
 
 
 def stream_layers(
-    costs: Costs, rounds: int, schedule: Schedule, delays: list[int], comm_dtype: str
+    costs: Costs,
+    rounds: int,
+    parts: list[range],
+    schedules: list[Schedule],
+    delays: list[int],
+    comm_dtype: str,
 ) -> Result:
-    """Layer l leaves after its backward in step t; its forward in step t + 1 + tau_m waits."""
+    """Layer l leaves after its backward in step t_m; its forward in step t_m + 1 + tau_m waits."""
     group, times = Group(costs), Times(costs.workers)
     in_flight: list[deque[Sent]] = [deque() for _ in delays]
+    taken = [0] * costs.workers
     begins = []
     one = 1 / costs.layers
-    for step in range(1, rounds * schedule.period + 1):
-        position = (step - 1) % schedule.period + 1
-        if position == 1:
-            begins.append(times.mark)
-        due: list[list[Sent]] = [[] for _ in delays]
-        for m, (tau, queue) in enumerate(zip(delays, in_flight, strict=True)):
-            while queue and queue[0].step + tau < step:
-                due[m].append(queue.popleft())
-        for layer in range(costs.layers):
-            for m, arrived in enumerate(due):
-                for sent in arrived:
-                    if sent.layers[0] == layer:
-                        _apply(costs, times, m, sent)
-            times.compute(costs.forward_layer)
-        times.compute((costs.micro_batches - 1) * costs.micro_batch)
 
-        # Layers of several fragments that leave together go in the backward pass's order.
-        leaving = {layer for layers in schedule.leaving(position) for layer in layers}
-        for layer in reversed(range(costs.layers)):
-            times.compute(costs.backward_layer[layer] + one * costs.optimizer)
-            if layer in leaving:
-                sent = _send(costs, times, group, step, range(layer, layer + 1), comm_dtype)
-                for queue in in_flight:
-                    queue.append(sent)
+    def forward(m: int) -> None:
+        due = []
+        while in_flight[m] and in_flight[m][0].step + delays[m] <= taken[m]:
+            due.append(in_flight[m].popleft())
+        for layer in range(costs.layers):
+            for sent in due:
+                if sent.layers[0] == layer:
+                    _apply(costs, times, m, sent)
+            times.compute_on(m, costs.forward_layer)
+        times.compute_on(m, (costs.micro_batches - 1) * costs.micro_batch)
+        taken[m] += 1
+
+    def backward(m: int, layer: int) -> None:
+        times.compute_on(m, costs.backward_layer[layer] + one * costs.optimizer)
+
+    def train_until(m: int, step: int) -> None:
+        while taken[m] < step:
+            forward(m)
+            for layer in reversed(range(costs.layers)):
+                backward(m, layer)
+
+    # Fragments that leave together, on all workers the same, go in the backward pass's order.
+    send_after = schedules[0].send_after
+    together = [
+        [p for p, after in enumerate(send_after) if after == step]
+        for step in sorted(set(send_after))
+    ]
+    for number in range(rounds):
+        begins.append(times.mark)
+        for leaving in together:
+            layers = {layer for p in leaving for layer in parts[p]}
+            for m, own in enumerate(schedules):
+                train_until(m, number * own.period + own.send_after[leaving[0]] - 1)
+                forward(m)
+            for layer in reversed(range(costs.layers)):
+                for m in range(costs.workers):
+                    backward(m, layer)
+                if layer in layers:
+                    one_layer = range(layer, layer + 1)
+                    end = _send(costs, times, group, one_layer, comm_dtype)
+                    for m, queue in enumerate(in_flight):
+                        queue.append(Sent(taken[m], one_layer, end))
+        for m, own in enumerate(schedules):
+            train_until(m, (number + 1) * own.period)
     begins.append(times.mark)
     return _drain(costs, times, in_flight), begins
 
 
 def _apply(costs: Costs, times: Times, m: int, sent: Sent) -> None:
     """t_m <- max(t_m, end) + outer step of the fragment's layers."""
-    times.wait_and_compute(m, sent.end, costs.part(sent.layers) * costs.outer_step)
+    times.compute_on(m, costs.part(sent.layers) * costs.outer_step, not_before=sent.end)
 
 
 def _drain(costs: Costs, times: Times, in_flight: list[deque[Sent]]) -> Seconds:
@@ -163,16 +203,18 @@ def _rounds_late(
     *,
     first_steps: bool,
     comm_dtype: str,
-    sync_every: int = 100,
+    sync_every: PerWorker = 100,
     rounds_late_by: int = 1,
     num_fragments: int = 1,
     **_: object,
 ) -> Result:
     """In round r fragment p is sent; then t_m <- max(t_m, end(r-k, p)) + outer step."""
     parts = fragments(costs.layers, num_fragments)
-    send_after = send_steps(sync_every, len(parts))[1]
+    send_after = np.array(
+        [send_steps(steps, len(parts))[1] for steps in per_worker(costs, sync_every)]
+    )
     group, times = Group(costs), Times(costs.workers)
-    sent: list[list[Sent]] = []
+    ends: list[list[float]] = []
     begins = []
 
     def step(layers: range) -> None:
@@ -180,21 +222,22 @@ def _rounds_late(
 
     for number in range(rounds):
         begins.append(times.mark)
-        sent.append([])
-        position = 0
+        ends.append([])
+        position = np.zeros(costs.workers)
         for p, layers in enumerate(parts):
-            if send_after[p] > position:
-                times.compute((send_after[p] - position) * costs.inner_step)
-                position = send_after[p]
-            sent[-1].append(_send(costs, times, group, number, layers, comm_dtype))
+            steps = send_after[:, p] - position
+            position = send_after[:, p]
+            for m in map(int, np.flatnonzero(steps)):
+                times.compute_on(m, steps * costs.inner_step)
+            ends[-1].append(_send(costs, times, group, layers, comm_dtype))
             if number >= rounds_late_by:
-                times.wait(sent[number - rounds_late_by][p].end)
+                times.wait(ends[number - rounds_late_by][p])
                 step(layers)
             elif first_steps:
                 step(layers)
     begins.append(times.mark)
-    for late in sent[max(0, rounds - rounds_late_by) :]:
+    for late in ends[max(0, rounds - rounds_late_by) :]:
         for p, layers in enumerate(parts):
-            times.wait(late[p].end)
+            times.wait(late[p])
             step(layers)
     return times.mark, begins

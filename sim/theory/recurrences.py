@@ -13,7 +13,16 @@ from math import ceil
 import numpy as np
 
 from sim.program import DTYPE_BITS
-from sim.theory.costs import INSTANT, Costs, Group, Result, Seconds, Times
+from sim.theory.costs import (
+    INSTANT,
+    Costs,
+    Group,
+    PerWorker,
+    Result,
+    Seconds,
+    Times,
+    per_worker,
+)
 from sim.theory.overlapped import (
     Schedule,
     delayed_diloco,
@@ -25,8 +34,8 @@ from sim.theory.overlapped import (
 # --- one thing at a time ------------------------------------------------------------------------
 
 
-def _local_sgd(costs: Costs, rounds: int, sync_every: int = 100, **_: object) -> Result:
-    """t_m <- end(max_m (t_m + H T_m)) + average; parameters travel in param_dtype."""
+def _local_sgd(costs: Costs, rounds: int, sync_every: PerWorker = 100, **_: object) -> Result:
+    """t_m <- end(max_m (t_m + H_m T_m)) + average; parameters travel in param_dtype."""
     dtype = costs.scenario.model.param_dtype
     return _blocking(costs, rounds, sync_every, dtype, costs.zero())
 
@@ -35,25 +44,27 @@ def _diloco(
     costs: Costs,
     rounds: int,
     comm_dtype: str,
-    sync_every: int = 100,
+    sync_every: PerWorker = 100,
     overlap: str = "none",
     **_: object,
 ) -> Result:
-    """t_m <- end(max_m (t_m + H T_m + outer gradient)) + outer step."""
+    """t_m <- end(max_m (t_m + H_m T_m + outer gradient)) + outer step."""
     if overlap == "layer":
-        schedule = Schedule(sync_every, [sync_every], [range(costs.layers)])
-        return stream_layers(costs, rounds, schedule, [0] * costs.workers, comm_dtype)
+        schedules = [Schedule(steps, [steps]) for steps in per_worker(costs, sync_every)]
+        parts = [range(costs.layers)]
+        return stream_layers(costs, rounds, parts, schedules, [0] * costs.workers, comm_dtype)
     return _blocking(costs, rounds, sync_every, comm_dtype, costs.outer_gradient)
 
 
-def _blocking(costs: Costs, rounds: int, sync_every: int, dtype: str, prepare: Seconds) -> Result:
+def _blocking(
+    costs: Costs, rounds: int, sync_every: PerWorker, dtype: str, prepare: Seconds
+) -> Result:
+    steps = np.array(per_worker(costs, sync_every))
     group = Group(costs)
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = (
-            t + sync_every * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
-        )
+        call = t + steps * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
         t = group.end(call, "all_reduce", costs.parameters, dtype) + costs.outer_step
     return t, [*begins, t]
 

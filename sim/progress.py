@@ -1,0 +1,80 @@
+"""How far a run has come, as every worker counts it for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.program import ArgumentError
+
+
+class Progress:
+    """Tokens that all workers together have trained on, from the steps that rounds announce.
+
+    Every worker counts for all, so that all reach the horizon in the same round without asking
+    each other.
+
+    Parameters
+    ----------
+    batch_tokens
+        Tokens of one inner step, by rank.
+    tokens_per_step
+        Their sum.
+    rank
+        This worker.
+
+    Examples
+    --------
+    >>> progress = Progress([100.0, 50.0], 150.0, rank=1)
+    >>> progress.begin((3, 5))
+    5
+    >>> progress.tokens, round(progress.pace, 3)
+    (550.0, 0.733)
+    """
+
+    def __init__(self, batch_tokens: Sequence[float], tokens_per_step: float, rank: int) -> None:
+        self._batch_tokens, self._tokens_per_step = batch_tokens, tokens_per_step
+        self._rank = rank
+        self._steps = 0  # of rounds in which all workers take equally many
+        self._unequal = 0.0  # tokens of the other rounds
+        self._last: tuple[int, ...] = ()
+        self._last_tokens = 0.0
+        #: Inner steps of an average worker per inner step of this one, in the round under way.
+        self.pace = 1.0
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of all rounds begun so far."""
+        return self._steps * self._tokens_per_step + self._unequal
+
+    def begin(self, steps: int | tuple[int, ...] | None) -> int:
+        """Count a round; return the inner steps that this worker takes in it.
+
+        Parameters
+        ----------
+        steps
+            Inner steps of every worker, or one entry per rank; None where they are not known
+            beforehand, which counts nothing.
+
+        Raises
+        ------
+        ArgumentError
+            Where the entries are not one per worker.
+        """
+        if not isinstance(steps, tuple):
+            self._steps += steps or 0
+            self.pace = 1.0
+            return steps or 0
+        if steps is not self._last:
+            if len(steps) != len(self._batch_tokens):
+                raise ArgumentError(
+                    f"next_round(steps={steps}) has {len(steps)} entries for "
+                    f"{len(self._batch_tokens)} workers; give one number, or one per worker"
+                )
+            self._last = steps
+            self._last_tokens = sum(
+                own * batch for own, batch in zip(steps, self._batch_tokens, strict=True)
+            )
+        own = steps[self._rank]
+        self._unequal += self._last_tokens
+        self.pace = self._last_tokens / (self._tokens_per_step * own) if own else 1.0
+        return own
