@@ -12,6 +12,7 @@ from typing import Any
 from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario.document import Document
 from sim.scenario.errors import listed
 from sim.scenario.validation import Side, Validation
 from sim.units import format_rate, format_seconds
@@ -25,6 +26,7 @@ class Planned:
     """One configuration: a scenario with a number of rounds, and how computation takes place.
 
     ``labels`` are those of the study's axes; ``number`` counts configurations of the plan.
+    ``document`` is what the study says of this configuration.
     """
 
     number: int
@@ -32,6 +34,7 @@ class Planned:
     scenario: Scenario
     sections: ScenarioFile
     mode: str
+    document: Document
 
     @property
     def workers(self) -> int:
@@ -69,6 +72,10 @@ def planned(study: Study) -> list[Planned]:
 def _check_cases(study: Study) -> None:
     """Refuse what a calibration of one model on links between sites cannot say anything about."""
     cases = [case.scenario for case in study.cases()]
+    if any(case.sections.hardware is not None for case in study.cases()):
+        raise ScenarioError(
+            f"{study.name}: hardware: a validation calibrates itself; leave the key out"
+        )
     if any(len(scenario.sites) < 2 for scenario in cases):
         raise ScenarioError(f"{study.name}: site.count: 1: must be at least 2, to have links")
     sizes = {
@@ -173,7 +180,8 @@ def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
     )
     rounds = _rounds(case.scenario, about.duration_s)
     run = replace(case.scenario.run, tokens=None, steps=None, rounds=rounds)
-    return Planned(number, case.labels, replace(case.scenario, run=run), sections, mode)
+    scenario = replace(case.scenario, run=run)
+    return Planned(number, case.labels, scenario, sections, mode, case.document)
 
 
 def _rounds(scenario: Scenario, duration_s: float) -> int:

@@ -9,8 +9,9 @@ from math import inf
 from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
-from sim.scenario.hardware import LinkRecord, tables_of
-from sim.scenario.resolved import Collectives, HostCosts, Network
+from sim.scenario.hardware import LinkRecord, MachineRecord
+from sim.scenario.measured import tables_between
+from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -38,13 +39,15 @@ class NetworkReader:
     """Resolves [network] for sites with these names.
 
     ``quantized``: whether anything travels in a type with scales; ``groups``: whether a site
-    has several workers. What does not matter is not listed as assumed.
+    has several workers. What does not matter is not listed as assumed. ``machines``: what the
+    hardware file says of the machines that take part.
     """
 
     context: Context
     names: Sequence[str]
     quantized: bool
     groups: bool
+    machines: Sequence[MachineRecord] = ()
 
     def network(self) -> Network:
         """Return the network between the sites."""
@@ -67,8 +70,8 @@ class NetworkReader:
         overridden = any(
             has("network", key) for key in ("bandwidth", "rtt", "latency", "goodput")
         ) or has("network", "collective", "algorithm")
-        only = next(iter(used.values())) if len(used) == 1 and not overridden else None
-        return Network(bandwidth, latency, self._collectives(bandwidth, latency, used, only))
+        tables = () if overridden else tables_between(used.values())
+        return Network(bandwidth, latency, self._collectives(bandwidth, latency, used, tables))
 
     def within(self) -> tuple[float, float]:
         """Return bytes/s and one-way seconds between workers of one site."""
@@ -195,7 +198,11 @@ class NetworkReader:
         return found
 
     def _collectives(
-        self, bandwidth: Rows, latency: Rows, used: dict[str, LinkRecord], only: LinkRecord | None
+        self,
+        bandwidth: Rows,
+        latency: Rows,
+        used: dict[str, LinkRecord],
+        tables: tuple[CollectiveTable, ...],
     ) -> Collectives:
         section = self.context.sections.network
         given, assume = section.collective, self.context.assume
@@ -242,7 +249,7 @@ class NetworkReader:
             note = f" ({label})" if costs else ""
             assume("network.first_collective_time", f"{format_seconds(first)}{note}")
         host = self._host(algorithm)
-        tables = tables_of(only) if only is not None and algorithm != "gloo" else ()
+        tables = () if algorithm == "gloo" else tables
         if tables:
             found = listed((f"{t.operation} {t.dtype}" for t in tables), "and")
             assume("network.collective", f"measured times of {found} ({label})")
@@ -253,12 +260,12 @@ class NetworkReader:
         hardware = self.context.hardware
         if hardware is None or hardware.backend != "gloo":
             return "ring", ""
-        if all(machine.message_s is None for machine in hardware.machines.values()):
-            return "ring", ""
+        if all(machine.message_s is None for machine in self.machines):
+            return "ring", ""  # host overhead was not measured: tables say more than messages
         return "gloo", f" ({hardware.label})"
 
     def _host(self, algorithm: str) -> HostCosts:
-        """Return what the ends of a connection cost; of several machines the slowest decides."""
+        """Return the host overhead; of the machines that take part the slowest decides."""
         if algorithm != "gloo":
             for key in (*dict(_HOST_COSTS), "window"):
                 if self.context.document.has("network", "collective", key):
@@ -271,7 +278,7 @@ class NetworkReader:
             if value is None:
                 measured = [
                     seconds
-                    for machine in (hardware.machines.values() if hardware else ())
+                    for machine in self.machines
                     if (seconds := getattr(machine, name)) is not None
                 ]
                 value = max(measured, default=0.0)

@@ -63,6 +63,11 @@ class Jitter:
     cv: float = 0.0
     samples: tuple[float, ...] = ()
 
+    @property
+    def random(self) -> bool:
+        """Whether factors differ at all."""
+        return self.distribution == "empirical" or (self.distribution != "constant" and self.cv > 0)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -187,8 +192,8 @@ class Collectives:
     host: HostCosts = HostCosts()
 
     @property
-    def by_chance(self) -> bool:
-        """Whether the same collectives may take another time in another draw."""
+    def random_timing(self) -> bool:
+        """Whether the same collectives may take another time in another replication."""
         return self.algorithm == "gloo" and self.host.message_s > 0
 
 
@@ -229,8 +234,9 @@ class Method:
 class Scenario:
     """A complete question. ``assumed`` lists (key, value) of all that nobody gave.
 
-    ``draw`` belongs to no file: it chooses what is chance beside computation (how soon gloo's
-    threads wake up) among equally likely answers.
+    ``replications`` is how many predict something random, None as many as it takes
+    (:mod:`sim.replications`). ``replication`` belongs to no file: it is the number of one of
+    them, and chooses the random streams of jitter and of gloo's wake-up latencies.
     """
 
     run: Run
@@ -242,7 +248,15 @@ class Scenario:
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
     sha256: str = ""
-    draw: int = 0
+    replications: int | None = None
+    replication: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether another replication may take another time."""
+        return self.network.collectives.random_timing or any(
+            worker.machine.jitter.random for worker in self.workers
+        )
 
     @property
     def tokens_per_step(self) -> float:
