@@ -17,7 +17,8 @@ class Entry:
     """One method on one set of sites.
 
     ``seconds`` is the time for the comparison's token budget; ``speed_up`` is that of the
-    best single site over it. ``interval`` is that of ``seconds``.
+    best single site over it. ``interval`` is that of ``seconds``, ``replication`` the one that the
+    figures are of; a site left out is simulated in that of its method alone.
     """
 
     method: str
@@ -25,6 +26,7 @@ class Entry:
     seconds: float
     speed_up: float
     interval: Interval
+    replication: int
     left_out: str = ""
 
 
@@ -91,7 +93,8 @@ def compare(
             raise TooLarge(f"{method}: {error}") from error
         seconds = prediction.figures.time_for(wanted)
         interval = _of_time(prediction, seconds)
-        return Entry(method, prediction.figures, seconds, best_s / seconds, interval, left_out)
+        result, number = prediction.figures, prediction.replication
+        return Entry(method, result, seconds, best_s / seconds, interval, number, left_out)
 
     entries: list[Entry] = []
     without: list[Entry] = []
@@ -101,8 +104,10 @@ def compare(
         on_progress(len(entries), total)
     for index, name in leave_out.items():
         kept = [other for other in range(len(first.sites)) if other != index]
-        for method, scenario in cases.items():
-            without.append(entry(method, with_sites(scenario, kept), name))
+        for (method, scenario), whole in zip(cases.items(), entries, strict=True):
+            # The difference is what is asked, and shows best under the same random numbers.
+            same = replace(scenario, replications=1, replication=whole.replication)
+            without.append(entry(method, with_sites(same, kept), name))
             on_progress(len(entries) + len(without), total)
     return Comparison(wanted, entries, without, best_site, best_s)
 

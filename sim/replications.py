@@ -160,7 +160,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
     ----------
     scenario
         What runs where; ``scenario.replications`` says how many replications, None as many as
-        it takes.
+        it takes. They are numbered from ``scenario.replication`` on.
     replay
         As for :func:`sim.runtime.simulate`, in every replication.
 
@@ -172,7 +172,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
     last: list[Trace] = []
 
     def run(number: int) -> tuple[Figures, Scenario]:
-        one = replace(scenario, replication=number)
+        one = replace(scenario, replication=scenario.replication + number)
         last[:] = [simulate(one, replay=replay)]
         return figures(last[0], one), one
 
@@ -187,7 +187,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
     interval = found.interval.times(result.window_rounds)
     if interval.replications == 1:
         interval = Interval(1, result.wall_clock_s, result.wall_clock_s)
-    return Prediction(result, found.replication, interval, again)
+    return Prediction(result, one.replication, interval, again)
 
 
 def _a_round_s(result: Figures) -> float:

@@ -75,7 +75,9 @@ def required(
 
     def search(number: int) -> _Search:
         if number not in searches:
-            searches[number] = _Search(replace(scenario, replication=number), link)
+            searches[number] = _Search(
+                replace(scenario, replication=scenario.replication + number), link
+            )
         return searches[number]
 
     counting = search(0).counting
