@@ -106,7 +106,8 @@ def compare(
         kept = [other for other in range(len(first.sites)) if other != index]
         for (method, scenario), whole in zip(cases.items(), entries, strict=True):
             # The difference is what is asked, and shows best under the same random numbers.
-            same = replace(scenario, replications=1, replication=whole.replication)
+            run = replace(scenario.run, replications=1)
+            same = replace(scenario, run=run, replication=whole.replication)
             without.append(entry(method, with_sites(same, kept), name))
             on_progress(len(entries) + len(without), total)
     return Comparison(wanted, entries, without, best_site, best_s)

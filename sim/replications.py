@@ -147,7 +147,7 @@ def _width(found: list[tuple[float, int, T]]) -> float:
 
 def replications_of(scenario: Scenario) -> int | None:
     """How many to run: one where nothing is random, else as the scenario says."""
-    return scenario.replications if scenario.random else 1
+    return scenario.run.replications if scenario.random else 1
 
 
 def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
@@ -159,8 +159,8 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
     Parameters
     ----------
     scenario
-        What runs where; ``scenario.replications`` says how many replications, None as many as
-        it takes. They are numbered from ``scenario.replication`` on.
+        What runs where; ``run.replications`` says how many replications, None as many as it
+        takes. They are numbered from ``scenario.replication`` on.
     replay
         As for :func:`sim.runtime.simulate`, in every replication.
 

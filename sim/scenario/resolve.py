@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -85,7 +83,6 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     places = (i for i, site in enumerate(sites) for _ in range(site.workers))
     workers = tuple(Worker(rank, i, machines[i]) for rank, i in enumerate(places))
     scenario = Scenario(
-        replications=context.sections.run.replications,
         run=run,
         model=model,
         method=method,
@@ -95,10 +92,10 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
-    if scenario.random and scenario.replications is None:
+    if scenario.random and run.replications is None:
         assumed = (*scenario.assumed, ("run.replications", "as many as it takes, 7 or 9"))
         scenario = replace(scenario, assumed=assumed)
-    return replace(scenario, sha256=_sha256(scenario, machines))
+    return scenario
 
 
 def _hardware(context: Context) -> Hardware | None:
@@ -131,6 +128,7 @@ def _run(context: Context) -> Run:
         seed=run.seed or 0,
         skip_rounds=run.skip_rounds,
         measured_rounds=run.measured_rounds,
+        replications=run.replications,
     )
 
 
@@ -299,18 +297,3 @@ def _note_sites(context: Context, notes: list[list[tuple[str, str]]]) -> None:
         for key, value in own:
             if (key, value) not in common:
                 context.assume(f"site.{context.document.site_name(index)}.{key}", value)
-
-
-def _sha256(scenario: Scenario, machines: list[Machine]) -> str:
-    """Hash all that decides the answer; a method by its name and arguments."""
-    data = {
-        "run": asdict(scenario.run),
-        "model": asdict(scenario.model),
-        "method": {"name": scenario.method.name, "arguments": dict(scenario.method.arguments)},
-        "sites": [asdict(site) for site in scenario.sites],
-        "machines": [asdict(machine) for machine in machines],
-        "network": asdict(scenario.network),
-        "name": scenario.name,
-    }
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

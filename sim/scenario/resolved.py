@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import Any
+
+from sim.scenario.identity import sha256
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Run:
     """When to stop. At most one of tokens, steps, rounds is set; none means "steady".
 
     ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
-    ``None`` leaves the choice to the method and to whether there is jitter.
+    ``None`` leaves the choice to the method and to whether there is jitter. ``replications`` is
+    how many predict something random; None is as many as it takes (:mod:`sim.replications`).
     """
 
     tokens: float | None = None
@@ -28,6 +32,7 @@ class Run:
     seed: int = 0
     skip_rounds: int | None = None
     measured_rounds: int | None = None
+    replications: int | None = None
 
 
 @dataclass(frozen=True)
@@ -234,9 +239,8 @@ class Method:
 class Scenario:
     """A complete question. ``assumed`` lists (key, value) of all that nobody gave.
 
-    ``replications`` is how many predict something random, None as many as it takes
-    (:mod:`sim.replications`). ``replication`` belongs to no file: it is the number of one of
-    them, and chooses the random streams of jitter and of gloo's wake-up latencies.
+    ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
+    streams, of jitter and of gloo's wake-up latencies.
     """
 
     run: Run
@@ -247,8 +251,6 @@ class Scenario:
     network: Network
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
-    sha256: str = ""
-    replications: int | None = None
     replication: int = 0
 
     @property
@@ -257,6 +259,11 @@ class Scenario:
         return self.network.collectives.random_timing or any(
             worker.machine.jitter.random for worker in self.workers
         )
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that decides the answer (:mod:`sim.scenario.identity`)."""
+        return sha256(self)
 
     @property
     def tokens_per_step(self) -> float:
