@@ -105,10 +105,13 @@ class MachineReader:
             seconds = MODELS[name].step_seconds
             self._assume("step_time", f"{format_seconds(seconds)} (arXiv:2501.18512, Table 4)")
         else:
+            paced = self.found.record.inner_step_s is not None
             raise self._refuse(
                 "step_time",
                 'missing; give step_time = "2.5 s" (--step-time 2.5s), or accelerators = '
-                '"64 x H100" and batch_tokens = "1Mi"',
+                '"64 x H100" and batch_tokens = "1Mi"'
+                + paced
+                * " (paced computation does not take the hardware file's time)",
             )
         if batch is None:
             if run.tokens is not None:
