@@ -52,10 +52,10 @@ def scenario() -> Scenario:
     return replace(found, network=replace(found.network, collectives=collectives))
 
 
-def predicted(draw: int = 0) -> Times:
+def predicted(replication: int = 0) -> Times:
     """What the model says of so many all-reduces."""
     env = simpy.Environment()
-    wires = Links(replace(scenario(), draw=draw)).wires(env)
+    wires = Links(replace(scenario(), replication=replication)).wires(env)
     connections, called = Connections(wires, 4), [0.0] * 4
     found: Times = []
     for _ in range(TIMES + SKIPPED):
@@ -149,7 +149,7 @@ def main() -> None:
     if given.measure:
         write(measured(), given.measure)
     print(told("measured", read(given.measure or MEASURED)))
-    print(told("model", [each for draw in range(10) for each in predicted(draw)]))
+    print(told("model", [each for number in range(10) for each in predicted(number)]))
 
 
 if __name__ == "__main__":

@@ -229,7 +229,9 @@ class Run:
 
     def _pace(self) -> Pace:
         scenario, worker = self.scenario, self.scenario.workers[self.world.rank]
-        factors = Factors(worker.machine.jitter, scenario.run.seed, worker.random_stream)
+        factors = Factors(
+            worker.machine.jitter, scenario.run.seed, worker.random_stream, scenario.replication
+        )
         return Pace(
             Computation(worker.machine, scenario.model.layers, len(scenario.workers), factors)
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from sim.figures import Figures, figures
-from sim.runtime import TooLarge, simulate
+from sim.figures import Figures
+from sim.replications import Interval, Prediction, predicted
+from sim.runtime import TooLarge
 from sim.scenario.resolved import Scenario
 from sim.subsets import single_site, with_sites
 
@@ -16,13 +17,16 @@ class Entry:
     """One method on one set of sites.
 
     ``seconds`` is the time for the comparison's token budget; ``speed_up`` is that of the
-    best single site over it.
+    best single site over it. ``interval`` is that of ``seconds``, ``replication`` the one that the
+    figures are of; a site left out is simulated in that of its method alone.
     """
 
     method: str
     figures: Figures
     seconds: float
     speed_up: float
+    interval: Interval
+    replication: int
     left_out: str = ""
 
 
@@ -76,7 +80,7 @@ def compare(
     leave_out = _different_sites(first) if len(first.sites) > 2 else {}
     total = len(cases) * (1 + len(leave_out))
     alone = {
-        name: _figures(single_site(first, index)).time_for(wanted)
+        name: predicted(single_site(first, index)).figures.time_for(wanted)
         for index, name in _different_sites(first).items()
     }
     best_site = min(alone, key=alone.__getitem__)
@@ -84,11 +88,13 @@ def compare(
 
     def entry(method: str, scenario: Scenario, left_out: str = "") -> Entry:
         try:
-            result = _figures(scenario)
+            prediction = predicted(scenario)
         except TooLarge as error:
             raise TooLarge(f"{method}: {error}") from error
-        seconds = result.time_for(wanted)
-        return Entry(method, result, seconds, best_s / seconds, left_out)
+        seconds = prediction.figures.time_for(wanted)
+        interval = _of_time(prediction, seconds)
+        result, number = prediction.figures, prediction.replication
+        return Entry(method, result, seconds, best_s / seconds, interval, number, left_out)
 
     entries: list[Entry] = []
     without: list[Entry] = []
@@ -98,8 +104,11 @@ def compare(
         on_progress(len(entries), total)
     for index, name in leave_out.items():
         kept = [other for other in range(len(first.sites)) if other != index]
-        for method, scenario in cases.items():
-            without.append(entry(method, with_sites(scenario, kept), name))
+        for (method, scenario), whole in zip(cases.items(), entries, strict=True):
+            # The difference is what is asked, and shows best under the same random numbers.
+            run = replace(scenario.run, replications=1)
+            same = replace(scenario, run=run, replication=whole.replication)
+            without.append(entry(method, with_sites(same, kept), name))
             on_progress(len(entries) + len(without), total)
     return Comparison(wanted, entries, without, best_site, best_s)
 
@@ -129,5 +138,7 @@ def _different_sites(scenario: Scenario) -> dict[int, str]:
     return {index: site.name for index, site in enumerate(scenario.sites)}
 
 
-def _figures(scenario: Scenario) -> Figures:
-    return figures(simulate(scenario), scenario)
+def _of_time(prediction: Prediction, seconds: float) -> Interval:
+    """Return the interval of the time for the tokens: that of the wall-clock, in proportion."""
+    wall_clock_s = prediction.figures.wall_clock_s
+    return prediction.interval.times(seconds / wall_clock_s if wall_clock_s > 0 else 0.0)

@@ -65,15 +65,17 @@ def cold_start_s(machine: Machine, pause_s: float) -> float:
 
 
 class Factors:
-    """Stream of micro-batch factors of one worker: the same numbers for every method."""
+    """Stream of micro-batch factors of one worker: the same numbers for every method.
 
-    def __init__(self, jitter: Jitter, seed: int, stream: int) -> None:
+    Each ``replication`` has a stream of its own.
+    """
+
+    def __init__(self, jitter: Jitter, seed: int, stream: int, replication: int = 0) -> None:
         self._jitter = jitter
-        self.constant = jitter.distribution == "constant" or (
-            jitter.distribution != "empirical" and jitter.cv == 0
-        )
+        self.constant = not jitter.random
         if not self.constant:
-            sequence = np.random.SeedSequence(seed, spawn_key=(stream, _JITTER_STREAM))
+            further = (replication,) if replication else ()
+            sequence = np.random.SeedSequence(seed, spawn_key=(stream, _JITTER_STREAM, *further))
             self._random = np.random.Generator(np.random.PCG64(sequence))
             self._drawn: NDArray[np.float64] = np.empty(0)
             self._next = 0

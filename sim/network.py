@@ -109,9 +109,9 @@ class Links:
     def wires(self, env: simpy.Environment) -> Wires:
         """The same links for gloo's messages."""
         scenario = self.scenario
-        chance = Random(f"{scenario.run.seed} {scenario.draw}")
+        random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(env, self.capacity.tolist(), self._way, host, chance)
+        return Wires(env, self.capacity.tolist(), self._way, host, random_timing)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sim import __version__
 from sim.breakdown import CAUSES
 from sim.collective_model import in_words
-from sim.figures import Figures, figures
-from sim.runtime import simulate
+from sim.replications import Prediction, predicted
 from sim.scenario.resolved import Scenario
 from sim.subsets import with_bandwidth
 
@@ -41,11 +40,12 @@ class _Task:
     scenarios: tuple[tuple[dict[str, Any], Scenario], ...]
 
 
-def row(labels: Mapping[str, Any], scenario: Scenario, result: Figures) -> dict[str, Any]:
+def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -> dict[str, Any]:
     """One run as a flat record: what was varied, schema, version, hash, then the figures.
 
     SI units and fractions, named in the columns.
     """
+    result, interval = prediction.figures, prediction.interval
     record: dict[str, Any] = {
         **labels,
         "schema": SCHEMA,
@@ -66,6 +66,9 @@ def row(labels: Mapping[str, Any], scenario: Scenario, result: Figures) -> dict[
         "sent_bytes_per_worker": result.sent_bytes_per_worker,
         "mean_bandwidth_bytes_per_s": result.mean_bandwidth_bytes_per_s,
         "peak_bandwidth_bytes_per_s": result.peak_bandwidth_bytes_per_s,
+        "replications": interval.replications,
+        "wall_clock_low_s": interval.low,
+        "wall_clock_high_s": interval.high,
         "collective_model": in_words(result.exchanges, scenario).replace("\n", " | "),
     }
     record.update({f"{cause}_fraction": result.breakdown[cause] for cause in CAUSES})
@@ -75,8 +78,7 @@ def row(labels: Mapping[str, Any], scenario: Scenario, result: Figures) -> dict[
 def _run_task(task: _Task) -> tuple[int, list[dict[str, Any]]]:
     rows = []
     for labels, scenario in task.scenarios:
-        record = row({**task.labels, **labels}, scenario, figures(simulate(scenario), scenario))
-        rows.append(record)
+        rows.append(row({**task.labels, **labels}, scenario, predicted(scenario)))
     return task.number, rows
 
 

@@ -30,7 +30,8 @@ _SAME = 1e-6  # relative to a round
 def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
     """Simulate as many rounds as a window needs, and note the window in the trace.
 
-    With ``skip_rounds`` or ``measured_rounds`` given, those rounds. Otherwise twice as many
+    With ``skip_rounds`` or ``measured_rounds`` given, those rounds; if they reach a horizon in
+    rounds, up to the moment at which the last worker has ended it. Otherwise twice as many
     again until the last ones repeat: every worker takes the same time for a round, and every
     collective as long from its call to its end as one, two or four rounds before. What never
     repeats is measured over the last half and marked as not steady. With jitter, as many
@@ -47,10 +48,12 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         skip = 1 if asked.skip_rounds is None else asked.skip_rounds
         measured = asked.measured_rounds or _MEASURED
         # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
-        ahead = _unequal(scenario) or _jitters(scenario)
+        ahead = _unequal(scenario) or scenario.random
         trace = run(scenario, skip + measured + ahead)
+        if asked.rounds is not None and asked.rounds <= skip + measured:
+            return _with_window(trace, Window(skip, asked.rounds, steady=True))
         return _noted(trace, skip, skip + measured, steady=True)
-    if _jitters(scenario):
+    if scenario.random:
         still = _settled(_without_jitter(scenario), run)
         window = still.context.window
         assert window is not None
@@ -88,8 +91,10 @@ def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace
 
 
 def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
-    last = min(last, _last_in_common(trace))
-    window = Window(first, last, steady)
+    return _with_window(trace, Window(first, min(last, _last_in_common(trace)), steady))
+
+
+def _with_window(trace: Trace, window: Window) -> Trace:
     return Trace(trace.rows, replace(trace.context, window=window), trace.total_s)
 
 
@@ -159,12 +164,6 @@ def _unequal(scenario: Scenario) -> bool:
     by_worker = (value for value in scenario.method.arguments.values() if isinstance(value, tuple))
     machines = {worker.machine for worker in scenario.workers}
     return len(machines) > 1 or any(len(set(value)) > 1 for value in by_worker)
-
-
-def _jitters(scenario: Scenario) -> bool:
-    return scenario.network.collectives.by_chance or any(
-        w.machine.jitter.distribution != "constant" for w in scenario.workers
-    )
 
 
 def _without_jitter(scenario: Scenario) -> Scenario:

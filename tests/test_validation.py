@@ -213,21 +213,15 @@ def test_a_calibration_fills_the_network_and_real_computation_only(
     assert short < long < simulate(paced, rounds=3).total_s
 
 
-def test_a_worker_slowed_down_by_sleeping_is_cold_after_every_operation(
-    plan: list[Planned], tmp_path: Path
-) -> None:
+def test_a_worker_slowed_down_by_sleeping_is_cold_after_every_operation(tmp_path: Path) -> None:
     path = tmp_path / "calibration-2-launch-1.toml"
     path.write_text(
         '[calibration]\nschema = 1\nbackend = "gloo"\n[machine.worker]\ninner_step_s = 0.05\n'
         "cold_start = { pause_s = [0.05, 0.2], seconds = [0.003, 0.005] }\n"
     )
-    hardware, equal = calibration(path), replace(plan[0], mode="real")
-    train = equal.sections.train.model_copy(update={"emulate_speeds": True})
-    equal = replace(equal, sections=equal.sections.model_copy(update={"train": train}))
-    slow, fast = equal.scenario.workers
-    slow = replace(slow, machine=replace(slow.machine, speed=0.5))
-    slowed = replace(equal, scenario=replace(equal.scenario, workers=(slow, fast)))
-    machines = [worker.machine for worker in as_calibrated(slowed, hardware).workers]
+    slower = ["train.emulate_speeds=true", "site.site-1.speed=0.5"]
+    slowed = replace(planned(load_study(QUICK, {}, slower))[0], mode="real")
+    machines = [worker.machine for worker in as_calibrated(slowed, calibration(path)).workers]
     # At half the speed it sleeps as long as it computes, 50 ms: 3 of the 5 ms are in every step.
     assert [m.speed for m in machines] == [0.5, 1.0]
     assert [m.step_seconds for m in machines] == pytest.approx([0.053, 0.05])

@@ -142,7 +142,7 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
 def test_ties_are_broken_as_often_as_measured() -> None:
     """Four ranks, one with a slow line (benchmarks/ties.py): by rank, and how often later."""
     seen = read(MEASURED)
-    drawn = [each for draw in range(10) for each in predicted(draw)]
+    drawn = [each for number in range(10) for each in predicted(number)]
     assert len(seen) == 60
     assert min(drawn, key=min) == pytest.approx(min(seen, key=min), abs=5e-3)
     assert set(later(drawn)) == set(later(seen)) == {0, 1, 2}

@@ -16,7 +16,6 @@ from realrun.validation.predict import (
     as_calibrated,
     bandwidth_only,
     calibration,
-    network_of,
     simulated,
 )
 from realrun.validation.rows import COLUMNS
@@ -73,8 +72,8 @@ def _of_configuration(
         return
     own = calibration_of(results.folder, records[-1])
     hardware = calibration(own)
-    network = network_of(each, hardware)
-    predicted = simulated(as_calibrated(each, hardware))[1]
+    scenario = as_calibrated(each, hardware)
+    network = scenario.network
     shared = {
         "run": each.number,
         "scenario": each.name,
@@ -85,9 +84,9 @@ def _of_configuration(
         "rtt_s": _rtt(network),
         "heterogeneity": _heterogeneity(each, network),
         "compute_mode": each.mode,
-        **_predicted(predicted),
+        **_predicted(simulated(scenario).figures),
         **{
-            f"{name}_s": _a_round(simulated(model(each, hardware))[1])
+            f"{name}_s": _a_round(simulated(model(each, hardware)).figures)
             if name in results.baselines
             else nan
             for name, model in BASELINES.items()
@@ -183,7 +182,7 @@ def _by_other(each: Planned, other: Path | None) -> float:
     there = calibration_files(other, each.workers) if other is not None else []
     if not there:
         return nan
-    return _a_round(simulated(as_calibrated(each, calibration(there[-1])))[1])
+    return _a_round(simulated(as_calibrated(each, calibration(there[-1]))).figures)
 
 
 def _extrapolated(each: Planned, network: Network, hardware: Hardware) -> str:

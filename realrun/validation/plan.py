@@ -12,6 +12,7 @@ from typing import Any
 from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario.document import Document
 from sim.scenario.errors import listed
 from sim.scenario.validation import Side, Validation
 from sim.units import format_rate, format_seconds
@@ -25,7 +26,7 @@ class Planned:
     """One configuration: a scenario with a number of rounds, and how computation takes place.
 
     ``labels`` are those of the study's axes; ``number`` counts configurations of the plan;
-    ``case`` is the scenario as the study has it.
+    ``case`` is the scenario as the study has it, ``document`` what is written of it.
     """
 
     number: int
@@ -34,6 +35,7 @@ class Planned:
     scenario: Scenario
     sections: ScenarioFile
     mode: str
+    document: Document
 
     @property
     def workers(self) -> int:
@@ -71,6 +73,10 @@ def planned(study: Study) -> list[Planned]:
 def _check_cases(study: Study) -> None:
     """Refuse what a calibration of one model on links between sites cannot say anything about."""
     cases = [case.scenario for case in study.cases()]
+    if any(case.sections.hardware is not None for case in study.cases()):
+        raise ScenarioError(
+            f"{study.name}: hardware: a validation calibrates itself; leave the key out"
+        )
     if any(len(scenario.sites) < 2 for scenario in cases):
         raise ScenarioError(f"{study.name}: site.count: 1: must be at least 2, to have links")
     sizes = {
@@ -176,7 +182,7 @@ def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
     rounds = _rounds(case.scenario, about.duration_s)
     run = replace(case.scenario.run, tokens=None, steps=None, rounds=rounds)
     scenario = replace(case.scenario, run=run)
-    return Planned(number, case.labels, case.scenario, scenario, sections, mode)
+    return Planned(number, case.labels, case.scenario, scenario, sections, mode, case.document)
 
 
 def _rounds(scenario: Scenario, duration_s: float) -> int:

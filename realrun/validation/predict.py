@@ -1,30 +1,28 @@
-"""What the simulator says of a configuration, from a calibration and from less."""
+"""What the simulator says of a configuration, from a calibration and from less.
+
+A configuration becomes the document that a user would write, and goes the way of
+``bandwise simulate --hardware``: what differs here is what is written, not how it is read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import permutations
-from math import inf
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from realrun.validation.plan import Planned
-from sim.compute import cold_start_s
-from sim.figures import Figures, figures
-from sim.runtime import simulate
+from sim.replications import Prediction, predicted
 from sim.scenario import Scenario
-from sim.scenario.hardware import (
-    Hardware,
-    LinkRecord,
-    MachineRecord,
-    read_hardware,
-    tables_of,
-)
-from sim.scenario.links import GLOO_THREADS
-from sim.scenario.resolved import Collectives, HostCosts, Jitter, Machine, Network
-from sim.scenario.samples import normalised
-from sim.trace import Trace
+from sim.scenario.document import Change, Document, Given
+from sim.scenario.errors import Origin
+from sim.scenario.hardware import Hardware, read_hardware
+from sim.scenario.links import DEFAULT_BANDWIDTH, DEFAULT_RTT
+from sim.scenario.resolve import resolve
 
-_DRAWS = 9
+_LINKS = (("network", "bandwidth"), ("network", "rtt"), ("network", "latency"))
+_ORIGIN = Origin("validation")
 
 
 def calibration(path: Path) -> Hardware:
@@ -32,146 +30,89 @@ def calibration(path: Path) -> Hardware:
     return read_hardware(path.resolve(), path.name)
 
 
-def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
-    """Return a configuration with what was measured of machine and network filled in.
+def as_run(each: Planned, hardware: Hardware) -> Document:
+    """Return what a user would write to predict the runs of a configuration.
 
-    Paced computation takes the scenario's times; real computation those of the calibration.
+    The rounds that are measured and no others: all but the first. Runs are warmed up. Where
+    links were measured between these sites, what the study says of their rate and round trip is
+    left out; else the network is emulated as the study says.
     """
-    record, network = _record(hardware), network_of(each, hardware)
-    if hardware.backend == "gloo":
-        collectives = replace(
-            network.collectives,
-            algorithm="gloo",
-            concurrent=GLOO_THREADS,
-            host=HostCosts(
-                message_s=record.message_s or 0.0,
-                byte_s=record.byte_s or 0.0,
-                call_s=record.call_s or 0.0,
-                element_s=record.element_s or 0.0,
-                quantized_element_s=record.quantized_element_s or 0.0,
-            ),
-            tables=(),
+    rounds = each.scenario.run.rounds
+    assert rounds is not None
+    document = each.document
+    if _links_measured(each.scenario, hardware):
+        document = document.without(*_LINKS, ("network", "goodput"))
+        network = {}
+    else:
+        network = _left_to_defaults(document)
+    return document.overlaid(
+        _changes(
+            {
+                **network,
+                "train.compute_mode": each.mode,
+                "run.rounds": rounds,
+                "run.skip_rounds": 1,
+                "run.measured_rounds": rounds - 1,
+                "network.first_collective_time": "0 s",
+            }
         )
-    else:  # one collective after the other, as long as it was measured to take
-        tables = [table for link in hardware.links.values() for table in tables_of(link)]
-        collectives = replace(network.collectives, concurrent=1, tables=tuple(tables))
-    filled = each.scenario.on(replace(network, collectives=collectives))
-    return _computing(filled, each, record)
+    )
 
 
-def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
-    """Return it with nothing but bytes over bandwidth between computations."""
-    network = network_of(each, hardware)
-    no_latency = tuple(tuple(0.0 for _ in row) for row in network.latency)
-    return _formula(each, _record(hardware), replace(network, latency=no_latency))
+def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
+    """Return a configuration with what was measured of machine and network filled in."""
+    return resolve(as_run(each, hardware), hardware)
 
 
 def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
     """Return it with the textbook's ring: one-way latencies and bytes over bandwidth."""
-    return _formula(each, _record(hardware), network_of(each, hardware))
+    return _by_formula(each, hardware, {})
 
 
-def simulated(scenario: Scenario) -> tuple[Trace, Figures]:
-    """Run just the rounds that were measured; figures are of the same window.
-
-    Where something is chance, of several draws the one of median wall-clock: a measurement is
-    the median of its repeats, and a few rounds do not average out which message came first.
-    """
-    rounds = scenario.run.rounds
-    assert rounds is not None
-    found = []
-    for draw in range(_DRAWS if scenario.network.collectives.by_chance else 1):
-        trace = simulate(replace(scenario, draw=draw), rounds=rounds)
-        found.append((trace, figures(trace, scenario)))
-    found.sort(key=lambda each: each[1].wall_clock_s)
-    return found[len(found) // 2]
+def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
+    """Return it with nothing but bytes over bandwidth between computations."""
+    return _by_formula(each, hardware, {"network.latency": "0 s"})
 
 
-def network_of(each: Planned, hardware: Hardware) -> Network:
-    """Return the links as they were measured between a scenario's sites, else as it says.
-
-    Where nobody plays a network, as on a cluster, what a scenario says of its links is not so.
-    """
-    network, names = each.scenario.network, [site.name for site in each.scenario.sites]
-    pairs = list(permutations(range(len(names)), 2))
-    links = {(i, j): _between(hardware, names[i], names[j]) for i, j in pairs}
-    if not pairs or None in links.values():
-        return network
-    return network.with_links(lambda i, j: _as_measured(links[i, j]))
+def simulated(scenario: Scenario) -> Prediction:
+    """Predict just the rounds that were measured."""
+    return predicted(scenario)
 
 
-def _between(hardware: Hardware, a: str, b: str) -> LinkRecord | None:
-    return hardware.links.get(f"{a}-{b}") or hardware.links.get(f"{b}-{a}")
-
-
-def _as_measured(link: LinkRecord | None) -> tuple[float, float]:
-    assert link is not None
-    rate, rtt_s = link.goodput_bytes_per_s, link.rtt_s
-    return inf if rate is None else rate, (rtt_s or 0.0) / 2
-
-
-def _record(hardware: Hardware) -> MachineRecord:
-    return next(iter(hardware.machines.values()), MachineRecord())
-
-
-def _formula(each: Planned, record: MachineRecord, network: Network) -> Scenario:
+def _by_formula(each: Planned, hardware: Hardware, changes: Mapping[str, Any]) -> Scenario:
     """One collective after the other by formula; computation as it was measured, undisturbed."""
-    plain = Collectives(quantize_block=network.collectives.quantize_block)
-    scenario = each.scenario.on(replace(network, collectives=plain))
-    undisturbed = record.model_copy(
-        update=dict.fromkeys(
-            ("communication_s_per_byte", "transmission_slowdown", "cold_start", "quantize_s"), None
-        )
+    undisturbed = dict.fromkeys(
+        ("communication_s_per_byte", "transmission_slowdown", "cold_start", "quantize_s"), None
     )
-    return _computing(scenario, each, undisturbed)
+    machines = {
+        name: record.model_copy(update=undisturbed) for name, record in hardware.machines.items()
+    }
+    plain = {
+        "network.collective.algorithm": "ring",
+        "network.collective.order": "given",
+        "network.collective.concurrent": 1,
+    }
+    document = as_run(each, hardware).overlaid(_changes({**plain, **changes}))
+    return resolve(document, replace(hardware, machines=machines))
 
 
-def _computing(scenario: Scenario, each: Planned, record: MachineRecord) -> Scenario:
-    fastest = max(worker.machine.speed for worker in scenario.workers)
-    emulated = bool(each.sections.train.emulate_speeds)
-    workers = []
-    for worker in scenario.workers:
-        machine = _machine(worker.machine, each.mode, record)
-        if each.mode == "real":  # the machine is as fast as it is, or slowed down to a part of it
-            machine = replace(machine, speed=machine.speed / fastest if emulated else 1.0)
-            machine = _pausing(machine)
-        workers.append(replace(worker, machine=machine))
-    return replace(scenario, workers=tuple(workers))
+def _links_measured(scenario: Scenario, hardware: Hardware) -> bool:
+    """Whether the file has the links between these sites, as a cluster's calibration does."""
+    names = [site.name for site in scenario.sites]
+    pairs = list(combinations(names, 2))
+    return bool(pairs) and all({f"{a}-{b}", f"{b}-{a}"} & set(hardware.links) for a, b in pairs)
 
 
-def _machine(machine: Machine, mode: str, record: MachineRecord) -> Machine:
-    packing = record.quantize_s or 0.0
-    if mode == "paced":
-        # Even then values are really packed, by a machine of speed 1.
-        return replace(machine, quantize_seconds=packing * machine.speed)
-    factors, cv = normalised(record.samples) if record.samples else ((), 0.0)
-    return replace(
-        machine,
-        step_seconds=record.inner_step_s or machine.step_seconds,
-        optimizer_seconds=record.inner_optimizer_s or 0.0,
-        outer_gradient_seconds=record.outer_gradient_s or 0.0,
-        outer_step_seconds=record.outer_step_s or 0.0,
-        quantize_seconds=packing,
-        jitter=Jitter("empirical", cv, factors) if factors else Jitter(),
-        communication_s_per_byte=record.communication_s_per_byte or 0.0,
-        transmission_slowdown=record.transmission_slowdown.pairs
-        if record.transmission_slowdown is not None
-        else (),
-        cold_start=record.cold_start.pairs if record.cold_start is not None else (),
-    )
+def _left_to_defaults(document: Document) -> dict[str, Any]:
+    """Return keys for the links that were emulated without being given."""
+    bandwidth, *delays = (document.has(*path) for path in _LINKS)
+    found: dict[str, Any] = {}
+    if not bandwidth:
+        found["network.bandwidth"] = f"{8 * DEFAULT_BANDWIDTH} bit/s"
+    if not any(delays):
+        found["network.rtt"] = f"{DEFAULT_RTT} s"
+    return found
 
 
-def _pausing(machine: Machine) -> Machine:
-    """Return a machine that sleeps after every operation to be slower: it is cold after each."""
-    if machine.speed == 1 or not machine.cold_start:
-        return machine
-    micro_batch_s = machine.step_seconds / machine.n_grad_accumulation
-    slept = micro_batch_s * (1 / machine.speed - 1)
-    longer = cold_start_s(machine, slept)
-    return replace(
-        machine,
-        step_seconds=(micro_batch_s + longer) * machine.n_grad_accumulation,
-        cold_start=tuple(
-            (pause, max(0.0, seconds - longer)) for pause, seconds in machine.cold_start
-        ),
-    )
+def _changes(keys: Mapping[str, Any]) -> list[Change]:
+    return [Change(tuple(key.split(".")), Given(value, _ORIGIN)) for key, value in keys.items()]

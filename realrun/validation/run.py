@@ -184,7 +184,7 @@ def _timelines(plan: Sequence[Planned], folder: Path) -> str:
         if method in written or not path.exists() or (each.number, 0) not in kept:
             continue
         hardware = calibration(calibration_of(folder, kept[each.number, 0]))
-        predicted, _ = simulated(as_calibrated(each, hardware))
+        predicted = simulated(as_calibrated(each, hardware)).trace
         measured = load_trace(path)
         written[method] = f"timeline-{method}"
         save_both(predicted, measured, folder / f"{written[method]}.json.gz")

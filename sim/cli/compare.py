@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli import intervals
 from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import progress, show
@@ -114,6 +115,11 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
     ]
+    random = intervals.of_several(
+        "each figure is of the run of median wall-clock of",
+        {entry.method: (entry.interval, entry.seconds) for entry in result.entries},
+    )
+    blocks += [random] if random else []
     moving = [entry.method for entry in result.entries if not entry.figures.steady]
     if moving:
         blocks.append(
@@ -166,6 +172,9 @@ def _record(entry: Entry, result: Comparison) -> dict[str, Any]:
         "compute_utilization": figures.compute_utilization,
         "time_for_tokens_s": entry.seconds,
         "speed_up_over_best_site": entry.speed_up,
+        **intervals.fields(entry.interval),
+        "time_low_s": entry.interval.low,
+        "time_high_s": entry.interval.high,
         "tokens_per_update": figures.tokens_per_update,
         "updates": result.tokens / figures.tokens_per_update,
         "lost_to": _lost_to(entry),

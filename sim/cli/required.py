@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from math import nan
+from math import inf, nan
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli import intervals
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
@@ -116,6 +117,15 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         PREDICTION,
         Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
     ]
+    random = intervals.of_several(
+        "each bandwidth is the median of what is needed in",
+        {
+            "" if counting else f"{100 * answer.target:g} %": (answer.interval, answer.factor)
+            for answer in answers
+            if answer.outcome == "reached"
+        },
+    )
+    blocks += [random] if random else []
     if counting:
         blocks.append(
             f"{scenario.method.name} is busy at any bandwidth, so targets do not apply: this is "
@@ -196,6 +206,9 @@ def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
         "outcome": answer.outcome,
         "bandwidth_bytes_per_s": answer.bandwidth if answer.outcome == "reached" else None,
         "factor": answer.factor if answer.outcome == "reached" else None,
+        **intervals.fields(answer.interval),
+        "factor_low": answer.interval.low,
+        "factor_high": answer.interval.high if answer.interval.high < inf else None,
         "best_utilization": answer.best_utilization,
         "waiting_for": answer.waiting_for or None,
         "compute_utilization": answer.figures.compute_utilization,

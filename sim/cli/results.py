@@ -77,7 +77,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         )
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
-    blocks.append(STEADY)
+    blocks += [*_random(frame), STEADY]
     blocks += [_model(frame), *assumptions(study.base.assumed)]
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
@@ -129,6 +129,19 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     assumed = assumptions(study.base.assumed)
     blocks: list[Block] = [PREDICTION, shown, rule, _model(frame), *assumed]
     return Report(blocks, data, Table([*axes, *extra], flat))
+
+
+def _random(frame: pd.DataFrame) -> list[str]:
+    """Say how far the medians of several replications may be off, if anything is random."""
+    random = frame[frame["replications"] > 1]
+    if random.empty:
+        return []
+    width = (random["wall_clock_high_s"] - random["wall_clock_low_s"]) / random["wall_clock_s"]
+    numbers = " or ".join(str(number) for number in sorted(set(random["replications"])))
+    return [
+        f"Random times: each run is the median of {numbers} replications; the widest interval of "
+        f"the median is {100 * width.max():.2g} % of the wall-clock."
+    ]
 
 
 def _model(frame: pd.DataFrame) -> Section:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.cli import intervals
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
@@ -28,6 +29,7 @@ from sim.units import format_count
 
 if TYPE_CHECKING:
     from sim.figures import Figures
+    from sim.replications import Interval
     from sim.scenario.resolved import Scenario
     from sim.trace import Trace
 
@@ -70,19 +72,17 @@ def simulate(
         checked_file("--trace", trace, TRACES)
     scenario = load(asked.source, asked.options, asked.settings)
 
-    from sim.figures import figures
-    from sim.runtime import simulate as run
+    from sim.replications import predicted
 
     observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
-        happened = run(scenario, replay=observed)
-    result = figures(happened, scenario)
+        prediction = predicted(scenario, replay=observed)
     if trace is not None:
         from sim.trace_files import save
 
-        save(happened, trace)
+        save(prediction.trace, trace)
         tell(f"bandwise: wrote {trace}")
-    show(report(scenario, result), form)
+    show(report(scenario, prediction.figures, interval=prediction.interval), form)
 
 
 @contextmanager
@@ -117,9 +117,14 @@ _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
 
 
 def report(
-    scenario: Scenario, result: Figures, heading: str = PREDICTION, *, measured: bool = False
+    scenario: Scenario,
+    result: Figures,
+    heading: str = PREDICTION,
+    *,
+    measured: bool = False,
+    interval: Interval | None = None,
 ) -> Report:
-    """Return the figures of one run, predicted or measured."""
+    """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.collective_model import in_words
 
     model = in_words(result.exchanges, scenario)
@@ -131,6 +136,12 @@ def report(
         _headline(scenario, result),
         _where(result),
     ]
+    if interval is not None:
+        data |= intervals.fields(interval)
+        data |= {"wall_clock_low_s": interval.low, "wall_clock_high_s": interval.high}
+        if scenario.random:
+            ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
+            blocks.insert(2, intervals.of_one(interval, result.wall_clock_s, *ends))
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
     if not measured:

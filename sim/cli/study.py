@@ -32,12 +32,19 @@ _OUT = typer.Option(
     "on when it is started again with the same folder.",
     show_default=False,
 )
+_REPLICATIONS = typer.Option(
+    "--replications",
+    metavar="N",
+    help="Runs with other random numbers, of which the median counts; by default 7 to 9.",
+    show_default=False,
+)
 
 
 def study(
     file: Annotated[str, _FILE],
     out: Annotated[Path, _OUT],
     settings: Annotated[list[str] | None, SETTING] = None,
+    replications: Annotated[str | None, _REPLICATIONS] = None,
     jobs: Annotated[int | None, JOBS] = None,
     form: Format = "table",
     as_json: Json = False,
@@ -51,7 +58,8 @@ def study(
 
     form = format_asked(form, as_json)
     checked_folder("--out", out)
-    asked = load_study(file, {}, settings or [])
+    options = {} if replications is None else {"--replications": replications}
+    asked = load_study(file, options, settings or [])
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
 

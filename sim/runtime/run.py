@@ -79,7 +79,10 @@ class Runtime:
                 size.layers,
                 len(workers),
                 Factors(
-                    workers[rank].machine.jitter, scenario.run.seed, workers[rank].random_stream
+                    workers[rank].machine.jitter,
+                    scenario.run.seed,
+                    workers[rank].random_stream,
+                    scenario.replication,
                 ),
             )
             for rank in self.simulated

@@ -151,6 +151,18 @@ class Document:
                 _put(table, section, rest, change.given, level)
         return result
 
+    def without(self, *paths: tuple[str, ...]) -> Document:
+        """Return a copy without some keys; a path that begins with "site" is of every site."""
+        result = copy.copy(self)
+        result.tables = _copied(self.tables)
+        result.sites = [_copied(site) for site in self.sites]
+        for path in paths:
+            tables = result.sites if path[0] == "site" else [result.tables.get(path[0])]
+            for table in tables:
+                if isinstance(table, dict):
+                    table.pop(path[1], None)
+        return result
+
     def _inherit(self, method: Table, key: str, value: Any) -> None:
         """Note which arguments were written for another method: they stay only if they fit."""
         if key != "name":

@@ -180,6 +180,14 @@ def function_name(value: object) -> str:
     return f"{module}:{attribute}"
 
 
+def replications(value: object) -> int:
+    """Read how many replications: an odd number."""
+    number = count(1, 999, "their median hardly moves any more", "7")(value)
+    if number % 2 == 0:
+        raise RefusedError("must be odd, so that the median is one of the runs, like 7")
+    return number
+
+
 def counts(one: Callable[[object], int], most: int) -> Callable[[object], tuple[int, ...]]:
     """Make a reader of a list of whole numbers."""
 
@@ -329,6 +337,7 @@ Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper", "
 Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider", "512"))]
 Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR, "1"))]
 AtLeastOne = Annotated[int, PlainValidator(count(1, 10**9, _FAR, "1"))]
+Replications = Annotated[int, PlainValidator(replications)]
 Workers = Annotated[int, PlainValidator(count(1, 10**6, "more cannot be simulated", "8"))]
 Steps = Annotated[int | str, PlainValidator(steps)]
 Slowdown = Annotated[float, PlainValidator(number(1, 1000, "it multiplies times"))]

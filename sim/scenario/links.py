@@ -9,8 +9,9 @@ from math import inf
 from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
-from sim.scenario.hardware import Hardware, LinkRecord, tables_of
-from sim.scenario.resolved import Collectives, HostCosts, Network
+from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
+from sim.scenario.measured import tables_between
+from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -58,14 +59,16 @@ class NetworkReader:
     """Resolves [network] for sites with these names.
 
     ``quantized``: whether anything travels in a type with scales; ``groups``: whether a site
-    has several workers. What does not matter is not listed as assumed. ``line`` is then the
-    bytes/s of the sites' uplinks and downlinks where bandwidth is per site, goodput not applied.
+    has several workers. What does not matter is not listed as assumed. ``machines``: what the
+    hardware file says of the machines that take part. ``line`` is then the bytes/s of the sites'
+    uplinks and downlinks where bandwidth is per site, goodput not applied.
     """
 
     context: Context
     names: Sequence[str]
     quantized: bool
     groups: bool
+    machines: Sequence[MachineRecord] = ()
     line: float = inf
 
     def network(self) -> Network:
@@ -93,8 +96,8 @@ class NetworkReader:
         overridden = any(
             has("network", key) for key in ("bandwidth", "rtt", "latency", "goodput")
         ) or has("network", "collective", "algorithm")
-        only = next(iter(used.values())) if len(used) == 1 and not overridden else None
-        collectives = self._collectives(bandwidth, latency, used, only)
+        tables = () if overridden else tables_between(used.values())
+        collectives = self._collectives(bandwidth, latency, used, tables)
         return Network(bandwidth, latency, collectives, per)
 
     def _per(self) -> str:
@@ -250,7 +253,11 @@ class NetworkReader:
         return found
 
     def _collectives(
-        self, bandwidth: Rows, latency: Rows, used: dict[str, LinkRecord], only: LinkRecord | None
+        self,
+        bandwidth: Rows,
+        latency: Rows,
+        used: dict[str, LinkRecord],
+        tables: tuple[CollectiveTable, ...],
     ) -> Collectives:
         section = self.context.sections.network
         given, assume = section.collective, self.context.assume
@@ -297,7 +304,7 @@ class NetworkReader:
             note = f" ({label})" if costs else ""
             assume("network.first_collective_time", f"{format_seconds(first)}{note}")
         host = self._host(algorithm)
-        tables = tables_of(only) if only is not None and algorithm != "gloo" else ()
+        tables = () if algorithm == "gloo" else tables
         if tables:
             found = listed((f"{t.operation} {t.dtype}" for t in tables), "and")
             assume("network.collective", f"measured times of {found} ({label})")
@@ -308,12 +315,12 @@ class NetworkReader:
         hardware = self.context.hardware
         if hardware is None or hardware.backend != "gloo":
             return "ring", ""
-        if all(machine.message_s is None for machine in hardware.machines.values()):
-            return "ring", ""
+        if all(machine.message_s is None for machine in self.machines):
+            return "ring", ""  # host overhead was not measured: tables say more than messages
         return "gloo", f" ({hardware.label})"
 
     def _host(self, algorithm: str) -> HostCosts:
-        """Return what the ends of a connection cost; of several machines the slowest decides."""
+        """Return the host overhead; of the machines that take part the slowest decides."""
         if algorithm != "gloo":
             for key in (*dict(_HOST_COSTS), "window"):
                 if self.context.document.has("network", "collective", key):
@@ -326,7 +333,7 @@ class NetworkReader:
             if value is None:
                 measured = [
                     seconds
-                    for machine in (hardware.machines.values() if hardware else ())
+                    for machine in self.machines
                     if (seconds := getattr(machine, name)) is not None
                 ]
                 value = max(measured, default=0.0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sim.scenario.context import Context
-from sim.scenario.errors import did_you_mean, listed
+from sim.scenario.errors import did_you_mean
 from sim.scenario.hardware import MachineRecord, Pairs
+from sim.scenario.measured import machine_of, real_speed, slowed_by_sleeping
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator, step_seconds_from_flops
 from sim.scenario.reading import there
 from sim.scenario.resolved import Jitter, Machine, ModelSize
@@ -39,18 +40,21 @@ class MachineReader:
         self.model = model
         self.site: SiteSection = context.sections.site[index]
         self.assumed: Assumed = []
-        self.measured_name, self.measured = self._measured()
+        self.found = machine_of(context, index)
+        self.measured = self.found.computation
+        self.measured_name = self.found.name
+        self._replaced: set[str] = set()
 
     def machine(self) -> Machine:
         """Return the machine of one worker of this site."""
         step_seconds, batch_tokens = self._step()
         site = self.site
         n_grad_accumulation = self._or("n_grad_accumulation", site.n_grad_accumulation, 1, "1")
-        speed = self._or("speed", site.speed, 1.0, "1")
+        speed = self._speed()
         jitter = self._jitter()
         first = self._or("first_layer_backward", site.first_layer_backward, 1.0, "1")
         times = {key: self._operation(key, name) for key, name in _OPERATIONS}
-        return Machine(
+        machine = Machine(
             step_seconds=step_seconds,
             batch_tokens=batch_tokens,
             n_grad_accumulation=n_grad_accumulation,
@@ -67,64 +71,47 @@ class MachineReader:
             transmission_slowdown=self._on_line(),
             cold_start=self._cold_start(),
         )
-
-    def _measured(self) -> tuple[str, MachineRecord | None]:
-        hardware, wanted = self.context.hardware, self.site.machine
-        document = self.context.document
-        name = document.site_name(self.index)
-        name = document.stands_for.get(name, name)
-        if hardware is None:
-            if wanted is not None:
-                raise self._refuse(
-                    "machine", "there is no hardware file to look it up in; give hardware = ..."
-                )
-            return "", None
-        found = hardware.machine(wanted, name)
-        if found is None and wanted is not None:
-            raise self._refuse(
-                "machine", f"not in {hardware.label}{did_you_mean(wanted, hardware.machines)}"
-            )
-        if found is None and hardware.machines:
-            names = listed(hardware.machines, "and")
-            raise self._refuse(
-                "machine", f"missing; {hardware.label} has {names}: say which one this site uses"
-            )
-        return (f"{hardware.label}, machine {found[0]}", found[1]) if found else ("", None)
+        return slowed_by_sleeping(machine) if self.found.goes_first else machine
 
     def _step(self) -> tuple[float, float]:
         """Return seconds and tokens of one inner step."""
         site, run = self.site, self.context.sections.run
+        measured = self.measured
+        step_time = self._own("step_time", measured.inner_step_s)
+        accelerators = self._own("accelerators", measured.inner_step_s)
         if site.accelerators is None:
             for key in ("mfu", "peak"):
                 if getattr(site, key) is not None:
                     raise self._refuse(
                         key, 'goes with accelerators; give accelerators = "64 x H100" as well'
                     )
-        else:
+        elif accelerators is not None:
             if site.batch_tokens is None:
                 raise self._refuse(
                     "batch_tokens",
                     "missing; the step time of accelerators follows from the tokens per step, "
                     'like batch_tokens = "1Mi" (--batch-tokens 1Mi)',
                 )
-            return self._from_accelerators(site.accelerators, site.batch_tokens)
-        measured = self.measured if site.step_time is None else None
+            return self._from_accelerators(accelerators, site.batch_tokens)
         batch = float(site.batch_tokens) if site.batch_tokens is not None else None
-        if batch is None and measured is not None and measured.batch_tokens is not None:
+        if batch is None and step_time is None and measured.batch_tokens is not None:
             batch = measured.batch_tokens
             self._assume("batch_tokens", f"{format_count(batch)} ({self.measured_name})")
-        if site.step_time is not None:
-            seconds = site.step_time
-        elif measured is not None and measured.inner_step_s is not None:
+        if step_time is not None:
+            seconds = step_time
+        elif measured.inner_step_s is not None:
             seconds = self._scaled(measured, measured.inner_step_s, batch)
         elif (name := self.context.sections.model.name) in MODELS:
             seconds = MODELS[name].step_seconds
             self._assume("step_time", f"{format_seconds(seconds)} (arXiv:2501.18512, Table 4)")
         else:
+            paced = self.found.record.inner_step_s is not None
             raise self._refuse(
                 "step_time",
                 'missing; give step_time = "2.5 s" (--step-time 2.5s), or accelerators = '
-                '"64 x H100" and batch_tokens = "1Mi"',
+                '"64 x H100" and batch_tokens = "1Mi"'
+                + paced
+                * " (paced computation does not take the hardware file's time)",
             )
         if batch is None:
             if run.tokens is not None:
@@ -183,14 +170,14 @@ class MachineReader:
         return seconds * ratio
 
     def _operation(self, key: str, name: str) -> float:
-        given: float | None = getattr(self.site, key)
+        measured: float | None = getattr(self.measured, name)
+        given: float | None = self._own(key, measured)
         if given is not None:
             return given
-        measured = getattr(self.measured, name) if self.measured else None
         if measured is None:
             self._assume(key, "0 s")
             return 0.0
-        size = (self.measured.parameters if self.measured else None) or self.model.parameters
+        size = self.measured.parameters or self.model.parameters
         ratio = self.model.parameters / size
         note = self.measured_name
         if not _same(ratio, 1):
@@ -199,10 +186,10 @@ class MachineReader:
         return float(measured * ratio)
 
     def _slowdown(self, key: str) -> float:
-        given: float | None = getattr(self.site, key)
+        measured: float | None = getattr(self.measured, key)
+        given: float | None = self._own(key, measured)
         if given is not None:
             return given
-        measured: float | None = getattr(self.measured, key) if self.measured else None
         if measured is None:
             self._assume(key, "1")
             return 1.0
@@ -210,7 +197,7 @@ class MachineReader:
         return measured
 
     def _on_line(self) -> tuple[tuple[float, float], ...]:
-        measured = self.measured.transmission_slowdown if self.measured else None
+        measured = self.measured.transmission_slowdown
         if measured is None:
             return self._pairs("transmission_slowdown", None, "1")
         least, most = min(measured.slowdown), max(measured.slowdown)
@@ -218,7 +205,7 @@ class MachineReader:
         return self._pairs("transmission_slowdown", measured, said)
 
     def _cold_start(self) -> tuple[tuple[float, float], ...]:
-        measured = self.measured.cold_start if self.measured else None
+        measured = self.measured.cold_start
         if measured is None:
             return self._pairs("cold_start_time", None, "0 s")
         pause, longer = measured.pairs[-1]
@@ -229,25 +216,25 @@ class MachineReader:
         self, key: str, measured: Pairs | None, said: str
     ) -> tuple[tuple[float, float], ...]:
         """Return what the site gives for every value of a quantity, else what was measured."""
-        given: float | None = getattr(self.site, key)
+        given: float | None = self._own(key, measured)
         if given is not None:
             return ((0.0, given),)
         self._assume(key, f"{said} ({self.measured_name})" if measured is not None else said)
         return measured.pairs if measured is not None else ()
 
     def _per_byte(self) -> float:
-        given: float | None = self.site.communication_byte_time
+        measured = self.measured.communication_s_per_byte
+        given: float | None = self._own("communication_byte_time", measured)
         if given is not None:
             return given
-        measured = self.measured.communication_s_per_byte if self.measured else None
         note = f" ({self.measured_name})" if measured is not None else ""
         self._assume("communication_byte_time", f"{format_seconds(measured or 0.0)}{note}")
         return measured or 0.0
 
     def _jitter(self) -> Jitter:
-        jitter = self.site.jitter
+        jitter = self._own("jitter", self.measured.samples)
         if jitter is None:
-            if self.measured is not None and self.measured.samples is not None:
+            if self.measured.samples is not None:
                 factors, cv = normalised(self.measured.samples)
                 self._assume(
                     "jitter", f"{len(factors)} samples, cv {cv:.3g} ({self.measured_name})"
@@ -276,6 +263,24 @@ class MachineReader:
             raise self._refuse("jitter", f"{kind} needs cv, standard deviation / mean, like 0.05")
         return Jitter(kind, jitter.cv)
 
+    def _speed(self) -> float:
+        if not self.found.goes_first:
+            return self._or("speed", self.site.speed, 1.0, "1")
+        speed = real_speed(self.context, self.index)
+        if speed != (self.site.speed or 1.0):
+            self._replaced.add("speed")
+        if self.site.speed is None or "speed" in self._replaced:
+            self._assume("speed", f"{speed:g}")
+        return speed
+
+    def _own(self, key: str, measured: object) -> Any:
+        """Return what the site gives, unless what was measured goes first."""
+        given = getattr(self.site, key)
+        if given is not None and measured is not None and self.found.goes_first:
+            self._replaced.add("step_time" if key == "accelerators" else key)
+            return None
+        return given
+
     def _or(self, key: str, given: _T | None, default: _T, shown: str) -> _T:
         if given is not None:
             return given
@@ -283,6 +288,8 @@ class MachineReader:
         return default
 
     def _assume(self, key: str, value: str) -> None:
+        if key in self._replaced:
+            value += '; train.compute_mode = "real": what the scenario gives is not used'
         self.assumed.append((key, value))
 
     def _refuse(self, key: str, text: str) -> Exception:

@@ -30,6 +30,13 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("--steps", "run.steps", "N", 'Train for this many inner steps, or "steady".'),
         ("--rounds", "run.rounds", "N", "Train for this many rounds of the method."),
         ("--seed", "run.seed", "N", "Seed of everything random."),
+        (
+            "--replications",
+            "run.replications",
+            "N",
+            "Runs with other random numbers, of which the median counts; by default 7 to 9. "
+            "1 is a quick answer.",
+        ),
     ),
     "Machines": (
         ("--model", "model.name", "10B", "A preset (1B, 10B, 100B) or a number of parameters."),

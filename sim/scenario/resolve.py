@@ -13,7 +13,7 @@ from sim.program import QUANTIZED
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
-from sim.scenario.hardware import Hardware, read_hardware
+from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
 from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
 from sim.scenario.method import (
@@ -36,8 +36,15 @@ MOST_SITES = 2_000
 MOST_WORKERS = 10_000
 
 
-def resolve(document: Document) -> Scenario:
+def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     """Return the scenario that a document means.
+
+    Parameters
+    ----------
+    document
+        A file, with options and settings laid over it.
+    hardware
+        Measurements in place of the file that the document names.
 
     Raises
     ------
@@ -47,17 +54,18 @@ def resolve(document: Document) -> Scenario:
     if not document.sites:
         document = replace(document, sites=[{}])
     context = Context(document, validated(document))
-    context.hardware = _hardware(context)
+    context.hardware = _hardware(context) if hardware is None else hardware
     run = _run(context)
     model = resolve_model(context)
     method = _method(context, model)
-    sites, machines = _sites(context, model)
+    sites, machines, measured = _sites(context, model)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
     reader = NetworkReader(
         context,
         [site.name for site in sites],
         quantized=method.arguments.get("comm_dtype") in QUANTIZED,
         groups=any(site.workers > 1 for site in sites),
+        machines=measured,
     )
     network = reader.network()
     bandwidth, latency = reader.within()
@@ -78,7 +86,7 @@ def resolve(document: Document) -> Scenario:
     ]
     places = (i for i, site in enumerate(sites) for _ in range(site.workers))
     workers = tuple(Worker(rank, i, machines[i]) for rank, i in enumerate(places))
-    return Scenario(
+    scenario = Scenario(
         run=run,
         model=model,
         method=method,
@@ -88,6 +96,10 @@ def resolve(document: Document) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
+    if scenario.random and run.replications is None:
+        assumed = (*scenario.assumed, ("run.replications", "as many as it takes, 7 or 9"))
+        scenario = replace(scenario, assumed=assumed)
+    return scenario
 
 
 def _hardware(context: Context) -> Hardware | None:
@@ -120,6 +132,7 @@ def _run(context: Context) -> Run:
         seed=run.seed or 0,
         skip_rounds=run.skip_rounds,
         measured_rounds=run.measured_rounds,
+        replications=run.replications,
     )
 
 
@@ -211,10 +224,13 @@ def _check_arguments(context: Context, method: Method, model: ModelSize, workers
         )
 
 
-def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine]]:
-    """Return the sites one by one, and the machine of each one's workers."""
+def _sites(
+    context: Context, model: ModelSize
+) -> tuple[list[Site], list[Machine], list[MachineRecord]]:
+    """Return the sites one by one, each one's machine, and what was measured of the machines."""
     sites: list[Site] = []
     machines: list[Machine] = []
+    measured: list[MachineRecord] = []
     notes: list[list[tuple[str, str]]] = []
     tables = context.sections.site
     described = context.document.described
@@ -245,6 +261,7 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
                     )
             sites.append(Site(name, workers, **lines, from_network=from_network))
             machines.append(machine)
+        measured.append(reader.found.record)
         notes.append(reader.assumed)
         if len(sites) > MOST_SITES:
             raise context.refuse(
@@ -261,7 +278,7 @@ def _sites(context: Context, model: ModelSize) -> tuple[list[Site], list[Machine
     _note_sites(context, notes)
     if context.document.assumed_count:
         context.assume("site.count", str(DEFAULT_SITES))
-    return sites, machines
+    return sites, machines, measured
 
 
 def _count(table: SiteSection, described: bool) -> int:

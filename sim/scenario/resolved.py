@@ -22,7 +22,8 @@ class Run:
     """When to stop. At most one of tokens, steps, rounds is set; none means "steady".
 
     ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
-    ``None`` leaves the choice to the method and to whether there is jitter.
+    ``None`` leaves the choice to the method and to whether there is jitter. ``replications`` is
+    how many predict something random; None is as many as it takes (:mod:`sim.replications`).
     """
 
     tokens: float | None = None
@@ -31,6 +32,7 @@ class Run:
     seed: int = 0
     skip_rounds: int | None = None
     measured_rounds: int | None = None
+    replications: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Jitter:
     distribution: str = "constant"
     cv: float = 0.0
     samples: tuple[float, ...] = ()
+
+    @property
+    def random(self) -> bool:
+        """Whether factors differ at all."""
+        return self.distribution == "empirical" or (self.distribution != "constant" and self.cv > 0)
 
 
 @dataclass(frozen=True)
@@ -193,8 +200,8 @@ class Collectives:
     host: HostCosts = HostCosts()
 
     @property
-    def by_chance(self) -> bool:
-        """Whether the same collectives may take another time in another draw."""
+    def random_timing(self) -> bool:
+        """Whether the same collectives may take another time in another replication."""
         return self.algorithm == "gloo" and self.host.message_s > 0
 
 
@@ -239,8 +246,8 @@ class Method:
 class Scenario:
     """A complete question. ``assumed`` lists (key, value) of all that nobody gave.
 
-    ``draw`` belongs to no file: it chooses what is chance beside computation (how soon gloo's
-    threads wake up) among equally likely answers.
+    ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
+    streams, of jitter and of gloo's wake-up latencies.
     """
 
     run: Run
@@ -251,7 +258,14 @@ class Scenario:
     network: Network
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
-    draw: int = 0
+    replication: int = 0
+
+    @property
+    def random(self) -> bool:
+        """Whether another replication may take another time."""
+        return self.network.collectives.random_timing or any(
+            worker.machine.jitter.random for worker in self.workers
+        )
 
     @cached_property
     def sha256(self) -> str:

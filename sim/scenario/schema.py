@@ -28,6 +28,7 @@ class RunSection(Section):
     seed: f.Whole | None = None
     skip_rounds: f.Whole | None = None
     measured_rounds: f.AtLeastOne | None = None
+    replications: f.Replications | None = None
 
 
 class ModelSection(Section):

@@ -13,7 +13,7 @@ from pydantic import PlainValidator
 from sim import units
 from sim.scenario import fields as f
 from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
-from sim.scenario.document import Document
+from sim.scenario.document import Change, Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
 from sim.scenario.loading import document_of
@@ -42,12 +42,19 @@ class Case:
 
     ``labels`` has one entry per axis: the case's name for an axis of named cases, else the
     value in SI units under its key with the unit in the name ("network.rtt_s"). ``sections``
-    are the same keys as they were given, for realrun.
+    are the same keys as they were given, for realrun; ``base`` and ``changes`` make its document.
     """
 
     labels: dict[str, Label]
     scenario: Scenario
     sections: ScenarioFile
+    base: Document
+    changes: tuple[Change, ...]
+
+    @property
+    def document(self) -> Document:
+        """What a file would hold that says this case alone."""
+        return self.base.overlaid(self.changes)
 
 
 @dataclass(frozen=True)
@@ -289,8 +296,7 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
     if total > _MOST_CASES:
         raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
     cases = tuple(
-        _case(document.overlaid(_changes(points)), axes, points)
-        for points in product(*(axis.points for axis in axes))
+        _case(document, axes, points) for points in product(*(axis.points for axis in axes))
     )
     for axis in axes:
         if all(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes):
@@ -308,13 +314,11 @@ def _check_varied(cases: Sequence[Case], origin: Origin, key: str) -> None:
     raise problem(origin, key, text)
 
 
-def _case(document: Document, axes: Sequence[Axis], points: Sequence[Point]) -> Case:
+def _case(base: Document, axes: Sequence[Axis], points: Sequence[Point]) -> Case:
     labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
-    return Case(labels, resolve(document), validated(document))
-
-
-def _changes(points: Sequence[Point]) -> list[Any]:
-    return [change for point in points for change in point.changes]
+    changes = tuple(change for point in points for change in point.changes)
+    document = base.overlaid(changes)
+    return Case(labels, resolve(document), validated(document), base, changes)
 
 
 def _by_option(document: Document, path: tuple[str, ...]) -> Origin | None:
