@@ -140,11 +140,11 @@ def held_out_loss(parameters: Path) -> float:
     """
     import torch
 
-    from realrun.build import begin_from
+    from realrun.saved import begin_from
 
     built, data = _model_and_data()
     found = []
-    begin_from(parameters, built.stages)
+    begin_from(parameters, built.module, built.stages)
     with torch.no_grad():
         batches = HELD_OUT_SEQUENCES // _SEQUENCES_AT_ONCE
         for inputs, targets in data.validation(_SEQUENCES_AT_ONCE, batches):

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from learning_plan import BASE, BATCH_TOKENS, SYNC_EVERY, WARMUP_STEPS, Planned
-from safetensors.torch import save_file
 
 from realrun.build import build
 from realrun.data import open_data
 from realrun.model import TorchModel
 from realrun.optimizers import Inner
+from realrun.saved import save
 from sim.scenario import load, sections
 
 
@@ -65,7 +65,7 @@ def train_alone(run: Planned, parameters: Path, losses: Path) -> dict[str, Any]:
         before = delta
     if late:
         outer_step(late * before)
-    save_file(model.named_parameters(), parameters)
+    save(built.module, parameters)
     with losses.open("w", newline="") as sheet:
         writer = csv.writer(sheet)
         writer.writerow(["rank", "loss_nats_per_token"])

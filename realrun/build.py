@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from realrun import gpt
-from realrun.errors import first_line
 from realrun.model import Loss
 from realrun.stages import (
     ModelError,
     check_against,
     find_function,
     layer_parameters,
-    load_stages,
+    load_model,
+    stages_of,
+    whole_of,
 )
 from sim.scenario.models import DEFAULT_CONTEXT, DEFAULT_VOCABULARY
 from sim.scenario.resolved import ModelSize
@@ -31,10 +30,12 @@ from sim.scenario.schema import ModelSection
 class Built:
     """A model ready to be trained, and what data it takes.
 
-    ``loss`` maps the last stage's output and targets_BT to a scalar, in nats per token unless
-    the user has said otherwise. Tokens are below ``vocabulary``; a sequence has ``context``.
+    ``module`` is the whole of which ``stages`` are the parts. ``loss`` maps the last stage's
+    output and targets_BT to a scalar, in nats per token unless the user has said otherwise. Tokens
+    are below ``vocabulary``; a sequence has ``context``.
     """
 
+    module: nn.Module
     stages: list[nn.Module]
     loss: Loss
     parameters_by_layer: list[list[nn.Parameter]]
@@ -86,7 +87,12 @@ def build(
     decoder = gpt.GPT(config, seed=seed)
     decoder.check_against(size)
     return Built(
-        decoder.stages(), gpt.loss, decoder.layer_parameters(), config.vocabulary, config.context
+        decoder,
+        decoder.stages(),
+        gpt.loss,
+        decoder.layer_parameters(),
+        config.vocabulary,
+        config.context,
     )
 
 
@@ -94,7 +100,8 @@ def _users(
     model: ModelSection, name: str, size: ModelSize, seed: int, folder: Path | None
 ) -> Built:
     with about("model.module"):
-        stages = load_stages(name, seed=seed, folder=folder)
+        made = load_model(name, seed=seed, folder=folder)
+        stages = stages_of(made)
         layers = layer_parameters(stages)
         try:
             check_against(layers, size)
@@ -108,38 +115,7 @@ def _users(
     if model.loss is not None:
         with about("model.loss"):
             loss = _scalar_checked(model.loss, find_function(model.loss, folder))
-    return Built(stages, loss, layers, vocabulary, model.context or DEFAULT_CONTEXT)
-
-
-def begin_from(path: Path, stages: Sequence[nn.Module]) -> None:
-    """Give a model the parameters that ``realrun train --save`` has written.
-
-    Raises
-    ------
-    ModelError
-        If the file cannot be read, or its parameters are not those of the model.
-    """
-    try:
-        saved = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path}: {first_line(error)}") from error
-    own = {
-        f"{number}.{name}": parameter
-        for number, stage in enumerate(stages)
-        for name, parameter in stage.named_parameters()
-    }
-    for name in sorted(own.keys() ^ saved.keys()):
-        where = "the model" if name in own else "the file"
-        raise ModelError(f"{path}: only {where} has a parameter {name}")
-    for name, parameter in own.items():
-        if parameter.shape != saved[name].shape:
-            raise ModelError(
-                f"{path}: {name} has shape {tuple(saved[name].shape)}, in the model "
-                f"{tuple(parameter.shape)}"
-            )
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(saved[name])
+    return Built(whole_of(made), stages, loss, layers, vocabulary, model.context or DEFAULT_CONTEXT)
 
 
 @contextmanager

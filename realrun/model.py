@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realrun import optimizers
+from realrun import module_state, optimizers
 from realrun.buffers import Flat, Layout, Losses
 from realrun.errors import RunError, first_line
 from realrun.optimizers import Inner
@@ -50,6 +50,8 @@ class TorchModel:
         Whether outer parameters and their momentum are in the host's memory between two uses.
     on_loss
         Called with the number of micro-batches done and the last one's loss.
+    module
+        The whole of which the stages are parts; by default ``nn.ModuleList(stages)``.
     """
 
     def __init__(
@@ -68,8 +70,11 @@ class TorchModel:
         autocast: torch.dtype | None = None,
         outer_on_host: bool = False,
         on_loss: Callable[[int, Tensor], None] | None = None,
+        module: nn.Module | None = None,
     ) -> None:
         self._on_loss = on_loss
+        self.module = nn.ModuleList(stages) if module is None else module
+        self._rank = rank
         self.num_layers = len(stages)
         self.param_dtype = param_dtype
         self.n_grad_accumulation = n_grad_accumulation
@@ -275,19 +280,16 @@ class TorchModel:
         """Outer SGD with the stale mean, its own part exchanged for the fresh one."""
         self._outer.eager_step(layers, fresh, stale, lr, momentum, nesterov)
 
-    def named_parameters(self) -> dict[str, Tensor]:
-        """Copies of the parameters by "stage.name": what was trained."""
-        return {
-            f"{number}.{name}": parameter.detach().clone()
-            for number, stage in enumerate(self._stages)
-            for name, parameter in stage.named_parameters()
-        }
+    def begin(self) -> None:
+        """Take the parameters that the module has now as those at the last outer step, too."""
+        self._outer.restore({"parameters": self.theta})
 
     # -- what a run is resumed from ------------------------------------------------------
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that the next step depends on, but for data and random state.
 
-        Tensors by name, and numbers. Taken between two steps, with nothing in flight.
+        Tensors by name, and numbers. Taken between two steps, with nothing in flight. Frozen
+        parameters are among them on rank 0 only.
         """
         tensors: dict[str, Tensor] = {
             "theta": self.theta,
@@ -295,8 +297,7 @@ class TorchModel:
             "losses": self._losses.all(),
         }
         tensors |= {f"outer/{name}": tensor for name, tensor in self._outer.tensors().items()}
-        for number, stage in enumerate(self._stages):
-            tensors |= {f"module/{number}/{name}": b for name, b in stage.named_buffers()}
+        tensors |= module_state.state(self._stages, with_frozen=self._rank == 0)
         for layer, inner in enumerate(self._optimizers):
             if inner is not None:
                 tensors |= optimizers.tensors_of(inner, f"inner/{layer}")
@@ -320,9 +321,7 @@ class TorchModel:
         self._gradient.copy_(tensors["gradient"])
         self._losses = Losses(self.theta, tensors["losses"])
         self._outer.restore(under("outer", tensors))
-        for number, stage in enumerate(self._stages):
-            for name, buffer in stage.named_buffers():
-                buffer.copy_(tensors[f"module/{number}/{name}"])
+        module_state.restore(self._stages, tensors)
         self._steps = list(numbers["steps"])
         for layer, taken in enumerate(self._steps):
             if taken:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from realrun.errors import AgreedError, PeerLostError, RunError, first_line
@@ -44,8 +45,25 @@ class World:
         try:
             dist.all_gather_object(values, value, group=self.control)
         except RuntimeError as error:
-            raise PeerLostError(f"rank {self.rank}: a peer is gone: {first_line(error)}") from error
+            raise self._lost(error) from error
         return values
+
+    def take_from_first(self, values: Tensor) -> None:
+        """Overwrite a tensor on the CPU with that of rank 0."""
+        try:
+            dist.broadcast(values, src=0, group=self.control)
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def sum_up(self, values: Tensor) -> None:
+        """Overwrite a tensor on the CPU with the sum over all ranks."""
+        try:
+            dist.all_reduce(values, group=self.control)
+        except RuntimeError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: RuntimeError) -> PeerLostError:
+        return PeerLostError(f"rank {self.rank}: a peer is gone: {first_line(error)}")
 
     def agreed(self, prepare: Callable[[], _T]) -> _T:
         """Run what may fail on some ranks only; if it does anywhere, it does everywhere.

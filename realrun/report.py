@@ -66,6 +66,8 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         trained_tokens=outcome.tokens,
         validation_loss=outcome.validation_loss,
         final_loss=_ends(outcome)[1] if _trained(outcome) else None,
+        buffers_averaged=list(outcome.merged.averaged),
+        buffers_of_rank_0=list(outcome.merged.from_first),
     )
     printed(made, form)
 
@@ -95,7 +97,19 @@ def _heading(outcome: Outcome) -> str:
     first, last = _ends(outcome)
     return text + (
         f"Loss {first:.3f} to {last:.3f} nats per token, "
-        f"{outcome.validation_loss:.3f} on text that no worker trains on."
+        f"{outcome.validation_loss:.3f} on text that no worker trains on.{_buffers(outcome)}"
+    )
+
+
+def _buffers(outcome: Outcome) -> str:
+    """Say which buffers differed between workers, and what was evaluated and saved instead."""
+    averaged, kept = len(outcome.merged.averaged), len(outcome.merged.from_first)
+    told = [f"{averaged} averaged"] * bool(averaged) + [f"{kept} taken from rank 0"] * bool(kept)
+    if not told:
+        return ""
+    return (
+        f" {averaged + kept} of the model's buffers differed between workers; for this figure and "
+        f"for --save: {', '.join(told)}."
     )
 
 

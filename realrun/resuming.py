@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from realrun import randomness
 from realrun.checkpoint import Checkpoints, State
 from realrun.data import Batches
 from realrun.process import Restart, Saving, Shared
@@ -68,9 +69,7 @@ def resumed(
     def state() -> State:
         tensors, numbers = model.state()
         tensors["observed"] = torch.tensor(shared.observed, dtype=torch.float64)
-        tensors["random/cpu"] = torch.get_rng_state()
-        if device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(device)
+        tensors |= randomness.state(device)
         return State(tensors, {"model": numbers, "data": batches.state()})
 
     shared.saving = Saving(every, lambda number: checkpoints.save(number, state()))
@@ -79,9 +78,7 @@ def resumed(
         return 0
     round_, saved = found
     world.agreed(lambda: batches.restore(saved.notes["data"]))
-    model.restore(saved.tensors, saved.notes["model"])
-    torch.set_rng_state(saved.tensors["random/cpu"])
-    if "random/cuda" in saved.tensors:
-        torch.cuda.set_rng_state(saved.tensors["random/cuda"], device)
+    world.agreed(lambda: model.restore(saved.tensors, saved.notes["model"]))
+    randomness.restore(saved.tensors, device)
     shared.restart = Restart(round_, deque(saved.tensors["observed"].tolist()))
     return round_

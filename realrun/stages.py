@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from realrun.randomness import seeded
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
 from sim.scenario.resolved import ModelSize
@@ -56,27 +57,72 @@ def stages_of(module: object) -> list[nn.Module]:
                 f"{which} is {_a(stage)}; a torch.nn.Module is needed, or a list of them"
             )
     for number, (stage, own) in enumerate(zip(stages, layer_parameters(stages), strict=True)):
+        which = f"stage {number} ({type(stage).__name__})"
         if not own:
             raise ModelError(
-                f"stage {number} ({type(stage).__name__}) has no parameters of its own to train; "
-                "make it part of the stage before or after it"
+                f"{which} has no parameters of its own to train{_because(stage)}; make it part of "
+                "the stage before or after it"
             )
+        for name, tensor in (*stage.named_parameters(), *stage.named_buffers()):
+            if is_lazy(tensor):
+                raise ModelError(f"{which}: {name} has no shape yet; give lazy modules their sizes")
         for name, parameter in stage.named_parameters():
-            if is_lazy(parameter):
-                raise ModelError(
-                    f"stage {number} ({type(stage).__name__}): {name} has no shape yet; give lazy "
-                    "modules their sizes"
-                )
             if parameter.requires_grad and parameter.dtype != torch.float32:
                 raise ModelError(
-                    f"stage {number} ({type(stage).__name__}): {name} is {parameter.dtype}; what "
-                    "is trained must be torch.float32"
+                    f"{which}: {name} is {parameter.dtype}; what is trained must be torch.float32"
                 )
+    _check_memory_is_its_own(stages)
     return stages
 
 
-def load_stages(name: str, *, seed: int = 0, folder: Path | None = None) -> list[nn.Module]:
+def _because(stage: nn.Module) -> str:
+    """Say why a stage that has parameters has none to train."""
+    counts = [parameter.numel() for parameter in stage.parameters() if not parameter.requires_grad]
+    if counts:
+        return f" (all {sum(counts):,} that it has are frozen)"
+    return " (they are tied to an earlier stage's)" if any(True for _ in stage.parameters()) else ""
+
+
+def _check_memory_is_its_own(stages: Sequence[nn.Module]) -> None:
+    """Refuse a trained parameter whose memory another tensor of the model has as well.
+
+    Trained parameters move into one vector, so that the two would no longer be the same.
+    """
+    trained: dict[int, tuple[str, nn.Parameter]] = {}
+    named = [
+        (f"{number}.{name}" if len(stages) > 1 else name, tensor)
+        for number, stage in enumerate(stages)
+        for name, tensor in (*stage.named_parameters(), *stage.named_buffers())
+        if tensor.numel()
+    ]
+    for name, tensor in named:
+        if isinstance(tensor, nn.Parameter) and tensor.requires_grad:
+            trained.setdefault(tensor.data_ptr(), (name, tensor))
+    for name, tensor in named:
+        first, parameter = trained.get(tensor.data_ptr(), (name, tensor))
+        if parameter is not tensor:
+            raise ModelError(
+                f"{first} and {name} are two tensors with the same memory; tie them as one "
+                "parameter, like head.weight = embedding.weight, or copy one of them (clone)"
+            )
+
+
+def whole_of(made: object) -> nn.Module:
+    """Return one module that is all of what a user's function has made.
+
+    Its ``state_dict`` has the names under which the model is saved: a module's own, or those of
+    ``nn.ModuleList(stages)``.
+    """
+    if isinstance(made, list | tuple):
+        return nn.ModuleList(made)
+    assert isinstance(made, nn.Module)
+    return made
+
+
+def load_model(name: str, *, seed: int = 0, folder: Path | None = None) -> object:
     """Call the function that "package.module:function" names, without arguments.
+
+    What it returns has been checked by :func:`stages_of`.
 
     Parameters
     ----------
@@ -84,8 +130,8 @@ def load_stages(name: str, *, seed: int = 0, folder: Path | None = None) -> list
         Where the function is. It is looked for in ``folder``, in the working directory and then
         wherever Python looks.
     seed
-        What torch's random numbers start from while it runs: the same on all workers, so that
-        they begin with equal parameters. The caller's random state is left as it was.
+        What random numbers start from while it runs (torch's, Python's and numpy's global ones):
+        the same on all workers. The caller's random state is left as it was.
     folder
         The scenario's.
 
@@ -97,8 +143,7 @@ def load_stages(name: str, *, seed: int = 0, folder: Path | None = None) -> list
     factory = find_function(name, folder)
     if isinstance(factory, nn.Module):
         raise ModelError(f"{name} is {_a(factory)}; a function that makes the model is needed")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         try:
             made = factory()
         except Exception as error:
@@ -107,9 +152,10 @@ def load_stages(name: str, *, seed: int = 0, folder: Path | None = None) -> list
                 f"{name} failed: {type(error).__name__}: {text[0] if text else ''}"
             ) from error
     try:
-        return stages_of(made)
+        stages_of(made)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from None
+    return made
 
 
 def layer_parameters(stages: Sequence[nn.Module]) -> list[list[nn.Parameter]]:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realrun.build import about, begin_from, build
+from realrun import module_state, randomness, replicas, saved
+from realrun.build import about, build
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
@@ -44,8 +45,8 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 writes the trained parameters; ``start`` is such a file,
-    with whose parameters training begins. ``held_out`` asks for the loss on
+    ``save`` is where rank 0 writes the trained model (:mod:`realrun.saved`); ``start`` is such a
+    file, with whose parameters and buffers training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
     for connections of the run's own (:class:`realrun.collectives.Group`).
@@ -73,7 +74,8 @@ class Outcome:
 
     The trace; how far clocks may be off (s); losses of every rank by micro-batch, nats per
     token (none where computation was paced); mean loss on held-out data of rank 0's
-    parameters; the round that this run began with.
+    parameters; the round that this run began with; which buffers differed between workers and
+    how evaluation and ``save`` have merged them.
     """
 
     trace: Trace
@@ -84,6 +86,7 @@ class Outcome:
     first_round: int
     device: str
     backend: str
+    merged: replicas.Merged
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -191,11 +194,15 @@ class Run:
         built = build(file.model, scenario.model, seed=seed, folder=folder)
         if self.asked.start is not None:
             with about("--start"):
-                begin_from(self.asked.start, built.stages)
-        for stage in built.stages:
-            stage.to(self.device)
+                saved.begin_from(self.asked.start, built.module, built.stages)
+        if self.asked.save is not None:
+            with about("--save"):
+                saved.check_can_be_saved(built.module)
+        with about("model"):
+            module_state.check_extra_state(built.module)
+        module_state.move(built.module, self.device)
         # Dropout and the like: other numbers on every worker, the same in every run.
-        torch.manual_seed(seed * self.world.workers + rank)
+        randomness.seed_all(seed * self.world.workers + rank)
         self.data = open_data(
             file.data,
             vocabulary=built.vocabulary,
@@ -225,6 +232,7 @@ class Run:
             autocast=torch.bfloat16 if self.device.type == "cuda" else None,
             outer_on_host=file.train.outer_state == "host",
             on_loss=on_loss if rank == 0 else None,
+            module=built.module,
         )
 
     def _pace(self) -> Pace:
@@ -268,6 +276,9 @@ class Run:
                 identity(scenario, self.file),
                 self.device,
             )
+        if not self.paced:
+            self._agree_on_the_start(first_round)
+        shared.device = timed_on(self.device)  # nothing until here is in a measured time
         before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
         worker.drive(scenario.method.program(worker, **scenario.method.arguments))
@@ -275,8 +286,11 @@ class Run:
         shared.close()
         found = gathered(shared, self._context(), before, after, world.control)
         losses = world.gathered([] if self.paced else self.model.losses)
+        merged = replicas.Merged()
+        if not self.paced and (self.asked.save is not None or self.asked.held_out):
+            merged = replicas.merge_buffers(replicas.buffers(self.model.module), world)
         if self.asked.save is not None and not self.paced:
-            world.agreed(self._save_parameters)
+            world.agreed(self._save)
         if found is None:
             return None
         trace, residual = found
@@ -293,14 +307,31 @@ class Run:
             first_round,
             name_of(self.device),
             self.backend,
+            merged,
         )
 
-    def _save_parameters(self) -> None:
-        if self.world.rank == 0:
-            from safetensors.torch import save_file
+    def _agree_on_the_start(self, first_round: int) -> None:
+        """Let all ranks begin with rank 0's parameters and buffers.
 
+        A resumed run continues with each rank's own. Those that the method keeps equal are
+        compared, and frozen parameters are rank 0's.
+        """
+        world, module = self.world, self.model.module
+        if first_round:
+            replicas.make_equal(module_state.frozen(module), world)
+            if replicas.stay_equal(self.scenario.method):
+                when = f"in the checkpoints of round {first_round}"
+                replicas.check_equal(replicas.parameters(module), world, when)
+            return
+        everything = replicas.parameters(module) | replicas.buffers(module)
+        replicas.make_equal(everything, world)
+        module_state.share_extra_state(module, world)
+        self.model.begin()
+
+    def _save(self) -> None:
+        if self.world.rank == 0:
             assert self.asked.save is not None
-            save_file(self.model.named_parameters(), self.asked.save)
+            saved.save(self.model.module, self.asked.save)
 
     def _quantised(self) -> bool:
         return self.scenario.comm_dtype in QUANTIZED

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from realrun.gpt import GPT, SIZES, GPTConfig, loss, rotary, rotate
-from realrun.stages import ModelError, check_against, layer_parameters, load_stages, stages_of
+from realrun.stages import ModelError, check_against, layer_parameters, load_model, stages_of
 from sim.scenario import load, sections
 from sim.scenario.resolved import ModelSize
 from sim.units import parse_count
@@ -333,7 +333,8 @@ def test_a_users_function_begins_with_the_same_parameters_everywhere(
     path = module("def make():\n    return [nn.Linear(4, 4), nn.Linear(4, 2)]\n")
     before = torch.random.get_rng_state()
     one, same, other = (
-        load_stages(f"{path.stem}:make", seed=seed, folder=path.parent) for seed in (1, 1, 2)
+        stages_of(load_model(f"{path.stem}:make", seed=seed, folder=path.parent))
+        for seed in (1, 1, 2)
     )
     assert torch.equal(before, torch.random.get_rng_state())
     assert len(one) == 2
@@ -359,14 +360,14 @@ def test_a_users_mistake_is_one_line(
 ) -> None:
     path = module(text)
     with pytest.raises(ModelError) as error:
-        load_stages(f"{path.stem}:{attribute}", folder=path.parent)
+        load_model(f"{path.stem}:{attribute}", folder=path.parent)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_name_that_leads_nowhere() -> None:
     with pytest.raises(ModelError, match="there is no module no_such_module"):
-        load_stages("no_such_module:make")
+        load_model("no_such_module:make")
     for name in ("torch", "torch:", ":make", "a b:c"):
         with pytest.raises(ModelError, match=r'write "package\.module:function"'):
-            load_stages(name)
+            load_model(name)

@@ -15,9 +15,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
-from realrun.build import Built, begin_from, build  # noqa: E402
+from realrun.build import Built, build  # noqa: E402
+from realrun.saved import begin_from  # noqa: E402
 from realrun.stages import ModelError  # noqa: E402
 from sim.scenario import load, sections  # noqa: E402
 
@@ -296,44 +297,28 @@ def test_two_processes_train_it(folder: Path, function: str, method: str) -> Non
     assert unseen < 0.7 * first
 
 
-def test_a_run_begins_with_the_parameters_of_another(folder: Path) -> None:
-    saved, again = folder / "saved.safetensors", folder / "again.safetensors"
-    first = realrun(write(folder), "--save", str(saved), "--set", "run.steps=3")
-    assert first.returncode == 0, first.stderr
-    barely = ["--set", "run.steps=1", "--set", "train.learning_rate=1e-12"]
-    done = realrun(
-        write(folder, method="streaming_diloco"),
-        "--start",
-        str(saved),
-        "--save",
-        str(again),
-        *barely,
-    )
-    assert done.returncode == 0, done.stderr
-    before, after = load_file(saved), load_file(again)
-    assert before.keys() == after.keys()
-    for name, tensor in before.items():
-        torch.testing.assert_close(after[name], tensor, rtol=1e-6, atol=1e-7)
-
-
 def test_parameters_to_begin_with_must_be_the_models(folder: Path) -> None:
-    one = built(write(folder)).stages
+    made = built(write(folder))
     path = folder / "saved.safetensors"
-    own = {f"0.{name}": p.detach().clone() for name, p in one[0].named_parameters()}
+    own = {name: tensor.clone() for name, tensor in made.module.state_dict().items()}
+
+    def begin() -> None:
+        begin_from(path, made.module, made.stages)
+
     with pytest.raises(ModelError, match=r"saved\.safetensors"):
-        begin_from(path, one)
-    save_file({**own, "0.more": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match=r"only the file has a parameter 0\.more"):
-        begin_from(path, one)
-    save_file({name: tensor for name, tensor in own.items() if name != "0.head.bias"}, path)
-    with pytest.raises(ModelError, match=r"only the model has a parameter 0\.head\.bias"):
-        begin_from(path, one)
-    save_file({**own, "0.head.bias": torch.zeros(3)}, path)
-    with pytest.raises(ModelError, match=r"0\.head\.bias has shape \(3,\), in the model \(16,\)"):
-        begin_from(path, one)
+        begin()
+    save_file({**own, "more": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match=r"only the file has a tensor more"):
+        begin()
+    save_file({name: tensor for name, tensor in own.items() if name != "head.bias"}, path)
+    with pytest.raises(ModelError, match=r"only the model has a parameter head\.bias"):
+        begin()
+    save_file({**own, "head.bias": torch.zeros(3)}, path)
+    with pytest.raises(ModelError, match=r"head\.bias has shape \(3,\), in the model \(16,\)"):
+        begin()
     save_file({name: torch.full_like(tensor, 0.5) for name, tensor in own.items()}, path)
-    begin_from(path, one)
-    assert all(bool((p == 0.5).all()) for p in one[0].parameters())
+    begin()
+    assert all(bool((p == 0.5).all()) for p in made.module.parameters())
 
 
 @pytest.mark.parametrize(
