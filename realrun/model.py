@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,14 @@ from realrun.sharded import Handed, Sharded, under
 from sim.compute import written
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Place(NamedTuple):
+    """Where a parameter lies in a model's flat vector."""
+
+    name: str  #: "stage.name", as saved
+    layer: int
+    part: slice
 
 
 class TorchModel:
@@ -77,6 +85,7 @@ class TorchModel:
         self._stages, self._loss, self._batches = stages, loss, batches
         self._inner = inner or Inner()
         self._tokens_per_step, self._autocast = tokens_per_step, autocast
+        self._parameters_by_layer = parameters_by_layer
         self._flatten(parameters_by_layer)
         self._losses = Losses(self.theta)
         self._steps = [0] * self.num_layers
@@ -109,6 +118,22 @@ class TorchModel:
                 parameter.data = self.theta[part].view_as(parameter)
                 parameter.grad = self._gradient[part].view_as(parameter)
                 at = part.stop
+
+    @property
+    def named_slices(self) -> list[Place]:
+        """Names, layers and places of all parameters, in the order of the flat vector."""
+        names = {
+            id(parameter): f"{number}.{name}"
+            for number, stage in enumerate(self._stages)
+            for name, parameter in stage.named_parameters()
+        }
+        places, at = [], 0
+        for layer, parameters in enumerate(self._parameters_by_layer):
+            for parameter in parameters:
+                part = slice(at, at + parameter.numel())
+                places.append(Place(names.get(id(parameter), f"at {at}"), layer, part))
+                at = part.stop
+        return places
 
     def _precision(self) -> AbstractContextManager[Any]:
         """On a GPU matrices are multiplied in bf16; parameters and sums stay fp32."""

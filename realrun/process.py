@@ -12,6 +12,7 @@ from typing import Any
 from realrun.activities import Activity
 from realrun.collectives import Group
 from realrun.device import Host
+from realrun.replica_check import ReplicaCheck
 from sim.compute import Computation
 from sim.trace import Row
 
@@ -59,7 +60,8 @@ class Shared:
 
     ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
     by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
-    to be repeated instead of looking. ``restart``: set until its round is reached.
+    to be repeated instead of looking. ``restart``: set until its round is reached. ``check``:
+    what compares replicas, if that is asked for.
     """
 
     rank: int
@@ -72,6 +74,7 @@ class Shared:
     replay: dict[str, deque[float]] | None = None
     restart: Restart | None = None
     saving: Saving | None = None
+    check: ReplicaCheck | None = None
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
     fresh: bool = False  # whether all connections are made anew, see Group
     device: Host = field(default_factory=Host)

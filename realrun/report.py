@@ -64,6 +64,7 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         clock_residual_s=outcome.residual_s,
         first_round=outcome.first_round,
         trained_tokens=outcome.tokens,
+        replicas_compared=outcome.compared,
         validation_loss=outcome.validation_loss,
         final_loss=_ends(outcome)[1] if _trained(outcome) else None,
     )
@@ -90,6 +91,11 @@ def _heading(outcome: Outcome) -> str:
     )
     if outcome.first_round:
         text += f"Resumed at round {outcome.first_round}; figures are of the rounds since. "
+    if outcome.compared is not None:
+        text += (
+            f"Replicas were compared: no difference in {outcome.compared} comparisons; "
+            "the times include them. "
+        )
     if not _trained(outcome):
         return text + "Computation was paced: sleeps of the scenario's times, nothing trained."
     first, last = _ends(outcome)

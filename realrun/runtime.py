@@ -77,6 +77,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             shared.in_flight.pop(id(activity), None)
         if self._program == MAIN:
             self.drain()
+            if shared.check is not None:
+                shared.check.end()
 
     def lost(self, operation: str, call: int, why: str) -> PeerLostError:
         """Return what to raise where a collective of this program's group has failed."""
@@ -158,6 +160,9 @@ class TorchWorker(CollectiveCalls[Activity]):
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)
         self.device.settle()
+        if shared.check is not None:
+            self.device.drain()  # what has failed is not compared
+            shared.check.start_round(self._round)
         row = self._row(ROUND, str(self._round), times=(steps or 0) if more else 0)
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
@@ -181,10 +186,12 @@ class TorchWorker(CollectiveCalls[Activity]):
         self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
-        if self._shared.restart is not None:
-            return self._computed  # its effect is in the restored state
-        operation = verb.__name__
+        operation, check = verb.__name__, self._shared.check
         layers = args[0] if args and isinstance(args[0], range) else None
+        if self._shared.restart is not None:
+            if check is not None:
+                check.computed(operation, layers, skipped=True)
+            return self._computed  # its effect is in the restored state
         detail = written(layers) if layers is not None else (str(args[0]) if args else "")
         perform = self.model.perform
         if operation == "inner_step":
@@ -194,6 +201,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             perform(verb, args, kwargs, times)
         else:
             self._timed(operation, detail, times, perform, verb, args, kwargs, times)
+        if check is not None:
+            check.computed(operation, layers)
         return self._computed
 
     def _timed(
@@ -282,6 +291,8 @@ class TorchWorker(CollectiveCalls[Activity]):
         except DistError as error:
             self.device.drain()  # the one that failed first is told
             raise self.lost(operation, call, first_line(error)) from error
+        if shared.check is not None:
+            shared.check.watch(collective, operation, buffer, self._group, call)
         return self._started(Communication(self, self._group, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:

@@ -23,6 +23,7 @@ from realrun.paced import PacedModel
 from realrun.placement import Place, meet, name_of, sharing
 from realrun.process import Pace, Shared
 from realrun.rendezvous import rank_and_workers
+from realrun.replica_check import ReplicaCheck, declared_equal
 from realrun.resuming import identity, resumed
 from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
@@ -48,7 +49,8 @@ class Asked:
     with whose parameters training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
-    for connections of the run's own (:class:`realrun.collectives.Group`).
+    for connections of the run's own (:class:`realrun.collectives.Group`). ``check_replicas``
+    compares at every round what the method keeps equal on all workers.
     """
 
     source: str | None
@@ -65,6 +67,7 @@ class Asked:
     held_out: bool = True
     warm: bool = False
     fresh: bool = False
+    check_replicas: bool = False
 
 
 @dataclass
@@ -73,7 +76,8 @@ class Outcome:
 
     The trace; how far clocks may be off (s); losses of every rank by micro-batch, nats per
     token (none where computation was paced); mean loss on held-out data of rank 0's
-    parameters; the round that this run began with.
+    parameters; the round that this run began with; how many comparisons of replicas found no
+    difference (None if none was asked for).
     """
 
     trace: Trace
@@ -84,6 +88,7 @@ class Outcome:
     first_round: int
     device: str
     backend: str
+    compared: int | None = None
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -181,7 +186,16 @@ class Run:
             pace=self._pace() if self.paced else None,
             slower=self._slower(),
             replay=self._replayed(),
+            check=self._check() if asked.check_replicas else None,
         )
+
+    def _check(self) -> ReplicaCheck:
+        if self.paced:
+            raise ScenarioError(
+                '--check-replicas: train.compute_mode = "paced" trains nothing; leave one out'
+            )
+        equal = declared_equal(self.scenario.method)
+        return ReplicaCheck(equal, self.model, self.world.workers, self.world.gathered)
 
     def _trained(self, on_step: OnStep) -> TorchModel:
         file, scenario, machine, rank = self.file, self.scenario, self.machine, self.world.rank
@@ -291,6 +305,7 @@ class Run:
             first_round,
             name_of(self.device),
             self.backend,
+            compared=None if shared.check is None else shared.check.compared,
         )
 
     def _save_parameters(self) -> None:

@@ -26,6 +26,7 @@ def train(
     checkpoints: options.Checkpoints = None,
     checkpoint_every: options.Every = 100,
     start: options.Start = None,
+    check_replicas: options.CheckReplicas = False,
     trace: options.Trace = None,
     losses: options.Losses = None,
     save: options.Save = None,
@@ -77,6 +78,7 @@ def train(
         timeout_s=timeout_s,
         save=save,
         start=start,
+        check_replicas=check_replicas,
     )
     scenario = load(asked.source, asked.options, asked.settings)
     with progress(scenario.horizon_tokens) as step:
