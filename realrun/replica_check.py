@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from realrun.collectives import Collective, tensor_of
-from realrun.errors import AgreedError
+from realrun.errors import AgreedError, ranks
 from realrun.model import TorchModel
 from sim.compute import written
 from sim.program import Buffer, Equal, kept_equal
@@ -130,7 +130,7 @@ class ReplicaCheck:
         self._compare("the end")
         for key in dict.fromkeys(key for waiting in self._waiting for key in waiting):
             without = [rank for rank, waiting in enumerate(self._waiting) if key not in waiting]
-            raise AgreedError(f"--check-replicas: {_ranks(without)} never came to {key}")
+            raise AgreedError(f"--check-replicas: {ranks(without)} never came to {key}")
 
     # -- comparing -----------------------------------------------------------------------
     def _note(self, key: str, values: Tensor, layers: range, of: str) -> None:
@@ -163,7 +163,7 @@ class ReplicaCheck:
                 wrong.append(place)
                 most = 2 * count > len(own)
                 odd |= {rank for rank in everyone if not most or own[rank] != usual}
-        who = _ranks(sorted(odd))
+        who = ranks(sorted(odd))
         who += " differs" if len(odd) == 1 else " differ"
         who += " from each other" if len(odd) == len(everyone) else " from the others"
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
@@ -175,15 +175,3 @@ def _digest(values: Tensor) -> bytes:
     """Return a digest of a tensor's bits; the host waits until they are there."""
     bits = values.detach().cpu().contiguous().view(torch.uint8)
     return blake2b(bits.numpy().data, digest_size=_SIZE).digest()
-
-
-def _ranks(ranks: Sequence[int]) -> str:
-    """Return ranks in words.
-
-    Examples
-    --------
-    >>> _ranks([1]), _ranks([0, 1, 4])
-    ('rank 1', 'ranks 0, 1 and 4')
-    """
-    *before, last = map(str, ranks)
-    return f"ranks {', '.join(before)} and {last}" if before else f"rank {last}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
 from realrun.memory import check_memory
 from realrun.model import TorchModel
+from realrun.not_finite import LossWatch
 from realrun.paced import PacedModel
 from realrun.placement import Place, meet, name_of, sharing
 from realrun.process import Pace, Shared
@@ -77,7 +79,7 @@ class Outcome:
     The trace; how far clocks may be off (s); losses of every rank by micro-batch, nats per
     token (none where computation was paced); mean loss on held-out data of rank 0's
     parameters; the round that this run began with; how many comparisons of replicas found no
-    difference (None if none was asked for).
+    difference (None if none was asked for); what was to happen where a loss is not finite.
     """
 
     trace: Trace
@@ -89,6 +91,7 @@ class Outcome:
     device: str
     backend: str
     compared: int | None = None
+    not_finite: str = "stop"
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -187,7 +190,25 @@ class Run:
             slower=self._slower(),
             replay=self._replayed(),
             check=self._check() if asked.check_replicas else None,
+            late=world.late,
         )
+        if world.roll is not None:
+            world.roll.follow(self.shared.calls)
+        if not self.paced:
+            self.shared.watch = LossWatch(
+                world.rank, self.not_finite, self.model, self.shared.device, self._warn
+            )
+
+    @property
+    def not_finite(self) -> str:
+        """What happens where a loss is not finite: "stop" or "warn"."""
+        return self.file.train.not_finite or "stop"
+
+    def _warn(self, line: str) -> None:
+        """Tell what one rank warns of; only the first rank that does is heard."""
+        if self.world.first_to_say("not_finite"):
+            sys.stderr.write(f"realrun: warning: {line}\n")
+            sys.stderr.flush()
 
     def _check(self) -> ReplicaCheck:
         if self.paced:
@@ -280,12 +301,16 @@ class Run:
                 identity(scenario, self.file),
                 self.device,
             )
-        before = offset_to_first(shared, world.control)
+        with world.exchanging():
+            before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
         worker.drive(scenario.method.program(worker, **scenario.method.arguments))
-        after = offset_to_first(shared, world.control)
+        with world.exchanging():
+            after = offset_to_first(shared, world.control)
         shared.close()
-        found = gathered(shared, self._context(), before, after, world.control)
+        context = self._context()
+        with world.exchanging():
+            found = gathered(shared, context, before, after, world.control)
         losses = world.gathered([] if self.paced else self.model.losses)
         if self.asked.save is not None and not self.paced:
             world.agreed(self._save_parameters)
@@ -306,6 +331,7 @@ class Run:
             name_of(self.device),
             self.backend,
             compared=None if shared.check is None else shared.check.compared,
+            not_finite=self.not_finite,
         )
 
     def _save_parameters(self) -> None:

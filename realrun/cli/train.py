@@ -62,7 +62,7 @@ def train(
         workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
         raise typer.Exit(launch(sys.argv[1:], workers))
 
-    from realrun.report import progress, show, write_losses
+    from realrun.report import check_held_out, progress, show, write_losses
     from realrun.training import Asked as Training
     from realrun.training import run_worker
 
@@ -92,3 +92,4 @@ def train(
     if losses is not None:
         write_losses(outcome.losses, losses)
     show(outcome, scenario, form)
+    check_held_out(outcome)
