@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 from realrun.collectives import Collective
@@ -25,7 +26,7 @@ class Starter(Protocol):
     def look(self, what: str, answer: float) -> float:
         """Log an observation; where one was logged before, answer that."""
 
-    def lost(self, operation: str, call: int, why: str) -> PeerLostError:
+    def lost(self, operation: str, call: int, why: str, waited_s: float) -> PeerLostError:
         """Return what to raise where a collective has failed."""
 
 
@@ -59,6 +60,7 @@ class Communication(Activity):
     def __init__(self, worker: Starter, group: str, call: int, collective: Collective) -> None:
         super().__init__(worker, group, call)
         self._collective = collective
+        self._began = perf_counter()
 
     def _ended(self) -> bool:
         return self._collective.ended()
@@ -75,7 +77,8 @@ class Communication(Activity):
             self._collective.wait()
         except RuntimeError as error:
             operation, why = self._collective.operation, first_line(error)
-            raise self._worker.lost(operation, self.call, why) from error
+            waited_s = perf_counter() - self._began
+            raise self._worker.lost(operation, self.call, why, waited_s) from error
         self._collective.place()
         self._worker.paced_drain()
 

@@ -107,6 +107,13 @@ class Losses:
         self.pages[-1][self.count % self._PAGE] = loss
         self.count += 1
 
+    def since(self, first: int) -> Tensor:
+        """Return those from number ``first`` on."""
+        page = first // self._PAGE
+        return torch.cat(self.pages[page:])[
+            first - page * self._PAGE : self.count - page * self._PAGE
+        ]
+
     def all(self) -> Tensor:
         """Return all of them; shape [count]."""
         return torch.cat([*self.pages, self._like.new_empty(0)])[: self.count]

@@ -74,6 +74,16 @@ class Collective:
         place()
         self._held = None
 
+    def then(self, use: Callable[[], object]) -> None:
+        """Call ``use`` once, as soon as the result is in the buffer."""
+        place = self._place
+
+        def both() -> None:
+            place()
+            use()
+
+        self._place = both
+
 
 def _nothing() -> None: ...
 

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import IO
 
-from realrun.errors import PeerLostError, RunError
+from realrun.errors import AgreedError, PeerLostError, RunError, of_rank
 
 _POLL_S = 0.05
 _GRACE_S = 2.0  # for the others' reasons, and then for them to end
@@ -79,6 +79,8 @@ def launch(
         message = _why(ends, messages)
         if message:
             raise RunError(message)
+        which = min(rank for rank, code in ends.items() if code)
+        sys.stderr.write(f"realrun: rank {which} ended with status {ends[which]}\n")
         return failed
 
 
@@ -148,7 +150,11 @@ def _why(ends: dict[int, int | None], messages: IO[bytes]) -> str:
         )
     messages.seek(0)
     said = sorted(json.loads(line) for line in messages.read().splitlines())
-    return next((text for _, _, text in said), "")
+    if not said:
+        return ""
+    _, _, rank, text, agreed = said[0]
+    alike = agreed or (len(said) == len(ends) and len({text for *_, text, _ in said}) == 1)
+    return text if alike else of_rank(rank, text)
 
 
 def report(error: Exception, line: str, rank: int) -> bool:
@@ -156,8 +162,10 @@ def report(error: Exception, line: str, rank: int) -> bool:
     messages = os.environ.get(_MESSAGES)
     if messages is None:
         return False
-    # First what is not merely another one's end, then by rank. One write: workers share the file.
-    said = [isinstance(error, PeerLostError), rank, line]
+    # First what is not merely another one's end, then what was first, then by rank.
+    order = getattr(error, "order", 0)
+    said = [isinstance(error, PeerLostError), order, rank, line, isinstance(error, AgreedError)]
+    # One write: workers share the file.
     try:
         os.write(int(messages), json.dumps(said).encode() + b"\n")
     except OSError:

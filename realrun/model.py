@@ -10,20 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from realrun import module_state, optimizers
 from realrun.buffers import Flat, Layout, Losses
-from realrun.errors import RunError, first_line
+from realrun.errors import RunError, of_rank, told
 from realrun.optimizers import Inner
 from realrun.outer import Outer
 from realrun.sharded import Handed, Sharded, under
 from sim.compute import written
+from sim.scenario import ScenarioError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+_LOSS_FAILED = "model: the loss of outputs of {} failed"
+
+
+class Place(NamedTuple):
+    """Where a parameter lies in a model's flat vector."""
+
+    name: str  #: "stage.name", as saved
+    layer: int
+    part: slice
 
 
 class TorchModel:
@@ -72,6 +82,7 @@ class TorchModel:
         on_loss: Callable[[int, Tensor], None] | None = None,
         module: nn.Module | None = None,
     ) -> None:
+        self._rank = rank
         self._on_loss = on_loss
         self.module = nn.ModuleList(stages) if module is None else module
         self._rank = rank
@@ -85,6 +96,7 @@ class TorchModel:
         self._stages, self._loss, self._batches = stages, loss, batches
         self._inner = inner or Inner()
         self._tokens_per_step, self._autocast = tokens_per_step, autocast
+        self._parameters_by_layer = parameters_by_layer
         self._flatten(parameters_by_layer)
         self._losses = Losses(self.theta)
         self._steps = [0] * self.num_layers
@@ -118,6 +130,22 @@ class TorchModel:
                 parameter.grad = self._gradient[part].view_as(parameter)
                 at = part.stop
 
+    @property
+    def named_slices(self) -> list[Place]:
+        """Names, layers and places of all parameters, in the order of the flat vector."""
+        names = {
+            id(parameter): f"{number}.{name}"
+            for number, stage in enumerate(self._stages)
+            for name, parameter in stage.named_parameters()
+        }
+        places, at = [], 0
+        for layer, parameters in enumerate(self._parameters_by_layer):
+            for parameter in parameters:
+                part = slice(at, at + parameter.numel())
+                places.append(Place(names.get(id(parameter), f"at {at}"), layer, part))
+                at = part.stop
+        return places
+
     def _precision(self) -> AbstractContextManager[Any]:
         """On a GPU matrices are multiplied in bf16; parameters and sums stay fp32."""
         if self._autocast is None:
@@ -148,7 +176,8 @@ class TorchModel:
         """Run some layers forward, each on a detached input, so that backward goes by layers."""
         for layer in layers:
             if layer == 0:
-                inputs, self._targets = next(self._batches)
+                with self._failing("data: the next batch cannot be read"):
+                    inputs, self._targets = next(self._batches)
                 self._count += 1
                 self._tokens += inputs.numel()
                 outputs = self._through(0, inputs)
@@ -161,15 +190,27 @@ class TorchModel:
             self._outputs[layer] = outputs
 
     def _through(self, layer: int, inputs: Tensor) -> Tensor:
+        with self._failing("model: {} failed on input of {}", layer, inputs), self._precision():
+            return self._stages[layer](inputs)  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _failing(self, what: str, *about: object) -> Iterator[None]:
+        """Turn what the user's code may raise, which is anything, into a line with the rank.
+
+        ``what`` has a place for each stage, given by its number, and each tensor's shape.
+        """
         try:
-            with self._precision():
-                return self._stages[layer](inputs)  # type: ignore[no-any-return]
-        except Exception as error:  # a user's module may raise anything
-            kind = type(self._stages[layer]).__name__
-            raise RunError(
-                f"model: stage {layer} ({kind}) failed on input of shape {tuple(inputs.shape)}: "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
+            yield
+        except (RunError, ScenarioError) as error:  # a line already
+            raise RunError(of_rank(self._rank, str(error))) from error
+        except Exception as error:
+            line = what.format(*(self._worded(thing) for thing in about))
+            raise RunError(f"rank {self._rank}: {line}: {told(error)}") from error
+
+    def _worded(self, thing: object) -> str:
+        if isinstance(thing, int):
+            return f"stage {thing} ({type(self._stages[thing]).__name__})"
+        return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else type(thing).__name__
 
     def backward(self, layers: range) -> None:
         """Run some layers backward, last first, and add their gradient to the sum."""
@@ -177,16 +218,18 @@ class TorchModel:
             outputs = self._outputs[layer]
             assert outputs is not None
             if layer == self.num_layers - 1:
-                with self._precision():
+                with self._failing(_LOSS_FAILED, outputs), self._precision():
                     loss = self._loss(outputs, self._targets)
                 self._losses.add(loss.detach())
                 if self._on_loss is not None:
                     self._on_loss(self._losses.count, loss.detach())
-                loss.backward()  # type: ignore[no-untyped-call]
+                with self._failing("model: backward of the loss or {} failed", layer):
+                    loss.backward()  # type: ignore[no-untyped-call]
             else:
                 after = self._saved_inputs[layer + 1]
                 assert after is not None
-                outputs.backward(after.grad)  # type: ignore[no-untyped-call]
+                with self._failing("model: backward of {} failed", layer):
+                    outputs.backward(after.grad)  # type: ignore[no-untyped-call]
                 self._saved_inputs[layer + 1] = None
             self._outputs[layer] = None
 
@@ -195,13 +238,23 @@ class TorchModel:
         """Loss of every micro-batch so far; reading it waits for the device."""
         return self._losses.all().tolist()
 
+    @property
+    def losses_so_far(self) -> int:
+        """How many micro-batches have a loss."""
+        return self._losses.count
+
+    def losses_since(self, first: int) -> Tensor:
+        """Losses from micro-batch ``first`` on, on the device; one at least must have come."""
+        return self._losses.since(first)
+
     def loss_on(self, inputs: Tensor, targets: Tensor) -> float:
         """Loss of one batch, nothing trained."""
         with torch.no_grad(), self._precision(), _evaluating(self._stages):
             outputs = inputs
-            for stage in self._stages:
-                outputs = stage(outputs)
-            return float(self._loss(outputs, targets))
+            for layer in range(self.num_layers):
+                outputs = self._through(layer, outputs)
+            with self._failing(_LOSS_FAILED, outputs):
+                return float(self._loss(outputs, targets))
 
     def inner_optimizer(self, layers: range) -> None:
         """AdamW on the mean gradient of the micro-batches, layer by layer."""

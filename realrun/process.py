@@ -12,6 +12,8 @@ from typing import Any
 from realrun.activities import Activity
 from realrun.collectives import Group
 from realrun.device import Host
+from realrun.not_finite import LossWatch
+from realrun.replica_check import ReplicaCheck
 from sim.compute import Computation
 from sim.progress import Progress
 from sim.trace import Row
@@ -63,7 +65,9 @@ class Shared:
 
     ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
     by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
-    to be repeated instead of looking. ``restart``: set until its round is reached.
+    to be repeated instead of looking. ``restart``: set until its round is reached. ``check``:
+    what compares replicas, if that is asked for. ``watch``: what looks at the losses, if any.
+    ``late``: says in a clause who has not come to a group's call, after so many seconds.
     """
 
     rank: int
@@ -76,6 +80,8 @@ class Shared:
     replay: dict[str, deque[float]] | None = None
     restart: Restart | None = None
     saving: Saving | None = None
+    check: ReplicaCheck | None = None
+    watch: LossWatch | None = None
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
     fresh: bool = False  # whether all connections are made anew, see Group
     device: Host = field(default_factory=Host)
@@ -84,6 +90,7 @@ class Shared:
     rows: list[Row] = field(default_factory=list)
     groups: dict[str, Group] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    late: Callable[[str, int, float], str] = lambda group, call, waited_s: ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def progress(self) -> Progress:

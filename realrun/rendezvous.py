@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from realrun.errors import AgreedError, PeerLostError, RunError, first_line
+from realrun.roll_call import CONTROL, RollCall
 from sim.scenario import ScenarioError
 
 _T = TypeVar("_T")
@@ -30,7 +31,8 @@ _LATE_S = 5.0  # after which torch has had its own timeout
 class World:
     """The processes of a run, as one of them sees it.
 
-    ``control`` is a group for small messages on the CPU, beside all that is measured.
+    ``control`` is a group for small messages on the CPU, beside all that is measured;
+    ``store`` what :func:`met` returned; ``roll`` tells who is late where a collective fails.
     """
 
     rank: int
@@ -38,32 +40,50 @@ class World:
     local_rank: int
     local_workers: int
     control: Any
+    store: Any = None
+    roll: RollCall | None = None
 
     def gathered(self, value: Any) -> list[Any]:
         """Return what every rank gives, in their order."""
         values: list[Any] = [None] * self.workers
-        try:
+        with self.exchanging():
             dist.all_gather_object(values, value, group=self.control)
-        except RuntimeError as error:
-            raise self._lost(error) from error
         return values
 
     def take_from_first(self, values: Tensor) -> None:
         """Overwrite a tensor on the CPU with that of rank 0."""
-        try:
+        with self.exchanging():
             dist.broadcast(values, src=0, group=self.control)
-        except RuntimeError as error:
-            raise self._lost(error) from error
 
     def sum_up(self, values: Tensor) -> None:
         """Overwrite a tensor on the CPU with the sum over all ranks."""
-        try:
+        with self.exchanging():
             dist.all_reduce(values, group=self.control)
-        except RuntimeError as error:
-            raise self._lost(error) from error
 
-    def _lost(self, error: RuntimeError) -> PeerLostError:
-        return PeerLostError(f"rank {self.rank}: a peer is gone: {first_line(error)}")
+    @contextmanager
+    def exchanging(self) -> Iterator[None]:
+        """Exchange something over the control group, which all ranks do.
+
+        Raises
+        ------
+        PeerLostError
+            Where that fails, with the ranks that are late.
+        """
+        call = 0 if self.roll is None else self.roll.count_control()
+        began = monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            why = first_line(error) + self.late(CONTROL, call, monotonic() - began)
+            raise PeerLostError(f"rank {self.rank}: a peer is gone: {why}") from error
+
+    def late(self, group: str, call: int, waited_s: float) -> str:
+        """Say in a clause who has not come to a call of a group, where that can be found out."""
+        return "" if self.roll is None else self.roll.late(group, call, waited_s)
+
+    def first_to_say(self, what: str) -> bool:
+        """Whether no other rank has said this before; without a store every rank is the first."""
+        return self.store is None or self.store.add(f"said/{what}", 1) == 1
 
     def agreed(self, prepare: Callable[[], _T]) -> _T:
         """Run what may fail on some ranks only; if it does anywhere, it does everywhere.
@@ -105,18 +125,29 @@ def met(timeout_s: float) -> Any:
         If a rank does not come; rank 0 says which.
     """
     rank, workers = rank_and_workers()
-    host, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "29500")
-    place = f"{host}:{port}"
-    # torchrun keeps a store for its processes, lasting over restarts; else rank 0 keeps one.
-    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    place = ":".join(_address())
     try:
-        opened = _opened(host, int(port), rank == 0 and not kept, timeout_s)
+        store = _shared_store(timeout_s, keep=rank == 0 and not _kept_by_torchrun())
     except (RuntimeError, OSError) as error:
         raise RunError(_no_store(rank, place, timeout_s, error)) from error
-    store = PrefixStore(f"realrun/{attempt}", opened)
     _wait_for_all(store, rank, workers, timeout_s, place)
     return store
+
+
+def _address() -> tuple[str, str]:
+    """Return where the store is: host and port."""
+    return os.environ.get("MASTER_ADDR", "127.0.0.1"), os.environ.get("MASTER_PORT", "29500")
+
+
+def _kept_by_torchrun() -> bool:
+    """Whether torchrun keeps the store, which then lasts over restarts; else rank 0 does."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _shared_store(timeout_s: float, *, keep: bool = False) -> Any:
+    host, port = _address()
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"realrun/{attempt}", _opened(host, int(port), keep, timeout_s))
 
 
 @contextmanager
@@ -151,15 +182,25 @@ def joined(backend: str, timeout_s: float, store: Any = None) -> Iterator[World]
         control = dist.new_group(backend="gloo", timeout=timeout)
     except RuntimeError as error:
         raise RunError(_no_group(rank, error)) from error
+    roll = RollCall(
+        rank,
+        workers,
+        store,
+        lambda: _shared_store(timeout_s),
+        "torchrun on the first machine" if _kept_by_torchrun() else "rank 0",
+    )
     yield World(
         rank,
         workers,
         int(os.environ.get("LOCAL_RANK", rank)),
         int(os.environ.get("LOCAL_WORLD_SIZE", workers)),
         control,
+        store,
+        roll,
     )
     # Not where something failed: threads may be in collectives, and would take the process down
     # before it has said why.
+    roll.close()
     dist.destroy_process_group()
 
 

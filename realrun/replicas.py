@@ -16,23 +16,11 @@ from torch import Tensor, nn
 
 from realrun.errors import AgreedError
 from realrun.rendezvous import World
-from sim.scenario.resolved import Method
 
 Tensors = Mapping[str, Tensor]
 Digests = Mapping[str, str]
 
 _CHUNK_BYTES = 2**26  # that a digest brings to the host at once
-
-# With the arguments of which this holds, and those of which it does not. In the others workers
-# differ between two outer steps, or (eager updates) always.
-_EQUAL_BETWEEN_ROUNDS: dict[str, Mapping[str, object]] = {
-    "ddp": {},
-    "local_sgd": {},
-    "diloco": {"overlap": "none"},
-    "acco": {},
-    "dpu": {},
-    "wp": {},
-}
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -212,14 +200,3 @@ def _averaged(
     return [
         name for name in alike() if tensors[name].is_floating_point() or tensors[name].is_complex()
     ]
-
-
-def stay_equal(method: Method) -> bool:
-    """Whether a method leaves all workers with equal parameters when a round begins.
-
-    False where that is not known: of a method of the user's.
-    """
-    asked = _EQUAL_BETWEEN_ROUNDS.get(method.name)
-    return asked is not None and all(
-        method.arguments.get(key, value) == value for key, value in asked.items()
-    )

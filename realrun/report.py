@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import typer
 
+from realrun import not_finite
+from realrun.errors import RunError
 from sim.units import format_count
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         clock_residual_s=outcome.residual_s,
         first_round=outcome.first_round,
         trained_tokens=outcome.tokens,
+        replicas_compared=outcome.compared,
         validation_loss=outcome.validation_loss,
         final_loss=_ends(outcome)[1] if _trained(outcome) else None,
         buffers_averaged=list(outcome.merged.averaged),
@@ -92,13 +96,20 @@ def _heading(outcome: Outcome) -> str:
     )
     if outcome.first_round:
         text += f"Resumed at round {outcome.first_round}; figures are of the rounds since. "
+    if outcome.compared is not None:
+        text += (
+            f"Replicas were compared: no difference in {outcome.compared} comparisons; "
+            "the times include them. "
+        )
     if not _trained(outcome):
         return text + "Computation was paced: sleeps of the scenario's times, nothing trained."
     first, last = _ends(outcome)
-    return text + (
+    text += (
         f"Loss {first:.3f} to {last:.3f} nats per token, "
         f"{outcome.validation_loss:.3f} on text that no worker trains on.{_buffers(outcome)}"
     )
+    wrong = not_finite.told(outcome.losses)
+    return text + (f" {wrong}." if wrong else "")
 
 
 def _buffers(outcome: Outcome) -> str:
@@ -111,6 +122,22 @@ def _buffers(outcome: Outcome) -> str:
         f" {averaged + kept} of the model's buffers differed between workers; for this figure and "
         f"for --save: {', '.join(told)}."
     )
+
+
+def check_held_out(outcome: Outcome) -> None:
+    """Refuse to end well with a loss on held-out text that is not finite.
+
+    Raises
+    ------
+    RunError
+        Unless ``train.not_finite = "warn"``; the table says it then.
+    """
+    loss = outcome.validation_loss
+    if loss is not None and not isfinite(loss) and outcome.not_finite == "stop":
+        raise RunError(
+            f"rank 0: the loss on text that no worker trains on is {loss}; "
+            'train.not_finite = "warn" would end without an error'
+        )
 
 
 def write_losses(losses: Sequence[Sequence[float]], path: Path) -> None:

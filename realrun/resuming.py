@@ -23,7 +23,7 @@ def identity(scenario: Scenario, file: ScenarioFile) -> dict[str, str]:
     keys: dict[str, object] = {"method.name": scenario.method.name}
     keys |= {f"method.{key}": value for key, value in scenario.method.arguments.items()}
     for name, section in (("model", file.model), ("train", file.train), ("data", file.data)):
-        given = section.model_dump(exclude_none=True, exclude={"outer_state"})
+        given = section.model_dump(exclude_none=True, exclude={"outer_state", "not_finite"})
         keys |= {f"{name}.{key}": value for key, value in given.items()}
     for worker in scenario.workers:
         keys[f"rank {worker.rank}, batch_tokens"] = worker.machine.batch_tokens

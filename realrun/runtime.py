@@ -23,12 +23,13 @@ from torch.distributed import DistError
 
 from realrun.activities import Activity, Communication, Spawned
 from realrun.device import Host, Mark
-from realrun.errors import PeerLostError, RunError, first_line
+from realrun.errors import PeerLostError, RunError, first_line, told, whose_file
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
-from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, wire_bytes
+from sim.program import QUANTIZED, ArgumentError, Buffer, CollectiveCalls, Program, wire_bytes
 from sim.runtime.errors import HOW_LONG
+from sim.scenario import ScenarioError
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 T = TypeVar("T")
@@ -66,6 +67,19 @@ class TorchWorker(CollectiveCalls[Activity]):
             With the collective that failed. Of NCCL's the host hears when it next waits for the
             device: at a look, at a checkpoint, at a round now and then, at the end.
         """
+        try:
+            self._drive(program)
+        except (RunError, ScenarioError, ArgumentError):
+            raise
+        except Exception as error:
+            code = getattr(program, "gi_code", None)
+            if code is None or whose_file(code.co_filename) == "ours":
+                raise
+            raise RunError(
+                f"rank {self.rank}: method {code.co_name} failed: {told(error)}"
+            ) from error
+
+    def _drive(self, program: Generator[Any, None, None]) -> None:
         shared = self._shared
         for activity in program:
             if not activity.group or shared.restart is not None:
@@ -77,9 +91,12 @@ class TorchWorker(CollectiveCalls[Activity]):
             shared.in_flight.pop(id(activity), None)
         if self._program == MAIN:
             self.drain()
+            if shared.check is not None:
+                shared.check.end()
 
-    def lost(self, operation: str, call: int, why: str) -> PeerLostError:
+    def lost(self, operation: str, call: int, why: str, waited_s: float) -> PeerLostError:
         """Return what to raise where a collective of this program's group has failed."""
+        why += self._shared.late(self._group, call, waited_s)
         abandon(made for group in self._shared.groups.values() for made in group.backends())
         return PeerLostError(
             f"rank {self.rank}: {operation}, call {call} of group {self._group}, failed: {why}"
@@ -154,10 +171,15 @@ class TorchWorker(CollectiveCalls[Activity]):
             saved = self._round == 0
         tokens = self.model.committed_tokens if steps is None else self._progress.tokens
         more = self._round < limits.rounds and tokens < limits.tokens
+        if shared.watch is not None:
+            shared.watch.look(self._round, by_steps=steps is not None)
         saving = shared.saving
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)
         self.device.settle()
+        if shared.check is not None:
+            self.device.drain()  # what has failed is not compared
+            shared.check.start_round(self._round)
         own = self._progress.begin(steps)
         self.model.pace = self._progress.pace
         row = self._row(ROUND, str(self._round), times=own if more else 0)
@@ -174,6 +196,8 @@ class TorchWorker(CollectiveCalls[Activity]):
                 activity.wait()
             self._shared.in_flight.clear()
             self.device.drain()  # what has failed is not saved
+            if self._shared.watch is not None:
+                self._shared.watch.check_parameters(self._round)
             saving.save(self._round)
 
         self._timed("checkpoint", str(self._round), 1, save)
@@ -187,10 +211,12 @@ class TorchWorker(CollectiveCalls[Activity]):
         **kwargs: Any,
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
-        if self._shared.restart is not None:
-            return self._computed  # its effect is in the restored state
-        operation = verb.__name__
+        operation, check = verb.__name__, self._shared.check
         layers = args[0] if args and isinstance(args[0], range) else None
+        if self._shared.restart is not None:
+            if check is not None:
+                check.computed(operation, layers, skipped=True)
+            return self._computed  # its effect is in the restored state
         detail = written(layers) if layers is not None else (str(args[0]) if args else "")
         perform = self.model.perform
         if operation == "inner_step":
@@ -202,6 +228,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             perform(verb, args, kwargs, times)
         else:
             timed(perform, verb, args, kwargs, times)
+        if check is not None:
+            check.computed(operation, layers)
         return self._computed
 
     def _timed(
@@ -291,13 +319,16 @@ class TorchWorker(CollectiveCalls[Activity]):
         def ended(at: float, why: str) -> None:
             row.end_s = at
             if why:
-                raise self.lost(operation, call, why)
+                raise self.lost(operation, call, why, at - row.begin_s)
 
         try:
             collective = group.start(operation, buffer, dtype, mean, ended, packed)
         except DistError as error:
             self.device.drain()  # the one that failed first is told
-            raise self.lost(operation, call, first_line(error)) from error
+            waited_s = shared.now() - row.begin_s
+            raise self.lost(operation, call, first_line(error), waited_s) from error
+        if shared.check is not None:
+            shared.check.watch(collective, operation, buffer, self._group, call)
         return self._started(Communication(self, self._group, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from realrun.errors import told
 from realrun.randomness import seeded
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
@@ -147,10 +148,7 @@ def load_model(name: str, *, seed: int = 0, folder: Path | None = None) -> objec
         try:
             made = factory()
         except Exception as error:
-            text = str(error).splitlines()
-            raise ModelError(
-                f"{name} failed: {type(error).__name__}: {text[0] if text else ''}"
-            ) from error
+            raise ModelError(f"{name} failed: {told(error)}") from error
     try:
         stages_of(made)
     except ModelError as error:
@@ -219,11 +217,7 @@ def find_function(name: str, folder: Path | None = None) -> Callable[..., object
             raise ModelError(f"{name}: there is no module {missing}") from None
         raise ModelError(f"{name}: needs {missing}, which is not installed") from None
     except (Exception, SystemExit) as error:
-        text = str(error).splitlines()
-        raise ModelError(
-            f"{name}: importing {module_name} failed: {type(error).__name__}: "
-            f"{text[0] if text else ''}"
-        ) from error
+        raise ModelError(f"{name}: importing {module_name} failed: {told(error)}") from error
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):

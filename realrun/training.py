@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,15 +21,17 @@ from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
 from realrun.memory import check_memory
 from realrun.model import TorchModel
+from realrun.not_finite import LossWatch
 from realrun.paced import PacedModel
 from realrun.placement import Place, meet, name_of, sharing
 from realrun.process import Pace, Shared
 from realrun.rendezvous import rank_and_workers
+from realrun.replica_check import ReplicaCheck, declared_equal
 from realrun.resuming import identity, resumed
 from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
-from sim.program import QUANTIZED
+from sim.program import QUANTIZED, kept_equal
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
 from sim.scenario.schema import ScenarioFile
@@ -49,7 +52,8 @@ class Asked:
     file, with whose parameters and buffers training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
-    for connections of the run's own (:class:`realrun.collectives.Group`).
+    for connections of the run's own (:class:`realrun.collectives.Group`). ``check_replicas``
+    compares at every round what the method keeps equal on all workers.
     """
 
     source: str | None
@@ -66,6 +70,7 @@ class Asked:
     held_out: bool = True
     warm: bool = False
     fresh: bool = False
+    check_replicas: bool = False
 
 
 @dataclass
@@ -75,7 +80,8 @@ class Outcome:
     The trace; how far clocks may be off (s); losses of every rank by micro-batch, nats per
     token (none where computation was paced); mean loss on held-out data of rank 0's
     parameters; the round that this run began with; which buffers differed between workers and
-    how evaluation and ``save`` have merged them.
+    how evaluation and ``save`` have merged them; how many comparisons of replicas found no
+    difference (None if none was asked for); what was to happen where a loss is not finite.
     """
 
     trace: Trace
@@ -87,6 +93,8 @@ class Outcome:
     device: str
     backend: str
     merged: replicas.Merged
+    compared: int | None = None
+    not_finite: str = "stop"
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -184,7 +192,34 @@ class Run:
             pace=self._pace() if self.paced else None,
             slower=self._slower(),
             replay=self._replayed(),
+            check=self._check() if asked.check_replicas else None,
+            late=world.late,
         )
+        if world.roll is not None:
+            world.roll.follow(self.shared.calls)
+        if not self.paced:
+            self.shared.watch = LossWatch(
+                world.rank, self.not_finite, self.model, self.shared.device, self._warn
+            )
+
+    @property
+    def not_finite(self) -> str:
+        """What happens where a loss is not finite: "stop" or "warn"."""
+        return self.file.train.not_finite or "stop"
+
+    def _warn(self, line: str) -> None:
+        """Tell what one rank warns of; only the first rank that does is heard."""
+        if self.world.first_to_say("not_finite"):
+            sys.stderr.write(f"realrun: warning: {line}\n")
+            sys.stderr.flush()
+
+    def _check(self) -> ReplicaCheck:
+        if self.paced:
+            raise ScenarioError(
+                '--check-replicas: train.compute_mode = "paced" trains nothing; leave one out'
+            )
+        equal = declared_equal(self.scenario.method)
+        return ReplicaCheck(equal, self.model, self.world.workers, self.world.gathered)
 
     def _trained(self, on_step: OnStep) -> TorchModel:
         file, scenario, machine, rank = self.file, self.scenario, self.machine, self.world.rank
@@ -279,12 +314,16 @@ class Run:
         if not self.paced:
             self._agree_on_the_start(first_round)
         shared.device = timed_on(self.device)  # nothing until here is in a measured time
-        before = offset_to_first(shared, world.control)
+        with world.exchanging():
+            before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
         worker.drive(scenario.method.program(worker, **scenario.method.arguments))
-        after = offset_to_first(shared, world.control)
+        with world.exchanging():
+            after = offset_to_first(shared, world.control)
         shared.close()
-        found = gathered(shared, self._context(), before, after, world.control)
+        context = self._context()
+        with world.exchanging():
+            found = gathered(shared, context, before, after, world.control)
         losses = world.gathered([] if self.paced else self.model.losses)
         merged = replicas.Merged()
         if not self.paced and (self.asked.save is not None or self.asked.held_out):
@@ -308,6 +347,8 @@ class Run:
             name_of(self.device),
             self.backend,
             merged,
+            compared=None if shared.check is None else shared.check.compared,
+            not_finite=self.not_finite,
         )
 
     def _agree_on_the_start(self, first_round: int) -> None:
@@ -319,7 +360,8 @@ class Run:
         world, module = self.world, self.model.module
         if first_round:
             replicas.make_equal(module_state.frozen(module), world)
-            if replicas.stay_equal(self.scenario.method):
+            method = self.scenario.method
+            if kept_equal(method.program, method.arguments) == "parameters":
                 when = f"in the checkpoints of round {first_round}"
                 replicas.check_equal(replicas.parameters(module), world, when)
             return

@@ -17,10 +17,11 @@ torch.distributed.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 Started = TypeVar("Started")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
 QUANTIZED = ("int8", "fp4")
@@ -63,6 +64,43 @@ class Activity(Protocol):
 
 
 Program = Generator[Activity, None, None]
+
+Equal = Literal["parameters", "outer parameters", "received"]
+"""What a method keeps equal on all workers, see :func:`keeps_equal`."""
+
+
+def keeps_equal(what: Equal | Callable[..., Equal]) -> Callable[[Method], Method]:
+    """Declare what a method keeps equal on all workers; ``--check-replicas`` compares it.
+
+    Parameters
+    ----------
+    what
+        "parameters": the local parameters at the start of every round, and after every
+        ``publish``. "outer parameters": those of some layers after their n-th outer step, whenever
+        each worker takes it. "received": the result of every all_reduce, all_gather and
+        broadcast; for methods whose parameters differ by design. Where it depends on the method's
+        arguments, a function that takes them as keywords and returns one of these.
+    """
+
+    def declare(method: Method) -> Method:
+        method.keeps_equal = what  # type: ignore[attr-defined]
+        return method
+
+    return declare
+
+
+def kept_equal(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Equal | None:
+    """Return what a method has declared with :func:`keeps_equal`; None if nothing.
+
+    Examples
+    --------
+    >>> @keeps_equal("received")
+    ... def own(worker): ...
+    >>> kept_equal(own, {}), kept_equal(print, {})
+    ('received', None)
+    """
+    what = getattr(method, "keeps_equal", None)
+    return what(**arguments) if callable(what) else what
 
 
 class Buffer(Protocol):

@@ -32,14 +32,13 @@ from realrun.replicas import (  # noqa: E402
     make_equal,
     merge_buffers,
     parameters,
-    stay_equal,
 )
 from realrun.saved import check_can_be_saved  # noqa: E402
 from realrun.stages import ModelError, layer_parameters, stages_of  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
+from sim.program import kept_equal
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.driver import Driver  # noqa: E402
-from sim.scenario.resolved import Method  # noqa: E402
 
 WORKERS = 3
 CPU = torch.device("cpu")
@@ -169,11 +168,7 @@ def test_replicas_are_compared_where_a_round_leaves_them_equal_and_nowhere_else(
     assert len(begun) == 5
     equal = [torch.equal(one, other) for one, other in begun.values()]
     assert equal[0]
-    assert all(equal) == stay_equal(Method(method, METHODS[method], arguments))
-
-
-def test_of_a_method_of_the_users_nothing_is_assumed() -> None:
-    assert not stay_equal(Method("mine:ddp", METHODS["ddp"], {}))
+    assert all(equal) == (kept_equal(METHODS[method], arguments) == "parameters")
 
 
 # -- tied weights, and what is no parameter ----------------------------------------------------

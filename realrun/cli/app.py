@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, NoReturn
 
 import typer
 
-from realrun.errors import AgreedError, RunError
+from realrun.errors import AgreedError, RunError, of_rank
 from realrun.launch import end_when_asked, end_with_parent, report
 from sim.cli.app import Group
 
@@ -50,14 +50,20 @@ class Realrun(Group):
     panel_of: ClassVar[dict[str, str]] = {}
 
     def tell(self, error: Exception, line: str) -> None:
-        """Say what went wrong; of many workers only one does."""
+        """Say what went wrong.
+
+        A launcher chooses what one of its workers says. Under torchrun rank 0 speaks, each rank
+        with a reason of its own, and the first of each machine, where something may be missing.
+        """
         rank = os.environ.get("RANK")
         if rank is None:
             super().tell(error, line)
             return
-        own = isinstance(error, RunError) and not isinstance(error, AgreedError)
-        if not report(error, line, int(rank)) and (rank == "0" or own):
-            super().tell(error, line)
+        agreed = isinstance(error, AgreedError)
+        own = isinstance(error, RunError) or os.environ.get("LOCAL_RANK") == "0"
+        if not report(error, line, int(rank)) and (rank == "0" or (own and not agreed)):
+            common = agreed or not isinstance(error, RunError)  # what rank 0 says of all
+            super().tell(error, line if rank == "0" and common else of_rank(int(rank), line))
         sys.stderr.flush()
         os._exit(2)  # at once: a thread may be in a collective that never ends
 

@@ -20,6 +20,7 @@ def lab(
     checkpoints: options.Checkpoints = None,
     checkpoint_every: options.Every = 100,
     start: options.Start = None,
+    check_replicas: options.CheckReplicas = False,
     trace: options.Trace = None,
     losses: options.Losses = None,
     save: options.Save = None,

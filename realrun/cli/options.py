@@ -48,6 +48,16 @@ Checkpoints = Annotated[
 Every = Annotated[
     int, _option("--checkpoint-every", "ROUNDS", "Rounds of the method between two.", "Run")
 ]
+CheckReplicas = Annotated[
+    bool,
+    _option(
+        "--check-replicas",
+        None,
+        "Compare at every round what the method keeps equal on all workers, and stop where it is "
+        "not.",
+        "Run",
+    ),
+]
 Start = Annotated[
     Path | None,
     _option("--start", "FILE", "Begin with parameters that --save has written.", "Run"),

@@ -26,6 +26,7 @@ def train(
     checkpoints: options.Checkpoints = None,
     checkpoint_every: options.Every = 100,
     start: options.Start = None,
+    check_replicas: options.CheckReplicas = False,
     trace: options.Trace = None,
     losses: options.Losses = None,
     save: options.Save = None,
@@ -61,7 +62,7 @@ def train(
         workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
         raise typer.Exit(launch(sys.argv[1:], workers))
 
-    from realrun.report import progress, show, write_losses
+    from realrun.report import check_held_out, progress, show, write_losses
     from realrun.training import Asked as Training
     from realrun.training import run_worker
 
@@ -77,6 +78,7 @@ def train(
         timeout_s=timeout_s,
         save=save,
         start=start,
+        check_replicas=check_replicas,
     )
     scenario = load(asked.source, asked.options, asked.settings)
     with progress(scenario.horizon_tokens) as step:
@@ -90,3 +92,4 @@ def train(
     if losses is not None:
         write_losses(outcome.losses, losses)
     show(outcome, scenario, form)
+    check_held_out(outcome)

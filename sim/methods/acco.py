@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sim.methods.arguments import CommDtype
 from sim.methods.sharded_update import accumulate_beside
-from sim.program import Program, Worker
+from sim.program import Program, Worker, keeps_equal
 
 
+@keeps_equal("parameters")
 def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     """Compute on one half-batch while the other is communicated; no device idles.
 

@@ -8,11 +8,21 @@ from typing import Literal
 
 from sim.methods.arguments import CommDtype, Count
 from sim.methods.layered import layered_step
-from sim.program import DTYPE_BITS, Activity, ArgumentError, Buffer, Model, Program, Worker
+from sim.program import (
+    DTYPE_BITS,
+    Activity,
+    ArgumentError,
+    Buffer,
+    Model,
+    Program,
+    Worker,
+    keeps_equal,
+)
 
 _MOST_PIECES = 100_000  # of one bucket: more would only measure our patience
 
 
+@keeps_equal("parameters")
 def ddp(
     worker: Worker,
     *,

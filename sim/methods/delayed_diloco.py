@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
 from sim.methods.rounds_late import rounds_late
-from sim.program import Program, Worker
+from sim.program import Program, Worker, keeps_equal
 
 
+@keeps_equal("outer parameters")
 def delayed_diloco(
     worker: Worker,
     *,

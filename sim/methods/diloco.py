@@ -6,9 +6,15 @@ from typing import Literal
 
 from sim.methods.arguments import CommDtype, Momentum, Rate, SyncEvery, of_worker
 from sim.methods.streaming_diloco import streaming_diloco
-from sim.program import Program, Worker
+from sim.program import Equal, Program, Worker, keeps_equal
 
 
+def _equal(overlap: str, **_: object) -> Equal:
+    """Layer by layer the last inner step of a round is taken before the outer one is."""
+    return "outer parameters" if overlap == "layer" else "parameters"
+
+
+@keeps_equal(_equal)
 def diloco(
     worker: Worker,
     *,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sim.methods.arguments import SyncEvery, of_worker
-from sim.program import Program, Worker
+from sim.program import Program, Worker, keeps_equal
 
 
+@keeps_equal("parameters")
 def local_sgd(worker: Worker, *, sync_every: SyncEvery | tuple[SyncEvery, ...] = 100) -> Program:
     """Take H local steps, then average the parameters over all workers.
 

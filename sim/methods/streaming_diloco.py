@@ -21,7 +21,7 @@ from sim.methods.arguments import (
 )
 from sim.methods.fragments import fragments, send_steps
 from sim.methods.layered import layered_step
-from sim.program import Activity, ArgumentError, Program, Worker
+from sim.program import Activity, ArgumentError, Program, Worker, keeps_equal
 
 
 class _Sent(NamedTuple):
@@ -31,6 +31,7 @@ class _Sent(NamedTuple):
     reduction: Activity
 
 
+@keeps_equal("outer parameters")
 def streaming_diloco(
     worker: Worker,
     *,

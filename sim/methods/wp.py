@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sim.methods.arguments import CommDtype
 from sim.methods.sharded_update import accumulate_beside
-from sim.program import Program, Worker
+from sim.program import Program, Worker, keeps_equal
 
 
+@keeps_equal("parameters")
 def wp(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     """Communicate the last gradient while the next one is computed at predicted parameters.
 

@@ -352,6 +352,7 @@ Per = Annotated[str, PlainValidator(choice("pair", "site"))]
 Schedule = Annotated[str, PlainValidator(choice("constant", "cosine"))]
 OuterState = Annotated[str, PlainValidator(choice("device", "host"))]
 ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
+NotFinite = Annotated[str, PlainValidator(choice("stop", "warn"))]
 FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Algorithm = Annotated[

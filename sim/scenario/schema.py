@@ -146,6 +146,7 @@ class TrainSection(Section):
     outer_state: f.OuterState | None = None
     compute_mode: f.ComputeMode | None = None
     emulate_speeds: bool | None = None
+    not_finite: f.NotFinite | None = None
 
 
 class DataSection(BaseModel):
