@@ -16,6 +16,7 @@ torch.distributed.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -100,7 +101,11 @@ def kept_equal(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Equa
     ('received', None)
     """
     what = getattr(method, "keeps_equal", None)
-    return what(**arguments) if callable(what) else what
+    if not callable(what):
+        return what
+    signature = inspect.signature(method).parameters.values()
+    defaults = {each.name: each.default for each in signature if each.default is not each.empty}
+    return what(**{**defaults, **arguments})
 
 
 class Buffer(Protocol):

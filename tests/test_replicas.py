@@ -36,7 +36,7 @@ from realrun.replicas import (  # noqa: E402
 from realrun.saved import check_can_be_saved  # noqa: E402
 from realrun.stages import ModelError, layer_parameters, stages_of  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
-from sim.program import kept_equal
+from sim.program import kept_equal  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.driver import Driver  # noqa: E402
 
