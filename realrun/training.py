@@ -318,8 +318,12 @@ class Run:
         if first_round:
             replicas.make_equal(module_state.frozen(module), world)
             if replicas.stay_equal(self.scenario.method):
-                when = f"in the checkpoints of round {first_round}"
-                replicas.check_equal(replicas.parameters(module), world, when)
+                replicas.check_equal(
+                    replicas.parameters(module),
+                    world,
+                    f"in the checkpoints of round {first_round}, and {self.scenario.method.name} "
+                    "keeps them equal; remove that round's files to resume from an earlier one",
+                )
             return
         everything = replicas.parameters(module) | replicas.buffers(module)
         replicas.make_equal(everything, world)
