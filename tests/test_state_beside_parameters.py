@@ -28,6 +28,7 @@ from torch import nn  # noqa: E402
 
 from realrun.data import open_data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
+from realrun.gpt import GPT, GPTConfig  # noqa: E402
 from realrun.gpt import loss as cross_entropy  # noqa: E402
 from realrun.placement import Place  # noqa: E402
 from realrun.rendezvous import World  # noqa: E402
@@ -434,6 +435,18 @@ def test_a_file_of_an_earlier_version_or_of_save_model_starts_a_run(
     begin_from(path, dropped, [dropped])
     for other in (earlier, dropped):
         assert all(torch.equal(tensor, expected[key]) for key, tensor in other.state_dict().items())
+
+
+def test_a_decoders_file_of_an_earlier_version_starts_a_run(tmp_path: Path) -> None:
+    """Its embedding is tied across stages, so that it was in the file twice."""
+    config, path = GPTConfig(hidden=8, layers=3, heads=2, context=4), tmp_path / "saved.safetensors"
+    one, other = GPT(config, seed=1), GPT(config, seed=2)
+    earlier = nn.ModuleList(one.stages())
+    named = earlier.named_parameters(remove_duplicate=False)
+    save_file({name: p.detach().clone() for name, p in named}, path)
+    begin_from(path, other, other.stages())
+    state = one.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in other.state_dict().items())
 
 
 @pytest.mark.parametrize(
