@@ -159,7 +159,7 @@ def _buffers(stages: Sequence[nn.Module]) -> Iterator[tuple[str, Tensor]]:
 
 
 def _put_buffer(owner: nn.Module, name: str, saved: Tensor, written: set[int]) -> None:
-    """Write a buffer in place, so that modules that share it go on sharing it.
+    """Write a buffer in place, so that modules that share it still do.
 
     A module may since have put another tensor in its place: of another size, or where it had
     none, or where it had shared one.

@@ -30,12 +30,11 @@ def seed_all(seed: int) -> None:
 def seeded(seed: int) -> Iterator[None]:
     """Seed all of them for a while; afterwards they are as they were before."""
     before = state(_CPU)
-    with torch.random.fork_rng(devices=[]):
-        seed_all(seed)
-        try:
-            yield
-        finally:
-            restore(before, _CPU)
+    seed_all(seed)
+    try:
+        yield
+    finally:
+        restore(before, _CPU)
 
 
 def state(device: torch.device) -> dict[str, Tensor]:

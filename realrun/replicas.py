@@ -108,7 +108,7 @@ def check_equal(tensors: Tensors, world: World, when: str) -> None:
     tensors
         This rank's, by name.
     when
-        For the message: "when training begins".
+        For the message: "when training begins", and the way out if there is one.
 
     Raises
     ------
@@ -118,8 +118,7 @@ def check_equal(tensors: Tensors, world: World, when: str) -> None:
     found = compared(tensors, world)
     if found:
         rank, name = found[0]
-        more = f" ({len(found)} tensors in all)" if len(found) > 1 else ""
-        raise AgreedError(f"rank {rank}: {name} differs from rank 0's {when}{more}")
+        raise AgreedError(f"rank {rank}: {name} differs from rank 0's {when}")
 
 
 def make_equal(tensors: Tensors, world: World) -> None:
@@ -144,7 +143,7 @@ def make_equal(tensors: Tensors, world: World) -> None:
                 world.take_from_first(part)
             with torch.no_grad():
                 tensor.copy_(values)
-    check_equal(tensors, world, "although rank 0's values were written over it")
+    check_equal(tensors, world, "when training begins, although rank 0 has sent its values")
 
 
 def _shapes(tensors: Tensors) -> dict[str, str]:

@@ -115,12 +115,13 @@ def _heading(outcome: Outcome) -> str:
 def _buffers(outcome: Outcome) -> str:
     """Say which buffers differed between workers, and what was evaluated and saved instead."""
     averaged, kept = len(outcome.merged.averaged), len(outcome.merged.from_first)
-    told = [f"{averaged} averaged"] * bool(averaged) + [f"{kept} taken from rank 0"] * bool(kept)
-    if not told:
+    ways = [f"averaged ({averaged})"] * bool(averaged)
+    ways += [f"taken from rank 0 ({kept})"] * bool(kept)
+    if not ways:
         return ""
     return (
-        f" {averaged + kept} of the model's buffers differed between workers; for this figure and "
-        f"for --save: {', '.join(told)}."
+        " For this figure and --save, buffers that differed between workers were "
+        f"{' or '.join(ways)}."
     )
 
 

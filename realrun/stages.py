@@ -94,7 +94,7 @@ def _check_memory_is_its_own(stages: Sequence[nn.Module]) -> None:
         (f"{number}.{name}" if len(stages) > 1 else name, tensor)
         for number, stage in enumerate(stages)
         for name, tensor in (*stage.named_parameters(), *stage.named_buffers())
-        if tensor.numel()
+        if tensor.numel() and not tensor.is_meta
     ]
     for name, tensor in named:
         if isinstance(tensor, nn.Parameter) and tensor.requires_grad:

@@ -362,7 +362,10 @@ class Run:
             replicas.make_equal(module_state.frozen(module), world)
             method = self.scenario.method
             if kept_equal(method.program, method.arguments) == "parameters":
-                when = f"in the checkpoints of round {first_round}"
+                when = (
+                    f"in the checkpoints of round {first_round}, and {method.name} keeps them "
+                    "equal; remove that round's files to resume from an earlier one"
+                )
                 replicas.check_equal(replicas.parameters(module), world, when)
             return
         everything = replicas.parameters(module) | replicas.buffers(module)

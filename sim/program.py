@@ -100,7 +100,7 @@ def kept_equal(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Equa
     >>> kept_equal(own, {}), kept_equal(print, {})
     ('received', None)
     """
-    what = getattr(method, "keeps_equal", None)
+    what: Equal | Callable[..., Equal] | None = getattr(method, "keeps_equal", None)
     if not callable(what):
         return what
     signature = inspect.signature(method).parameters.values()

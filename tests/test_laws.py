@@ -213,7 +213,8 @@ def test_fractions_do_not_change_when_all_durations_do(scenario):
 @given(scenarios(methods=("diloco",)))
 def test_blocking_utilization_is_its_closed_form(scenario):
     """Equal workers that do nothing but compute and reduce: CU = H T / (H T + D)."""
-    arguments = {"sync_every": int(np.max(scenario.method.arguments["sync_every"]))}
+    sync_every = int(np.max(scenario.method.arguments["sync_every"]))
+    arguments = {"sync_every": sync_every, "comm_dtype": "bf16"}
     machine = Machine(step_seconds=0.8, batch_tokens=64)
     scenario = replace(
         scenario,

@@ -22,10 +22,13 @@ torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
 from processes import together  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file, save_model  # noqa: E402
 from torch import nn  # noqa: E402
 
 from realrun.data import open_data  # noqa: E402
+from realrun.errors import AgreedError  # noqa: E402
+from realrun.gpt import GPT, GPTConfig  # noqa: E402
 from realrun.gpt import loss as cross_entropy  # noqa: E402
 from realrun.placement import Place  # noqa: E402
 from realrun.rendezvous import World  # noqa: E402
@@ -79,7 +82,7 @@ class FromNumpy(nn.Module):
         return self.table[tokens]
 
 class Adapted(nn.Module):
-    '''A frozen matrix, from no seed either, and the adapter of rank {RANK} that is trained.'''
+    '''A frozen matrix and an adapter of rank {RANK} that is trained; from no seed either.'''
     def __init__(self, base, inputs, outputs):
         super().__init__()
         self.base = base
@@ -87,7 +90,8 @@ class Adapted(nn.Module):
             parameter.requires_grad_(False)
             drawn = np.random.default_rng().standard_normal(parameter.shape) / 5
             parameter.copy_(torch.from_numpy(drawn))
-        self.down = nn.Parameter(torch.randn({RANK}, inputs) / 5)
+        drawn = np.random.default_rng().standard_normal(({RANK}, inputs)) / 5
+        self.down = nn.Parameter(torch.from_numpy(drawn.astype(np.float32)))
         self.up = nn.Parameter(torch.zeros(outputs, {RANK}))
 
 class AdaptedEmbedding(Adapted):
@@ -216,7 +220,23 @@ def process(rank: int, folder: Path) -> None:
         runs["from the middle"] = train(place, path, checkpoints=kept, save=again)
         barely = write(folder / str(rank), name, steps=1, rate=1e-12)
         runs["started"] = train(place, barely, start=whole)
+    path, kept = write(folder / str(rank), "FromNumpy"), folder / "FromNumpy-checkpoints"
+    if rank == 1:
+        damage(max(kept.glob("round-*.rank-00001.safetensors")))
+    try:
+        train(place, path, checkpoints=kept)
+    except AgreedError as error:
+        found["damaged"] = {"said": str(error)}
     (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def damage(path: Path) -> None:
+    """Change one parameter of a checkpoint by its last bit."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    tensors["theta"].view(torch.int32)[5] ^= 1
+    save_file(tensors, path, metadata=metadata)
 
 
 # -- in the tests --------------------------------------------------------------------------
@@ -354,6 +374,7 @@ def test_replicas_from_unseeded_random_numbers_are_equal_and_nothing_of_it_is_in
 ) -> None:
     one, other = (own["FromNumpy"]["whole"] for own in trained)
     assert one["theta"] == other["theta"]
+    assert trained[0]["adapters"]["whole"]["theta"] == trained[1]["adapters"]["whole"]["theta"]
     assert one["losses"] != other["losses"]  # they have read different tokens
     assert one["collectives"] == other["collectives"] == 0
 
@@ -382,6 +403,16 @@ def test_workers_drop_out_different_units_and_the_same_in_every_run(trained: Any
     assert one["whole"]["drawn"] == one["from the middle"]["drawn"]
 
 
+def test_checkpoints_in_which_replicas_differ_are_refused_naming_rank_and_parameter(
+    trained: Any,
+) -> None:
+    for own in trained:
+        assert own["damaged"]["said"] == (
+            f"rank 1: table differs from rank 0's in the checkpoints of round {STEPS}, and ddp "
+            "keeps them equal; remove that round's files to resume from an earlier one"
+        )
+
+
 # -- files -----------------------------------------------------------------------------------
 def test_tied_weights_are_in_the_file_under_every_name(trained: Any, folder: Path) -> None:
     file = load_file(folder / "Tied.safetensors")
@@ -404,6 +435,18 @@ def test_a_file_of_an_earlier_version_or_of_save_model_starts_a_run(
     begin_from(path, dropped, [dropped])
     for other in (earlier, dropped):
         assert all(torch.equal(tensor, expected[key]) for key, tensor in other.state_dict().items())
+
+
+def test_a_decoders_file_of_an_earlier_version_starts_a_run(tmp_path: Path) -> None:
+    """Its embedding is tied across stages, so that it was in the file twice."""
+    config, path = GPTConfig(hidden=8, layers=3, heads=2, context=4), tmp_path / "saved.safetensors"
+    one, other = GPT(config, seed=1), GPT(config, seed=2)
+    earlier = nn.ModuleList(one.stages())
+    named = earlier.named_parameters(remove_duplicate=False)
+    save_file({name: p.detach().clone() for name, p in named}, path)
+    begin_from(path, other, other.stages())
+    state = one.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in other.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ CheckReplicas = Annotated[
 ]
 Start = Annotated[
     Path | None,
-    _option("--start", "FILE", "Begin with parameters that --save has written.", "Run"),
+    _option("--start", "FILE", "Begin with the model that --save has written.", "Run"),
 ]
 Trace = Annotated[
     Path | None,
@@ -77,7 +77,7 @@ Losses = Annotated[
     _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output"),
 ]
 Save = Annotated[
-    Path | None, _option("--save", "FILE", "Write the trained parameters: .safetensors.", "Output")
+    Path | None, _option("--save", "FILE", "Write the trained model: .safetensors.", "Output")
 ]
 
 _DEVICES = ("auto", "cpu", "cuda")
