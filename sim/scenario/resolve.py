@@ -10,6 +10,7 @@ from typing import Any
 
 from sim import units
 from sim.program import QUANTIZED
+from sim.scenario.connections import noted
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
@@ -78,7 +79,7 @@ def resolve(document: Document) -> Scenario:
     ]
     places = (i for i, site in enumerate(sites) for _ in range(site.workers))
     workers = tuple(Worker(rank, i, machines[i]) for rank, i in enumerate(places))
-    return Scenario(
+    scenario = Scenario(
         run=run,
         model=model,
         method=method,
@@ -88,6 +89,8 @@ def resolve(document: Document) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
+    unlimited = reader.assumes_window(network.collectives.algorithm)
+    return noted(scenario) if unlimited else scenario
 
 
 def _hardware(context: Context) -> Hardware | None:

@@ -42,7 +42,7 @@ batch_tokens = "1Mi"            # EDIT: per worker and inner step
 _LINE = """\
 [network]
 bandwidth = "1 Gbit/s"          # EDIT: goodput per direction, as iperf3 prints it
-per = "site"                    # of each site's own line; "pair": each pair of sites has it to itself
+per = "site"                    # each site's own line; or "pair", each pair of sites has its own
 rtt = "30 ms"                   # EDIT: as ping prints it
 """
 _MATRICES = """\
