@@ -14,6 +14,7 @@ from simpy.events import URGENT
 
 from sim.collectives import Schedule, schedule
 from sim.gloo import alone
+from sim.scenario.connections import limits
 from sim.scenario.resolved import CollectiveTable, Scenario
 from sim.wires import Limits, Way, Wires
 
@@ -69,17 +70,7 @@ class Links:
         self._first_in = self._first_out + workers
         self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
-        streams, in_flight = scenario.network.streams, scenario.network.in_flight_bytes
-        self._streams_rate = streams.count * streams.rate
-        round_trip = self._latency + self._latency.T
-        self._acknowledged_rate = np.full_like(round_trip, inf)
-        if in_flight < inf:
-            np.divide(
-                streams.count * in_flight,
-                round_trip,
-                out=self._acknowledged_rate,
-                where=round_trip > 0,
-            )
+        self.limited = bool(limits(scenario.network))
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
@@ -143,14 +134,19 @@ class Links:
     def connections(
         self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bytes/s that the connections of each pair carry, and what acknowledgements allow.
+        """Bytes/s that the connections of each pair carry by their rate, and by what is in flight.
 
         Unlimited inside a site.
         """
         a, b = self._site[sender], self._site[receiver]
-        between = a != b
-        carried = np.where(between, self._streams_rate, inf)
-        return carried, np.where(between, self._acknowledged_rate[a, b], inf)
+        network = self.scenario.network
+        streams = network.streams
+        paced = np.where(a != b, streams.count * streams.rate, inf)
+        round_trip = self._latency[a, b] + self._latency[b, a]
+        acknowledged = np.full_like(round_trip, inf)
+        waits = (a != b) & (round_trip > 0)
+        acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
+        return paced, acknowledged
 
     def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
         host, workers = self.scenario.network.collectives.host, len(self.scenario.workers)
@@ -218,10 +214,17 @@ class _Priced:
             used = route >= 0
             together = np.bincount(route[used], minlength=len(links.capacity))
             rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
-            carried, acknowledged = links.connections(transfers.sender, transfers.receiver)
-            sent = np.minimum(rate.min(axis=1), carried)
-            unhindered = transfers.share / sent
-            seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
+            sent = rate.min(axis=1)
+            if links.limited:
+                paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
+                connection = np.minimum(paced, acknowledged)
+                used_pairs = connection < inf
+                pairs.append((transfers.sender * workers + transfers.receiver)[used_pairs])
+                busy.append((transfers.share * transfers.repeat / connection)[used_pairs])
+                sent = np.minimum(sent, paced)
+            unhindered = seconds_per_byte = transfers.share / sent
+            if links.limited:
+                seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
             # All send and receive alike: then all workers stay abreast of each other.
             alike = (
                 np.unique(transfers.sender).size == np.unique(transfers.receiver).size == workers
@@ -229,10 +232,6 @@ class _Priced:
                 and np.ptp(latency) == 0
             )
             self._rounds.append((transfers, seconds_per_byte, unhindered, latency, alike))
-            connection = np.minimum(carried, acknowledged)
-            limited = connection < inf
-            pairs.append((transfers.sender * workers + transfers.receiver)[limited])
-            busy.append((transfers.share * transfers.repeat)[limited] / connection[limited])
             np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
             shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
             np.add.at(crossing, route[used], shares[used])

@@ -21,7 +21,7 @@ from sim.network import Links
 from sim.program import Program, Worker
 from sim.required import required
 from sim.runtime import simulate
-from sim.scenario import Scenario, ScenarioError, load, sweep
+from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
 from sim.scenario.connections import windowed
 from sim.scenario.resolved import Collectives, HostCosts, Network, Site, Streams
 from sim.subsets import scaled
@@ -125,6 +125,34 @@ def test_a_ring_waits_for_acknowledgements_or_for_latency_but_not_for_both(
         operation, workers, size, rate, latency, count * in_flight
     )
     assert seconds(case, operation, size) == pytest.approx(expected)
+
+
+def as_tcp_sends(rounds: int, part: float, rate: float, round_trip: float, window: float) -> float:
+    """Seconds of equal rounds whose connection sends a window at once, the rest as it may."""
+    now = full = 0.0
+    for _ in range(rounds):
+        begins = max(now, full)
+        first = max(now, begins - round_trip)
+        full = begins + part * round_trip / window
+        now = max(first + part / rate, full - round_trip) + round_trip / 2
+    return now
+
+
+@given(
+    st.integers(2, 30),
+    st.floats(1, 1e9),
+    st.floats(1e3, 1e9),
+    st.floats(1e-3, 1),
+    st.floats(1e3, 1e8),
+)
+@CLAIM
+def test_a_ring_takes_half_a_round_trip_longer_at_most_than_tcp_itself(
+    workers: int, size: float, rate: float, latency: float, window: float
+) -> None:
+    ours = theory.windowed_ring_seconds("all_reduce", workers, size, rate, latency, window)
+    rounds = 2 * (workers - 1)
+    theirs = as_tcp_sends(rounds, size / workers, rate, 2 * latency, window)
+    assert theirs * (1 - 1e-9) <= ours <= (theirs + latency) * (1 + 1e-9)
 
 
 @given(
@@ -372,3 +400,20 @@ def test_beyond_its_window_more_bandwidth_helps_nobody() -> None:
     (answer,) = required(scenario, [0.95])
     assert answer.outcome == "not reached"
     assert answer.best_utilization < 0.95
+
+
+# -- real runs ---------------------------------------------------------------------------------
+
+
+def test_a_lab_says_what_it_leaves_out_and_a_validation_refuses_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from realrun.lab import not_emulated
+    from realrun.validation.plan import planned
+
+    assert not_emulated(load("quick_start")) == ""
+    asked = load("quick_start", {}, ["network.window=4MB", "network.loss=1 %"])
+    assert not_emulated(asked).startswith("Not emulated: network.window, network.loss; conn")
+    quick = Path(__file__).parent.parent / "validation" / "quick" / "study.toml"
+    study = load_study(quick, {}, ["network.stream_rate=1 Gbit/s"])
+    with pytest.raises(ScenarioError, match=r"network\.stream_rate: is not emulated; leave it out"):
+        planned(study)

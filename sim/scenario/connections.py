@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from math import inf
 
-from sim.scenario.resolved import Scenario
+from sim.scenario.resolved import Network, Scenario
 from sim.units import format_rate, format_seconds
 
 WINDOW = 4 * 2**20
-"""Bytes: the most that Linux buffers for a sender unless it is told otherwise (net.ipv4.tcp_wmem)."""
+"""Bytes: the most that Linux buffers for a sender unless told otherwise (net.ipv4.tcp_wmem)."""
 
 _KEY = "network.window"
 _UNLIMITED = "unlimited"
@@ -57,6 +57,17 @@ class Windowed:
         }
 
 
+def limits(network: Network) -> list[str]:
+    """Return the keys that limit what connections between sites carry."""
+    streams = network.streams
+    found = {
+        _KEY: network.collectives.host.window_bytes < inf,
+        "network.stream_rate": streams.rate < inf,
+        "network.loss": streams.loss > 0,
+    }
+    return [key for key, given in found.items() if given]
+
+
 def noted(scenario: Scenario) -> Scenario:
     """Return a scenario of which nobody said a window, with that among what was assumed."""
     found = _slowed(scenario)
@@ -73,7 +84,7 @@ def windowed(scenario: Scenario) -> Windowed | None:
 def _slowed(scenario: Scenario) -> Windowed | None:
     network = scenario.network
     streams = network.streams
-    if network.in_flight_bytes < inf or streams.rate < inf:
+    if limits(network):
         return None
     found = None
     for a, b in permutations(_different(scenario), 2):

@@ -41,8 +41,9 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
     links, of capacity / (number of the round's transfers on that link). The connection i -> j is
     one of these links where something limits it; where that is a window or losses, what it sends
     arrives at s(i, k) + max(b / rate, b / (rate without it) + latency(i, j)), since a sender that
-    waits for acknowledgements has waited for the latency. D is the last arrival, but no link carries its bytes faster than its capacity: D0 >= max over l of bytes(l) /
-    capacity(l), and D >= D0.
+    waits for acknowledgements has waited for the latency. D is the last arrival, but no link
+    carries its bytes faster than its capacity: D0 >= max over l of bytes(l) / capacity(l), and
+    D >= D0.
 
     Parameters
     ----------
