@@ -160,7 +160,7 @@ class Document:
             if pair[0] not in given:
                 continue
             if pair[1] in given:
-                raise _both(*pair, given[pair[0]].origin)
+                raise _both(pair[0], pair[1], given[pair[0]].origin)
             table, _, (key,) = self._targets(Change(pair[1], given[pair[0]]))[0]
             table.pop(key, None)
 

@@ -64,7 +64,7 @@ def resolve(document: Document) -> Scenario:
     bandwidth, latency = reader.within()
     goodput = context.sections.network.goodput or 1.0
     if network.per == "site":
-        sites = [replace(site, **dict.fromkeys(site.from_network, reader.line)) for site in sites]
+        sites = [site.with_bandwidth(reader.line) for site in sites]
     else:
         sites = [replace(site, from_network=()) for site in sites]
     sites = [

@@ -140,6 +140,14 @@ class Site:
     within_latency: float = 10e-6
     from_network: tuple[str, ...] = ()
 
+    def with_bandwidth(self, rate: float) -> Site:
+        """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""
+        return replace(
+            self,
+            uplink=rate if "uplink" in self.from_network else self.uplink,
+            downlink=rate if "downlink" in self.from_network else self.downlink,
+        )
+
 
 @dataclass(frozen=True)
 class CollectiveTable:
@@ -307,10 +315,7 @@ class Scenario:
         """Return it on another network; lines that were the network's go with the old one."""
         sites = self.sites
         if network.per != self.network.per:
-            sites = tuple(
-                replace(site, from_network=(), **dict.fromkeys(site.from_network, inf))
-                for site in sites
-            )
+            sites = tuple(replace(site.with_bandwidth(inf), from_network=()) for site in sites)
         return replace(self, sites=sites, network=network)
 
     def rate(self, sender: int, receiver: int) -> float:
