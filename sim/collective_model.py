@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sim.collectives import GLOO, form_of
 from sim.network import Links
+from sim.scenario.connections import limits
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import Collectives, Scenario
+    from sim.scenario.resolved import Network, Scenario
     from sim.traffic import Exchange
 
 
@@ -27,7 +28,7 @@ def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str,
             "sent_bytes_per_worker": sum(kind.sent_bytes) / len(kind.sent_bytes),
             "most_sent_bytes_by_a_worker": max(kind.sent_bytes),
             "per_inner_step": kind.per_step,
-            "time": _priced_by(scenario.network.collectives, kind),
+            "time": _priced_by(scenario.network, kind),
         }
         for kind in exchanges
     ]
@@ -64,7 +65,7 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
         f"{kind.operation} ({kind.dtype}): {_algorithm(kind, scenario)} over "
         f"{len(scenario.workers)} workers; buffers of {at_most}{format_bytes(kind.largest_bytes)}, "
         f"for which a worker puts {sent} on the wire; "
-        f"{_priced_by(scenario.network.collectives, kind)}{more}."
+        f"{_priced_by(scenario.network, kind)}{more}."
     )
 
 
@@ -76,14 +77,15 @@ def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     return used if asked in used else f"{used} ({asked} has no form for it)"
 
 
-def _priced_by(collectives: Collectives, kind: Exchange) -> str:
-    for table in collectives.tables:
+def _priced_by(network: Network, kind: Exchange) -> str:
+    for table in network.collectives.tables:
         if (table.operation, table.dtype) == (kind.operation, kind.dtype):
             least, most = table.bytes[0], table.bytes[-1]
             if kind.smallest_bytes < least or kind.largest_bytes > most:
                 measured = f"{format_bytes(least)} to {format_bytes(most)}"
                 return f"time EXTRAPOLATED beyond the measured {measured}"
             return "time interpolated between measurements"
-    if collectives.algorithm == GLOO:
-        return "time found by sending its messages over the links"
-    return "time computed from the links"
+    over = "the links and connections between them" if limits(network) else "the links"
+    if network.collectives.algorithm == GLOO:
+        return f"time found by sending its messages over {over}"
+    return f"time computed from {over}"

@@ -19,7 +19,7 @@ import simpy
 
 from sim.messages import End, Moment, Script, ends
 from sim.program import DTYPE_BITS, QUANTIZED
-from sim.wires import Connections, Way, Wires
+from sim.wires import Connections, Limits, Way, Wires
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import HostCosts
@@ -64,12 +64,13 @@ def alone(
     host: HostCosts,
     workers: int,
     kind: tuple[str, str, float],
+    limits: Callable[[int, int], Limits] | None = None,
 ) -> float:
     """Seconds of one collective that all ranks call at once and that has the network alone.
 
     Parameters
     ----------
-    rates, way, host
+    rates, way, host, limits
         As for :class:`sim.wires.Wires`.
     workers
         M.
@@ -87,7 +88,7 @@ def alone(
     0.54
     """
     env = simpy.Environment()
-    connections = Connections(Wires(env, rates, way, host), workers)
+    connections = Connections(Wires(env, rates, way, host, limits=limits), workers)
     last = 0.0
 
     def ended() -> None:

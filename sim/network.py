@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from random import Random
 
@@ -14,8 +14,9 @@ from simpy.events import URGENT
 
 from sim.collectives import Schedule, schedule
 from sim.gloo import alone
+from sim.scenario.connections import limits
 from sim.scenario.resolved import CollectiveTable, Scenario
-from sim.wires import Way, Wires
+from sim.wires import Limits, Way, Wires
 
 SAME_INSTANT = 1e-12  # relative
 
@@ -26,11 +27,15 @@ class Cost:
 
     ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared, and
     ``use`` is the fraction of each link's capacity taken meanwhile (one entry per link).
+    ``pairs`` are the pairs of workers whose connections limit it, by number, and ``pair_use`` the
+    fraction taken of what their connections carry.
     """
 
     latency_s: float
     transmit_s: float
     use: NDArray[np.float64]
+    pairs: NDArray[np.intp]
+    pair_use: NDArray[np.float64]
 
     @property
     def seconds(self) -> float:
@@ -65,6 +70,7 @@ class Links:
         self._first_in = self._first_out + workers
         self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
+        self.limited = bool(limits(scenario.network))
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
@@ -111,19 +117,44 @@ class Links:
         scenario = self.scenario
         random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(env, self.capacity.tolist(), self._way, host, random_timing)
+        return Wires(env, self.capacity.tolist(), self._way, host, random_timing, self._limits)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
         lines = [int(line) for line in crossed[0] if line >= 0]
         return tuple(line for line in lines if self.capacity[line] < inf), float(latency[0])
 
+    def _limits(self, sender: int, receiver: int) -> Limits:
+        """Of a connection of gloo's, which has one per pair."""
+        network = self.scenario.network
+        if self._site[sender] == self._site[receiver]:
+            return network.collectives.host.window_bytes, inf
+        return network.in_flight_bytes, network.streams.rate
+
+    def connections(
+        self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bytes/s that the connections of each pair carry by their rate, and by what is in flight.
+
+        Unlimited inside a site.
+        """
+        a, b = self._site[sender], self._site[receiver]
+        network = self.scenario.network
+        streams = network.streams
+        paced = np.where(a != b, streams.count * streams.rate, inf)
+        round_trip = self._latency[a, b] + self._latency[b, a]
+        acknowledged = np.full_like(round_trip, inf)
+        waits = (a != b) & (round_trip > 0)
+        acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
+        return paced, acknowledged
+
     def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
         host, workers = self.scenario.network.collectives.host, len(self.scenario.workers)
-        seconds = alone(self.capacity.tolist(), self._way, host, workers, kind)
+        rates = self.capacity.tolist()
+        seconds = alone(rates, self._way, host, workers, kind, self._limits)
         priced = self._priced(*kind[:2]).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
-        return Cost(seconds - transmit, transmit, priced.use)
+        return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
 
     def _priced(self, operation: str, dtype: str) -> _Priced:
         key = (operation, dtype)
@@ -137,7 +168,7 @@ class Links:
         seconds = interpolate(table, size)
         priced = self._priced(table.operation, table.dtype).cost(size)
         share = priced.transmit_s / priced.seconds if priced.seconds > 0 else 1.0
-        return Cost(seconds * (1 - share), seconds * share, priced.use)
+        return replace(priced, latency_s=seconds * (1 - share), transmit_s=seconds * share)
 
     def route(
         self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
@@ -177,19 +208,30 @@ class _Priced:
         self._workers = workers
         self._rounds = []
         crossing = np.zeros(len(links.capacity))
+        pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
         for transfers in rounds:
             route, latency = links.route(transfers.sender, transfers.receiver)
             used = route >= 0
             together = np.bincount(route[used], minlength=len(links.capacity))
             rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
-            seconds_per_byte = transfers.share / rate.min(axis=1)
+            sent = rate.min(axis=1)
+            if links.limited:
+                paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
+                connection = np.minimum(paced, acknowledged)
+                used_pairs = connection < inf
+                pairs.append((transfers.sender * workers + transfers.receiver)[used_pairs])
+                busy.append((transfers.share * transfers.repeat / connection)[used_pairs])
+                sent = np.minimum(sent, paced)
+            unhindered = seconds_per_byte = transfers.share / sent
+            if links.limited:
+                seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
             # All send and receive alike: then all workers stay abreast of each other.
             alike = (
                 np.unique(transfers.sender).size == np.unique(transfers.receiver).size == workers
-                and np.ptp(seconds_per_byte) == 0
+                and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
                 and np.ptp(latency) == 0
             )
-            self._rounds.append((transfers, seconds_per_byte, latency, alike))
+            self._rounds.append((transfers, seconds_per_byte, unhindered, latency, alike))
             np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
             shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
             np.add.at(crossing, route[used], shares[used])
@@ -201,35 +243,42 @@ class _Priced:
         self._transmit_per_byte = max(
             self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
         )
+        self._pairs, place = np.unique(np.concatenate(pairs), return_inverse=True)
+        self._pair_use = np.zeros(len(self._pairs))
+        np.add.at(self._pair_use, place, np.concatenate(busy))
         if self._transmit_per_byte > 0:
             self._use /= self._transmit_per_byte
+            self._pair_use /= self._transmit_per_byte
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
         total = self._longest_path(size, with_latency=True)
-        return Cost(max(0.0, total - transmit), transmit, self._use)
+        latency = max(0.0, total - transmit)
+        return Cost(latency, transmit, self._use, self._pairs, self._pair_use)
 
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
         """Last arrival when all workers enter round 0 at time 0."""
         enters = np.zeros(self._workers)
-        for transfers, seconds_per_byte, latency, alike in self._rounds:
-            occupied = seconds_per_byte * size
+        for transfers, seconds_per_byte, unhindered, latency, alike in self._rounds:
+            occupied, sent = seconds_per_byte * size, unhindered * size
             delay = latency if with_latency else np.zeros_like(latency)
             if alike and np.ptp(enters) == 0:
-                enters += (occupied[0] + delay[0]) * transfers.repeat
+                enters += max(occupied[0], sent[0] + delay[0]) * transfers.repeat
                 continue
             sender, receiver = transfers.sender, transfers.receiver
             # Each worker sends and receives at most once: no need to collect maxima.
             once = np.unique(sender).size == sender.size == np.unique(receiver).size
             for _ in range(transfers.repeat):
                 leaves = enters[sender] + occupied
+                # Who waits for acknowledgements has waited for the latency.
+                arrives = np.maximum(leaves, enters[sender] + sent + delay)
                 following = enters.copy()
                 if once:
                     following[sender] = np.maximum(following[sender], leaves)
-                    following[receiver] = np.maximum(following[receiver], leaves + delay)
+                    following[receiver] = np.maximum(following[receiver], arrives)
                 else:
                     np.maximum.at(following, sender, leaves)
-                    np.maximum.at(following, receiver, leaves + delay)
+                    np.maximum.at(following, receiver, arrives)
                 enters = following
         return float(enters.max())
 
@@ -269,10 +318,23 @@ def progressive_filling(use: NDArray[np.float64]) -> NDArray[np.float64]:
 class Flow:
     """One collective on the wire."""
 
-    __slots__ = ("cost", "end_at", "left", "on_end", "speed", "transmit_at", "updated", "version")
+    __slots__ = (
+        "cost",
+        "end_at",
+        "group",
+        "left",
+        "on_end",
+        "speed",
+        "transmit_at",
+        "updated",
+        "version",
+    )
 
-    def __init__(self, cost: Cost, transmit_at: float, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, cost: Cost, transmit_at: float, on_end: Callable[[], None], group: str
+    ) -> None:
         self.cost = cost
+        self.group = group
         self.transmit_at = transmit_at
         self.left = cost.transmit_s
         self.updated = transmit_at
@@ -280,6 +342,21 @@ class Flow:
         self.end_at = inf
         self.on_end = on_end
         self.version = 0
+
+
+def _uses(flows: list[Flow]) -> NDArray[np.float64]:
+    """What flows use of each link, and of the connections that those of one group share."""
+    use = np.array([flow.cost.use for flow in flows])
+    columns: dict[tuple[str, int], int] = {}
+    for flow in flows:
+        for pair in flow.cost.pairs.tolist():
+            columns.setdefault((flow.group, pair), len(columns))
+    if not columns:
+        return use
+    shared = np.zeros((len(flows), len(columns)))
+    for row, flow in zip(shared, flows, strict=True):
+        row[[columns[flow.group, pair] for pair in flow.cost.pairs.tolist()]] = flow.cost.pair_use
+    return np.hstack([use, shared])
 
 
 class Wire:
@@ -290,9 +367,9 @@ class Wire:
         self._flows: list[Flow] = []
         self.next_end = inf
 
-    def start(self, cost: Cost, extra_s: float, on_end: Callable[[], None]) -> None:
-        """Put a collective on the wire now; ``extra_s`` is added to its latency."""
-        flow = Flow(cost, self._env.now + cost.latency_s + extra_s, on_end)
+    def start(self, cost: Cost, extra_s: float, on_end: Callable[[], None], group: str) -> None:
+        """Put a collective of a group on the wire now; ``extra_s`` is added to its latency."""
+        flow = Flow(cost, self._env.now + cost.latency_s + extra_s, on_end, group)
         self._flows.append(flow)
         if len(self._flows) == 1:
             self._schedule(flow, flow.transmit_at + cost.transmit_s, end=True)
@@ -315,7 +392,7 @@ class Wire:
                 flow.updated = now
                 transmitting.append(flow)
         if len(transmitting) > 1:
-            speeds = progressive_filling(np.array([flow.cost.use for flow in transmitting]))
+            speeds = progressive_filling(_uses(transmitting))
             for flow, speed in zip(transmitting, speeds.tolist(), strict=True):
                 flow.speed = speed
         elif transmitting:

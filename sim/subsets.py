@@ -128,7 +128,7 @@ def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
     """
     network, sites = scenario.network, scenario.sites
     if network.per == "site":
-        sites = tuple(replace(site, **dict.fromkeys(site.from_network, rate)) for site in sites)
+        sites = tuple(site.with_bandwidth(rate) for site in sites)
     else:
         network = replace(network, bandwidth=((rate,) * len(sites),) * len(sites))
     return _with_tables_of(scenario, replace(scenario, sites=sites, network=network))

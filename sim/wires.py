@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ PREAMBLE_BYTES = 48
 
 Way = tuple[tuple[int, ...], float]
 """Numbers of the lines between two ranks, and the latency in seconds."""
+Limits = tuple[float, float]
+"""Bytes that a connection between two ranks may have in flight, and its bytes/s."""
 Action = Callable[[simpy.Event], None]
 
 
@@ -83,6 +86,9 @@ class Wires:
         What the ends cost.
     chance
         For how long a thread takes to wake up; without it always as long.
+    limits
+        From (sender, receiver) to the limits of a connection between them; without it the
+        window that ``host`` has.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Wires:
         way: Callable[[int, int], Way],
         host: HostCosts,
         chance: Random | None = None,
+        limits: Callable[[int, int], Limits] | None = None,
     ) -> None:
         self.env = env
         self.host = host
@@ -99,7 +106,8 @@ class Wires:
         self._chance = chance
         self._lines = [Line(rate) for rate in rates]
         self._way = way
-        self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float]] = {}
+        self._limits = limits or (lambda sender, receiver: (host.window_bytes, inf))
+        self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
 
     def after(self, seconds: float, action: Action) -> None:
         """Do something after so many seconds, before computations of the same instant."""
@@ -118,14 +126,18 @@ class Wires:
             return self.host.message_s
         return 2 * self._chance.random() * self.host.message_s
 
-    def between(self, sender: int, receiver: int) -> tuple[list[Line], float, float, float]:
-        """Return the lines, the latency, the round trip, and its share for a byte of window."""
+    def between(self, sender: int, receiver: int) -> tuple[list[Line], float, float, float, float]:
+        """Return the lines, the latency, and what limits a connection.
+
+        That is the round trip, its share for a byte of the window, and a connection's bytes/s.
+        """
         found = self._ways.get((sender, receiver))
         if found is None:
             numbers, latency = self._way(sender, receiver)
             round_trip = latency + self._way(receiver, sender)[1]
             lines = [self._lines[number] for number in numbers]
-            found = lines, latency, round_trip, round_trip / self.host.window_bytes
+            window, rate = self._limits(sender, receiver)
+            found = lines, latency, round_trip, round_trip / window, rate
             self._ways[sender, receiver] = found
         return found
 
@@ -138,6 +150,7 @@ class Connections:
         self.workers = workers
         # When a window as it is would have been acknowledged in full.
         self._full: dict[tuple[int, int], float] = defaultdict(float)
+        self._paced: dict[tuple[int, int], Line] = {}
 
     def put(self, sender: int, receiver: int, size: float, arrived: Action) -> float:
         """Send a message.
@@ -149,7 +162,7 @@ class Connections:
         """
         wires = self.wires
         wires.messages += 1
-        lines, latency, round_trip, per_byte = wires.between(sender, receiver)
+        lines, latency, round_trip, per_byte, rate = wires.between(sender, receiver)
         first = last = now = wires.env.now
         size += PREAMBLE_BYTES
         if per_byte > 0:
@@ -158,6 +171,9 @@ class Connections:
             full += size * per_byte
             last = max(first, full - round_trip)
             self._full[sender, receiver] = full
+        if rate < inf:
+            paced = self._paced.setdefault((sender, receiver), Line(rate))
+            lines = [paced, *lines]
         self._pass(lines, size, (first, last), latency, arrived)
         return last
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sim.methods import METHODS
 from sim.scenario.resolved import (
     Collectives,
+    HostCosts,
     Machine,
     Method,
     ModelSize,
@@ -23,6 +24,7 @@ from sim.scenario.resolved import (
     Run,
     Scenario,
     Site,
+    Streams,
     Worker,
 )
 
@@ -32,6 +34,7 @@ DTYPES = ("bf16", "fp32", "int8", "fp4")
 rates = st.sampled_from([1e3, 2e3, 3e3, 7.5e3, 2e4, 1e5]) | st.floats(500, 1e5)
 latencies = st.sampled_from([0.0, 0.01, 0.1, 0.37]) | st.floats(0, 0.5)
 speeds = st.sampled_from([1.0, 1.0, 0.5, 2.0, 1.3]) | st.floats(0.3, 3)
+windows = st.sampled_from([inf, inf, inf, 300.0]) | st.floats(50, 1e5)
 short_times = st.sampled_from([0.0, 0.0, 0.02, 0.15]) | st.floats(0, 0.2)
 
 
@@ -87,11 +90,24 @@ def networks(draw: st.DrawFn, count: int, concurrent: int = 1) -> Network:
         concurrent=concurrent,
         quantize_block=draw(st.sampled_from([256, 0, 7])),
         first_seconds=draw(st.sampled_from([0.0, 0.0, 0.3])),
+        host=HostCosts(window_bytes=draw(windows)),
     )
     return Network(
         bandwidth=_matrix(draw, count, rates, inf),
         latency=_matrix(draw, count, latencies, 0.0),
         collectives=collectives,
+        streams=draw(st.just(Streams()) | streams()),
+    )
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> Streams:
+    """Connections, with segments as small as the models."""
+    return Streams(
+        count=draw(st.integers(1, 4)),
+        rate=draw(st.just(inf) | rates),
+        loss=draw(st.sampled_from([0.0, 0.0, 1e-4, 0.01])),
+        segment_bytes=draw(st.sampled_from([1.0, 9.0, 60.0])),
     )
 
 
@@ -181,9 +197,14 @@ def scenarios(
 
 
 def with_links(scenario: Scenario, rate: float, wait: float) -> Scenario:
-    """Multiply every rate and every latency of the network."""
+    """Multiply every rate and every latency of the network, and what is in flight with them."""
+    collectives, per = scenario.network.collectives, scenario.network.streams
+    window = collectives.host.window_bytes * rate * wait
+    segment = per.segment_bytes * rate * wait
     network = replace(
         scenario.network,
+        collectives=replace(collectives, host=replace(collectives.host, window_bytes=window)),
+        streams=replace(per, rate=per.rate * rate, segment_bytes=segment),
         bandwidth=tuple(tuple(b * rate for b in row) for row in scenario.network.bandwidth),
         latency=tuple(tuple(x * wait for x in row) for row in scenario.network.latency),
     )

@@ -294,9 +294,9 @@ def test_required_finds_the_bandwidth_or_says_who_is_waited_for(bandwise: Bandwi
 
 
 def test_required_sizes_one_link_by_name(bandwise: Bandwise) -> None:
-    asked = ("required", "--model", "1B", "--sites", "a,b", "--link", "a-b", "--target", "30%")
+    asked = ("required", "--model", "1B", "--sites", "a,b", "--link", "a.uplink", "--target", "30%")
     rows = list(csv.DictReader(io.StringIO(bandwise(*asked, "--format", "csv").out)))
-    assert [row["link"] for row in rows] == ["a-b"]
+    assert [row["link"] for row in rows] == ["a.uplink"]
 
 
 def test_sweep_multiplies_its_axes_and_keeps_results(bandwise: Bandwise, tmp_path: Path) -> None:
@@ -435,7 +435,10 @@ MISTAKES = [
     ("plot no.csv --out x.png --end 3s", "--end: is for --kind timeline"),
     ("methods nowhere:half_time", "nowhere:half_time: there is no module nowhere"),
     ("required --model 1B --sites 1", "the scenario has one site, so there is no link to size"),
-    ("required --model 1B --sites a,b --link a-c", '--link: unknown "a-c"; did you mean "a-b"?'),
+    (
+        "required --model 1B --sites a,b --set network.per=pair --link a-c",
+        '--link: unknown "a-c"; did you mean "a-b"?',
+    ),
     ("sweep --model 1B", "--over: missing"),
     ("sweep --model 1B --over rtt=1ms --jobs x", "--jobs: "),
     ("study", "FILE is missing; see bandwise study -h"),

@@ -177,3 +177,14 @@ def test_one_site_has_no_line_to_others() -> None:
     assert links(alone) == {}
     assert "network.per" not in assumed(alone)
     assert links(with_sites(loaded(), [0, 1])).keys() == links(loaded(sites=2)).keys()
+
+
+def test_a_lab_has_the_sites_lines() -> None:
+    pytest.importorskip("torch")
+    from realrun.lab import topology
+
+    found = topology(load("quick_start", {}, [SITE, "site.count=3"]))
+    assert len(found.lines) == 6
+    assert found.rate(0, 1) == 12.5e6
+    shared = found.together([(0, 1), (0, 2)])
+    assert shared == {(0, 1): 6.25e6, (0, 2): 6.25e6}

@@ -63,10 +63,12 @@ def calibrate(
         _measure(asked, scenario, out, parts, device, backend, timeout_s)
         return
     if lab:
-        from realrun.lab import built, topology
+        from realrun.lab import built, not_emulated, topology
 
         found = topology(scenario)
         typer.echo(f"realrun: in a lab with {found.workers} workers", err=True)
+        if remark := not_emulated(scenario):
+            typer.echo(remark, err=True)
         with built(found) as network:
             raise typer.Exit(network.run([*sys.argv[1:], "--backend", "gloo"]))
     from realrun.launch import launch

@@ -33,11 +33,12 @@ def lab(
     and adds latency. The network is measured first and has to be what was asked for. Needs
     Linux and root; nothing outside the namespaces is changed, and nothing is left behind.
     """
-    from realrun.lab import built, topology
+    from realrun.lab import built, not_emulated, topology
     from sim.scenario import load
 
     form = format_asked(form, as_json)
-    found = topology(load(asked.source, asked.options, asked.settings))
+    scenario = load(asked.source, asked.options, asked.settings)
+    found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
 
     def tell(text: object) -> None:
@@ -45,6 +46,8 @@ def lab(
         sys.stdout.flush()
 
     tell(f"In a lab on this machine: {found.workers} namespaces, checked:")
+    if remark:
+        tell(remark)
     with built(found, lambda check: tell(f"  {check}")) as network:
         # The workers read the same options. Only gloo keeps to the network it is given.
         status = network.run(["train", *sys.argv[2:], "--backend", "gloo"])

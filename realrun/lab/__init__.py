@@ -10,6 +10,6 @@
 
 from realrun.lab.check import Checked
 from realrun.lab.run import Lab, built
-from realrun.lab.topology import Topology, topology
+from realrun.lab.topology import Topology, not_emulated, topology
 
-__all__ = ["Checked", "Lab", "Topology", "built", "topology"]
+__all__ = ["Checked", "Lab", "Topology", "built", "not_emulated", "topology"]

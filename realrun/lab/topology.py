@@ -9,6 +9,7 @@ from math import isfinite
 
 from realrun.errors import RunError
 from sim.scenario import Scenario
+from sim.scenario.connections import limits
 from sim.units import format_rate, format_seconds
 
 MOST_WORKERS = 16
@@ -91,6 +92,12 @@ class Topology:
                 for line in self.ways[pair]:
                     left[line] -= share
         return rates
+
+
+def not_emulated(scenario: Scenario) -> str:
+    """Name the keys of a scenario that a lab leaves out; empty where there are none."""
+    keys = limits(scenario.network)
+    return f"Not emulated: {', '.join(keys)}; connections here fill their links." if keys else ""
 
 
 def topology(scenario: Scenario) -> Topology:

@@ -12,6 +12,7 @@ from typing import Any
 from sim.figures import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
 from sim.scenario.validation import Side, Validation
@@ -79,6 +80,11 @@ def _check_cases(study: Study) -> None:
         )
     if any(len(scenario.sites) < 2 for scenario in cases):
         raise ScenarioError(f"{study.name}: site.count: 1: must be at least 2, to have links")
+    given = [key for scenario in cases for key in limits(scenario.network)]
+    if given:
+        raise ScenarioError(
+            f"{study.name}: {given[0]}: is not emulated; leave it out, measured links have it"
+        )
     sizes = {
         (scenario.model, machine.batch_tokens, machine.n_grad_accumulation)
         for scenario in cases

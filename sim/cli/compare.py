@@ -104,8 +104,10 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
 def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
     from sim import __version__
     from sim.collective_model import in_words
+    from sim.scenario.connections import windowed
 
     scenario = next(iter(cases.values()))
+    slowed = windowed(scenario)
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
@@ -141,6 +143,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         if values
     )
     blocks += [Section("Assumed of the methods", taken)] if taken else []
+    blocks += [slowed.sentence] if slowed is not None else []
     blocks += [
         LOSS,
         *assumptions(common),
@@ -155,6 +158,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         "methods": records,
         "without": without,
         "collective_model": models,
+        "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(common),
         "assumed_of_methods": own,
         "version": __version__,

@@ -110,6 +110,8 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
     from sim import __version__
     from sim.collective_model import in_words
+    from sim.scenario.connections import windowed
+    from sim.subsets import scaled
 
     counting = answers[0].counts_micro_batches
     rows = [row for answer in answers for row in _rows(answer, scenario, link, counting)]
@@ -133,7 +135,11 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
             "less, updates grow larger and rarer."
         )
     model = in_words(answers[0].figures.exchanges, scenario)
-    blocks += [Section("Collective model", model), *assumptions(scenario.assumed)]
+    blocks += [Section("Collective model", model)]
+    factors = [answer.factor for answer in answers if answer.outcome == "reached"]
+    slowed = windowed(scaled(scenario, max(factors), link)) if factors else None
+    blocks += [slowed.sentence] if slowed is not None else []
+    blocks += assumptions(scenario.assumed)
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained",
@@ -143,6 +149,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "link": link,
         "required": [_data(answer, counting) for answer in answers],
         "collective_model": model,
+        "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(scenario.assumed),
     }
     columns = (_COLUMNS[0], Column("outcome", "outcome"), *_COLUMNS[1:])

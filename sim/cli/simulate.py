@@ -30,6 +30,7 @@ from sim.units import format_count
 if TYPE_CHECKING:
     from sim.figures import Figures
     from sim.replications import Interval
+    from sim.scenario.connections import Windowed
     from sim.scenario.resolved import Scenario
     from sim.trace import Trace
 
@@ -126,9 +127,11 @@ def report(
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.collective_model import in_words
+    from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
-    data = _data(scenario, result, model)
+    slowed = windowed(scenario)
+    data = _data(scenario, result, model, slowed)
     if measured:
         data["prediction"] = "measured"
     blocks: list[Block] = [
@@ -146,6 +149,7 @@ def report(
     blocks += [by_site] if by_site is not None else []
     if not measured:
         blocks.append(Section("Collective model", model))
+        blocks += [slowed.sentence] if slowed is not None else []
     assumed = [
         (key, value) for key, value in scenario.assumed if not measured or key.startswith(_DECIDES)
     ]
@@ -259,7 +263,9 @@ def _by_site(scenario: Scenario, result: Figures) -> Table | None:
     return Table(columns, records, "By site")
 
 
-def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
+def _data(
+    scenario: Scenario, result: Figures, model: str, slowed: Windowed | None
+) -> dict[str, Any]:
     from sim import __version__
     from sim.collective_model import records
 
@@ -297,5 +303,6 @@ def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
         ],
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
+        "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(scenario.assumed),
     }

@@ -132,7 +132,7 @@ class Runtime:
             self._communicating(-1, rates)
             group.finish(call)
 
-        self.wire.start(cost, extra, ended)
+        self.wire.start(cost, extra, ended, group.name)
 
     def first_extra(self, call: int) -> float:
         """Seconds that a group's first collective takes longer."""

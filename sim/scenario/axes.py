@@ -37,7 +37,8 @@ class Axis:
     points: tuple[Point, ...]
 
 
-_RATES = ("bandwidth", "uplink", "downlink")
+_RATES = ("bandwidth", "uplink", "downlink", "stream_rate")
+_SIZES = ("window", "mss")
 _DURATIONS = (
     "rtt",
     "latency",
@@ -48,7 +49,7 @@ _DURATIONS = (
     "quantize_time",
     "first_collective_time",
 )
-_FRACTIONS = ("mfu", "goodput", "first_layer_backward")
+_FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss")
 _COUNTS = ("tokens", "parameters", "active_parameters", "batch_tokens")
 
 Reader = Callable[[object], float]
@@ -61,6 +62,7 @@ def _kind(path: Sequence[str]) -> tuple[Reader | None, str]:
         return None, ""
     for keys, reader, unit in (
         (_RATES, units.parse_rate, "_bytes_per_s"),
+        (_SIZES, units.parse_bytes, "_bytes"),
         (_DURATIONS, units.parse_duration, "_s"),
         (("peak",), units.parse_flops, "_flop_per_s"),
         (_FRACTIONS, units.parse_fraction, "_fraction"),
@@ -258,7 +260,7 @@ def _over_values(text: str, path: tuple[str, ...]) -> Iterator[Any]:
         points = number
     low, high = read_range(ends, reader or _number)
     values = spaced(low, high, points)
-    if reader in (units.parse_rate, units.parse_duration, units.parse_flops):
+    if reader in (units.parse_rate, units.parse_duration, units.parse_flops, units.parse_bytes):
         yield from map(Quantity, values)
     elif reader is units.parse_count or (low == int(low) and high == int(high)):
         # Whole numbers at both ends: whole numbers between, each once.

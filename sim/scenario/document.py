@@ -20,6 +20,7 @@ from sim.scenario.schema import (
     BELONGS_TO_MODEL,
     DIMENSIONS,
     MERGED,
+    MOVED,
     SPELLINGS,
     SiteSection,
 )
@@ -149,6 +150,7 @@ class Document:
                 if section == ("method",):
                     result._inherit(table, rest[0], change.given.value)
                 _put(table, section, rest, change.given, level)
+        result._drop_moved(ordered)
         return result
 
     def without(self, *paths: tuple[str, ...]) -> Document:
@@ -162,6 +164,17 @@ class Document:
                 if isinstance(table, dict):
                     table.pop(path[1], None)
         return result
+
+    def _drop_moved(self, changes: Iterable[Change]) -> None:
+        """Remove the other spelling of keys that have moved; refuse both at one level."""
+        given = {change.path: change.given for change in changes}
+        for pair in (pair for item in MOVED.items() for pair in (item, item[::-1])):
+            if pair[0] not in given:
+                continue
+            if pair[1] in given:
+                raise _both(pair[0], pair[1], given[pair[0]].origin)
+            table, _, (key,) = self._targets(Change(pair[1], given[pair[0]]))[0]
+            table.pop(key, None)
 
     def _inherit(self, method: Table, key: str, value: Any) -> None:
         """Note which arguments were written for another method: they stay only if they fit."""
@@ -398,8 +411,16 @@ def _two_spellings(
     return problem(given.origin, ".".join((*section, second)), text)
 
 
+def _both(first: tuple[str, ...], second: tuple[str, ...], origin: Origin) -> ScenarioError:
+    text = f"excludes {'.'.join(second)}; give only one of them"
+    return problem(origin, ".".join(first), text)
+
+
 def one_spelling(document: Document) -> None:
     """Refuse a document in which one quantity is written in two spellings."""
+    for former, now in MOVED.items():
+        if document.has(*former) and document.has(*now):
+            raise _both(former, now, document.origin)
     for section, spellings in SPELLINGS.items():
         if section == ("site",):
             tables = [

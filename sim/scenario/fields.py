@@ -104,6 +104,20 @@ def share(*, zero: bool) -> Callable[[object], float]:
     return read
 
 
+def at_most(
+    read: Callable[[object], float], most: float, most_shown: str, why: str
+) -> Callable[[object], float]:
+    """Make a reader of what another one reads, up to a bound."""
+
+    def bounded(value: object) -> float:
+        number = read(value)
+        if number > most:
+            raise RefusedError(f"must be at most {most_shown}: {why}")
+        return number
+
+    return bounded
+
+
 def choice(*names: str) -> Callable[[object], str]:
     """Make a reader of one word out of several."""
 
@@ -293,6 +307,7 @@ def _row(one: Callable[[object], float], rows: list[Any], i: int, unit: str) -> 
 
 
 _YEAR = 365 * 86400.0
+_TIMEOUTS = "beyond, timeouts decide how fast TCP is, and its formula leaves them out"
 _FAR = "that is further than anything here runs"
 
 read_rate = quantity(units.parse_rate, 125e15, "1 Ebit/s", "no link is faster")
@@ -325,6 +340,7 @@ Flops = Annotated[
         quantity(units.parse_flops, 1e18, "1 EFLOP/s", "no single accelerator is faster")
     ),
 ]
+Loss = Annotated[float, PlainValidator(at_most(share(zero=True), 0.1, "10 %", _TIMEOUTS))]
 Fraction = Annotated[float, PlainValidator(share(zero=True))]
 Share = Annotated[float, PlainValidator(share(zero=False))]
 Parameters = Annotated[int, PlainValidator(count(1, 10**18, "no model is larger"))]

@@ -11,7 +11,7 @@ from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
 from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
 from sim.scenario.measured import tables_between
-from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network
+from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -20,6 +20,7 @@ DEFAULT_RTT = 0.030
 DEFAULT_WITHIN_BANDWIDTH = 50e9
 DEFAULT_WITHIN_RTT = 20e-6
 DEFAULT_BLOCK = 256
+DEFAULT_MSS = 1460.0
 DEFAULT_PER = "site"
 GLOO_THREADS = 2  # torch's, per process group
 
@@ -31,6 +32,9 @@ _HOST_COSTS = (
     ("element_time", "element_s"),
     ("quantized_element_time", "quantized_element_s"),
 )
+
+_LINKS = ("bandwidth", "rtt", "latency", "goodput")
+_CONNECTIONS = ("window", "streams", "stream_rate", "loss", "mss")
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -93,12 +97,12 @@ class NetworkReader:
         else:
             rtt = self._pairs("rtt", section.rtt, rows_order, used, DEFAULT_RTT, 0.0)
             latency = tuple(tuple(value / 2 for value in row) for row in rtt)
-        overridden = any(
-            has("network", key) for key in ("bandwidth", "rtt", "latency", "goodput")
-        ) or has("network", "collective", "algorithm")
+        overridden = any(has("network", key) for key in (*_LINKS, *_CONNECTIONS)) or has(
+            "network", "collective", "algorithm"
+        )
         tables = () if overridden else tables_between(used.values())
         collectives = self._collectives(bandwidth, latency, used, tables)
-        return Network(bandwidth, latency, collectives, per)
+        return Network(bandwidth, latency, collectives, per, self._streams(collectives.algorithm))
 
     def _per(self) -> str:
         """Return what one number for all bandwidths means."""
@@ -322,10 +326,10 @@ class NetworkReader:
     def _host(self, algorithm: str) -> HostCosts:
         """Return the host overhead; of the machines that take part the slowest decides."""
         if algorithm != "gloo":
-            for key in (*dict(_HOST_COSTS), "window"):
+            for key in dict(_HOST_COSTS):
                 if self.context.document.has("network", "collective", key):
                     self.context.assume(f"network.collective.{key}", f"not used by {algorithm}")
-            return HostCosts()
+            return HostCosts(window_bytes=self._window())
         given, hardware = self.context.sections.network.collective, self.context.hardware
         found: dict[str, float] = {}
         for key, name in _HOST_COSTS:
@@ -340,6 +344,37 @@ class NetworkReader:
                 note = f" ({hardware.label})" if hardware and measured else ""
                 self.context.assume(f"network.collective.{key}", f"{format_seconds(value)}{note}")
             found[name] = value
-        if given.window is None:
-            self.context.assume("network.collective.window", "unlimited")
-        return HostCosts(**found, window_bytes=inf if given.window is None else given.window)
+        return HostCosts(**found, window_bytes=self._window())
+
+    def assumes_window(self, algorithm: str) -> bool:
+        """Whether nobody said how much a connection may have in flight, nor measured it."""
+        unknown = _measured(self.context) is None or algorithm == "gloo"
+        return len(self.names) > 1 and self._window() == inf and unknown
+
+    def _window(self) -> float:
+        section = self.context.sections.network
+        window = section.collective.window if section.window is None else section.window
+        return inf if window is None else window
+
+    def _streams(self, algorithm: str) -> Streams:
+        """Return the connections between two workers at different sites."""
+        section, assume = self.context.sections.network, self.context.assume
+        if algorithm == "gloo" and section.streams not in (None, 1):
+            text = "gloo has one connection per pair of workers; leave it out"
+            raise self.context.refuse("network", "streams", text=text)
+        limited = section.stream_rate is not None or section.loss or self._window() < inf
+        if len(self.names) > 1:
+            if section.streams is None and limited:
+                assume("network.streams", "1")
+            elif section.streams is not None and not limited:
+                assume("network.streams", "not used (nothing limits a connection)")
+            if section.loss and section.mss is None:
+                assume("network.mss", f"{DEFAULT_MSS:.0f} B")
+            elif section.mss is not None and not section.loss:
+                assume("network.mss", "not used (network.loss is 0)")
+        return Streams(
+            count=section.streams or 1,
+            rate=inf if section.stream_rate is None else section.stream_rate,
+            loss=section.loss or 0.0,
+            segment_bytes=DEFAULT_MSS if section.mss is None else section.mss,
+        )

@@ -10,6 +10,7 @@ from typing import Any
 
 from sim import units
 from sim.program import QUANTIZED
+from sim.scenario.connections import noted
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
@@ -71,7 +72,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     bandwidth, latency = reader.within()
     goodput = context.sections.network.goodput or 1.0
     if network.per == "site":
-        sites = [replace(site, **dict.fromkeys(site.from_network, reader.line)) for site in sites]
+        sites = [site.with_bandwidth(reader.line) for site in sites]
     else:
         sites = [replace(site, from_network=()) for site in sites]
     sites = [
@@ -99,7 +100,8 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     if scenario.random and run.replications is None:
         assumed = (*scenario.assumed, ("run.replications", "as many as it takes, 7 or 9"))
         scenario = replace(scenario, assumed=assumed)
-    return scenario
+    unlimited = reader.assumes_window(network.collectives.algorithm)
+    return noted(scenario) if unlimited else scenario
 
 
 def _hardware(context: Context) -> Hardware | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf
+from math import inf, sqrt
 from typing import Any
 
 from sim.scenario.identity import sha256
@@ -147,6 +147,14 @@ class Site:
     within_latency: float = 10e-6
     from_network: tuple[str, ...] = ()
 
+    def with_bandwidth(self, rate: float) -> Site:
+        """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""
+        return replace(
+            self,
+            uplink=rate if "uplink" in self.from_network else self.uplink,
+            downlink=rate if "downlink" in self.from_network else self.downlink,
+        )
+
 
 @dataclass(frozen=True)
 class CollectiveTable:
@@ -165,8 +173,8 @@ class HostCosts:
     ``message_s``: from a message's arrival to what follows from it. ``byte_s``: per byte that
     an end receives and adds up. ``call_s``: per collective, to hand it over. ``element_s``: per
     element of a collective's buffer, to convert and to put in place. ``quantized_element_s``: the
-    same for int8 and fp4, sums between the exchanges included. ``window_bytes``: what a
-    connection may have under way.
+    same for int8 and fp4, sums between the exchanges included. ``window_bytes``, of any
+    algorithm: what a connection may have in flight.
     """
 
     message_s: float = 0.0
@@ -205,6 +213,26 @@ class Collectives:
         return self.algorithm == "gloo" and self.host.message_s > 0
 
 
+MATHIS = sqrt(3 / 2)
+"""The constant C of TCP's throughput under loss, where every segment is acknowledged (Mathis,
+Semke, Mahdavi and Ott 1997, "The macroscopic behavior of the TCP congestion avoidance
+algorithm"); with delayed acknowledgements it is sqrt(3/4)."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The connections that carry what a worker sends to one at another site.
+
+    ``count`` per ordered pair of a group's workers, each at most ``rate`` bytes/s; ``loss`` is the
+    fraction of packets lost, ``segment_bytes`` TCP's maximum segment size.
+    """
+
+    count: int = 1
+    rate: float = inf
+    loss: float = 0.0
+    segment_bytes: float = 1460.0
+
+
 @dataclass(frozen=True)
 class Network:
     """Links between sites, S x S: row = from, column = to; the diagonal is never read.
@@ -213,13 +241,26 @@ class Network:
     uplinks and downlinks as well) and is shared by all transfers from one site to another;
     ``latency`` is one way, in seconds. ``per`` says what one number for all bandwidths means:
     "pair", the link of each ordered pair of sites; "site", each site's uplink and downlink, and
-    the links of pairs are unlimited.
+    the links of pairs are unlimited. ``streams`` limit what two workers at different sites
+    exchange.
     """
 
     bandwidth: tuple[tuple[float, ...], ...]
     latency: tuple[tuple[float, ...], ...]
     collectives: Collectives = Collectives()
     per: str = "pair"
+    streams: Streams = Streams()
+
+    @property
+    def in_flight_bytes(self) -> float:
+        """What a connection between sites has in flight at most.
+
+        Its window, or the mean congestion window that losses leave: MSS C / sqrt(p).
+        """
+        window, loss = self.collectives.host.window_bytes, self.streams.loss
+        if loss == 0:
+            return window
+        return min(window, self.streams.segment_bytes * MATHIS / sqrt(loss))
 
     def with_links(self, link: Callable[[int, int], tuple[float, float]]) -> Network:
         """Return it with the bandwidth and latency that ``link`` gives for each pair of sites."""
@@ -293,10 +334,7 @@ class Scenario:
         """Return it on another network; lines that were the network's go with the old one."""
         sites = self.sites
         if network.per != self.network.per:
-            sites = tuple(
-                replace(site, from_network=(), **dict.fromkeys(site.from_network, inf))
-                for site in sites
-            )
+            sites = tuple(replace(site.with_bandwidth(inf), from_network=()) for site in sites)
         return replace(self, sites=sites, network=network)
 
     def rate(self, sender: int, receiver: int) -> float:

@@ -128,6 +128,11 @@ class NetworkSection(Section):
     latency: f.Delays | None = None
     order: f.Names | None = None
     goodput: f.Share | None = None
+    window: f.Size | None = None
+    streams: f.AtLeastOne | None = None
+    stream_rate: f.Rate | None = None
+    loss: f.Loss | None = None
+    mss: f.Size | None = None
     first_collective_time: f.Delay | None = None
     within: WithinSection = WithinSection()
     collective: CollectiveSection = CollectiveSection()
@@ -207,6 +212,10 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
     ("network", "within"): (frozenset(["rtt"]), frozenset(["latency"])),
 }
 
+# A key that has moved to another section, and where: two spellings as well, of which results
+# and messages show the second.
+MOVED = {("network", "collective", "window"): ("network", "window")}
+
 # What the size of a decoder stands for; vocabulary and context may be given beside it.
 DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
@@ -219,7 +228,10 @@ BELONGS_TO_MODEL = frozenset(
 def known_keys() -> list[str]:
     """Return the path of every key of a scenario file, in the order of the sections."""
     return [
-        ".".join((*path, name)) for path, model in SECTIONS.items() for name in model.model_fields
+        ".".join((*path, name))
+        for path, model in SECTIONS.items()
+        for name in model.model_fields
+        if (*path, name) not in MOVED
     ]
 
 

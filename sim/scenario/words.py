@@ -46,6 +46,10 @@ _WORDS = {
     "network.bandwidth": "W bw link_speed throughput rate",
     "network.rtt": "ping round_trip round_trip_time",
     "network.latency": "one_way_delay propagation_delay",
+    "network.window": "tcp_window socket_buffer buffer_size wmem rmem bdp",
+    "network.streams": "num_streams parallel_streams sockets connections channels "
+    "nccl_nsocks_perthread nccl_socket_nthreads",
+    "network.loss": "packet_loss loss_rate plr",
     "network.collective.algorithm": "topology collective_algorithm",
     "train.learning_rate": "lr",
     "train.clip_norm": "max_norm grad_clip clip",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sim.theory.closed_forms import (
     all_reduce_lower_bound,
     blocking_utilization,
+    connection_rate,
     direct_seconds,
     halving_doubling_seconds,
     hierarchical_seconds,
@@ -19,6 +20,7 @@ from sim.theory.closed_forms import (
     straggler_utilization,
     tree_seconds,
     utilization_bounds,
+    windowed_ring_seconds,
 )
 from sim.theory.longest_path import Duration, longest_path
 from sim.theory.wall_clock import Timing, wall_clock
@@ -28,6 +30,7 @@ __all__ = [
     "Timing",
     "all_reduce_lower_bound",
     "blocking_utilization",
+    "connection_rate",
     "direct_seconds",
     "halving_doubling_seconds",
     "hierarchical_seconds",
@@ -40,4 +43,5 @@ __all__ = [
     "tree_seconds",
     "utilization_bounds",
     "wall_clock",
+    "windowed_ring_seconds",
 ]

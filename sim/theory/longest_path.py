@@ -9,12 +9,14 @@ from math import inf
 
 from sim.program import QUANTIZED
 from sim.scenario.resolved import Scenario
+from sim.theory.closed_forms import connection_rate
 
 Round = dict[tuple[int, int], float]
 """Bytes of every transfer (from, to) that proceeds at the same time."""
 
 Link = tuple[str, int, int]
-"""("pair", a, b), ("uplink", a, a), ("downlink", b, b), ("send", i, i) or ("receive", j, j)."""
+"""("pair", a, b), ("uplink", a, a), ("downlink", b, b), ("send", i, i), ("receive", j, j) or
+("connection", i, j), which a group has to itself."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,12 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
     A worker enters round k when all it sent in earlier rounds has left and all that was sent to
     it in earlier rounds has arrived: s(i, k) = max of those times. A transfer i -> j of b bytes
     leaves at s(i, k) + b / rate and arrives latency(i, j) later; rate is the least, over its
-    links, of capacity / (number of the round's transfers on that link). D is the last arrival,
-    but no link carries its bytes faster than its capacity: D0 >= max over l of bytes(l) /
-    capacity(l), and D >= D0.
+    links, of capacity / (number of the round's transfers on that link). The connection i -> j is
+    one of these links where something limits it; where that is a window or losses, what it sends
+    arrives at s(i, k) + max(b / rate, b / (rate without it) + latency(i, j)), since a sender that
+    waits for acknowledgements has waited for the latency. D is the last arrival, but no link
+    carries its bytes faster than its capacity: D0 >= max over l of bytes(l) / capacity(l), and
+    D >= D0.
 
     Parameters
     ----------
@@ -199,11 +204,13 @@ def _links(scenario: Scenario, i: int, j: int) -> list[Link]:
     a, b = scenario.workers[i].site, scenario.workers[j].site
     if a == b:
         return [("send", i, i), ("receive", j, j)]
-    return [("pair", a, b), ("uplink", a, a), ("downlink", b, b)]
+    return [("pair", a, b), ("uplink", a, a), ("downlink", b, b), ("connection", i, j)]
 
 
 def _capacity(scenario: Scenario, link: Link) -> float:
     kind, a, b = link
+    if kind == "connection":
+        return min(_streams_rate(scenario), _acknowledged_rate(scenario, a, b))
     if kind == "pair":
         return scenario.network.bandwidth[a][b]
     if kind == "uplink":
@@ -211,6 +218,23 @@ def _capacity(scenario: Scenario, link: Link) -> float:
     if kind == "downlink":
         return scenario.sites[b].downlink
     return scenario.sites[scenario.workers[a].site].within_bandwidth
+
+
+def _streams_rate(scenario: Scenario) -> float:
+    return scenario.network.streams.count * scenario.network.streams.rate
+
+
+def _acknowledged_rate(scenario: Scenario, i: int, j: int) -> float:
+    """Bytes/s that the window and the losses of the connections i -> j leave."""
+    network = scenario.network
+    round_trip = _latency(scenario, i, j) + _latency(scenario, j, i)
+    one = connection_rate(
+        round_trip,
+        window=network.collectives.host.window_bytes,
+        loss=network.streams.loss,
+        segment=network.streams.segment_bytes,
+    )
+    return network.streams.count * one
 
 
 def _latency(scenario: Scenario, i: int, j: int) -> float:
@@ -225,11 +249,16 @@ def _last_arrival(scenario: Scenario, sequence: list[Round], *, latencies: bool)
         crossing = Counter(link for i, j in transfers for link in _links(scenario, i, j))
         free = dict(enters)
         for (i, j), amount in transfers.items():
-            rate = inf
+            rate = unhindered = inf
             for link in _links(scenario, i, j):
                 rate = min(rate, _capacity(scenario, link) / crossing[link])
+                if link[0] != "connection":
+                    unhindered = min(unhindered, _capacity(scenario, link) / crossing[link])
+            if scenario.workers[i].site != scenario.workers[j].site:
+                unhindered = min(unhindered, _streams_rate(scenario))
             leaves = enters[i] + amount / rate
-            arrives = leaves + (_latency(scenario, i, j) if latencies else 0.0)
+            latency = _latency(scenario, i, j) if latencies else 0.0
+            arrives = max(leaves, enters[i] + amount / unhindered + latency)
             free[i] = max(free[i], leaves)
             free[j] = max(free[j], arrives)
             last = max(last, arrives)
