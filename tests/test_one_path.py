@@ -238,7 +238,7 @@ def test_paced_computation_without_a_time_is_refused_although_the_file_has_one(
 ) -> None:
     file.write_text(SCENARIO.replace('step_time = "2 s"\n', ""))
     assert load(file).workers[0].machine.step_seconds == 0.5
-    with pytest.raises(ScenarioError, match="step_time: missing.*paced computation does not"):
+    with pytest.raises(ScenarioError, match=r"step_time: missing.*paced computation does not"):
         load(file, {}, ["train.compute_mode=paced"])
 
 
