@@ -45,11 +45,24 @@ def named(case: Case) -> str:
     return " ".join(map(str, case.labels.values()))
 
 
+def written(case: Case) -> dict[str, Any]:
+    """A file's content that says this case alone, without arguments of another method."""
+    document = case.document
+    found = document.plain()
+    taken = case.scenario.method.arguments
+    found["method"] = {
+        key: value
+        for key, value in found["method"].items()
+        if key not in document.inherited or taken.get(key) == value
+    }
+    return found
+
+
 def predict(case: Case, mode: str, rounds: int, calibration: str) -> dict[str, Any]:
     """Write a case as a file and ask the command line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.toml"
-        path.write_text(tomli_w.dumps(case.document.plain()))
+        path.write_text(tomli_w.dumps(written(case)))
         command = [sys.executable, "-m", "sim.cli", "simulate", str(path), "--json"]
         command += ["--hardware", str(LAB / calibration), "--rounds", str(rounds)]
         command += ["--set", f"run.measured_rounds={rounds - 1}"]
