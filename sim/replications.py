@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import comb
+from math import comb, inf
 from typing import Generic, TypeVar
 
 from sim.figures import Figures, figures
@@ -142,7 +142,9 @@ def replicated(
 def _width(found: list[tuple[float, int, T]]) -> float:
     values = sorted(value for value, _, _ in found)
     low, middle, high = values[0], values[len(values) // 2], values[-1]
-    return 0.0 if low == high else (high - low) / middle if middle > 0 else 1.0
+    if low == high:
+        return 0.0
+    return (high - low) / middle if 0 < middle < inf else inf
 
 
 def replications_of(scenario: Scenario) -> int | None:

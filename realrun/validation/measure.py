@@ -185,7 +185,9 @@ class Measuring:
             self.tell(f"left out: {each.name}: {error}")
             return
         self._load.begin()
-        outcome = run_in(self.place, self._asked(), each.scenario, each.sections)
+        # Paced computation of another repeat has other factors, as another replication has.
+        scenario = replace(each.scenario, replication=repeat)
+        outcome = run_in(self.place, self._asked(), scenario, each.sections)
         world = self.place.world
         here = world.gathered(self._load.own_s())[: world.local_workers]  # rank 0's machine
         busy = self._load.others_share(sum(here))

@@ -176,12 +176,19 @@ def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
 
 
 def _timelines(plan: Sequence[Planned], folder: Path) -> str:
-    """Put the first trace of every method beside its prediction: pictures, and for Perfetto."""
+    """Put the first trace of every method next to its prediction: pictures, and for Perfetto.
+
+    Where traces are not kept, those that were made of them are named.
+    """
     written: dict[str, str] = {}
     kept = recorded(folder)
     for each in plan:
         path, method = trace_file(folder, each), each.scenario.method.name
-        if method in written or not path.exists() or (each.number, 0) not in kept:
+        if method in written or (each.number, 0) not in kept:
+            continue
+        if not path.exists():
+            if (folder / f"timeline-{method}.png").exists():
+                written[method] = f"timeline-{method}"
             continue
         hardware = calibration(calibration_of(folder, kept[each.number, 0]))
         predicted = simulated(as_calibrated(each, hardware)).trace

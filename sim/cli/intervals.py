@@ -30,9 +30,10 @@ def of_several(what: str, found: Mapping[str, tuple[Interval, float]]) -> str:
     if not numbers:
         return ""
     count = " or ".join(map(str, numbers))
-    parts = [f"{name} {_relative(*each)}" for name, each in random.items()]
-    listed = f": {'; '.join(parts)}" if parts else ""
-    return f"Random times: {what} {count} replications; {_what(numbers[0])}{listed}."
+    parts = [f"{name} {_relative(*each)}".strip() for name, each in random.items()]
+    least = min(numbers, key=_covered)
+    listed = f", {_what(least)}: {'; '.join(parts)}" if parts else "; all are alike"
+    return f"Random times: {what} {count} replications{listed}."
 
 
 def fields(interval: Interval) -> dict[str, Any]:
@@ -48,12 +49,18 @@ def _number(replications: int) -> str:
 
 
 def _what(replications: int) -> str:
-    from sim.replications import CONFIDENCE, coverage, rank_of
+    from sim.replications import CONFIDENCE
 
-    covered = coverage(replications, rank_of(replications))
+    covered = _covered(replications)
     if covered < CONFIDENCE:
         return f"range of {_number(replications)}, too few for a 95 % interval"
     return f"{100 * covered:.3g} % interval of the median"
+
+
+def _covered(replications: int) -> float:
+    from sim.replications import coverage, rank_of
+
+    return coverage(replications, rank_of(replications))
 
 
 def _relative(interval: Interval, value: float) -> str:

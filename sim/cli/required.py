@@ -122,7 +122,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     random = intervals.of_several(
         "each bandwidth is the median of what is needed in",
         {
-            "" if counting else f"{100 * answer.target:g} %": (answer.interval, answer.factor)
+            "" if counting else f"{100 * answer.target:g} %:": (answer.interval, answer.factor)
             for answer in answers
             if answer.outcome == "reached"
         },
@@ -207,6 +207,11 @@ def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
     ]
 
 
+def _finite(factor: float) -> float | None:
+    """Return an end of an interval; None where no bandwidth is enough."""
+    return factor if factor < inf else None
+
+
 def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
     return {
         "target_fraction": None if counting else answer.target,
@@ -214,8 +219,8 @@ def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
         "bandwidth_bytes_per_s": answer.bandwidth if answer.outcome == "reached" else None,
         "factor": answer.factor if answer.outcome == "reached" else None,
         **intervals.fields(answer.interval),
-        "factor_low": answer.interval.low,
-        "factor_high": answer.interval.high if answer.interval.high < inf else None,
+        "factor_low": _finite(answer.interval.low),
+        "factor_high": _finite(answer.interval.high),
         "best_utilization": answer.best_utilization,
         "waiting_for": answer.waiting_for or None,
         "compute_utilization": answer.figures.compute_utilization,
