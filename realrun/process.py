@@ -64,6 +64,7 @@ class Shared:
     ``pace`` replaces computations by sleeps. ``slower`` stretches real ones: each is followed
     by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
     to be repeated instead of looking. ``restart``: set until its round is reached.
+    ``by_tokens``: whether a mean over workers weighs each by the tokens of its round.
     """
 
     rank: int
@@ -76,6 +77,7 @@ class Shared:
     replay: dict[str, deque[float]] | None = None
     restart: Restart | None = None
     saving: Saving | None = None
+    by_tokens: bool = False
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
     fresh: bool = False  # whether all connections are made anew, see Group
     device: Host = field(default_factory=Host)

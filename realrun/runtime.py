@@ -259,12 +259,14 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.restart is not None:
             return Activity(self, self._group, call)  # received before the checkpoint
         group = shared.group(self._group)
+        weight = self._progress.weight if mean and shared.by_tokens else 1.0
         packed = None
         if dtype in QUANTIZED:
             group.open()
             try:
                 detail = buffer.detail
-                packed = self._timed("quantize", detail, 1, group.pack, operation, buffer, dtype)
+                what = (operation, buffer, dtype, weight)
+                packed = self._timed("quantize", detail, 1, group.pack, *what)
             except (ValueError, NotImplementedError) as error:
                 raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
         carried = f"{buffer.name} {buffer.detail}".strip()
@@ -277,7 +279,7 @@ class TorchWorker(CollectiveCalls[Activity]):
                 raise self.lost(operation, call, why)
 
         try:
-            collective = group.start(operation, buffer, dtype, mean, ended, packed)
+            collective = group.start(operation, buffer, dtype, mean, ended, packed, weight)
         except DistError as error:
             self.device.drain()  # the one that failed first is told
             raise self.lost(operation, call, first_line(error)) from error
@@ -295,6 +297,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
         side = TorchWorker(shared, f"{name}#{call}", name)
+        side._progress = self._progress
         return self._started(Spawned(self, name, call, lambda: side.drive(program(side, *args))))
 
     def _started(self, activity: Activity) -> Activity:

@@ -70,7 +70,8 @@ class Buffer(Protocol):
 
     A buffer with numbers in it also has ``values`` (numpy) or ``tensor`` (torch), which a
     collective overwrites, and ``sent``, which the runtime sets to what the wire's dtype left
-    of the own numbers, or to a function that returns it until the collective is awaited.
+    of the own numbers (times M and its weight, in a weighted mean over M workers), or to a
+    function that returns it until the collective is awaited.
     """
 
     @property
@@ -115,7 +116,7 @@ class Model(Protocol):
         ...
 
     def accumulate(self) -> None:
-        """Add the gradient of one more micro-batch to the sum."""
+        """Add the gradient of one more micro-batch, over n_grad_accumulation, to the sum."""
         ...
 
     def forward(self, layers: range) -> None:
@@ -123,16 +124,19 @@ class Model(Protocol):
         ...
 
     def backward(self, layers: range) -> None:
-        """Run some layers backward and add their gradient to the sum."""
+        """Run some layers backward and add their gradient, over n_grad_accumulation, to the sum."""
         ...
 
     def inner_optimizer(self, layers: range) -> None:
-        """Apply the inner optimizer to some layers, from the mean gradient, and clear their sum."""
+        """Apply the inner optimizer to some layers, from their gradient sum, and clear that."""
         ...
 
     # Synchronous data parallel.
     def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
-        """Gradient sum of consecutive layers, or one of several equal pieces of it."""
+        """Gradient sum of consecutive layers, or one of several equal pieces of it.
+
+        After n_grad_accumulation micro-batches it is their mean.
+        """
         ...
 
     def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
@@ -198,7 +202,7 @@ class Model(Protocol):
         ...
 
     def handed_gradient(self) -> Buffer:
-        """Gradient sum handed over."""
+        """Gradient sum handed over, not divided by any count."""
         ...
 
     def handed_parameters(self) -> Buffer:
@@ -241,11 +245,14 @@ class Worker(Protocol):
         ...
 
     def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
-        """Mean (or sum) over all workers, in place."""
+        """Mean (or sum) over all workers, in place.
+
+        A mean counts every worker once, or by the tokens of its round: the scenario says which.
+        """
         ...
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
-        """Sum over all workers; each keeps its own slice."""
+    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Activity:
+        """Sum (or mean) over all workers; each keeps its own slice."""
         ...
 
     def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
@@ -281,9 +288,9 @@ class CollectiveCalls(ABC, Generic[Started]):
         """See :meth:`Worker.all_reduce`."""
         return self._collective("all_reduce", buffer, dtype, mean)
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Started:
+    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Started:
         """See :meth:`Worker.reduce_scatter`."""
-        return self._collective("reduce_scatter", buffer, dtype)
+        return self._collective("reduce_scatter", buffer, dtype, mean)
 
     def all_gather(self, buffer: Buffer, dtype: str) -> Started:
         """See :meth:`Worker.all_gather`."""

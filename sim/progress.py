@@ -27,8 +27,8 @@ class Progress:
     >>> progress = Progress([100.0, 50.0], 150.0, rank=1)
     >>> progress.begin((3, 5))
     5
-    >>> progress.tokens, round(progress.pace, 3)
-    (550.0, 0.733)
+    >>> progress.tokens, round(progress.pace, 3), round(progress.weight, 3)
+    (550.0, 0.733, 0.909)
     """
 
     def __init__(self, batch_tokens: Sequence[float], tokens_per_step: float, rank: int) -> None:
@@ -40,6 +40,8 @@ class Progress:
         self._last_tokens = 0.0
         #: Inner steps of an average worker per inner step of this one, in the round under way.
         self.pace = 1.0
+        #: What this worker counts in a mean weighted by the tokens of the round; 1 on average.
+        self.weight = self._weight()
 
     @property
     def tokens(self) -> float:
@@ -62,7 +64,7 @@ class Progress:
         """
         if not isinstance(steps, tuple):
             self._steps += steps or 0
-            self.pace = 1.0
+            self.pace, self.weight = 1.0, self._weight()
             return steps or 0
         if steps is not self._last:
             if len(steps) != len(self._batch_tokens):
@@ -77,4 +79,12 @@ class Progress:
         own = steps[self._rank]
         self._unequal += self._last_tokens
         self.pace = self._last_tokens / (self._tokens_per_step * own) if own else 1.0
+        self.weight = own * self._batch() * len(steps) / self._last_tokens
         return own
+
+    def _batch(self) -> float:
+        return self._batch_tokens[self._rank]
+
+    def _weight(self) -> float:
+        """Where all workers take equally many steps."""
+        return self._batch() * len(self._batch_tokens) / self._tokens_per_step

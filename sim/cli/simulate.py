@@ -155,7 +155,15 @@ def _subject(scenario: Scenario) -> str:
     parameters = format_count(scenario.model.parameters)
     where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
     name = f"{scenario.name}: " if scenario.name else ""
-    return f"{name}{scenario.method.name}, {parameters} parameters, {where}."
+    from sim.methods import BY_COUNTS
+
+    means = ""
+    if scenario.unequal_tokens and scenario.method.name not in BY_COUNTS:
+        counted = "once, as torch DDP does"
+        if scenario.run.average_by == "tokens":
+            counted = "by the tokens of its round"
+        means = f" A mean over workers counts each {counted} (train.average_by)."
+    return f"{name}{scenario.method.name}, {parameters} parameters, {where}.{means}"
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:
@@ -257,6 +265,7 @@ def _data(scenario: Scenario, result: Figures, model: str) -> dict[str, Any]:
         "scenario": scenario.name or None,
         "scenario_sha256": scenario.sha256,
         "method": scenario.method.name,
+        "average_by": scenario.run.average_by,
         "workers": len(scenario.workers),
         "sites": len(scenario.sites),
         "wall_clock_s": result.wall_clock_s,

@@ -66,7 +66,7 @@ def ddp(
         yield worker.compute(model.forward, whole)
         for layers, pieces in buckets:
             yield worker.compute(model.backward, layers)
-            reductions += [reduce(buffer, comm_dtype) for buffer in pieces]
+            reductions += [reduce(buffer, comm_dtype, mean=True) for buffer in pieces]
         yield from reductions
         if zero1:
             gradients = [buffer for _, pieces in buckets for buffer in pieces]

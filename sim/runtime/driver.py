@@ -213,7 +213,8 @@ class Driver(CollectiveCalls[Activity]):
             )
         runtime = self.runtime
         # What is sent is what the buffer holds now, however long quantising takes.
-        numbers = runtime.numbers_of(self.rank, buffer, dtype)
+        weight = self._progress.weight if mean and runtime.by_tokens else 1.0
+        numbers = runtime.numbers_of(self.rank, buffer, dtype, weight)
         size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
         group = runtime.group(self._group)
         call = runtime.count_call(self.rank, self._group)
@@ -248,6 +249,7 @@ class Driver(CollectiveCalls[Activity]):
         name = program.__name__
         call = runtime.count_call(self.rank, f"spawn {name}")
         side = Driver(runtime, self.rank, f"{name}#{call}", name, side=True)
+        side._progress = self._progress
         now = runtime.env.now
         runtime.rows.append(Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now))
         activity = Activity(self, name, call, f"spawned {name}")

@@ -341,6 +341,7 @@ RingOrder = Annotated[str | list[str], PlainValidator(names_or("given", "best"))
 ParamDtype = Annotated[str, PlainValidator(choice("bf16", "fp16", "fp32"))]
 Schedule = Annotated[str, PlainValidator(choice("constant", "cosine"))]
 OuterState = Annotated[str, PlainValidator(choice("device", "host"))]
+AverageBy = Annotated[str, PlainValidator(choice("workers", "tokens"))]
 ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
 FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sim import units
+from sim.methods import BY_COUNTS
 from sim.program import QUANTIZED
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
@@ -86,6 +87,10 @@ def resolve(document: Document) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
+    means = scenario.unequal_tokens and method.name not in BY_COUNTS
+    if means and context.sections.train.average_by is None:
+        context.assume("train.average_by", "workers (unweighted means, as in torch DDP)")
+        scenario = replace(scenario, assumed=tuple(context.assumed))
     return replace(scenario, sha256=_sha256(scenario, machines))
 
 
@@ -119,6 +124,7 @@ def _run(context: Context) -> Run:
         seed=run.seed or 0,
         skip_rounds=run.skip_rounds,
         measured_rounds=run.measured_rounds,
+        average_by=context.sections.train.average_by or "workers",
     )
 
 

@@ -19,7 +19,8 @@ class Run:
     """When to stop. At most one of tokens, steps, rounds is set; none means "steady".
 
     ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
-    ``None`` leaves the choice to the method and to whether there is jitter.
+    ``None`` leaves the choice to the method and to whether there is jitter. ``average_by`` says
+    what counts in a mean over workers: "workers", each once, or "tokens", those of its round.
     """
 
     tokens: float | None = None
@@ -28,6 +29,7 @@ class Run:
     seed: int = 0
     skip_rounds: int | None = None
     measured_rounds: int | None = None
+    average_by: str = "workers"
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,16 @@ class Scenario:
     def tokens_per_step(self) -> float:
         """Tokens of one inner step of all workers."""
         return sum(worker.machine.batch_tokens for worker in self.workers)
+
+    @property
+    def unequal_tokens(self) -> bool:
+        """Whether workers train on different numbers of tokens in a round, so that means differ."""
+        steps = self.method.arguments.get("sync_every")
+        own = {
+            worker.machine.batch_tokens * (steps[worker.rank] if isinstance(steps, tuple) else 1)
+            for worker in self.workers
+        }
+        return len(own) > 1
 
     @property
     def horizon_tokens(self) -> float | None:

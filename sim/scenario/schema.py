@@ -141,6 +141,7 @@ class TrainSection(Section):
     schedule: f.Schedule | None = None
     weight_decay: f.NotNegative | None = None
     seed: f.Whole | None = None
+    average_by: f.AverageBy | None = None
     outer_state: f.OuterState | None = None
     compute_mode: f.ComputeMode | None = None
     emulate_speeds: bool | None = None
