@@ -152,7 +152,10 @@ def report(
 
 def _subject(scenario: Scenario) -> str:
     workers, sites = len(scenario.workers), len(scenario.sites)
-    parameters = format_count(scenario.model.parameters)
+    model = scenario.model
+    parameters = f"{format_count(model.parameters)} parameters"
+    if model.frozen_parameters:
+        parameters += f" trained, {format_count(model.frozen_parameters)} frozen"
     where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
     name = f"{scenario.name}: " if scenario.name else ""
     from sim.methods import BY_COUNTS
@@ -163,7 +166,7 @@ def _subject(scenario: Scenario) -> str:
         if scenario.run.average_by == "tokens":
             counted = "by the tokens of its round"
         means = f" A mean over workers counts each {counted} (train.average_by)."
-    return f"{name}{scenario.method.name}, {parameters} parameters, {where}.{means}"
+    return f"{name}{scenario.method.name}, {parameters}, {where}.{means}"
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:

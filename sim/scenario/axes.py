@@ -49,7 +49,7 @@ _DURATIONS = (
     "first_collective_time",
 )
 _FRACTIONS = ("mfu", "goodput", "first_layer_backward")
-_COUNTS = ("tokens", "parameters", "active_parameters", "batch_tokens")
+_COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")
 
 Reader = Callable[[object], float]
 

@@ -37,8 +37,9 @@ class ModelSize:
     """What is trained, as far as time and traffic depend on it.
 
     ``layer_parameters`` has one entry per layer (embedding counted with the first layer,
-    final norm with the last) and sums to ``parameters``. ``active_parameters`` is what one
-    token computes with (smaller for a mixture of experts).
+    final norm with the last) and sums to ``parameters``, which are trained. ``frozen_parameters``
+    are computed with and neither trained nor sent. ``active_parameters`` is what one token
+    computes with of both (fewer for a mixture of experts).
     """
 
     name: str
@@ -46,6 +47,7 @@ class ModelSize:
     active_parameters: int
     layer_parameters: tuple[int, ...]
     param_dtype: str = "bf16"
+    frozen_parameters: int = 0
 
     @property
     def layers(self) -> int:
@@ -71,7 +73,8 @@ class Machine:
     """How long each operation takes on one worker. Times are for speed 1, in seconds.
 
     ``step_seconds`` is one inner step, that is ``n_grad_accumulation`` micro-batches forward
-    and backward, *without* the optimizer. ``optimizer_seconds``, ``outer_gradient_seconds``,
+    and backward, *without* the optimizer; a backward pass takes ``backward_ratio`` times as long
+    as a forward pass. ``optimizer_seconds``, ``outer_gradient_seconds``,
     ``outer_step_seconds`` and ``quantize_seconds`` are for the whole model; a part of the
     layers is charged its share. Every operation's time is divided by ``speed``.
     ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
@@ -100,6 +103,7 @@ class Machine:
     communication_s_per_byte: float = 0.0
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
     cold_start: tuple[tuple[float, float], ...] = ()
+    backward_ratio: float = 2.0
 
 
 @dataclass(frozen=True)

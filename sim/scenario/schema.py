@@ -41,6 +41,7 @@ class ModelSection(Section):
     module: f.FunctionName | None = None
     loss: f.FunctionName | None = None
     layers: f.Layers | None = None
+    frozen_parameters: f.Parameters | None = None
     active_parameters: f.Parameters | None = None
     param_dtype: f.ParamDtype | None = None
     hidden: f.Width | None = None
@@ -210,7 +211,15 @@ DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
 # Keys that describe what another key names, and go with it when that one is replaced.
 BELONGS_TO_MODEL = frozenset(
-    ["layers", "active_parameters", "module", "loss", "vocabulary", "context"]
+    [
+        "layers",
+        "frozen_parameters",
+        "active_parameters",
+        "module",
+        "loss",
+        "vocabulary",
+        "context",
+    ]
 )
 
 
