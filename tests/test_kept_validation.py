@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from realrun.validation.kept import belongs, recorded
 from realrun.validation.plan import planned
 from realrun.validation.rows import checked
 from sim.scenario import load_study
+from sim.scenario.identity import SCHEMA
 
 LAB = Path(__file__).parent.parent / "validation" / "lab"
 
@@ -39,3 +41,17 @@ def test_paced_runs_in_the_lab_are_still_foretold() -> None:
     assert error.median() <= limits["wall_clock"]["median"]
     assert error.quantile(0.95) <= limits["wall_clock"]["p95"]
     assert exposed.median() <= limits["exposed_communication"]["median"]
+
+
+def test_kept_runs_are_found_by_the_hash_of_their_schema() -> None:
+    """A record without a schema was hashed under schema 0; a new one says which it has."""
+    study = load_study(LAB / "study.toml")
+    plan = planned(study)
+    (number, _), kept = next(iter(recorded(LAB).items()))
+    each, other = plan[number], plan[(number + 1) % len(plan)]
+    assert "sha256_schema" not in kept
+    assert belongs(each, kept)
+    assert not belongs(replace(each, case=other.case), kept)
+    now = {**kept, "sha256": each.case.sha256, "sha256_schema": SCHEMA}
+    assert belongs(each, now)
+    assert not belongs(each, {**now, "sha256": kept["sha256"]})

@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import inf
 from pathlib import Path
@@ -24,9 +24,10 @@ from sim.scenario import (
 )
 from sim.scenario.method import parameters_of
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator
-from sim.scenario.resolved import Jitter
+from sim.scenario.resolved import Jitter, Run
 from sim.scenario.rings import best_order
 from sim.scenario.schema import known_keys
+from sim.subsets import with_bandwidth, with_sites
 
 THREE = bundled()["three_sites"]
 GIGABIT = 125e6
@@ -520,6 +521,32 @@ def test_the_hash_covers_what_decides_and_nothing_else(tmp_path):
     hashes = {load(None, {**base, **options}).sha256 for options in different}
     assert len(hashes) == len(different)
     assert first.sha256 not in hashes
+
+
+def test_a_field_or_an_argument_with_its_default_changes_no_hash():
+    @dataclass(frozen=True)
+    class LaterRun(Run):
+        later: float = 2.0
+
+    def with_later(worker, *, sync_every=100, overlap="none", later=3):
+        yield
+
+    scenario = load(None, {"--model": "1B", "--method": "local_sgd", "--sync-every": "7"})
+    run = LaterRun(**vars(scenario.run))
+    assert replace(scenario, run=run).sha256 == scenario.sha256
+    assert replace(scenario, run=replace(run, later=1.0)).sha256 != scenario.sha256
+
+    arguments = {**scenario.method.arguments, "later": 3}
+    later = replace(scenario.method, program=with_later, arguments=arguments)
+    assert replace(scenario, method=later).sha256 == scenario.sha256
+    later = replace(later, arguments={**arguments, "later": 4})
+    assert replace(scenario, method=later).sha256 != scenario.sha256
+
+
+def test_what_is_replaced_in_a_scenario_has_another_hash():
+    scenario = load(None, {"--model": "1B", "--sites": "3"})
+    rates = [with_bandwidth(scenario, rate).sha256 for rate in (1e8, 2e8)]
+    assert len({scenario.sha256, *rates, with_sites(scenario, [0, 1]).sha256}) == 4
 
 
 # Bundled files

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from realrun.validation.plan import Planned
+from sim.scenario.identity import SCHEMA, sha256_of_schema_0
 
 Record = dict[str, Any]
 _RUNS = "runs.jsonl"
@@ -35,7 +36,8 @@ def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
         "run": each.number,
         "repeat": repeat,
         "name": each.name,
-        "sha256": each.scenario.sha256,
+        "sha256": each.case.sha256,
+        "sha256_schema": SCHEMA,
         "train": each.sections.train.model_dump(exclude_none=True),
         "rounds_asked": each.scenario.run.rounds,
     }
@@ -46,9 +48,14 @@ def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
 
 
 def belongs(each: Planned, kept: Record) -> bool:
-    """Whether a record is of this configuration, as it is now."""
+    """Whether a record is of this configuration, as it is now.
+
+    A record that names no schema of its hash is of schema 0.
+    """
     train = each.sections.train.model_dump(exclude_none=True)
-    now = each.name, each.scenario.sha256, each.scenario.run.rounds, train
+    schema = kept.get("sha256_schema", 0)
+    sha256 = sha256_of_schema_0(each.case) if schema == 0 else each.case.sha256
+    now = each.name, sha256, each.scenario.run.rounds, train
     return (kept["name"], kept["sha256"], kept["rounds_asked"], kept.get("train", train)) == now
 
 

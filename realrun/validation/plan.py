@@ -24,11 +24,13 @@ _SEED = 20_26
 class Planned:
     """One configuration: a scenario with a number of rounds, and how computation takes place.
 
-    ``labels`` are those of the study's axes; ``number`` counts configurations of the plan.
+    ``labels`` are those of the study's axes; ``number`` counts configurations of the plan;
+    ``case`` is the scenario as the study has it.
     """
 
     number: int
     labels: dict[str, Any]
+    case: Scenario
     scenario: Scenario
     sections: ScenarioFile
     mode: str
@@ -173,7 +175,8 @@ def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
     )
     rounds = _rounds(case.scenario, about.duration_s)
     run = replace(case.scenario.run, tokens=None, steps=None, rounds=rounds)
-    return Planned(number, case.labels, replace(case.scenario, run=run), sections, mode)
+    scenario = replace(case.scenario, run=run)
+    return Planned(number, case.labels, case.scenario, scenario, sections, mode)
 
 
 def _rounds(scenario: Scenario, duration_s: float) -> int:

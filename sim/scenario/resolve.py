@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -90,8 +88,7 @@ def resolve(document: Document) -> Scenario:
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
         context.assume("train.average_by", "workers (unweighted means, as in torch DDP)")
-        scenario = replace(scenario, assumed=tuple(context.assumed))
-    return replace(scenario, sha256=_sha256(scenario, machines))
+    return replace(scenario, assumed=tuple(context.assumed))
 
 
 def _hardware(context: Context) -> Hardware | None:
@@ -289,18 +286,3 @@ def _note_sites(context: Context, notes: list[list[tuple[str, str]]]) -> None:
         for key, value in own:
             if (key, value) not in common:
                 context.assume(f"site.{context.document.site_name(index)}.{key}", value)
-
-
-def _sha256(scenario: Scenario, machines: list[Machine]) -> str:
-    """Hash all that decides the answer; a method by its name and arguments."""
-    data = {
-        "run": asdict(scenario.run),
-        "model": asdict(scenario.model),
-        "method": {"name": scenario.method.name, "arguments": dict(scenario.method.arguments)},
-        "sites": [asdict(site) for site in scenario.sites],
-        "machines": [asdict(machine) for machine in machines],
-        "network": asdict(scenario.network),
-        "name": scenario.name,
-    }
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import inf
 from typing import Any
+
+from sim.scenario.identity import sha256
 
 
 @dataclass(frozen=True)
@@ -247,8 +250,12 @@ class Scenario:
     network: Network
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
-    sha256: str = ""
     draw: int = 0
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of all that decides the answer (:mod:`sim.scenario.identity`)."""
+        return sha256(self)
 
     @property
     def tokens_per_step(self) -> float:

@@ -1,0 +1,129 @@
+"""A scenario's hash: what decides the answer, and nothing else.
+
+Only what differs from the default of its field or argument is hashed, under a schema number. A
+key that is added later, with a default that means what was so before, changes no hash; the
+number is raised when the same text comes to mean something else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import Method, Scenario
+
+SCHEMA = 1
+
+# Fields of a scenario that are written in another form, or that decide nothing.
+_APART = ("method", "workers", "assumed")
+
+
+def sha256(scenario: Scenario) -> str:
+    """Return the hash of a scenario, in hexadecimal."""
+    machines = {worker.machine: 0 for worker in scenario.workers}
+    machines = {machine: number for number, machine in enumerate(machines)}
+    return _digest(
+        {
+            "schema": SCHEMA,
+            **{key: value for key, value in _differing(scenario).items() if key not in _APART},
+            "method": _method(scenario.method),
+            "machines": [_plain(machine) for machine in machines],
+            "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
+        }
+    )
+
+
+def _method(method: Method) -> dict[str, Any]:
+    """Return a method by its name, with the arguments that are not its defaults."""
+    signature = inspect.signature(method.program).parameters
+    return {
+        "name": method.name,
+        **{
+            key: value
+            for key, value in method.arguments.items()
+            if key not in signature or signature[key].default != value
+        },
+    }
+
+
+def _differing(record: Any) -> dict[str, Any]:
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in fields(record)
+        if field.name not in _APART and getattr(record, field.name) != _default(field)
+    }
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return _differing(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# The rule of schema 0, under which runs were kept: every field and every argument that there
+# was then, as it was resolved, and one machine per site.
+_FIRST = {
+    "Run": "tokens steps rounds seed skip_rounds measured_rounds",
+    "ModelSize": "name parameters active_parameters layer_parameters param_dtype",
+    "Jitter": "distribution cv samples",
+    "Machine": (
+        "step_seconds batch_tokens n_grad_accumulation first_layer_backward speed jitter "
+        "optimizer_seconds outer_gradient_seconds outer_step_seconds quantize_seconds "
+        "communication_slowdown side_slowdown communication_s_per_byte transmission_slowdown "
+        "cold_start"
+    ),
+    "Site": "name workers uplink downlink within_bandwidth within_latency",
+    "CollectiveTable": "operation dtype bytes seconds",
+    "HostCosts": "message_s byte_s call_s element_s quantized_element_s window_bytes",
+    "Collectives": "algorithm order concurrent quantize_block first_seconds tables host",
+    "Network": "bandwidth latency collectives",
+}
+_FIRST_ARGUMENTS = frozenset(
+    [
+        *("bucket_bytes", "comm_dtype", "fragment_pattern", "fragment_spacing"),
+        *("fragment_sync_delay", "fragment_update_alpha", "layers_per_fragment", "num_fragments"),
+        *("outer_lr", "outer_momentum", "overlap", "rounds_late_by", "sync_every"),
+        *("use_nesterov", "zero1"),
+    ]
+)
+
+
+def sha256_of_schema_0(scenario: Scenario) -> str:
+    """Return the hash under which a scenario was kept before hashes had a schema."""
+    first = {worker.site: worker.machine for worker in reversed(scenario.workers)}
+    given = scenario.method.arguments.items()
+    return _digest(
+        {
+            "run": _as_first(scenario.run),
+            "model": _as_first(scenario.model),
+            "method": {
+                "name": scenario.method.name,
+                "arguments": {key: value for key, value in given if key in _FIRST_ARGUMENTS},
+            },
+            "sites": [_as_first(site) for site in scenario.sites],
+            "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],
+            "network": _as_first(scenario.network),
+            "name": scenario.name,
+        }
+    )
+
+
+def _as_first(value: Any) -> Any:
+    if is_dataclass(value):
+        names = _FIRST[type(value).__name__].split()
+        return {name: _as_first(getattr(value, name)) for name in names}
+    return [_as_first(item) for item in value] if isinstance(value, tuple) else value
