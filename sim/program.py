@@ -16,6 +16,7 @@ torch.distributed.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,10 +25,43 @@ Started = TypeVar("Started")
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
 QUANTIZED = ("int8", "fp4")
+MOST_BYTES = 8  # of an element: nothing wider is trained
+_BYTES = re.compile(r"(\d+(?:\.\d*)?(?:e-?\d+)?)\s*B")
 
 
 class ArgumentError(ValueError):
     """A method's arguments exclude each other or do not fit the model."""
+
+
+def bytes_per_element(dtype: str) -> float:
+    """Return the bytes of one value on the wire, scales apart.
+
+    Parameters
+    ----------
+    dtype
+        A key of ``DTYPE_BITS``, or bytes per element like "0.125B", which stand for a compressor
+        (top-k, 1-bit, DCT): simulated only.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> bytes_per_element("bf16"), bytes_per_element("fp4"), bytes_per_element("0.125B")
+    (2.0, 0.5, 0.125)
+    """
+    if dtype in DTYPE_BITS:
+        return DTYPE_BITS[dtype] / 8
+    number = _BYTES.fullmatch(dtype)
+    size = float(number[1]) if number else 0.0
+    if not 0 < size <= MOST_BYTES:
+        raise ValueError(
+            f"{dtype!r} is no type; one of {', '.join(DTYPE_BITS)}, or bytes per element like "
+            f'"0.125B", at most {MOST_BYTES}'
+        )
+    return size
 
 
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
@@ -38,7 +72,7 @@ def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     elements
         Number of values.
     dtype
-        A key of ``DTYPE_BITS``.
+        As :func:`bytes_per_element` takes it.
     quantize_block
         Values per scale of int8 and fp4; 0 sends no scales.
 
@@ -47,7 +81,7 @@ def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     >>> wire_bytes(1000, "bf16"), wire_bytes(512, "fp4"), wire_bytes(512, "fp4", 0)
     (2000.0, 260.0, 256.0)
     """
-    size = elements * DTYPE_BITS[dtype] / 8
+    size = elements * bytes_per_element(dtype)
     if dtype in QUANTIZED and quantize_block:
         size += 2 * -(-elements // quantize_block)
     return size

@@ -8,7 +8,15 @@ from typing import Literal
 
 from sim.methods.arguments import CommDtype, Count
 from sim.methods.layered import layered_step
-from sim.program import DTYPE_BITS, Activity, ArgumentError, Buffer, Model, Program, Worker
+from sim.program import (
+    Activity,
+    ArgumentError,
+    Buffer,
+    Model,
+    Program,
+    Worker,
+    bytes_per_element,
+)
 
 _MOST_PIECES = 100_000  # of one bucket: more would only measure our patience
 
@@ -56,7 +64,7 @@ def ddp(
     model = worker.model
     whole = range(model.num_layers)
     limit = bucket_bytes if overlap == "bucket" else None
-    buckets = list(_buckets(model, limit, DTYPE_BITS[comm_dtype] / 8))
+    buckets = list(_buckets(model, limit, bytes_per_element(comm_dtype)))
     reduce = worker.reduce_scatter if zero1 else worker.all_reduce
 
     while worker.next_round(steps=1):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sim.compute import written
 from sim.program import (
-    DTYPE_BITS,
     QUANTIZED,
     Buffer,
     CollectiveCalls,
@@ -206,16 +205,16 @@ class Driver(CollectiveCalls[Activity]):
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
         self._check_size()
-        if dtype not in DTYPE_BITS:
-            raise SimulationError(
-                f"rank {self.rank} ({self.name}): {operation} in {dtype!r}; one of "
-                f"{', '.join(DTYPE_BITS)}"
-            )
         runtime = self.runtime
+        try:
+            size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
+        except ValueError as error:
+            raise SimulationError(
+                f"rank {self.rank} ({self.name}): {operation}: {error}"
+            ) from error
         # What is sent is what the buffer holds now, however long quantising takes.
         weight = self._progress.weight if mean and runtime.by_tokens else 1.0
         numbers = runtime.numbers_of(self.rank, buffer, dtype, weight)
-        size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
         group = runtime.group(self._group)
         call = runtime.count_call(self.rank, self._group)
         activity = Activity(self, self._group, call, f"{operation} of {size:.0f} bytes")
