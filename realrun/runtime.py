@@ -152,6 +152,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             saved = self._round == 0
         tokens = self.model.committed_tokens if steps is None else self._progress.tokens
         more = self._round < limits.rounds and tokens < limits.tokens
+        if why := self._progress.endless(more):
+            raise RunError(why)
         saving = shared.saving
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)

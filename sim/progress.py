@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from sim.program import ArgumentError
 
+MOST_ROUNDS_BEYOND = 1000  # that a program may begin after next_round has answered False
+
 
 class Progress:
     """Tokens that all workers together have trained on, from the steps that rounds announce.
@@ -34,6 +36,7 @@ class Progress:
     def __init__(self, batch_tokens: Sequence[float], tokens_per_step: float, rank: int) -> None:
         self._batch_tokens, self._tokens_per_step = batch_tokens, tokens_per_step
         self._rank = rank
+        self._beyond = 0
         self._steps = 0  # of rounds in which all workers take equally many
         self._unequal = 0.0  # tokens of the other rounds
         self._last: tuple[int, ...] = ()
@@ -47,6 +50,16 @@ class Progress:
     def tokens(self) -> float:
         """Tokens of all rounds begun so far."""
         return self._steps * self._tokens_per_step + self._unequal
+
+    def endless(self, more: bool) -> str:
+        """Note what next_round answers; return why the program must be stopped, or ""."""
+        self._beyond += not more
+        if self._beyond <= MOST_ROUNDS_BEYOND:
+            return ""
+        return (
+            f"rank {self._rank}: the program has begun {MOST_ROUNDS_BEYOND} rounds since "
+            "next_round answered False; end its loop there: while worker.next_round(...)"
+        )
 
     def begin(self, steps: int | tuple[int, ...] | None) -> int:
         """Count a round; return the inner steps that this worker takes in it.

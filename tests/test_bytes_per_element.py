@@ -15,7 +15,7 @@ from sim.figures import figures
 from sim.methods import METHODS
 from sim.program import bytes_per_element, wire_bytes
 from sim.runtime import SimulationError, simulate
-from sim.scenario import ScenarioError, load
+from sim.scenario import ScenarioError, load, sweep
 from sim.theory import wall_clock
 
 OPTIONS = {"--model": "1B", "--sites": "2", "--method": "diloco", "--bandwidth": "1Gbit/s"}
@@ -107,3 +107,11 @@ def test_a_program_s_own_unknown_type_is_named() -> None:
     method = replace(asked.method, program=sends, arguments={})
     with pytest.raises(SimulationError, match=r"'0B' is no type; one of fp32"):
         simulate(replace(asked, method=method), rounds=1)
+
+
+def test_a_sweep_may_mix_types_and_numbers() -> None:
+    """A column of its table holds one kind of value: text."""
+    options = {key: value for key, value in OPTIONS.items() if key != "--comm-dtype"}
+    cases = sweep(None, options, [], ["comm_dtype=bf16,0.125"]).cases()
+    assert [case.labels["method.comm_dtype"] for case in cases] == ["bf16", "0.125"]
+    assert [case.scenario.method.arguments["comm_dtype"] for case in cases] == ["bf16", "0.125B"]

@@ -131,6 +131,8 @@ class Driver(CollectiveCalls[Activity]):
         runtime = self.runtime
         now = runtime.env.now
         more = self._round < runtime.rounds and not self._reached(steps)
+        if why := self._progress.endless(more):
+            raise SimulationError(why)
         own = self._progress.begin(steps)
         self.model.pace = self._progress.pace
         row = Row(
@@ -158,6 +160,7 @@ class Driver(CollectiveCalls[Activity]):
     def compute(
         self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
     ) -> Activity:
+        self._check_size()
         operation = verb.__name__
         first = args[0] if args else kwargs.get("layers")
         layers = first if isinstance(first, range) else None
