@@ -160,10 +160,12 @@ class Group:
         if not self._thread.is_alive():
             self._thread.start()
 
-    def pack(self, operation: str, buffer: Buffer, dtype: str) -> Packed:
-        """Quantise the own values; see :func:`realrun.quantize.prepare` for the errors."""
+    def pack(self, operation: str, buffer: Buffer, dtype: str, weight: float = 1.0) -> Packed:
+        """Quantize a buffer times a weight; see :func:`realrun.quantize.prepare` for the errors."""
         target = tensor_of(buffer)
-        packed = prepare(operation, target, dtype, self._block, self._members.count)
+        packed = prepare(
+            operation, _weighted(target, weight), dtype, self._block, self._members.count
+        )
         if self._by_host(target):
             packed = replace(packed, wire=packed.wire.cpu())
         _note_sent(buffer, lambda: packed.sent().to(target.device, target.dtype))
@@ -185,6 +187,7 @@ class Group:
         mean: bool,
         ended: Ended,
         packed: Packed | None = None,
+        weight: float = 1.0,
     ) -> Collective:
         """Start a collective on the whole of a buffer, which is written in ``place``.
 
@@ -195,12 +198,14 @@ class Group:
         dtype
             fp32, bf16, fp16: what travels, and what is summed in. int8, fp4: see ``packed``.
         mean
-            Divide the sum by the number of workers (all_reduce).
+            Divide the sum by the number of workers (all_reduce, reduce_scatter).
         ended
             Called once, maybe in another thread. What it raises comes out of the device's
             ``settle``, ``drain`` or ``close``.
         packed
             For int8 and fp4, what :meth:`pack` gave.
+        weight
+            What the own values are multiplied by before they are sent (not those of ``packed``).
 
         Raises
         ------
@@ -208,7 +213,7 @@ class Group:
             From NCCL: a peer has not come to the first collective, or an earlier one has failed.
         """
         if packed is None:
-            return self._start(operation, buffer, dtype, mean, ended)
+            return self._start(operation, buffer, dtype, mean, ended, weight)
         own = target = tensor_of(buffer)
         if operation == "reduce_scatter":
             own = target[self._members.own_slice(len(target))]
@@ -252,15 +257,20 @@ class Group:
         dtype: str,
         mean: bool,
         ended: Ended,
+        weight: float,
     ) -> Collective:
         """Let the backend carry a collective out."""
         target = tensor_of(buffer)
         where = torch.device("cpu") if self._by_host(target) else target.device
         # In place where nothing is converted: programs leave alone what is in flight. Not where
         # someone may ask meanwhile for what was sent.
-        sent = target.to(where, DTYPES[dtype], copy=hasattr(buffer, "sent"))
+        own = _weighted(target, weight)
+        sent = own.to(where, DTYPES[dtype], copy=own is target and hasattr(buffer, "sent"))
         # A copy even where nothing is rounded: the result will be written over the own values.
-        _note_sent(buffer, lambda: target.to(DTYPES[dtype], copy=True).to(target.dtype))
+        _note_sent(
+            buffer,
+            lambda: _weighted(target, weight).to(DTYPES[dtype], copy=True).to(target.dtype),
+        )
         issue, place = FORMS[operation](self._members, sent, target, mean)
         if self._on_stream(sent):
 
@@ -328,6 +338,10 @@ class Group:
     def backends(self) -> list[Any]:
         """Return the process groups of NCCL."""
         return [] if self._gloo else [self._process_group, *self._made]
+
+
+def _weighted(values: torch.Tensor, weight: float) -> torch.Tensor:
+    return values if weight == 1 else values * weight
 
 
 def _note_sent(buffer: Buffer, own: Callable[[], torch.Tensor]) -> None:

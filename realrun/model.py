@@ -167,7 +167,7 @@ class TorchModel:
         self.inner_optimizer(range(self.num_layers))
 
     def accumulate(self) -> None:
-        """Add the gradient of one more micro-batch to the sum."""
+        """Add the gradient of one more micro-batch, over n, to the sum."""
         whole = range(self.num_layers)
         self.forward(whole)
         self.backward(whole)
@@ -213,7 +213,7 @@ class TorchModel:
         return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else type(thing).__name__
 
     def backward(self, layers: range) -> None:
-        """Run some layers backward, last first, and add their gradient to the sum."""
+        """Run some layers backward, last first, and add their gradient, over n, to the sum."""
         for layer in reversed(layers):
             outputs = self._outputs[layer]
             assert outputs is not None
@@ -223,8 +223,9 @@ class TorchModel:
                 self._losses.add(loss.detach())
                 if self._on_loss is not None:
                     self._on_loss(self._losses.count, loss.detach())
+                share = loss / n if (n := self.n_grad_accumulation) > 1 else loss
                 with self._failing("model: backward of the loss or {} failed", layer):
-                    loss.backward()  # type: ignore[no-untyped-call]
+                    share.backward()  # type: ignore[no-untyped-call]
             else:
                 after = self._saved_inputs[layer + 1]
                 assert after is not None
@@ -260,8 +261,6 @@ class TorchModel:
         """AdamW on the mean gradient of the micro-batches, layer by layer."""
         part = self._layout.run(layers)
         gradient = self._gradient[part]
-        if self.n_grad_accumulation > 1:
-            gradient /= self.n_grad_accumulation
         if self._inner.clip_norm and len(layers) == self.num_layers:
             norm = gradient.norm()
             gradient *= torch.clamp(self._inner.clip_norm / (norm + 1e-6), max=1.0)
@@ -298,7 +297,7 @@ class TorchModel:
     def optimizer_shard(self, phase: str, gradients: Sequence[Flat] = ()) -> None:
         """AdamW on the own slices, from the reduced sum; see :class:`sim.program.Model`."""
         if gradients:
-            self._sharded.zero1(self.theta, self._gradient, gradients, self.n_grad_accumulation)
+            self._sharded.zero1(self.theta, self._gradient, gradients)
             return
         at = self.committed_tokens / self._tokens_per_step if self._tokens_per_step else None
         self._sharded.update(self._given(), phase, at)
@@ -392,7 +391,9 @@ class TorchModel:
         """Give gradient sum and count to the update, and start a new sum."""
         if self._handed is None:
             self._handed = Handed(self.theta, written(range(self.num_layers)))
-        self._handed.take(self._gradient, self._count, self._tokens, phase)
+        self._handed.take(
+            self._gradient, self.n_grad_accumulation, self._count, self._tokens, phase
+        )
         self._gradient.zero_()
         self._count = self._tokens = 0
 

@@ -68,6 +68,7 @@ class Shared:
     to be repeated instead of looking. ``restart``: set until its round is reached. ``check``:
     what compares replicas, if that is asked for. ``watch``: what looks at the losses, if any.
     ``late``: says in a clause who has not come to a group's call, after so many seconds.
+    ``by_tokens``: whether a mean over workers weighs each by the tokens of its round.
     """
 
     rank: int
@@ -82,6 +83,7 @@ class Shared:
     saving: Saving | None = None
     check: ReplicaCheck | None = None
     watch: LossWatch | None = None
+    by_tokens: bool = False
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
     fresh: bool = False  # whether all connections are made anew, see Group
     device: Host = field(default_factory=Host)

@@ -8,7 +8,7 @@ from realrun import packing
 from realrun.build import Built, check_described
 from realrun.optimizers import Inner
 from realrun.process import Limits
-from sim.program import QUANTIZED
+from sim.program import DTYPE_BITS, QUANTIZED
 from sim.scenario import Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection
 
@@ -23,6 +23,11 @@ def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None
     """
     check_workers(scenario, workers)
     dtype = scenario.comm_dtype
+    if dtype not in DTYPE_BITS:
+        raise ScenarioError(
+            f"method.comm_dtype: {dtype}: bytes per element are only simulated; to train for real "
+            f"give one of {', '.join(DTYPE_BITS)}"
+        )
     if dtype in QUANTIZED:
         try:
             packing.check(dtype, scenario.network.collectives.quantize_block)

@@ -171,6 +171,8 @@ class TorchWorker(CollectiveCalls[Activity]):
             saved = self._round == 0
         tokens = self.model.committed_tokens if steps is None else self._progress.tokens
         more = self._round < limits.rounds and tokens < limits.tokens
+        if why := self._progress.endless(more):
+            raise RunError(why)
         if shared.watch is not None:
             shared.watch.look(self._round, by_steps=steps is not None)
         saving = shared.saving
@@ -304,12 +306,14 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.restart is not None:
             return Activity(self, self._group, call)  # received before the checkpoint
         group = shared.group(self._group)
+        weight = self._progress.weight if mean and shared.by_tokens else 1.0
         packed = None
         if dtype in QUANTIZED:
             group.open()
             try:
                 detail = buffer.detail
-                packed = self._timed("quantize", detail, 1, group.pack, operation, buffer, dtype)
+                what = (operation, buffer, dtype, weight)
+                packed = self._timed("quantize", detail, 1, group.pack, *what)
             except (ValueError, NotImplementedError) as error:
                 raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
         carried = f"{buffer.name} {buffer.detail}".strip()
@@ -322,7 +326,7 @@ class TorchWorker(CollectiveCalls[Activity]):
                 raise self.lost(operation, call, why, at - row.begin_s)
 
         try:
-            collective = group.start(operation, buffer, dtype, mean, ended, packed)
+            collective = group.start(operation, buffer, dtype, mean, ended, packed, weight)
         except DistError as error:
             self.device.drain()  # the one that failed first is told
             waited_s = shared.now() - row.begin_s
@@ -343,6 +347,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         mark = self.device.mark()
         _when(self.device, row, mark, mark)
         side = TorchWorker(shared, f"{name}#{call}", name)
+        side._progress = self._progress
         return self._started(Spawned(self, name, call, lambda: side.drive(program(side, *args))))
 
     def _started(self, activity: Activity) -> Activity:

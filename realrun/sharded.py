@@ -28,9 +28,16 @@ class Handed:
         self._kept = torch.zeros_like(theta)
         self._kept_numbers = [0, 0]
 
-    def take(self, gradient: Tensor, micro_batches: int, tokens: int, phase: str) -> None:
-        """Take gradient sum and count over."""
-        torch.add(gradient, self._kept, out=self.gradient.tensor)
+    def take(
+        self,
+        gradient: Tensor,
+        n_grad_accumulation: int,
+        micro_batches: int,
+        tokens: int,
+        phase: str,
+    ) -> None:
+        """Take gradient sum and count over; what was divided as it was added up is so no longer."""
+        torch.add(self._kept, gradient, alpha=n_grad_accumulation, out=self.gradient.tensor)
         numbers = [micro_batches + self._kept_numbers[0], tokens + self._kept_numbers[1]]
         self.count.tensor[0], self.count.tensor[1] = numbers
         if phase == "estimate":
@@ -69,13 +76,10 @@ class Sharded:
         self._at: list[slice] = []
         self._shard: Shard | None = None
 
-    def zero1(
-        self, theta: Tensor, gradient: Tensor, buffers: Sequence[Flat], micro_batches: int
-    ) -> None:
-        """Step from the sums that were reduce-scattered in place, over all micro-batches."""
+    def zero1(self, theta: Tensor, gradient: Tensor, buffers: Sequence[Flat]) -> None:
+        """Step from the mean gradient that was reduce-scattered in place."""
         own = self._owned([(buffer.start, buffer.elements) for buffer in buffers])
-        mean = joined(gradient, own) / (micro_batches * self._workers)
-        put(self._made(theta, own).step(mean), theta, own)
+        put(self._made(theta, own).step(joined(gradient, own)), theta, own)
         gradient.zero_()
 
     def update(self, handed: Handed, phase: str, at: float | None) -> None:

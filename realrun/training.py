@@ -189,6 +189,7 @@ class Run:
             timeout=timedelta(seconds=asked.timeout_s),
             fresh=asked.fresh,
             device=timed_on(device),
+            by_tokens=scenario.run.average_by == "tokens",
             pace=self._pace() if self.paced else None,
             slower=self._slower(),
             replay=self._replayed(),

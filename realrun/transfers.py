@@ -80,7 +80,9 @@ def _reduce_scatter(members: Members, sent: Tensor, target: Tensor, mean: bool) 
         total = parts[0].clone()
         for part in parts[1:]:
             total += part
-        target[members.own_slice(len(target))].copy_(total)
+        own = target[members.own_slice(len(target))].copy_(total)
+        if mean:
+            own.div_(members.divisor)
 
     return issue, place
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.collectives import GLOO, form_of
 from sim.network import Links
+from sim.program import DTYPE_BITS
 from sim.scenario.connections import limits
 from sim.units import format_bytes, format_seconds
 
@@ -60,6 +61,8 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
             f"; a site sends to {sites - 1} others at once, each at its pair's bandwidth: give "
             'uplink, or network.per = "site", where the site\'s own line is narrower'
         )
+    if kind.dtype not in DTYPE_BITS:
+        more += "; assumes that sums of compressed values keep their size"
     at_most = "" if kind.smallest_bytes == kind.largest_bytes else "at most "
     return (
         f"{kind.operation} ({kind.dtype}): {_algorithm(kind, scenario)} over "

@@ -143,9 +143,12 @@ class Computation:
         self._layers = layers
         self._accumulation = machine.n_grad_accumulation
         speed = machine.speed
-        self._layer_s = machine.step_seconds / (3 * layers * machine.n_grad_accumulation) / speed
+        self._backward = machine.backward_ratio  # of a forward pass
+        passes = (1 + self._backward) * layers * machine.n_grad_accumulation
+        self._layer_s = machine.step_seconds / passes / speed
         self._first_layer = machine.first_layer_backward
-        self._micro_batch_s = self._layer_s * (3 * layers - 2 * (1 - self._first_layer))
+        backward_layers = layers - (1 - self._first_layer)
+        self._micro_batch_s = self._layer_s * (layers + self._backward * backward_layers)
         self._whole_s = {
             "inner_optimizer": machine.optimizer_seconds / speed,
             "outer_gradient": machine.outer_gradient_seconds / speed,
@@ -179,7 +182,7 @@ class Computation:
             return len(layers) * self._layer_s * self._factor * times
         if operation == "backward" and layers is not None:
             count = len(layers) - (1 - self._first_layer if layers.start == 0 else 0)
-            return 2 * count * self._layer_s * self._factor * times
+            return self._backward * count * self._layer_s * self._factor * times
         if operation == "accumulate":
             return self._micro_batch_s * self._factors.sum(times)
         if operation == "inner_step":

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import simpy
 
 from sim.messages import End, Moment, Script, ends
-from sim.program import DTYPE_BITS, QUANTIZED
+from sim.program import QUANTIZED, bytes_per_element
 from sim.wires import Connections, Limits, Way, Wires
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
         Seconds before anything is sent.
     """
     host = end.host
-    elements = size * 8 / DTYPE_BITS[dtype]
+    elements = size / bytes_per_element(dtype)
     yield end.pause(before_s + host.call_s)
     if dtype in QUANTIZED and operation in ("all_reduce", "reduce_scatter"):
         yield from _all_to_all(end, size)
@@ -52,7 +52,7 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
     # Half of it before the first message, to convert; half after the last, to put in place.
     yield end.pause(elements * host.element_s / 2)
     if operation == "all_reduce":
-        yield from _all_reduce(end, size, DTYPE_BITS[dtype] / 8)
+        yield from _all_reduce(end, size, bytes_per_element(dtype))
     else:
         yield from _PARTS[operation](end, size)
     yield end.pause(elements * host.element_s / 2)

@@ -17,6 +17,7 @@ torch.distributed.
 from __future__ import annotations
 
 import inspect
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -26,10 +27,43 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
 QUANTIZED = ("int8", "fp4")
+MOST_BYTES = 8  # of an element: nothing wider is trained
+_BYTES = re.compile(r"(\d+(?:\.\d*)?(?:e-?\d+)?)\s*B")
 
 
 class ArgumentError(ValueError):
     """A method's arguments exclude each other or do not fit the model."""
+
+
+def bytes_per_element(dtype: str) -> float:
+    """Return the bytes of one value on the wire, scales apart.
+
+    Parameters
+    ----------
+    dtype
+        A key of ``DTYPE_BITS``, or bytes per element like "0.125B", which stand for a compressor
+        (top-k, 1-bit, DCT): simulated only.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> bytes_per_element("bf16"), bytes_per_element("fp4"), bytes_per_element("0.125B")
+    (2.0, 0.5, 0.125)
+    """
+    if dtype in DTYPE_BITS:
+        return DTYPE_BITS[dtype] / 8
+    number = _BYTES.fullmatch(dtype)
+    size = float(number[1]) if number else 0.0
+    if not 0 < size <= MOST_BYTES:
+        raise ValueError(
+            f"{dtype!r} is no type; one of {', '.join(DTYPE_BITS)}, or bytes per element like "
+            f'"0.125B", at most {MOST_BYTES}'
+        )
+    return size
 
 
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
@@ -40,7 +74,7 @@ def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     elements
         Number of values.
     dtype
-        A key of ``DTYPE_BITS``.
+        As :func:`bytes_per_element` takes it.
     quantize_block
         Values per scale of int8 and fp4; 0 sends no scales.
 
@@ -49,7 +83,7 @@ def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     >>> wire_bytes(1000, "bf16"), wire_bytes(512, "fp4"), wire_bytes(512, "fp4", 0)
     (2000.0, 260.0, 256.0)
     """
-    size = elements * DTYPE_BITS[dtype] / 8
+    size = elements * bytes_per_element(dtype)
     if dtype in QUANTIZED and quantize_block:
         size += 2 * -(-elements // quantize_block)
     return size
@@ -113,7 +147,8 @@ class Buffer(Protocol):
 
     A buffer with numbers in it also has ``values`` (numpy) or ``tensor`` (torch), which a
     collective overwrites, and ``sent``, which the runtime sets to what the wire's dtype left
-    of the own numbers, or to a function that returns it until the collective is awaited.
+    of the own numbers (times M and its weight, in a weighted mean over M workers), or to a
+    function that returns it until the collective is awaited.
     """
 
     @property
@@ -158,7 +193,7 @@ class Model(Protocol):
         ...
 
     def accumulate(self) -> None:
-        """Add the gradient of one more micro-batch to the sum."""
+        """Add the gradient of one more micro-batch, over n_grad_accumulation, to the sum."""
         ...
 
     def forward(self, layers: range) -> None:
@@ -166,16 +201,19 @@ class Model(Protocol):
         ...
 
     def backward(self, layers: range) -> None:
-        """Run some layers backward and add their gradient to the sum."""
+        """Run some layers backward and add their gradient, over n_grad_accumulation, to the sum."""
         ...
 
     def inner_optimizer(self, layers: range) -> None:
-        """Apply the inner optimizer to some layers, from the mean gradient, and clear their sum."""
+        """Apply the inner optimizer to some layers, from their gradient sum, and clear that."""
         ...
 
     # Synchronous data parallel.
     def gradient(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
-        """Gradient sum of consecutive layers, or one of several equal pieces of it."""
+        """Gradient sum of consecutive layers, or one of several equal pieces of it.
+
+        After n_grad_accumulation micro-batches it is their mean.
+        """
         ...
 
     def parameters(self, layers: range, piece: int = 0, pieces: int = 1) -> Buffer:
@@ -241,7 +279,7 @@ class Model(Protocol):
         ...
 
     def handed_gradient(self) -> Buffer:
-        """Gradient sum handed over."""
+        """Gradient sum handed over, not divided by any count."""
         ...
 
     def handed_parameters(self) -> Buffer:
@@ -293,11 +331,14 @@ class Worker(Protocol):
         ...
 
     def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
-        """Mean (or sum) over all workers, in place."""
+        """Mean (or sum) over all workers, in place.
+
+        A mean counts every worker once, or by the tokens of its round: the scenario says which.
+        """
         ...
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Activity:
-        """Sum over all workers; each keeps its own slice."""
+    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Activity:
+        """Sum (or mean) over all workers; each keeps its own slice."""
         ...
 
     def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
@@ -333,9 +374,9 @@ class CollectiveCalls(ABC, Generic[Started]):
         """See :meth:`Worker.all_reduce`."""
         return self._collective("all_reduce", buffer, dtype, mean)
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str) -> Started:
+    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Started:
         """See :meth:`Worker.reduce_scatter`."""
-        return self._collective("reduce_scatter", buffer, dtype)
+        return self._collective("reduce_scatter", buffer, dtype, mean)
 
     def all_gather(self, buffer: Buffer, dtype: str) -> Started:
         """See :meth:`Worker.all_gather`."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from sim.program import ArgumentError
 
+MOST_ROUNDS_BEYOND = 1000  # that a program may begin after next_round has answered False
+
 
 class Progress:
     """Tokens that all workers together have trained on, from the steps that rounds announce.
@@ -27,24 +29,37 @@ class Progress:
     >>> progress = Progress([100.0, 50.0], 150.0, rank=1)
     >>> progress.begin((3, 5))
     5
-    >>> progress.tokens, round(progress.pace, 3)
-    (550.0, 0.733)
+    >>> progress.tokens, round(progress.pace, 3), round(progress.weight, 3)
+    (550.0, 0.733, 0.909)
     """
 
     def __init__(self, batch_tokens: Sequence[float], tokens_per_step: float, rank: int) -> None:
         self._batch_tokens, self._tokens_per_step = batch_tokens, tokens_per_step
         self._rank = rank
+        self._beyond = 0
         self._steps = 0  # of rounds in which all workers take equally many
         self._unequal = 0.0  # tokens of the other rounds
         self._last: tuple[int, ...] = ()
         self._last_tokens = 0.0
         #: Inner steps of an average worker per inner step of this one, in the round under way.
         self.pace = 1.0
+        #: What this worker counts in a mean weighted by the tokens of the round; 1 on average.
+        self.weight = self._weight()
 
     @property
     def tokens(self) -> float:
         """Tokens of all rounds begun so far."""
         return self._steps * self._tokens_per_step + self._unequal
+
+    def endless(self, more: bool) -> str:
+        """Note what next_round answers; return why the program must be stopped, or ""."""
+        self._beyond += not more
+        if self._beyond <= MOST_ROUNDS_BEYOND:
+            return ""
+        return (
+            f"rank {self._rank}: the program has begun {MOST_ROUNDS_BEYOND} rounds since "
+            "next_round answered False; end its loop there: while worker.next_round(...)"
+        )
 
     def begin(self, steps: int | tuple[int, ...] | None) -> int:
         """Count a round; return the inner steps that this worker takes in it.
@@ -62,7 +77,7 @@ class Progress:
         """
         if not isinstance(steps, tuple):
             self._steps += steps or 0
-            self.pace = 1.0
+            self.pace, self.weight = 1.0, self._weight()
             return steps or 0
         if steps is not self._last:
             if len(steps) != len(self._batch_tokens):
@@ -77,4 +92,12 @@ class Progress:
         own = steps[self._rank]
         self._unequal += self._last_tokens
         self.pace = self._last_tokens / (self._tokens_per_step * own) if own else 1.0
+        self.weight = own * self._batch() * len(steps) / self._last_tokens
         return own
+
+    def _batch(self) -> float:
+        return self._batch_tokens[self._rank]
+
+    def _weight(self) -> float:
+        """Where all workers take equally many steps."""
+        return self._batch() * len(self._batch_tokens) / self._tokens_per_step

@@ -116,7 +116,7 @@ class Quadratic:
 
     # -- local training ------------------------------------------------------------------
     def accumulate(self) -> None:
-        """Add one micro-batch's gradient to the sum."""
+        """Add one micro-batch's gradient, over n, to the sum."""
         whole = range(self.num_layers)
         self.forward(whole)
         self.backward(whole)
@@ -128,9 +128,10 @@ class Quadratic:
             self._count += 1
 
     def backward(self, layers: range) -> None:
-        """Add the gradient of some layers to the sum."""
+        """Add the gradient of some layers, over n, to the sum."""
         at = self._at(layers)
-        self._gradient[at] += self.theta[at] - self.target[at] - self._drawn[at]
+        gradient = self.theta[at] - self.target[at] - self._drawn[at]
+        self._gradient[at] += gradient / self.n_grad_accumulation
 
     def inner_step(self) -> None:
         """Take n micro-batches and one optimizer step."""
@@ -141,9 +142,7 @@ class Quadratic:
     def inner_optimizer(self, layers: range) -> None:
         """SGD with momentum on the mean gradient of the micro-batches."""
         at = self._at(layers)
-        self._velocity[at] = (
-            self._momentum * self._velocity[at] + self._gradient[at] / self.n_grad_accumulation
-        )
+        self._velocity[at] = self._momentum * self._velocity[at] + self._gradient[at]
         self.theta[at] -= self._lr * self._velocity[at]
         self._gradient[at] = 0.0
 
@@ -179,7 +178,7 @@ class Quadratic:
             mean = self._handed.values[own] / self._handed_count.values[0]
             start = self._committed[own]
         else:  # ZeRO-1: the gradients were reduce-scattered in place
-            mean = self._gradient[own] / (self.n_grad_accumulation * self._workers)
+            mean = self._gradient[own]
             start = self.theta[own]
         velocity = self._momentum * self._velocity[own] + mean
         stepped = start - self._lr * velocity
@@ -252,7 +251,8 @@ class Quadratic:
     # -- accumulate while communicating --------------------------------------------------
     def hand_over(self, phase: str) -> None:
         """Give the gradient sum and its count to the update, and start a new sum."""
-        total, count = self._gradient + self._kept, self._count + self._kept_count
+        total = self.n_grad_accumulation * self._gradient + self._kept
+        count = self._count + self._kept_count
         self._handed.values[:] = total
         self._handed_count.values[:] = count, count
         keep = phase == "estimate"

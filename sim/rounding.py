@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.program import QUANTIZED
+from sim.program import DTYPE_BITS, QUANTIZED
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +28,8 @@ def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
         127 times the scale, which is each block's largest magnitude / 127; a value over the
         scale is rounded to fp32, then to an integer, ties to even. fp4: E3M0, that is zero and
         plus or minus 2^-6 .. 2^0 of the scale, which is each block's largest magnitude, to the
-        nearest of them (ties away from zero).
+        nearest of them (ties away from zero). Bytes per element: as fp32, since a number says
+        nothing of what its compressor leaves out.
     quantize_block
         Values per scale; scales are bf16. 0: one scale for all. A block whose scale is below
         2^-100 is zero; one with a NaN or a magnitude of 2^127 or more arrives as NaN.
@@ -38,7 +39,7 @@ def carried(values: Floats, dtype: str, quantize_block: int = 256) -> Floats:
     >>> carried(np.array([1.0, 0.3, -0.01, 0.0]), "fp4").tolist()
     [1.0, 0.25, -0.015625, 0.0]
     """
-    if dtype == "fp32":
+    if dtype == "fp32" or dtype not in DTYPE_BITS:
         return values.astype(np.float32).astype(np.float64)
     if dtype == "fp16":
         return values.astype(np.float16).astype(np.float64)
@@ -77,7 +78,7 @@ def reduced(
     fp32, bf16 and fp16 are summed in that type; int8 and fp4 in fp32, and the result is
     quantised once more for the way back, if there is one (``back``).
     """
-    accumulator = "fp32" if dtype in QUANTIZED else dtype
+    accumulator = dtype if dtype in ("bf16", "fp16") else "fp32"
     total = sent[0]
     for values in sent[1:]:
         total = carried(total + values, accumulator)

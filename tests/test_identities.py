@@ -189,7 +189,7 @@ def test_delayed_makes_no_outer_step_in_the_first_rounds() -> None:
 def test_acco_on_one_worker_equals_a_hand_written_loop() -> None:
     n, rounds, lr, momentum = 2, 5, 0.1, 0.5
     model = train("acco", rounds, workers=1, n=n)[0]
-    random = Quadratic(SIZE, 0, 1, noise=0.3, momentum=momentum)
+    random = Quadratic(SIZE, 0, 1, n_grad_accumulation=n, noise=0.3, momentum=momentum)
     theta, velocity = random.theta.copy(), np.zeros_like(random.theta)
 
     def half_batch(at: np.ndarray) -> np.ndarray:
@@ -197,7 +197,7 @@ def test_acco_on_one_worker_equals_a_hand_written_loop() -> None:
         random._gradient[:] = 0
         for _ in range(n):
             random.accumulate()
-        return random._gradient.copy()
+        return n * random._gradient
 
     estimate = half_batch(theta)
     for _ in range(rounds):

@@ -161,9 +161,14 @@ def test_a_cosine_ends_with_the_horizon_on_every_worker() -> None:
         batches = iter(lambda: (torch.ones(1, 2), torch.ones(1, 1)), None)
         inner = Inner(learning_rate=1e-3, steps=60)
         return TorchModel(
-            [stage], torch.nn.functional.mse_loss, batches, [list(stage.parameters())],
-            rank=rank, workers=2, inner=inner,
-        )  # fmt: skip
+            [stage],
+            torch.nn.functional.mse_loss,
+            batches,
+            [list(stage.parameters())],
+            rank=rank,
+            workers=2,
+            inner=inner,
+        )
 
     arguments = {"sync_every": (2, 4)}
     asked = plain("local_sgd", arguments, layers=(3,), run=Run(steps=60))

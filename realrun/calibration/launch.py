@@ -134,7 +134,11 @@ class Calibration:
             return None
         machine = scenario.workers[0].machine
         computed = Computed(
-            timings, scenario.model.parameters, machine.batch_tokens, machine.n_grad_accumulation
+            timings,
+            scenario.model.parameters,
+            machine.batch_tokens,
+            machine.n_grad_accumulation,
+            scenario.model.frozen_parameters,
         )
         gloo = self.place.backend == "gloo"
         if gloo and self._observed and self._fit is None:

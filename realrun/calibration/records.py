@@ -43,6 +43,7 @@ class Computed:
     parameters: int
     batch_tokens: float
     n_grad_accumulation: int
+    frozen_parameters: int = 0
 
 
 def hardware(
@@ -128,6 +129,7 @@ def _machine(computed: Computed) -> dict[str, Any]:
     micro_batch = all_of("accumulate")
     found: dict[str, Any] = {
         "parameters": computed.parameters,
+        **({"frozen_parameters": computed.frozen_parameters} if computed.frozen_parameters else {}),
         "batch_tokens": computed.batch_tokens,
         "inner_step_s": _spread([s * computed.n_grad_accumulation for s in micro_batch]),
         "samples": _factors([own.seconds["accumulate"] for own in computed.timings]),

@@ -168,10 +168,21 @@ def report(
 
 def _subject(scenario: Scenario) -> str:
     workers, sites = len(scenario.workers), len(scenario.sites)
-    parameters = format_count(scenario.model.parameters)
+    model = scenario.model
+    parameters = f"{format_count(model.parameters)} parameters"
+    if model.frozen_parameters:
+        parameters += f" trained, {format_count(model.frozen_parameters)} frozen"
     where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
     name = f"{scenario.name}: " if scenario.name else ""
-    return f"{name}{scenario.method.name}, {parameters} parameters, {where}."
+    from sim.methods import BY_COUNTS
+
+    means = ""
+    if scenario.unequal_tokens and scenario.method.name not in BY_COUNTS:
+        counted = "once, as torch DDP does"
+        if scenario.run.average_by == "tokens":
+            counted = "by the tokens of its round"
+        means = f" A mean over workers counts each {counted} (train.average_by)."
+    return f"{name}{scenario.method.name}, {parameters}, {where}.{means}"
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:
@@ -276,6 +287,7 @@ def _data(
         "scenario": scenario.name or None,
         "scenario_sha256": scenario.sha256,
         "method": scenario.method.name,
+        "average_by": scenario.run.average_by,
         "workers": len(scenario.workers),
         "sites": len(scenario.sites),
         "wall_clock_s": result.wall_clock_s,

@@ -27,4 +27,7 @@ METHODS: dict[str, Callable[..., Program]] = {
     "wp": wp,
 }
 
-__all__ = ["METHODS"]
+BY_COUNTS = ("acco", "dpu", "wp")
+"""Methods that divide summed gradients by summed counts: they have no mean to weigh."""
+
+__all__ = ["BY_COUNTS", "METHODS"]

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Predicate
 
-from sim.program import ArgumentError
+from sim.program import DTYPE_BITS, ArgumentError, bytes_per_element
+
+
+def is_bytes_per_element(text: str) -> bool:
+    """Whether this says how many bytes an element takes, like "0.125B"."""
+    try:
+        return text not in DTYPE_BITS and bytes_per_element(text) > 0
+    except ValueError:
+        return False
+
 
 SyncEvery = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(1)]
@@ -17,7 +26,9 @@ Delay = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Rate = Annotated[float, Gt(0)]
 Momentum = Annotated[float, Ge(0), Le(1)]
-CommDtype = Literal["fp32", "bf16", "fp16", "int8", "fp4"]
+CommDtype = (
+    Literal["fp32", "bf16", "fp16", "int8", "fp4"] | Annotated[str, Predicate(is_bytes_per_element)]
+)
 Pattern = Literal["strided", "sequential"]
 Spacing = Literal["exact", "nearest"]
 

@@ -9,13 +9,13 @@ from typing import Literal
 from sim.methods.arguments import CommDtype, Count
 from sim.methods.layered import layered_step
 from sim.program import (
-    DTYPE_BITS,
     Activity,
     ArgumentError,
     Buffer,
     Model,
     Program,
     Worker,
+    bytes_per_element,
     keeps_equal,
 )
 
@@ -67,7 +67,7 @@ def ddp(
         return
     whole = range(model.num_layers)
     limit = bucket_bytes if overlap == "bucket" else None
-    buckets = list(_buckets(model, limit, DTYPE_BITS[dtype] / 8))
+    buckets = list(_buckets(model, limit, bytes_per_element(dtype)))
     reduce = worker.reduce_scatter if zero1 else worker.all_reduce
 
     while worker.next_round(steps=1):
@@ -77,7 +77,7 @@ def ddp(
         yield worker.compute(model.forward, whole)
         for layers, pieces in buckets:
             yield worker.compute(model.backward, layers)
-            reductions += [reduce(buffer, dtype) for buffer in pieces]
+            reductions += [reduce(buffer, dtype, mean=True) for buffer in pieces]
         yield from reductions
         if zero1:
             gradients = [buffer for _, pieces in buckets for buffer in pieces]

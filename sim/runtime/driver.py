@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from sim.compute import written
 from sim.program import (
-    DTYPE_BITS,
     QUANTIZED,
     Buffer,
     CollectiveCalls,
@@ -132,6 +131,8 @@ class Driver(CollectiveCalls[Activity]):
         runtime = self.runtime
         now = runtime.env.now
         more = self._round < runtime.rounds and not self._reached(steps)
+        if why := self._progress.endless(more):
+            raise SimulationError(why)
         own = self._progress.begin(steps)
         self.model.pace = self._progress.pace
         row = Row(
@@ -164,6 +165,7 @@ class Driver(CollectiveCalls[Activity]):
         commits: bool = False,
         **kwargs: Any,
     ) -> Activity:
+        self._check_size()
         operation = verb.__name__
         first = args[0] if args else kwargs.get("layers")
         layers = first if isinstance(first, range) else None
@@ -214,15 +216,16 @@ class Driver(CollectiveCalls[Activity]):
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
         self._check_size()
-        if dtype not in DTYPE_BITS:
-            raise SimulationError(
-                f"rank {self.rank} ({self.name}): {operation} in {dtype!r}; one of "
-                f"{', '.join(DTYPE_BITS)}"
-            )
         runtime = self.runtime
+        try:
+            size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
+        except ValueError as error:
+            raise SimulationError(
+                f"rank {self.rank} ({self.name}): {operation}: {error}"
+            ) from error
         # What is sent is what the buffer holds now, however long quantising takes.
-        numbers = runtime.numbers_of(self.rank, buffer, dtype)
-        size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
+        weight = self._progress.weight if mean and runtime.by_tokens else 1.0
+        numbers = runtime.numbers_of(self.rank, buffer, dtype, weight)
         group = runtime.group(self._group)
         call = runtime.count_call(self.rank, self._group)
         activity = Activity(self, self._group, call, f"{operation} of {size:.0f} bytes")
@@ -256,6 +259,7 @@ class Driver(CollectiveCalls[Activity]):
         name = program.__name__
         call = runtime.count_call(self.rank, f"spawn {name}")
         side = Driver(runtime, self.rank, f"{name}#{call}", name, side=True)
+        side._progress = self._progress
         now = runtime.env.now
         runtime.rows.append(Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now))
         activity = Activity(self, name, call, f"spawned {name}")

@@ -89,6 +89,7 @@ class Runtime:
         }
         self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
         self._disturbed = any(d.disturbed for d in self.devices.values())
+        self.by_tokens = scenario.run.average_by == "tokens"
         self.batch_tokens = tuple(worker.machine.batch_tokens for worker in workers)
         self.tokens_per_step = scenario.tokens_per_step
         horizon = scenario.horizon_tokens
@@ -109,12 +110,15 @@ class Runtime:
         self._calls[key] = number + 1
         return number
 
-    def numbers_of(self, rank: int, buffer: Buffer, dtype: str) -> Numbers | None:
-        """Round what a buffer holds as its dtype does; None for a buffer without numbers."""
+    def numbers_of(
+        self, rank: int, buffer: Buffer, dtype: str, weight: float = 1.0
+    ) -> Numbers | None:
+        """Round what a buffer holds, times a weight, as its dtype does; None without numbers."""
         values = getattr(buffer, "values", None)
         if values is None:
             return None
-        sent = carried(values, dtype, self.quantize_block)
+        weighted = values if weight == 1 else values * weight
+        sent = carried(weighted, dtype, self.quantize_block)
         if hasattr(buffer, "sent"):
             buffer.sent = sent
         return rank, sent, values

@@ -50,7 +50,7 @@ _DURATIONS = (
     "first_collective_time",
 )
 _FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss")
-_COUNTS = ("tokens", "parameters", "active_parameters", "batch_tokens")
+_COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")
 
 Reader = Callable[[object], float]
 
@@ -177,7 +177,7 @@ def _list_axis(name: str, values: list[Any], origin: Origin) -> Axis:
         if label in [point.label for point in points]:
             raise problem(origin, "", "is listed twice", value)
         points.append(Point(label, (Change(path, Given(value, origin)),)))
-    return Axis(column(path), origin, tuple(points))
+    return Axis(column(path), origin, _of_one_kind(points))
 
 
 def over_axis(text: str) -> Axis:
@@ -208,7 +208,14 @@ def over_axis(text: str) -> Axis:
             given = (Change(path, Given(read, origin, shown_value(value))),)
         found.append(Point(label, given))
     name = "site.count" if path == ("sites",) else column(path)
-    return Axis(name, origin, tuple(found))
+    return Axis(name, origin, _of_one_kind(found))
+
+
+def _of_one_kind(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Label all points by text where some are: a table's column holds one kind of value."""
+    if any(isinstance(point.label, str) for point in points):
+        return tuple(replace(point, label=str(point.label)) for point in points)
+    return tuple(points)
 
 
 def _plain(value: Any) -> Any:

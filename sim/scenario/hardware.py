@@ -130,6 +130,7 @@ class MachineRecord(Record):
     outer_step_s: _Seconds | None = None
     quantize_s: _Seconds | None = None
     parameters: _Positive | None = None
+    frozen_parameters: _Positive | None = None
     active_parameters: _Positive | None = None
     batch_tokens: _Positive | None = None
     communication_slowdown: _Slowdown | None = None

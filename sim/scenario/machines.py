@@ -9,7 +9,13 @@ from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean
 from sim.scenario.hardware import MachineRecord, Pairs
 from sim.scenario.measured import machine_of, real_speed, slowed_by_sleeping
-from sim.scenario.presets import ACCELERATORS, MODELS, accelerator, step_seconds_from_flops
+from sim.scenario.presets import (
+    ACCELERATORS,
+    MODELS,
+    accelerator,
+    flops_per_token,
+    step_seconds_from_flops,
+)
 from sim.scenario.reading import there
 from sim.scenario.resolved import Jitter, Machine, ModelSize
 from sim.scenario.samples import normalised, read_samples
@@ -44,6 +50,9 @@ class MachineReader:
         self.measured = self.found.computation
         self.measured_name = self.found.name
         self._replaced: set[str] = set()
+        self.flops = flops_per_token(
+            model.parameters, model.frozen_parameters, model.active_parameters
+        )
 
     def machine(self) -> Machine:
         """Return the machine of one worker of this site."""
@@ -70,6 +79,7 @@ class MachineReader:
             communication_s_per_byte=self._per_byte(),
             transmission_slowdown=self._on_line(),
             cold_start=self._cold_start(),
+            backward_ratio=self.flops / (2 * self.model.active_parameters) - 1,
         )
         return slowed_by_sleeping(machine) if self.found.goes_first else machine
 
@@ -101,7 +111,9 @@ class MachineReader:
             seconds = step_time
         elif measured.inner_step_s is not None:
             seconds = self._scaled(measured, measured.inner_step_s, batch)
-        elif (name := self.context.sections.model.name) in MODELS:
+        elif (name := self.context.sections.model.name) in MODELS and not (
+            self.model.frozen_parameters
+        ):
             seconds = MODELS[name].step_seconds
             self._assume("step_time", f"{format_seconds(seconds)} (arXiv:2501.18512, Table 4)")
         else:
@@ -142,23 +154,28 @@ class MachineReader:
             peak = known.peak
             self._assume("peak", f"{format_flops(peak)} in {known.dtype} ({known.source})")
         mfu = self._or("mfu", self.site.mfu, DEFAULT_MFU, format_percent(DEFAULT_MFU))
-        seconds = step_seconds_from_flops(
-            self.model.active_parameters, batch_tokens, count, peak, mfu
-        )
+        seconds = step_seconds_from_flops(self.flops, batch_tokens, count, peak, mfu)
         if seconds > 365 * 86400:
             raise self._refuse("accelerators", "one inner step would take more than a year")
-        active = "active " if self.model.active_parameters != self.model.parameters else ""
+        model = self.model
+        all_ = model.parameters + model.frozen_parameters
+        active = "active " if model.active_parameters != all_ else ""
+        work = f"6 x {active}parameters"
+        if model.frozen_parameters:
+            work = f"(6 x trained + 4 x frozen {active}parameters)"
         rate = f"{count} x {format_flops(peak)} x {format_percent(mfu)}"
-        self._assume(
-            "step_time", f"{format_seconds(seconds)} (6 x {active}parameters x tokens / ({rate}))"
-        )
+        self._assume("step_time", f"{format_seconds(seconds)} ({work} x tokens / ({rate}))")
         return seconds, float(batch_tokens)
 
     def _scaled(self, measured: MachineRecord, seconds: float, batch: float | None) -> float:
         """Return a measured step for this model and batch: its time grows with both."""
-        wanted = self.model.active_parameters
-        size = measured.active_parameters or measured.parameters or wanted
-        ratio = wanted / size
+        model = self.model
+        wanted = model.active_parameters
+        size, ratio = float(wanted), 1.0
+        if trained := measured.parameters or measured.active_parameters:
+            frozen, active = measured.frozen_parameters or 0.0, measured.active_parameters
+            size = active or trained + frozen
+            ratio = self.flops / flops_per_token(trained, frozen, active)
         if batch is not None and measured.batch_tokens is not None:
             ratio *= batch / measured.batch_tokens
         note = self.measured_name

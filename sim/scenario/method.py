@@ -14,10 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sim import units
+from sim.program import MOST_BYTES
 from sim.scenario.errors import did_you_mean, listed
 
 _REQUIRED = inspect.Parameter.empty
@@ -199,6 +200,8 @@ def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
     if key.endswith("_bytes") and isinstance(value, str):
         size = units.parse_bytes(value)
         value = int(size) if size == int(size) else size
+    if _takes_bytes(annotation):
+        value = _bytes_per_element(value)
     value = _tuples(value)
     field = f"a_{key}"
     try:
@@ -215,6 +218,24 @@ def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _takes_bytes(annotation: Any) -> bool:
+    """Whether an argument may be bytes per element."""
+    if get_origin(annotation) is Annotated:
+        return any(isinstance(bound, Predicate) for bound in get_args(annotation)[1:])
+    return any(_takes_bytes(part) for part in get_args(annotation))
+
+
+def _bytes_per_element(value: Any) -> Any:
+    """Write a number of bytes per element in the one way in which it travels: "0.125B"."""
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().removesuffix("B"))
+        except ValueError:
+            return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.12g}B" if number else value
 
 
 def _near(annotation: Any, value: Any) -> str:
@@ -251,6 +272,8 @@ def describe(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *bounds = get_args(annotation)
+        if _takes_bytes(annotation):
+            return f"bytes per element (like 0.125, at most {MOST_BYTES})"
         words = [text for bound in bounds if (text := _bound(bound))]
         return " ".join([describe(inner), *(["of " + " and ".join(words)] if words else [])])
     if origin is Literal:

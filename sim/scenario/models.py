@@ -46,19 +46,23 @@ def resolve_model(context: Context) -> ModelSize:
     if section.module is not None:
         name = f"{section.module} {format_count(sum(sizes), 3)}"
     parameters = sum(sizes)
+    frozen = section.frozen_parameters or 0
     active = section.active_parameters
     if active is None:
-        active = parameters
-        context.assume("model.active_parameters", f"{format_count(active)} (all)")
-    elif active > parameters:
+        active = parameters + frozen
+        whole = "all, trained and frozen" if frozen else "all"
+        context.assume("model.active_parameters", f"{format_count(active)} ({whole})")
+    elif active > parameters + frozen:
+        whose = "trained and frozen ones together" if frozen else "all the model's parameters"
+        also = "" if frozen else "; give frozen ones as model.frozen_parameters"
         raise context.refuse(
             "model",
             "active_parameters",
-            text=f"must be at most {format_count(parameters)}, all the model's parameters",
+            text=f"must be at most {format_count(parameters + frozen)}, {whose}{also}",
         )
     if section.param_dtype is None:
         context.assume("model.param_dtype", "bf16")
-    return ModelSize(name, parameters, active, sizes, section.param_dtype or "bf16")
+    return ModelSize(name, parameters, active, sizes, section.param_dtype or "bf16", frozen)
 
 
 def _check_sized(context: Context, section: ModelSection, presets: str) -> None:
@@ -142,7 +146,7 @@ def _sized(context: Context, section: ModelSection, presets: str) -> tuple[tuple
         parameters = section.parameters or 0
         name = format_count(parameters)
         if layers is None:
-            layers = layers_from_parameters(parameters)
+            layers = layers_from_parameters(parameters + (section.frozen_parameters or 0))
             context.assume(
                 "model.layers",
                 f"{layers} (rule of thumb: 12 x layers x width^2, width 128 x layers)",

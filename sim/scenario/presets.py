@@ -80,33 +80,60 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def step_seconds_from_flops(
-    active_parameters: float, batch_tokens: float, accelerators: int, peak: float, mfu: float
+def flops_per_token(
+    parameters: float, frozen_parameters: float = 0, active_parameters: float | None = None
 ) -> float:
-    """Return the seconds of one inner step: 6 N D floating-point operations at a share of peak.
+    """Return the floating-point operations that one token takes in training.
 
-    T = 6 N_active tokens / (accelerators x peak x mfu)
+    6 N_trained + 4 N_frozen, of the parameters that the token computes with
 
     Parameters
     ----------
+    parameters, frozen_parameters
+        Trained, and computed with but not trained.
     active_parameters
-        Parameters that one token computes with.
+        How many of both one token computes with, the trained ones first; by default all.
+
+    Notes
+    -----
+    A multiplication and an addition per parameter and token are 2 operations: forward 2, the
+    gradient with respect to activations 2, with respect to weights 2 (Chowdhery et al. 2022,
+    PaLM, arXiv:2204.02311, appendix B; Kaplan et al. 2020, arXiv:2001.08361). Frozen weights
+    need no gradient, but gradients pass through them to what is trained before them. Attention
+    over the context is left out.
+
+    Examples
+    --------
+    >>> flops_per_token(10e9), flops_per_token(20e6, 7e9), flops_per_token(10e9, 0, 1e9)
+    (60000000000.0, 28120000000.0, 6000000000.0)
+    """
+    active = parameters + frozen_parameters if active_parameters is None else active_parameters
+    trained = min(parameters, active)
+    return 6 * trained + 4 * (active - trained)
+
+
+def step_seconds_from_flops(
+    flops: float, batch_tokens: float, accelerators: int, peak: float, mfu: float
+) -> float:
+    """Return the seconds of one inner step: its floating-point operations at a share of peak.
+
+    T = operations per token x tokens / (accelerators x peak x mfu)
+
+    Parameters
+    ----------
+    flops
+        Of one token, :func:`flops_per_token`.
     batch_tokens
         Tokens of one inner step.
     accelerators, peak, mfu
         How many, FLOP/s of each, and the part of it that training reaches.
 
-    Notes
-    -----
-    Kaplan et al. 2020, arXiv:2001.08361: 2 N per token forward, 4 N backward. Attention over
-    the context is left out, as there.
-
     Examples
     --------
-    >>> round(step_seconds_from_flops(10e9, 2**20, 64, 989e12, 0.40), 3)
+    >>> round(step_seconds_from_flops(flops_per_token(10e9), 2**20, 64, 989e12, 0.40), 3)
     2.485
     """
-    return 6 * active_parameters * batch_tokens / (accelerators * peak * mfu)
+    return flops * batch_tokens / (accelerators * peak * mfu)
 
 
 def layers_from_parameters(parameters: int) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sim import units
+from sim.methods import BY_COUNTS
 from sim.program import QUANTIZED
 from sim.scenario.connections import noted
 from sim.scenario.context import Context
@@ -97,9 +98,12 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
     )
+    means = scenario.unequal_tokens and method.name not in BY_COUNTS
+    if means and context.sections.train.average_by is None:
+        context.assume("train.average_by", "workers (unweighted means, as in torch DDP)")
     if scenario.random and run.replications is None:
-        assumed = (*scenario.assumed, ("run.replications", "as many as it takes, 7 or 9"))
-        scenario = replace(scenario, assumed=assumed)
+        context.assume("run.replications", "as many as it takes, 7 or 9")
+    scenario = replace(scenario, assumed=tuple(context.assumed))
     unlimited = reader.assumes_window(network.collectives.algorithm)
     return noted(scenario) if unlimited else scenario
 
@@ -135,6 +139,7 @@ def _run(context: Context) -> Run:
         skip_rounds=run.skip_rounds,
         measured_rounds=run.measured_rounds,
         replications=run.replications,
+        average_by=context.sections.train.average_by or "workers",
     )
 
 

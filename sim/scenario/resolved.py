@@ -24,6 +24,8 @@ class Run:
     ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
     ``None`` leaves the choice to the method and to whether there is jitter. ``replications`` is
     how many predict something random; None is as many as it takes (:mod:`sim.replications`).
+    ``average_by`` says what counts in a mean over workers: "workers", each once, or "tokens",
+    those of its round.
     """
 
     tokens: float | None = None
@@ -33,6 +35,7 @@ class Run:
     skip_rounds: int | None = None
     measured_rounds: int | None = None
     replications: int | None = None
+    average_by: str = "workers"
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class ModelSize:
     """What is trained, as far as time and traffic depend on it.
 
     ``layer_parameters`` has one entry per layer (embedding counted with the first layer,
-    final norm with the last) and sums to ``parameters``. ``active_parameters`` is what one
-    token computes with (smaller for a mixture of experts).
+    final norm with the last) and sums to ``parameters``, which are trained. ``frozen_parameters``
+    are computed with and neither trained nor sent. ``active_parameters`` is what one token
+    computes with of both (fewer for a mixture of experts).
     """
 
     name: str
@@ -49,6 +53,7 @@ class ModelSize:
     active_parameters: int
     layer_parameters: tuple[int, ...]
     param_dtype: str = "bf16"
+    frozen_parameters: int = 0
 
     @property
     def layers(self) -> int:
@@ -79,7 +84,8 @@ class Machine:
     """How long each operation takes on one worker. Times are for speed 1, in seconds.
 
     ``step_seconds`` is one inner step, that is ``n_grad_accumulation`` micro-batches forward
-    and backward, *without* the optimizer. ``optimizer_seconds``, ``outer_gradient_seconds``,
+    and backward, *without* the optimizer; a backward pass takes ``backward_ratio`` times as long
+    as a forward pass. ``optimizer_seconds``, ``outer_gradient_seconds``,
     ``outer_step_seconds`` and ``quantize_seconds`` are for the whole model; a part of the
     layers is charged its share. Every operation's time is divided by ``speed``.
     ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
@@ -108,6 +114,7 @@ class Machine:
     communication_s_per_byte: float = 0.0
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
     cold_start: tuple[tuple[float, float], ...] = ()
+    backward_ratio: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -341,6 +348,16 @@ class Scenario:
         """Bytes/s from one site to another when nothing else is sent."""
         pair = self.network.bandwidth[sender][receiver]
         return min(pair, self.sites[sender].uplink, self.sites[receiver].downlink)
+
+    @property
+    def unequal_tokens(self) -> bool:
+        """Whether workers train on different numbers of tokens in a round, so that means differ."""
+        steps = self.method.arguments.get("sync_every")
+        own = {
+            worker.machine.batch_tokens * (steps[worker.rank] if isinstance(steps, tuple) else 1)
+            for worker in self.workers
+        }
+        return len(own) > 1
 
     @property
     def horizon_tokens(self) -> float | None:

@@ -42,6 +42,7 @@ class ModelSection(Section):
     module: f.FunctionName | None = None
     loss: f.FunctionName | None = None
     layers: f.Layers | None = None
+    frozen_parameters: f.Parameters | None = None
     active_parameters: f.Parameters | None = None
     param_dtype: f.ParamDtype | None = None
     hidden: f.Width | None = None
@@ -148,6 +149,7 @@ class TrainSection(Section):
     schedule: f.Schedule | None = None
     weight_decay: f.NotNegative | None = None
     seed: f.Whole | None = None
+    average_by: f.AverageBy | None = None
     outer_state: f.OuterState | None = None
     compute_mode: f.ComputeMode | None = None
     emulate_speeds: bool | None = None
@@ -221,7 +223,15 @@ DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
 # Keys that describe what another key names, and go with it when that one is replaced.
 BELONGS_TO_MODEL = frozenset(
-    ["layers", "active_parameters", "module", "loss", "vocabulary", "context"]
+    [
+        "layers",
+        "frozen_parameters",
+        "active_parameters",
+        "module",
+        "loss",
+        "vocabulary",
+        "context",
+    ]
 )
 
 

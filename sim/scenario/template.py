@@ -20,6 +20,7 @@ seed = 0
 parameters = "10B"              # EDIT: or name = "10B" for a preset with its own step time
 layers = 48                     # EDIT
 # active_parameters = "3B"      # mixture of experts: what one token computes with
+# frozen_parameters = "7B"      # computed with, neither trained nor sent: a base under adapters
 
 [method]
 name = "streaming_diloco"       # bandwise methods lists them all, with their arguments

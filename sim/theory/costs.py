@@ -41,12 +41,14 @@ class Costs:
         n = self.micro_batches
         step = seconds([m.step_seconds for m in machines])
         first = np.array([m.first_layer_backward for m in machines], dtype=np.float64)
-        self.forward_layer = step / (3 * self.layers * n)
+        ratio = np.array([m.backward_ratio for m in machines], dtype=np.float64)
+        self.forward_layer = step / ((1 + ratio) * self.layers * n)
         self.forward = self.layers * self.forward_layer
         self.backward_layer = [
-            2 * self.forward_layer * (first if layer == 0 else 1.0) for layer in range(self.layers)
+            ratio * self.forward_layer * (first if layer == 0 else 1.0)
+            for layer in range(self.layers)
         ]
-        self.backward = 2 * self.forward_layer * (self.layers - 1 + first)
+        self.backward = ratio * self.forward_layer * (self.layers - 1 + first)
         self.micro_batch = self.forward + self.backward
         # Of the whole model; k layers of L take k / L of it.
         self.optimizer = seconds([m.optimizer_seconds for m in machines])

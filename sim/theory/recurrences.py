@@ -12,7 +12,7 @@ from math import ceil
 
 import numpy as np
 
-from sim.program import DTYPE_BITS
+from sim.program import bytes_per_element
 from sim.theory.costs import (
     INSTANT,
     Costs,
@@ -112,7 +112,7 @@ def _buckets(costs: Costs, limit: int | None, dtype: str) -> list[tuple[range, l
     """From the last layer back: as many layers as fit the limit, and the elements of each piece."""
 
     def size(layers: range) -> float:
-        return costs.elements(layers) * DTYPE_BITS[dtype] / 8
+        return costs.elements(layers) * bytes_per_element(dtype)
 
     if limit is None:
         return [(range(costs.layers), [costs.parameters])]
