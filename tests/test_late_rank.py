@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -45,8 +46,10 @@ def called(calls: dict[int, int], workers: int) -> Iterator[dict[int, RollCall]]
         yield found
 
 
-def test_the_rank_that_has_called_too_seldom_is_late() -> None:
+def test_the_rank_that_has_called_too_seldom_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roll_call, "_LONG", timedelta(seconds=0.2))
     with called({0: 5, 1: 4, 2: 5}, 3) as ranks:
+        sleep(1.0)  # nobody asks for longer than a thread waits at once
         for waiting in (ranks[0], ranks[2], ranks[0]):  # several may ask, and again
             assert waiting.late("main", 4, 2.04) == (
                 "; after 2.0 s rank 1 has not called it: still computing, or stuck"
