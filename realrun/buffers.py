@@ -108,11 +108,10 @@ class Losses:
         self.count += 1
 
     def since(self, first: int) -> Tensor:
-        """Return those from number ``first`` on."""
-        page = first // self._PAGE
-        return torch.cat(self.pages[page:])[
-            first - page * self._PAGE : self.count - page * self._PAGE
-        ]
+        """Return those from number ``first`` on, of which there must be one at least."""
+        page, last = first // self._PAGE, (self.count - 1) // self._PAGE
+        pages = self.pages[page] if page == last else torch.cat(self.pages[page:])
+        return pages[first - page * self._PAGE : self.count - page * self._PAGE]
 
     def all(self) -> Tensor:
         """Return all of them; shape [count]."""

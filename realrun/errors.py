@@ -11,6 +11,7 @@ from pathlib import Path
 
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _OURS = [Path(__file__).parents[1] / name for name in ("realrun", "sim")]
+_BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -29,12 +30,17 @@ class AgreedError(RunError):
 def first_line(error: BaseException) -> str:
     r"""Return the first line of what an error says, or its name if it says nothing.
 
+    Without the place in gloo's source with which its messages begin.
+
     Examples
     --------
     >>> first_line(OSError("no space left\nat line 3")), first_line(KeyboardInterrupt())
     ('no space left', 'KeyboardInterrupt')
+    >>> first_line(RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+    'Connection closed by peer'
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return _BACKENDS_SOURCE.sub("", line)
 
 
 def of_rank(rank: int, text: str) -> str:

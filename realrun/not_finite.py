@@ -80,6 +80,8 @@ class LossWatch:
     def _use(
         self, losses: Tensor, first: int, round_: int, by_steps: bool, at: list[float]
     ) -> None:
+        if isfinite(float(losses.sum())):
+            return  # nearly always, so this is what has to be quick
         wrong = torch.isfinite(losses).logical_not().nonzero()
         if not len(wrong):
             return

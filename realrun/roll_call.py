@@ -23,7 +23,7 @@ from realrun.errors import ranks
 CONTROL = "control"  # the group of small messages beside what is measured
 _ANSWER_S = 3.0
 _LEAVE = "leave"
-_LONG = timedelta(hours=12)
+_LONG = timedelta(minutes=5)  # a connection that is idle for longer may be dropped
 _LOST = (RuntimeError, DistError)  # the store's own; also where who keeps it is gone
 
 Calls = Mapping[str, int]
@@ -81,7 +81,11 @@ class RollCall:
             store, number = self._connect(), 1
             while True:
                 key = f"asked/{self._rank}/{number}"
-                store.wait([key], _LONG)
+                try:
+                    store.wait([key], _LONG)
+                except _LOST:
+                    store.check([key])  # raises if the store is gone, not if nobody has asked
+                    continue
                 if store.get(key).decode() == _LEAVE:
                     return
                 calls = {**self._programs, CONTROL: self._control}
