@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from sim.trace import ROUND
@@ -102,7 +103,7 @@ def growing(trace: Trace, last: int) -> float | None:
     if len(lags) < _FEW or len(begins) <= last:
         return None
     took = float(begins[last] - begins[1]) / (last - 1)
-    steps = [later - earlier for earlier, later in zip(lags, lags[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(lags)]
     if min(steps) <= _LINEAR * took:
         return None
     half = steps[len(steps) // 2 :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import nan
 
 from sim.figures import Figures, figures
 from sim.runtime import TooLarge, simulate
@@ -16,7 +17,8 @@ class Entry:
     """One method on one set of sites.
 
     ``seconds`` is the time for the comparison's token budget; ``speed_up`` is that of the
-    best single site over it.
+    best single site over it. ``update_size`` is the tokens per update over the median of the
+    methods compared (the lower one of two).
     """
 
     method: str
@@ -24,6 +26,12 @@ class Entry:
     seconds: float
     speed_up: float
     left_out: str = ""
+    update_size: float = 1.0
+
+    @property
+    def other_updates(self) -> bool:
+        """Whether updates differ too much from the others' for equal tokens to be comparable."""
+        return not 1 / OTHER_UPDATES <= self.update_size <= OTHER_UPDATES
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Comparison:
     best_site_s: float
 
 
+OTHER_UPDATES = 2.0  # times the median
 DEFAULT_TOKENS = 100e9  # enough for many updates of any method
 
 
@@ -60,8 +69,8 @@ def compare(
     cases
         Method name -> scenario; they differ in the method alone.
     tokens
-        Token budget; by default :func:`budget` of the first case. Times are taken
-        at the window's rate, so that methods with long rounds are not favoured or hurt by where
+        Token budget; by default :func:`budget` of the first case. Times are taken at the
+        evaluated rounds' rate, so that methods with long rounds are not favored or hurt by where
         the horizon cuts them.
     on_progress
         Called with runs done and runs in all.
@@ -101,7 +110,17 @@ def compare(
         for method, scenario in cases.items():
             without.append(entry(method, with_sites(scenario, kept), name))
             on_progress(len(entries) + len(without), total)
-    return Comparison(wanted, entries, without, best_site, best_s)
+    middle = _lower_median([each.figures.tokens_per_update for each in entries])
+
+    def sized(each: Entry) -> Entry:
+        return replace(each, update_size=each.figures.tokens_per_update / middle)
+
+    return Comparison(wanted, [*map(sized, entries)], [*map(sized, without)], best_site, best_s)
+
+
+def _lower_median(values: list[float]) -> float:
+    known = sorted(value for value in values if value == value)
+    return known[(len(known) - 1) // 2] if known else nan
 
 
 def _different_sites(scenario: Scenario) -> dict[int, str]:

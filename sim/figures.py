@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.breakdown import CAUSES, COMMITS, Accounts
 from sim.compute import GRADIENT, read_layers
+from sim.throughput import Throughput, planned
 from sim.trace import LOOK, ROUND, Row, Trace, Window
 from sim.traffic import Exchange, Sent
 
@@ -36,7 +37,8 @@ class Figures:
     the links, they count with the seconds in which the links carry them, ``backlog_s`` a round
     more than they took when simulated; these are spent on exposed communication, at the horizon
     or when the method's delay is over. ``lower_bound`` says that the pace found is only the least:
-    times are then at least what they say, utilization and rates at most.
+    times are then at least what they say, utilization and rates at most. ``throughput`` is None
+    where some accelerators are not known.
     """
 
     wall_clock_s: float
@@ -67,6 +69,7 @@ class Figures:
     overall_breakdown: dict[str, float] = field(default_factory=dict)
     backlog_s: float = 0.0
     lower_bound: bool = False
+    throughput: Throughput | None = None
 
     @property
     def total_is_lower_bound(self) -> bool:
@@ -116,6 +119,9 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     first, last = (-1, rounds + 1) if whole_run else (skip, until)
     counts = _Counts(trace, rounds, first, last)
     micro_batches, window_updates = counts.window, counts.window_updates
+    if not window.steady and not window_updates and rounds:
+        # None was applied yet: what is in flight is applied at the end, round by round.
+        window_updates = counts.total_updates * window_rounds / rounds
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
     tokens_simulated = float(np.dot(counts.total, trace.context.micro_batch_tokens))
     sent_bytes = sent.between(begin, end)
@@ -184,6 +190,8 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
         backlog_s=(length - simulated_s) / window_rounds if window_rounds else 0.0,
         lower_bound=window.lower_bound,
+        # What a real run computed on is known to its runtime, not to the scenario.
+        throughput=None if trace.context.measured else planned(scenario, rate),
     )
 
 

@@ -25,7 +25,6 @@ CAUSE_COLOURS = {
     "exposed_communication": "#D55E00",
     "waiting": "#CC79A7",
     "setup": "#E69F00",
-    "failure": "#000000",
     "other": "#999999",
 }
 BANDWIDTH = "network.bandwidth_bytes_per_s"
@@ -120,6 +119,8 @@ def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
     left = np.zeros(len(frame))
     position = np.arange(len(frame))
     for cause in CAUSES:
+        if f"{cause}_fraction" not in frame:
+            continue  # cannot occur in these runs
         width = frame[f"{cause}_fraction"].to_numpy() * 100
         if width.max() > 0.05:
             ax.barh(

@@ -63,9 +63,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         trace = run(scenario, skip + _MEASURED_JITTER + spare + 1)
         trace = _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
         # Random times of the same mean never make it faster.
-        return trace if window.steady else trace.evaluated(
-            round_s=window.round_s, lower_bound=True
-        )
+        return trace if window.steady else trace.evaluated(round_s=window.round_s, lower_bound=True)
     return _settled(scenario, run)
 
 

@@ -40,6 +40,7 @@ class MachineReader:
         self.site: SiteSection = context.sections.site[index]
         self.assumed: Assumed = []
         self.measured_name, self.measured = self._measured()
+        self.accelerators, self.peak_flops = 0, 0.0  # of a worker, where they are given
 
     def machine(self) -> Machine:
         """Return the machine of one worker of this site."""
@@ -66,6 +67,8 @@ class MachineReader:
             communication_s_per_byte=self._per_byte(),
             transmission_slowdown=self._on_line(),
             cold_start=self._cold_start(),
+            accelerators=self.accelerators,
+            peak_flops=self.peak_flops,
         )
 
     def _measured(self) -> tuple[str, MachineRecord | None]:
@@ -154,6 +157,7 @@ class MachineReader:
                 )
             peak = known.peak
             self._assume("peak", f"{format_flops(peak)} in {known.dtype} ({known.source})")
+        self.accelerators, self.peak_flops = count, peak
         mfu = self._or("mfu", self.site.mfu, DEFAULT_MFU, format_percent(DEFAULT_MFU))
         seconds = step_seconds_from_flops(
             self.model.active_parameters, batch_tokens, count, peak, mfu

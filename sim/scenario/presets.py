@@ -80,6 +80,22 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
+def training_flops_per_token(active_parameters: float) -> float:
+    """Return the floating-point operations that training takes for one token: 6 N.
+
+    Parameters
+    ----------
+    active_parameters
+        N, parameters that one token computes with.
+
+    Notes
+    -----
+    Kaplan et al. 2020, arXiv:2001.08361: 2 N per token forward, 4 N backward. Attention over
+    the context is left out, as there.
+    """
+    return 6 * active_parameters
+
+
 def step_seconds_from_flops(
     active_parameters: float, batch_tokens: float, accelerators: int, peak: float, mfu: float
 ) -> float:
@@ -96,17 +112,13 @@ def step_seconds_from_flops(
     accelerators, peak, mfu
         How many, FLOP/s of each, and the part of it that training reaches.
 
-    Notes
-    -----
-    Kaplan et al. 2020, arXiv:2001.08361: 2 N per token forward, 4 N backward. Attention over
-    the context is left out, as there.
-
     Examples
     --------
     >>> round(step_seconds_from_flops(10e9, 2**20, 64, 989e12, 0.40), 3)
     2.485
     """
-    return 6 * active_parameters * batch_tokens / (accelerators * peak * mfu)
+    flops = training_flops_per_token(active_parameters) * batch_tokens
+    return flops / (accelerators * peak * mfu)
 
 
 def layers_from_parameters(parameters: int) -> int:

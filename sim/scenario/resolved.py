@@ -81,6 +81,9 @@ class Machine:
     bytes/s and a factor (>= 1), linear between them and constant beyond. ``cold_start`` is what
     the first operation after a pause takes longer, because others have used core and caches
     meanwhile: pairs of the pause and that, in seconds, linear from none and constant beyond.
+
+    ``accelerators`` is how many a worker has and ``peak_flops`` the FLOP/s that each could do at
+    most; 0 where nobody said. They take no part in any time (``step_seconds`` holds it already).
     """
 
     step_seconds: float
@@ -98,6 +101,8 @@ class Machine:
     communication_s_per_byte: float = 0.0
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
     cold_start: tuple[tuple[float, float], ...] = ()
+    accelerators: int = 0
+    peak_flops: float = 0.0
 
 
 @dataclass(frozen=True)
