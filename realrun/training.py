@@ -84,6 +84,8 @@ class Outcome:
     first_round: int
     device: str
     backend: str
+    #: Each rank's device by name; "" where several ranks share one.
+    devices: tuple[str, ...] = ()
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -273,6 +275,8 @@ class Run:
         shared.close()
         found = gathered(shared, self._context(), before, after, world.control)
         losses = world.gathered([] if self.paced else self.model.losses)
+        alone = sharing(self.device, world.local_workers) == 1
+        devices = world.gathered(name_of(self.device) if alone else "")
         if self.asked.save is not None and not self.paced:
             world.agreed(self._save_parameters)
         if found is None:
@@ -291,6 +295,7 @@ class Run:
             first_round,
             name_of(self.device),
             self.backend,
+            tuple(devices),
         )
 
     def _save_parameters(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from sim.backlog import Length, growing, length, pace
 from sim.breakdown import COMMITS
-from sim.trace import LOOK, ROUND, Trace, Window
+from sim.trace import LOOK, ROUND, WAIT, Trace, Window
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
@@ -87,7 +87,7 @@ def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace
         first = max(1, last - _MEASURED)
         if rounds < limit or rounds < 1:  # the horizon came first
             return _checked(_noted(trace, _first_filled(trace), rounds, steady=True))
-        filled = first >= _first_filled(trace)
+        filled = first >= _first_filled(trace) and first >= _first_awaited(trace)
         if filled and last - first == _MEASURED and _repeats(trace, first, last):
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
@@ -138,6 +138,21 @@ def _first_filled(trace: Trace) -> int:
             if row.operation == commit:
                 break
     return max(1, number + 1)
+
+
+def _first_awaited(trace: Trace) -> int:
+    """Round in which a collective was awaited first; the last one where that is after all rounds.
+
+    Until then a method with a delay does not show what it does when the delay is over.
+    """
+    rank = next(iter(trace.context.standing_for))
+    number = -1
+    for row in trace.rows:
+        if row.rank == rank and row.program == "main":
+            number += row.operation == ROUND
+            if row.operation == WAIT:
+                return number
+    return 0
 
 
 def _repeats(trace: Trace, first: int, last: int) -> bool:
