@@ -33,6 +33,8 @@ BANDWIDTH = "network.bandwidth_bytes_per_s"
 def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw compute utilization against bandwidth, one line per combination of the other axes.
 
+    Where only an upper bound is known, a point is an open triangle.
+
     Parameters
     ----------
     frame
@@ -51,6 +53,7 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         )
     others = [c for c in labels_of(frame) if c != BANDWIDTH and frame[c].nunique() > 1]
     groups = frame.groupby(others, sort=False) if others else [((), frame)]
+    bounded = False
     for number, (label, part) in enumerate(groups):
         part = part.sort_values(BANDWIDTH)
         names = label if isinstance(label, tuple) else (label,)
@@ -64,6 +67,18 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
             markersize=4,
             linewidth=1.5,
         )
+        if "figures_are_bounds" in part and part["figures_are_bounds"].any():
+            bounds = part[part["figures_are_bounds"].astype(bool)]
+            ax.plot(
+                bounds[BANDWIDTH] * 8e-9,
+                bounds["compute_utilization_fraction"] * 100,
+                label="at most" if not bounded else "_again",
+                color="white",
+                marker="v",
+                markeredgecolor="black",
+                linestyle="none",
+            )
+            bounded = True
     ax.set(
         xscale="log",
         xlabel="bandwidth between sites (Gbit/s)",
@@ -71,7 +86,7 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         ylim=(0, 102),
     )
     ax.grid(alpha=0.3)
-    if others:
+    if others or bounded:
         ax.legend(fontsize=8, frameon=False)
     return ax
 

@@ -138,6 +138,22 @@ def test_a_total_at_the_pace_of_the_links_says_so(bandwise: Bandwise) -> None:
     assert "NOT steady: rounds of 2 of 2 runs" in swept.out
 
 
+def test_points_of_a_curve_that_are_bounds_are_open(bandwise: Bandwise, tmp_path: Path) -> None:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from sim.plots import utilization
+
+    asked = (*QUEUEING[:4], *QUEUEING[6:], "--set", "run.measured_rounds=8", "--steps", "50")
+    bandwise("sweep", *asked, "--over", "bandwidth=1,1000Gbit/s", "--out", tmp_path)
+    frame = pd.read_csv(tmp_path / "results.csv")
+    assert frame["figures_are_bounds"].tolist() == [True, False]
+    ax = utilization(frame, Figure().subplots())
+    line, bounds = ax.get_lines()
+    assert len(line.get_xdata()) == 2
+    assert list(bounds.get_xdata()) == pytest.approx([1.0])
+
+
 @pytest.mark.parametrize("method", ["streaming_diloco", "diloco", "ddp"])
 def test_an_assumed_overlap_is_answered_with_overlap_by_layers(
     bandwise: Bandwise, method: str
