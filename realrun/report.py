@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
@@ -14,6 +15,8 @@ import typer
 
 from realrun import not_finite
 from realrun.errors import RunError
+from realrun.peak import peak_of
+from sim.throughput import throughput
 from sim.units import format_count
 
 if TYPE_CHECKING:
@@ -57,7 +60,12 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     from sim.cli.simulate import report
     from sim.figures import figures
 
-    made = report(scenario, figures(outcome.trace, scenario), _heading(outcome), measured=True)
+    result = figures(outcome.trace, scenario)
+    if _trained(outcome):  # sleeps need no accelerator
+        peaks = [(1, peak_of(device)) for device in outcome.devices]
+        used = throughput(scenario.model, result.tokens_per_s, peaks)
+        result = replace(result, throughput=used)
+    made = report(scenario, result, _heading(outcome), measured=True)
     for key in ("collective_model", "collectives", "assumed"):
         del made.data[key]  # the machine's own links were used
     made.data.update(

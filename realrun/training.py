@@ -95,6 +95,8 @@ class Outcome:
     merged: replicas.Merged
     compared: int | None = None
     not_finite: str = "stop"
+    #: Each rank's device by name; "" where several ranks share one.
+    devices: tuple[str, ...] = ()
 
 
 def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
@@ -329,6 +331,8 @@ class Run:
         merged = replicas.Merged()
         if not self.paced and (self.asked.save is not None or self.asked.held_out):
             merged = replicas.merge_buffers(replicas.buffers(self.model.module), world)
+        alone = sharing(self.device, world.local_workers) == 1
+        devices = world.gathered(name_of(self.device) if alone else "")
         if self.asked.save is not None and not self.paced:
             world.agreed(self._save)
         if found is None:
@@ -350,6 +354,7 @@ class Run:
             merged,
             compared=None if shared.check is None else shared.check.compared,
             not_finite=self.not_finite,
+            devices=tuple(devices),
         )
 
     def _agree_on_the_start(self, first_round: int) -> None:

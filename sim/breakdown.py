@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from sim.compute import GRADIENT
@@ -15,10 +16,15 @@ CAUSES = (
     "exposed_communication",
     "waiting",
     "setup",
-    "failure",
     "other",
 )
 """Where the time goes: fractions of workers x wall-clock that add up to one."""
+
+
+def listed(spent: Mapping[str, float], *, measured: bool = False) -> dict[str, float]:
+    """Return the causes that a run can have: a simulated one has no other ones."""
+    return {c: part for c, part in spent.items() if measured or c != "other" or part > 0}
+
 
 OPTIMIZER = frozenset(
     {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import nan
 
 from sim.figures import Figures
 from sim.replications import Interval, Prediction, predicted
@@ -18,7 +19,8 @@ class Entry:
 
     ``seconds`` is the time for the comparison's token budget; ``speed_up`` is that of the
     best single site over it. ``interval`` is that of ``seconds``, ``replication`` the one that the
-    figures are of; a site left out is simulated in that of its method alone.
+    figures are of; a site left out is simulated in that of its method alone. ``update_size`` is the
+    tokens per update over the median of the methods compared (the lower one of two).
     """
 
     method: str
@@ -28,6 +30,12 @@ class Entry:
     interval: Interval
     replication: int
     left_out: str = ""
+    update_size: float = 1.0
+
+    @property
+    def other_updates(self) -> bool:
+        """Whether updates differ too much from the others' for equal tokens to be comparable."""
+        return self.update_size > OTHER_UPDATES or self.update_size < 1 / OTHER_UPDATES
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Comparison:
     best_site_s: float
 
 
+OTHER_UPDATES = 2.0  # times the median
 DEFAULT_TOKENS = 100e9  # enough for many updates of any method
 
 
@@ -64,8 +73,8 @@ def compare(
     cases
         Method name -> scenario; they differ in the method alone.
     tokens
-        Token budget; by default :func:`budget` of the first case. Times are taken
-        at the window's rate, so that methods with long rounds are not favoured or hurt by where
+        Token budget; by default :func:`budget` of the first case. Times are taken at the
+        evaluated rounds' rate, so that methods with long rounds are not favored or hurt by where
         the horizon cuts them.
     on_progress
         Called with runs done and runs in all.
@@ -110,7 +119,17 @@ def compare(
             same = replace(scenario, run=run, replication=whole.replication)
             without.append(entry(method, with_sites(same, kept), name))
             on_progress(len(entries) + len(without), total)
-    return Comparison(wanted, entries, without, best_site, best_s)
+    middle = _lower_median([each.figures.tokens_per_update for each in entries])
+
+    def sized(each: Entry) -> Entry:
+        return replace(each, update_size=each.figures.tokens_per_update / middle)
+
+    return Comparison(wanted, [*map(sized, entries)], [*map(sized, without)], best_site, best_s)
+
+
+def _lower_median(values: list[float]) -> float:
+    known = sorted(value for value in values if value == value)
+    return known[(len(known) - 1) // 2] if known else nan
 
 
 def _different_sites(scenario: Scenario) -> dict[int, str]:

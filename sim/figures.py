@@ -10,6 +10,7 @@ import numpy as np
 
 from sim.breakdown import CAUSES, Accounts
 from sim.compute import GRADIENT, read_layers
+from sim.throughput import Throughput, planned
 from sim.trace import LOOK, ROUND, Row, Trace, Window
 from sim.traffic import Exchange, Sent
 
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
 class Figures:
     """Figures of one run. SI units; fractions between 0 and 1.
 
-    The window (``wall_clock_s``, ``breakdown``, bytes, ``window_*``) is whole rounds in the
-    steady state; ``total_wall_clock_s``, ``tokens`` and ``updates`` cover the whole run up to
-    its horizon, beyond what was simulated ``extrapolated`` from the window. ``breakdown``
-    maps CAUSES to fractions of workers x wall-clock; ``breakdown_by_worker`` has one per
-    rank, ``overall_breakdown`` covers all that was simulated. ``peak_bandwidth_bytes_per_s``
-    is the most that a worker sends in any one inner step's time, over that time.
-    ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run was too short
-    for a window, so that everything counts; ``steady`` that the window's rounds repeat;
-    ``looks`` that the method looks at the clock; ``hand_overs`` is how often in the window
-    gradients were handed to an update beside the computation.
+    The evaluated rounds (``wall_clock_s``, ``breakdown``, bytes, ``window_*``) are whole rounds in
+    the steady state; ``total_wall_clock_s``, ``tokens`` and ``updates`` cover the whole run up to
+    its horizon, beyond what was simulated ``extrapolated`` at the evaluated rounds' pace.
+    ``breakdown`` maps CAUSES to fractions of workers x wall-clock; ``breakdown_by_worker`` has
+    one per rank, ``overall_breakdown`` covers all that was simulated.
+    ``peak_bandwidth_bytes_per_s`` is the most that a worker sends in any one inner step's time,
+    over that time. ``exchanges`` lists the collectives by kind. ``whole_run`` says that the run
+    was too short for evaluated rounds, so that everything counts; ``looks`` that the method looks
+    at the clock; ``hand_overs`` is how often in the evaluated rounds gradients were handed to an
+    update while computation continued.
+
+    ``steady`` says that the evaluated rounds repeat. Where they do not because a backlog grows on
+    the links, they count with the seconds in which the links carry them, ``backlog_s`` a round
+    more than they took when simulated; these are spent on exposed communication, at the horizon
+    or when the method's delay is over. ``lower_bound`` says that the pace found is only the least:
+    times are then at least what they say, utilization and rates at most. ``throughput`` is None
+    where some accelerators are not known.
     """
 
     wall_clock_s: float
@@ -59,6 +67,14 @@ class Figures:
     looks: bool = False
     hand_overs: int = 0
     overall_breakdown: dict[str, float] = field(default_factory=dict)
+    backlog_s: float = 0.0
+    lower_bound: bool = False
+    throughput: Throughput | None = None
+
+    @property
+    def total_is_lower_bound(self) -> bool:
+        """Whether the run takes at least ``total_wall_clock_s``."""
+        return self.extrapolated and self.lower_bound
 
     @property
     def declares_updates(self) -> bool:
@@ -67,13 +83,13 @@ class Figures:
 
     @property
     def lost_to(self) -> str:
-        """The cause, compute apart, that took most of the window."""
+        """The cause, compute apart, that took most of the evaluated rounds."""
         return max(
             (cause for cause in CAUSES if cause != "compute"), key=self.breakdown.__getitem__
         )
 
     def time_for(self, tokens: float) -> float:
-        """Seconds for ``tokens`` at the window's rate, without set-up and draining."""
+        """Seconds for ``tokens`` at the evaluated rounds' rate, without set-up and draining."""
         return tokens / self.tokens_per_s if self.tokens_per_s > 0 else inf
 
 
@@ -108,8 +124,18 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
     first, last = (-1, rounds + 1) if whole_run else (skip, until)
     counts = _Counts(trace, first, last)
     micro_batches, window_updates = counts.window, counts.window_updates
+    if not window.steady and not window_updates and rounds:
+        # None was applied yet: what is in flight is applied at the end, round by round.
+        window_updates = counts.total_updates * window_rounds / rounds
     window_tokens = float(np.dot(micro_batches, trace.context.micro_batch_tokens))
     tokens_simulated = float(np.dot(counts.total, trace.context.micro_batch_tokens))
+    sent_bytes = sent.between(begin, end)
+    simulated_s, length = length, max(length, window.round_s * window_rounds)
+    if length > simulated_s > 0:  # the links need longer than the rounds took
+        share = simulated_s / length
+        sent_bytes /= share
+        by_worker = {rank: _stretched(spent, share) for rank, spent in by_worker.items()}
+        breakdown = _mean(by_worker, weights)
     rate = window_tokens / length if length > 0 else inf
     step_s = max(trace.context.step_s)
     # Inner steps of an average worker.
@@ -130,7 +156,6 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         tokens += beyond * window_tokens * per_round
         updates += beyond * window_updates * per_round
         total_rounds += beyond
-    sent_bytes = sent.between(begin, end)
     return Figures(
         wall_clock_s=length,
         total_wall_clock_s=total,
@@ -168,6 +193,10 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         looks=any(row.operation == LOOK for row in trace.rows),
         hand_overs=counts.hand_overs,
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
+        backlog_s=(length - simulated_s) / window_rounds if window_rounds else 0.0,
+        lower_bound=window.lower_bound,
+        # What a real run computed on is known to its runtime, not to the scenario.
+        throughput=None if trace.context.measured else planned(scenario, rate),
     )
 
 
@@ -183,6 +212,13 @@ def _rounds_beyond(
         return 0
     missing = (target - simulated) / (window_tokens / window_rounds)
     return float(max(0.0, np.ceil(missing - 1e-9)))
+
+
+def _stretched(spent: dict[str, float], share: float) -> dict[str, float]:
+    """Fractions of a time of which ``spent`` covers ``share`` and waiting for links the rest."""
+    longer = {cause: part * share for cause, part in spent.items()}
+    longer["exposed_communication"] += 1 - share
+    return longer
 
 
 def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict[str, float]:

@@ -25,7 +25,6 @@ CAUSE_COLOURS = {
     "exposed_communication": "#D55E00",
     "waiting": "#CC79A7",
     "setup": "#E69F00",
-    "failure": "#000000",
     "other": "#999999",
 }
 BANDWIDTH = "network.bandwidth_bytes_per_s"
@@ -33,6 +32,8 @@ BANDWIDTH = "network.bandwidth_bytes_per_s"
 
 def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
     """Draw compute utilization against bandwidth, one line per combination of the other axes.
+
+    Where only an upper bound is known, a point is an open triangle.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         )
     others = [c for c in labels_of(frame) if c != BANDWIDTH and frame[c].nunique() > 1]
     groups = frame.groupby(others, sort=False) if others else [((), frame)]
+    bounded = False
     for number, (label, part) in enumerate(groups):
         part = part.sort_values(BANDWIDTH)
         names = label if isinstance(label, tuple) else (label,)
@@ -65,6 +67,18 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
             markersize=4,
             linewidth=1.5,
         )
+        if "figures_are_bounds" in part and part["figures_are_bounds"].any():
+            bounds = part[part["figures_are_bounds"].astype(bool)]
+            ax.plot(
+                bounds[BANDWIDTH] * 8e-9,
+                bounds["compute_utilization_fraction"] * 100,
+                label="at most" if not bounded else "_again",
+                color="white",
+                marker="v",
+                markeredgecolor="black",
+                linestyle="none",
+            )
+            bounded = True
     ax.set(
         xscale="log",
         xlabel="bandwidth between sites (Gbit/s)",
@@ -72,7 +86,7 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         ylim=(0, 102),
     )
     ax.grid(alpha=0.3)
-    if others:
+    if others or bounded:
         ax.legend(fontsize=8, frameon=False)
     return ax
 
@@ -120,6 +134,8 @@ def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
     left = np.zeros(len(frame))
     position = np.arange(len(frame))
     for cause in CAUSES:
+        if f"{cause}_fraction" not in frame:
+            continue  # cannot occur in these runs
         width = frame[f"{cause}_fraction"].to_numpy() * 100
         if width.max() > 0.05:
             ax.barh(

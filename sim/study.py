@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import __version__
-from sim.breakdown import CAUSES
+from sim.breakdown import listed
 from sim.collective_model import in_words
 from sim.replications import Prediction, predicted
 from sim.scenario.resolved import Scenario
@@ -43,9 +43,12 @@ class _Task:
 def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -> dict[str, Any]:
     """One run as a flat record: what was varied, schema, version, hash, then the figures.
 
-    SI units and fractions, named in the columns.
+    SI units and fractions, named in the columns. ``total_wall_clock_s``, ``tokens`` and
+    ``updates`` are of the whole run; ``evaluated_tokens``, ``evaluated_updates`` and all else of
+    the evaluated rounds, which take ``wall_clock_s``.
     """
     result, interval = prediction.figures, prediction.interval
+    throughput = result.throughput
     record: dict[str, Any] = {
         **labels,
         "schema": SCHEMA,
@@ -56,7 +59,11 @@ def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -
         "compute_utilization_fraction": result.compute_utilization,
         "wall_clock_s": result.wall_clock_s,
         "total_wall_clock_s": result.total_wall_clock_s,
+        "total_is_lower_bound": result.total_is_lower_bound,
         "extrapolated": result.extrapolated,
+        "evaluated_tokens": result.window_tokens,
+        "evaluated_updates": result.window_updates,
+        "figures_are_bounds": result.lower_bound,
         "steady": result.steady,
         "inner_step_s": result.inner_step_s,
         "tokens": result.tokens,
@@ -71,7 +78,10 @@ def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -
         "wall_clock_high_s": interval.high,
         "collective_model": in_words(result.exchanges, scenario).replace("\n", " | "),
     }
-    record.update({f"{cause}_fraction": result.breakdown[cause] for cause in CAUSES})
+    if throughput is not None:
+        record["tokens_per_s_per_accelerator"] = throughput.tokens_per_s_per_accelerator
+        record["mfu_end_to_end_fraction"] = throughput.mfu
+    record.update({f"{cause}_fraction": part for cause, part in listed(result.breakdown).items()})
     return record
 
 

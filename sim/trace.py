@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappush, heapreplace
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,10 @@ class Window:
     first: int
     last: int
     steady: bool
+    #: Seconds of a round in the long run where these do not repeat; 0: as long as these take.
+    round_s: float = 0.0
+    #: Whether ``round_s`` is only known to be the least.
+    lower_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,13 @@ class Trace:
         self.rows = rows
         self.context = context
         self.total_s = total_s
+
+    def evaluated(self, **changes: Any) -> Trace:
+        """The same trace with some fields of its window changed."""
+        window = self.context.window
+        assert window is not None
+        context = replace(self.context, window=replace(window, **changes))
+        return Trace(self.rows, context, self.total_s)
 
     @property
     def workers(self) -> int:

@@ -1,8 +1,9 @@
 """Over which rounds figures are taken, and how many are simulated to find them.
 
 A method whose communication overlaps whole rounds does not show its pace at once: as long as
-there is slack, a backlog on the wire or a lead of the faster workers builds up, sometimes for
-many rounds. So rounds are simulated until they repeat.
+there is slack, a backlog on the links or a lead of the faster workers builds up, sometimes for
+many rounds. So rounds are simulated until they repeat. Where they do not, because a backlog keeps
+growing, the pace of the links is found (:mod:`sim.backlog`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.trace import LOOK, ROUND, Trace, Window
+from sim.backlog import Length, growing, length, pace
+from sim.trace import LOOK, ROUND, WAIT, Trace, Window
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
@@ -34,7 +36,8 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
     rounds, up to the moment at which the last worker has ended it. Otherwise twice as many
     again until the last ones repeat: every worker takes the same time for a round, and every
     collective as long from its call to its end as one, two or four rounds before. What never
-    repeats is measured over the last half and marked as not steady. With jitter, as many
+    repeats is evaluated over the last half and marked as not steady, with the pace that the
+    run's totals grow at (:func:`sim.backlog.pace`). With jitter, as many
     rounds are skipped as the scenario without jitter needs to settle, and 50 are measured. A
     method that looks at the clock need not settle: 12 rounds, or 64 where they are cheap.
 
@@ -52,7 +55,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         trace = run(scenario, skip + measured + ahead)
         if asked.rounds is not None and asked.rounds <= skip + measured:
             return _with_window(trace, Window(skip, asked.rounds, steady=True))
-        return _noted(trace, skip, skip + measured, steady=True)
+        return _checked(_noted(trace, skip, skip + measured, steady=True))
     if scenario.random:
         still = _settled(_without_jitter(scenario), run)
         window = still.context.window
@@ -60,16 +63,20 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         spare = len(still.round_begins()) - 1 - window.last
         skip = max(1, window.first)
         trace = run(scenario, skip + _MEASURED_JITTER + spare + 1)
-        return _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
+        trace = _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
+        # Random times of the same mean never make it faster.
+        return trace if window.steady else trace.evaluated(round_s=window.round_s, lower_bound=True)
     return _settled(scenario, run)
 
 
 def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
     limit = 1 + _MEASURED + _unequal(scenario)
+    runs: list[Length] = []
     while True:
         trace = run(scenario, limit)
         begins = trace.round_begins()
         rounds = len(begins) - 1
+        runs.append(length(trace))
         looks = any(row.operation == LOOK for row in trace.rows)
         if looks:
             least, most = _MEASURED_LOOKING
@@ -81,12 +88,18 @@ def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace
         last = _last_in_common(trace)
         first = max(1, last - _MEASURED)
         if rounds < limit or rounds < 1:  # the horizon came first
-            return _noted(trace, _first_filled(trace), rounds, steady=True)
-        filled = first >= _first_filled(trace)
+            return _checked(_noted(trace, _first_filled(trace), rounds, steady=True))
+        filled = first >= _first_filled(trace) and first >= _first_awaited(trace)
         if filled and last - first == _MEASURED and _repeats(trace, first, last):
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
-            return _noted(trace, max(1, last // 2), last, steady=False)
+            while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
+                runs.insert(0, length(run(scenario, fewer)))
+            first = max(1, last // 2)
+            middle, end = begins[[first, last]].max(axis=1)
+            round_s, least = pace(runs, float(end - middle) / max(1, last - first))
+            trace = _noted(trace, first, last, steady=False)
+            return trace.evaluated(round_s=round_s, lower_bound=least)
         limit *= 2
 
 
@@ -96,6 +109,16 @@ def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
 
 def _with_window(trace: Trace, window: Window) -> Trace:
     return Trace(trace.rows, replace(trace.context, window=window), trace.total_s)
+
+
+def _checked(trace: Trace) -> Trace:
+    """Mark rounds that nobody tried to repeat as not steady where a backlog grows in them."""
+    window = trace.context.window
+    assert window is not None
+    round_s = growing(trace, window.last)
+    if round_s is None:
+        return trace
+    return trace.evaluated(steady=False, round_s=round_s, lower_bound=True)
 
 
 def _last_in_common(trace: Trace) -> int:
@@ -119,6 +142,21 @@ def _first_filled(trace: Trace) -> int:
     return max(1, number + 1)
 
 
+def _first_awaited(trace: Trace) -> int:
+    """Round in which a collective was awaited first; the last one where that is after all rounds.
+
+    Until then a method with a delay does not show what it does when the delay is over.
+    """
+    rank = next(iter(trace.context.standing_for))
+    number = -1
+    for row in trace.rows:
+        if row.rank == rank and row.program == "main":
+            number += row.operation == ROUND
+            if row.operation == WAIT:
+                return number
+    return 0
+
+
 def _repeats(trace: Trace, first: int, last: int) -> bool:
     """Whether the rounds first .. last - 1 are like those one, two or four before."""
     begins = trace.round_begins()
@@ -126,11 +164,15 @@ def _repeats(trace: Trace, first: int, last: int) -> bool:
     if mean <= 0:
         return True
     tolerance = _SAME * mean
+    lags = _lags(trace)
+    if max((max(lag, default=0.0) for each in lags.values() for lag in each), default=0.0) > (
+        float(begins[last].min())
+    ):
+        return False  # nothing that was sent has arrived: whether links keep up is not seen yet
     whole = begins[last] - begins[first]
     if float(np.ptp(whole)) > tolerance:
         return False  # some workers are still gaining on others
     took = np.diff(begins, axis=0)
-    lags = _lags(trace)
     for period in (1, 2, 4):
         if first - period < 0:
             break

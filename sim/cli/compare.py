@@ -12,18 +12,23 @@ from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import progress, show
 from sim.cli.simulate import naming
 from sim.cli.tables import (
+    BOUNDS,
     DECLARES_NONE,
     PREDICTION,
     STEADY,
+    THROUGHPUT,
     Block,
     Column,
     Report,
     Section,
     Table,
     assumptions,
+    at_least,
+    at_most,
     count,
     format_asked,
     quantity,
+    significant,
 )
 
 if TYPE_CHECKING:
@@ -111,9 +116,13 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
+    known = all(entry.figures.throughput for entry in result.entries)
+    columns = [*_COLUMNS[:-1], *(THROUGHPUT if known else ()), _COLUMNS[-1]]
+    shown = [_shown(record, entry) for record, entry in zip(records, result.entries, strict=True)]
     blocks: list[Block] = [
         PREDICTION,
-        Table(_COLUMNS, records, f"Equal tokens: {tokens}"),
+        Table(columns, shown, f"Equal tokens: {tokens}"),
+        *_other_updates(result),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
     ]
@@ -122,11 +131,13 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         {entry.method: (entry.interval, entry.seconds) for entry in result.entries},
     )
     blocks += [random] if random else []
-    moving = [entry.method for entry in result.entries if not entry.figures.steady]
+    moving = [entry for entry in result.entries if not entry.figures.steady]
     if moving:
+        bounds = any(entry.figures.lower_bound for entry in moving)
         blocks.append(
-            f"NOT steady: rounds of {', '.join(moving)} do not repeat; their figures are a mean "
-            "over the last half of what was simulated."
+            f"NOT steady: rounds of {', '.join(entry.method for entry in moving)} do not repeat; "
+            "their figures are a mean over the last half of what was simulated, or at the pace of "
+            f"the links where messages queue there.{BOUNDS if bounds else ''}"
         )
     if without:
         blocks.append(_left_out(result, scenario))
@@ -151,7 +162,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         *_undeclared(result),
     ]
     data = {
-        "schema": 1,
+        "schema": 2,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
         "tokens": result.tokens,
         "best_single_site": {"site": result.best_site, "time_for_tokens_s": result.best_site_s},
@@ -164,27 +175,62 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         "version": __version__,
         "scenario_sha256": {name: case.sha256 for name, case in cases.items()},
     }
-    columns = (Column("left_out", "left out"), *_COLUMNS)
-    return Report(blocks, data, Table(columns, [*records, *without]))
+    flat = [
+        Column("left_out", "left out"),
+        *_COLUMNS,
+        *(Column(key, key) for key in ("time_is_lower_bound", "tokens_per_update_over_median")),
+        *(THROUGHPUT if known else ()),
+    ]
+    return Report(blocks, data, Table(flat, [*records, *without]))
+
+
+def _shown(record: dict[str, Any], entry: Entry) -> dict[str, Any]:
+    """Return a row for people: updates unlike the others' are marked."""
+    if not entry.other_updates:
+        return record
+    return {**record, "tokens_per_update": f"{count(entry.figures.tokens_per_update)} *"}
+
+
+def _other_updates(result: Comparison) -> list[str]:
+    """Explain the mark."""
+    from sim.comparison import OTHER_UPDATES
+
+    marked = [entry for entry in result.entries if entry.other_updates]
+    if not marked:
+        return []
+    ratios = ", ".join(f"{entry.method} {significant(entry.update_size)} times" for entry in marked)
+    return [
+        f"* Tokens per update differ from the median of these methods by more than a factor of "
+        f"{OTHER_UPDATES:g} ({ratios}). Equal tokens are then a different number of updates, so "
+        "time alone does not say which method trains faster."
+    ]
 
 
 def _record(entry: Entry, result: Comparison) -> dict[str, Any]:
+    from sim.breakdown import listed
+    from sim.cli.run_record import evaluated_rounds, throughput
+
     figures = entry.figures
     return {
         "method": entry.method,
         "left_out": entry.left_out or None,
-        "compute_utilization": figures.compute_utilization,
-        "time_for_tokens_s": entry.seconds,
-        "speed_up_over_best_site": entry.speed_up,
+        "compute_utilization": at_most(figures.compute_utilization, figures),
+        "time_for_tokens_s": at_least(entry.seconds, figures),
+        "time_is_lower_bound": figures.lower_bound,
+        "speed_up_over_best_site": at_most(entry.speed_up, figures),
         **intervals.fields(entry.interval),
         "time_low_s": entry.interval.low,
         "time_high_s": entry.interval.high,
         "tokens_per_update": figures.tokens_per_update,
+        "tokens_per_update_over_median": entry.update_size,
+        "updates_differ": entry.other_updates,
         "updates": result.tokens / figures.tokens_per_update,
+        **throughput(figures),
+        "evaluated_rounds": evaluated_rounds(figures),
         "lost_to": _lost_to(entry),
         "sent_bytes_per_worker": figures.sent_bytes_per_worker,
         "peak_bandwidth_bytes_per_s": figures.peak_bandwidth_bytes_per_s,
-        "breakdown": figures.breakdown,
+        "breakdown": listed(figures.breakdown),
     }
 
 
@@ -204,7 +250,7 @@ def _left_out(result: Comparison, scenario: Scenario) -> Table:
     rows: dict[str, dict[str, Any]] = {"": {"sites": "all sites"}}
     for entry in (*result.entries, *result.without):
         row = rows.setdefault(entry.left_out, {"sites": f"without {entry.left_out}"})
-        row[entry.method] = entry.seconds
+        row[entry.method] = at_least(entry.seconds, entry.figures)
     columns = [Column(e.method, e.method.replace("_", " "), "seconds") for e in result.entries]
     title = f"Time for {count(result.tokens)} tokens with a site left out"
     return Table((Column("sites", "sites"), *columns), list(rows.values()), title, one_unit=True)

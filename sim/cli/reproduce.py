@@ -67,6 +67,7 @@ def _published() -> list[str]:
 
 
 def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
+    from sim.reproduce import published_cells
     from sim.reproduce import reproduce as compare
     from sim.scenario import ScenarioError, load_study
 
@@ -82,12 +83,13 @@ def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
         ) from error
     if study.compare_with is None:
         raise UserError(f"{name}: study.compare_with names no published table")
-    with tempfile.TemporaryDirectory() as folder:
-        frame = computed(study, Path(folder), jobs, study.name or name)
     try:
-        return compare(study, frame), study
+        published_cells(study)
     except ValueError as error:
         raise UserError(str(error)) from error
+    with tempfile.TemporaryDirectory() as folder:
+        frame = computed(study, Path(folder), jobs, study.name or name)
+    return compare(study, frame), study
 
 
 def _report(result: Reproduction, study: Study, within: int, outside: int, passed: bool) -> Report:

@@ -13,13 +13,17 @@ from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
 from sim.cli.simulate import naming
 from sim.cli.tables import (
+    BOUNDS,
     PREDICTION,
+    THROUGHPUT,
     Block,
     Column,
     Report,
     Section,
     Table,
     assumptions,
+    at_least,
+    at_most,
     format_asked,
 )
 
@@ -117,7 +121,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     rows = [row for answer in answers for row in _rows(answer, scenario, link, counting)]
     blocks: list[Block] = [
         PREDICTION,
-        Table(_COLUMNS, rows, f"Bandwidth that {scenario.method.name} needs"),
+        Table(_shown(answers), rows, f"Bandwidth that {scenario.method.name} needs"),
     ]
     random = intervals.of_several(
         "each bandwidth is the median of what is needed in",
@@ -128,6 +132,12 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         },
     )
     blocks += [random] if random else []
+    if any(not answer.figures.steady for answer in answers):
+        bounds = any(answer.figures.lower_bound for answer in answers)
+        blocks.append(
+            "NOT steady: at such a bandwidth rounds do not repeat; where messages queue on the "
+            f"links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
+        )
     if counting:
         blocks.append(
             f"{scenario.method.name} is busy at any bandwidth, so targets do not apply: this is "
@@ -141,7 +151,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     blocks += [slowed.sentence] if slowed is not None else []
     blocks += assumptions(scenario.assumed)
     data = {
-        "schema": 1,
+        "schema": 2,
         "prediction": "simulated; nothing was trained",
         "method": scenario.method.name,
         "scenario_sha256": scenario.sha256,
@@ -152,20 +162,34 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(scenario.assumed),
     }
-    columns = (_COLUMNS[0], Column("outcome", "outcome"), *_COLUMNS[1:])
+    columns = (
+        _COLUMNS[0],
+        Column("outcome", "outcome"),
+        *_shown(answers)[1:],
+        Column("figures_are_bounds", "figures are bounds"),
+    )
     flat = [row for answer in answers for row in _flat(answer, link, counting)]
     return Report(blocks, data, Table(columns, flat))
+
+
+def _shown(answers: list[Requirement]) -> list[Column]:
+    known = all(answer.figures.throughput for answer in answers)
+    return [*_COLUMNS, *(THROUGHPUT if known else ())]
 
 
 def _rows(
     answer: Requirement, scenario: Scenario, link: str | None, counting: bool
 ) -> list[dict[str, Any]]:
     """Return a row per link; one for all where they agree or there is nothing to say of each."""
+    from sim.cli.run_record import throughput
+
+    figures = answer.figures
     shared = {
         "target_fraction": "fits" if counting else answer.target,
-        "compute_utilization": answer.figures.compute_utilization,
-        "inner_step_s": answer.figures.inner_step_s,
-        "tokens_per_update": answer.figures.tokens_per_update,
+        "compute_utilization": at_most(figures.compute_utilization, figures),
+        "inner_step_s": at_least(figures.inner_step_s, figures),
+        "tokens_per_update": figures.tokens_per_update,
+        **throughput(figures),
     }
     every = link or ("every site's line" if scenario.network.per == "site" else "every link")
     if answer.outcome == "any":
@@ -191,6 +215,8 @@ def _rows(
 
 
 def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[str, Any]]:
+    from sim.cli.run_record import throughput
+
     known = answer.outcome == "reached"
     return [
         {
@@ -201,6 +227,8 @@ def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[st
             "compute_utilization": answer.figures.compute_utilization,
             "inner_step_s": answer.figures.inner_step_s,
             "tokens_per_update": answer.figures.tokens_per_update,
+            "figures_are_bounds": answer.figures.lower_bound,
+            **throughput(answer.figures),
         }
         for name, rate in answer.bandwidth.items()
         if link in (None, name)
@@ -213,6 +241,8 @@ def _finite(factor: float) -> float | None:
 
 
 def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
+    from sim.cli.run_record import evaluated_rounds
+
     return {
         "target_fraction": None if counting else answer.target,
         "outcome": answer.outcome,
@@ -227,4 +257,5 @@ def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
         "inner_step_s": answer.figures.inner_step_s,
         "tokens_per_s": answer.figures.tokens_per_s,
         "tokens_per_update": answer.figures.tokens_per_update,
+        "evaluated_rounds": evaluated_rounds(answer.figures),
     }

@@ -6,8 +6,12 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sim.cli.tables import (
+    BOUNDS,
     PREDICTION,
     STEADY,
+    THROUGHPUT,
+    AtLeast,
+    AtMost,
     Block,
     Column,
     Report,
@@ -49,12 +53,17 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
 
     tokens = budget(study.base)
     records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
-    losses = [cause for cause in CAUSES if cause != "compute"]
+    losses = [cause for cause in CAUSES[1:] if f"{cause}_fraction" in frame]
     for record in records:
         worst = max(losses, key=lambda cause: record[f"{cause}_fraction"])
         lost = record[f"{worst}_fraction"] >= 5e-4
         rate = record["tokens_per_s"]
-        record["time_for_tokens_s"] = tokens / rate if rate > 0 else inf
+        seconds = tokens / rate if rate > 0 else inf
+        bounded = record["figures_are_bounds"]
+        record["time_for_tokens_s"] = AtLeast(seconds) if bounded else seconds
+        if bounded:
+            used = record["compute_utilization_fraction"]
+            record["compute_utilization_fraction"] = AtMost(used)
         record["updates_for_tokens"] = tokens / record["tokens_per_update"]
         record["lost_to"] = worst.replace("_", " ") if lost else "nothing"
     axes = labels_of(frame)
@@ -64,6 +73,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         Column("time_for_tokens_s", f"time for {count(tokens)} tokens", "seconds"),
         Column("tokens_per_update", "tokens per update", "count"),
         Column("updates_for_tokens", "updates", "count"),
+        *(column for column in THROUGHPUT if _known(frame, column.key)),
         Column("lost_to", "most lost to"),
     ]
     blocks: list[Block] = [
@@ -77,11 +87,18 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         )
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
+    moving = int((~frame["steady"].astype(bool)).sum())
+    if moving:
+        blocks.append(
+            f"NOT steady: rounds of {moving} of {len(records)} runs do not repeat; their figures "
+            "are a mean over the last half of what was simulated, or at the pace of the links "
+            f"where messages queue there.{BOUNDS if frame['figures_are_bounds'].any() else ''}"
+        )
     blocks += [*_random(frame), STEADY]
     blocks += [_model(frame), *assumptions(study.base.assumed)]
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
-        "schema": 1,
+        "schema": 2,
         "prediction": "simulated; nothing was trained",
         "axes": axes,
         "tokens": tokens,
@@ -89,6 +106,11 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         "assumed": dict(study.base.assumed),
     }
     return Report(blocks, data, Table(everything, records))
+
+
+def _known(frame: pd.DataFrame, column: str) -> bool:
+    """Whether a column holds a number for every run."""
+    return column in frame and bool(frame[column].notna().all())
 
 
 def bandwidths(study: Study, frame: pd.DataFrame) -> Report:

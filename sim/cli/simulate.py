@@ -14,13 +14,17 @@ from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
 from sim.cli.tables import (
+    BOUNDS,
     DECLARES_NONE,
     PREDICTION,
+    AtLeast,
     Block,
     Column,
     Report,
     Section,
     Table,
+    at_least,
+    at_most,
     count,
     format_asked,
     quantity,
@@ -29,8 +33,8 @@ from sim.units import format_count
 
 if TYPE_CHECKING:
     from sim.figures import Figures
+    from sim.overlap import LayerOverlap
     from sim.replications import Interval
-    from sim.scenario.connections import Windowed
     from sim.scenario.resolved import Scenario
     from sim.trace import Trace
 
@@ -73,17 +77,25 @@ def simulate(
         checked_file("--trace", trace, TRACES)
     scenario = load(asked.source, asked.options, asked.settings)
 
+    from sim.overlap import with_layer_overlap
     from sim.replications import predicted
 
     observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
         prediction = predicted(scenario, replay=observed)
+    layer_overlap = None if replay is not None else with_layer_overlap(scenario, prediction)
     if trace is not None:
         from sim.trace_files import save
 
         save(prediction.trace, trace)
         tell(f"bandwise: wrote {trace}")
-    show(report(scenario, prediction.figures, interval=prediction.interval), form)
+    about = report(
+        scenario,
+        prediction.figures,
+        interval=prediction.interval,
+        layer_overlap=layer_overlap,
+    )
+    show(about, form)
 
 
 @contextmanager
@@ -124,27 +136,25 @@ def report(
     *,
     measured: bool = False,
     interval: Interval | None = None,
+    layer_overlap: LayerOverlap | None = None,
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
+    from sim.cli.run_record import data, row
     from sim.collective_model import in_words
     from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
     slowed = windowed(scenario)
-    data = _data(scenario, result, model, slowed)
-    if measured:
-        data["prediction"] = "measured"
     blocks: list[Block] = [
         f"{heading}\n" + _subject(scenario),
         _headline(scenario, result),
+        *_not_steady(result),
+        *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
         _where(result),
     ]
-    if interval is not None:
-        data |= intervals.fields(interval)
-        data |= {"wall_clock_low_s": interval.low, "wall_clock_high_s": interval.high}
-        if scenario.random:
-            ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
-            blocks.insert(2, intervals.of_one(interval, result.wall_clock_s, *ends))
+    if interval is not None and scenario.random:
+        ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
+        blocks.insert(2, intervals.of_one(interval, result.wall_clock_s, *ends))
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
     if not measured:
@@ -161,9 +171,11 @@ def report(
                 "Not given, so assumed, derived or read from the hardware file",
             )
         )
-    flat = {k: v for k, v in data.items() if not isinstance(v, dict | list)}
-    flat |= {f"{cause}_fraction": part for cause, part in result.breakdown.items()}
-    return Report(blocks, data, Table([Column(key, key) for key in flat], [flat]))
+    flat = row(scenario, result, model, interval, measured=measured)
+    found = data(scenario, result, model, interval, layer_overlap, measured=measured)
+    if not measured:
+        found["with_default_windows"] = None if slowed is None else slowed.record
+    return Report(blocks, found, Table([Column(key, key) for key in flat], [flat]))
 
 
 def _subject(scenario: Scenario) -> str:
@@ -186,13 +198,13 @@ def _subject(scenario: Scenario) -> str:
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:
-    window = f"over {result.window_rounds} rounds"
+    evaluated = f"in {result.window_rounds} evaluated rounds"
     if result.whole_run:
-        window = "over the whole run, too short for a steady state"
+        evaluated = "in the whole run, too short for a steady state"
     elif result.skipped_rounds:
-        window += f" after {_first(result.skipped_rounds)}"
+        evaluated += f", after {_first(result.skipped_rounds)}"
     if not result.steady:
-        window += "; NOT steady, rounds do not repeat"
+        evaluated += "; NOT steady"
     asked, more = _rounded_up(scenario, result)
     horizon = f"for {count(result.tokens)} tokens{asked}, {result.rounds:.0f} rounds"
     if result.extrapolated:
@@ -201,26 +213,84 @@ def _headline(scenario: Scenario, result: Figures) -> Table:
     inner = quantity(result.inner_step_s, "seconds")
     peak = quantity(result.peak_bandwidth_bytes_per_s, "rate")
     undeclared = "" if result.declares_updates else DECLARES_NONE
-    lines = (
-        ("compute utilization", result.compute_utilization, "percent", window),
-        ("total wall-clock", result.total_wall_clock_s, "seconds", horizon),
+    part = "whole run" if result.whole_run else "evaluated rounds"
+    total = result.total_wall_clock_s
+    lines = [
+        ("compute utilization", at_most(result.compute_utilization, result), "percent", evaluated),
+        (
+            "total wall-clock",
+            AtLeast(total) if result.total_is_lower_bound else total,
+            "seconds",
+            horizon,
+        ),
         ("tokens per update", result.tokens_per_update, "count", undeclared),
-        ("updates", result.updates, "count", undeclared),
-        ("wall-clock measured", result.wall_clock_s, "seconds", f"{inner} per inner step"),
-        ("sent per worker", result.sent_bytes_per_worker, "bytes", "meanwhile"),
+        ("updates", result.updates, "count", undeclared or "in the whole run"),
+        (part, at_least(result.wall_clock_s, result), "seconds", f"{inner} per inner step"),
+        ("sent per worker", result.sent_bytes_per_worker, "bytes", f"in the {part}"),
         (
             "bandwidth per worker",
             result.mean_bandwidth_bytes_per_s,
             "rate",
             f"mean; peak {peak} over an inner step",
         ),
-    )
+    ]
+    if result.throughput is not None:
+        found = result.throughput
+        lines += [
+            (
+                "tokens per second",
+                at_most(found.tokens_per_s_per_accelerator, result),
+                "number",
+                f"per accelerator, {found.accelerators} of them",
+            ),
+            (
+                "MFU, end to end",
+                at_most(found.mfu, result),
+                "percent",
+                "model FLOPs utilization, communication and waiting included",
+            ),
+        ]
     return Table(
         (Column("figure", ""), Column("value", "", "number"), Column("note", "")),
         [
             {"figure": figure, "value": quantity(value, kind), "note": note}
             for figure, value, kind, note in lines
         ],
+    )
+
+
+def _not_steady(result: Figures) -> list[str]:
+    """Say what the figures of rounds that do not repeat are."""
+    if result.steady:
+        return []
+    if result.backlog_s > 0:
+        text = (
+            "NOT steady: messages queue on the links, "
+            f"{quantity(result.backlog_s, 'seconds')} more a round than the rounds take. Figures "
+            "are at the pace of the links: a long run keeps it, because what is in flight at its "
+            "end is awaited."
+        )
+    else:
+        text = (
+            "NOT steady: rounds do not repeat; figures are a mean over the last half of what was "
+            "simulated."
+        )
+    return [text + (BOUNDS if result.lower_bound else "")]
+
+
+def _overlapped(found: LayerOverlap) -> str:
+    """Say what ``overlap = "layer"`` would give."""
+    given = f'method.overlap = "{found.assumed}" was assumed; '
+    better = found.figures
+    if better is None:
+        return (
+            f'{given}"layer" was not simulated as well, because that takes long: '
+            "--set method.overlap=layer does it."
+        )
+    used = quantity(at_most(better.compute_utilization, better), "percent")
+    return (
+        f'{given}"layer" would give a compute utilization of {used} (this needs no clipping by '
+        "the global norm)."
     )
 
 
@@ -272,49 +342,3 @@ def _by_site(scenario: Scenario, result: Figures) -> Table | None:
     columns = [Column("site", "site")]
     columns += [Column(cause, cause.replace("_", " "), "percent") for cause in shown]
     return Table(columns, records, "By site")
-
-
-def _data(
-    scenario: Scenario, result: Figures, model: str, slowed: Windowed | None
-) -> dict[str, Any]:
-    from sim import __version__
-    from sim.collective_model import records
-
-    return {
-        "schema": 1,
-        "version": __version__,
-        "prediction": "simulated; nothing was trained",
-        "scenario": scenario.name or None,
-        "scenario_sha256": scenario.sha256,
-        "method": scenario.method.name,
-        "average_by": scenario.run.average_by,
-        "workers": len(scenario.workers),
-        "sites": len(scenario.sites),
-        "wall_clock_s": result.wall_clock_s,
-        "total_wall_clock_s": result.total_wall_clock_s,
-        "extrapolated": result.extrapolated,
-        "compute_utilization": result.compute_utilization,
-        "tokens": result.tokens,
-        "tokens_per_s": result.tokens_per_s,
-        "tokens_per_update": result.tokens_per_update,
-        "updates": result.updates,
-        "declares_updates": result.declares_updates,
-        "rounds": result.rounds,
-        "inner_step_s": result.inner_step_s,
-        "window_rounds": result.window_rounds,
-        "skipped_rounds": result.skipped_rounds,
-        "window_is_whole_run": result.whole_run,
-        "steady": result.steady,
-        "sent_bytes_per_worker": result.sent_bytes_per_worker,
-        "mean_bandwidth_bytes_per_s": result.mean_bandwidth_bytes_per_s,
-        "peak_bandwidth_bytes_per_s": result.peak_bandwidth_bytes_per_s,
-        "breakdown": result.breakdown,
-        "breakdown_by_worker": [
-            {"rank": worker.rank, "site": scenario.sites[worker.site].name, **spent}
-            for worker, spent in zip(scenario.workers, result.breakdown_by_worker, strict=True)
-        ],
-        "collective_model": model,
-        "collectives": records(result.exchanges, scenario),
-        "with_default_windows": None if slowed is None else slowed.record,
-        "assumed": dict(scenario.assumed),
-    }

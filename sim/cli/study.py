@@ -65,6 +65,13 @@ def study(
 
     from sim.cli.pictures import save_curves
 
+    if asked.compare_with is not None:
+        from sim.reproduce import read_published
+
+        try:  # before the runs, not after them
+            read_published(asked.compare_with)
+        except ValueError as error:
+            raise UserError(str(error)) from error
     frame = computed(asked, out, jobs, asked.name or "study", resumable=True)
     written(out, save_curves(frame, out))
     report = _report(asked, frame)

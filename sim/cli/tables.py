@@ -13,14 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, inf, isfinite, isnan, log10
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.cli.errors import UserError, chosen
 from sim.units import format_count
 
+if TYPE_CHECKING:
+    from sim.figures import Figures
+
 PREDICTION = "A prediction by simulation: nothing was trained."
 STEADY = "Times are at the rate of the steady state, without set-up and draining."
 DECLARES_NONE = "declares no update: no worker.compute(..., commits=True)"
+BOUNDS = (
+    " How fast the backlog grows in the long run is not settled: times are at least what they say, "
+    "utilization and rates at most."
+)
 FORMATS = ("table", "markdown", "csv", "json")
 Record = Mapping[str, Any]
 
@@ -36,6 +43,14 @@ _ENOUGH = {"s": 1.0, "min": 120.0, "h": 7200.0, "days": 172800.0, "Gbit/s": 0.01
 _ENOUGH["Tbit/s"] = inf
 
 
+class AtLeast(float):
+    """A number of which only a lower bound is known."""
+
+
+class AtMost(float):
+    """A number of which only an upper bound is known."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column.
@@ -47,6 +62,13 @@ class Column:
     key: str
     title: str
     kind: str = "text"
+
+
+THROUGHPUT = (
+    Column("tokens_per_s_per_accelerator", "tokens/s per accelerator", "number"),
+    Column("mfu_end_to_end_fraction", "MFU, end to end", "percent"),
+)
+"""Columns that a table has where all accelerators are known."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +114,16 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
         return []
     values = "1 value was" if number == 1 else f"{number} values were"
     return [f"{values} assumed: bandwise simulate lists them, so does --json."]
+
+
+def at_least(value: float, figures: Figures) -> float:
+    """Mark a time as a lower bound where the figures are bounds."""
+    return AtLeast(value) if figures.lower_bound else value
+
+
+def at_most(value: float, figures: Figures) -> float:
+    """Mark a share or a rate as an upper bound where the figures are bounds."""
+    return AtMost(value) if figures.lower_bound else value
 
 
 def format_asked(word: str, as_json: bool) -> str:
@@ -189,6 +221,9 @@ def _cell(value: Any, kind: str, factor: float) -> str:
         return "yes" if value else "no"
     if not isinstance(value, int | float):
         return str(value)
+    if isinstance(value, AtLeast | AtMost):
+        bound = "at least" if isinstance(value, AtLeast) else "at most"
+        return f"{bound} {_cell(float(value), kind, factor)}"
     if value == inf:
         return "never" if kind == "seconds" else "unlimited"
     if kind == "text" or (kind == "number" and isinstance(value, int)):

@@ -53,6 +53,7 @@ class MachineReader:
         self.flops = flops_per_token(
             model.parameters, model.frozen_parameters, model.active_parameters
         )
+        self.accelerators, self.peak_flops = 0, 0.0  # of a worker, where they are given
 
     def machine(self) -> Machine:
         """Return the machine of one worker of this site."""
@@ -80,6 +81,8 @@ class MachineReader:
             transmission_slowdown=self._on_line(),
             cold_start=self._cold_start(),
             backward_ratio=self.flops / (2 * self.model.active_parameters) - 1,
+            accelerators=self.accelerators,
+            peak_flops=self.peak_flops,
         )
         return slowed_by_sleeping(machine) if self.found.goes_first else machine
 
@@ -153,6 +156,7 @@ class MachineReader:
                 )
             peak = known.peak
             self._assume("peak", f"{format_flops(peak)} in {known.dtype} ({known.source})")
+        self.accelerators, self.peak_flops = count, peak
         mfu = self._or("mfu", self.site.mfu, DEFAULT_MFU, format_percent(DEFAULT_MFU))
         seconds = step_seconds_from_flops(self.flops, batch_tokens, count, peak, mfu)
         if seconds > 365 * 86400:

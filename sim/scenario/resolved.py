@@ -97,6 +97,9 @@ class Machine:
     bytes/s and a factor (>= 1), linear between them and constant beyond. ``cold_start`` is what
     the first operation after a pause takes longer, because others have used core and caches
     meanwhile: pairs of the pause and that, in seconds, linear from none and constant beyond.
+
+    ``accelerators`` is how many a worker has and ``peak_flops`` the FLOP/s that each could do at
+    most; 0 where nobody said. They take no part in any time (``step_seconds`` holds it already).
     """
 
     step_seconds: float
@@ -115,6 +118,8 @@ class Machine:
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
     cold_start: tuple[tuple[float, float], ...] = ()
     backward_ratio: float = 2.0
+    accelerators: int = 0
+    peak_flops: float = 0.0
 
 
 @dataclass(frozen=True)
