@@ -435,7 +435,10 @@ MISTAKES = [
     ("plot no.csv --out x.png --end 3s", "--end: is for --kind timeline"),
     ("methods nowhere:half_time", "nowhere:half_time: there is no module nowhere"),
     ("required --model 1B --sites 1", "the scenario has one site, so there is no link to size"),
-    ("required --model 1B --sites a,b --set network.per=pair --link a-c", '--link: unknown "a-c"; did you mean "a-b"?'),
+    (
+        "required --model 1B --sites a,b --set network.per=pair --link a-c",
+        '--link: unknown "a-c"; did you mean "a-b"?',
+    ),
     ("sweep --model 1B", "--over: missing"),
     ("sweep --model 1B --over rtt=1ms --jobs x", "--jobs: "),
     ("study", "FILE is missing; see bandwise study -h"),

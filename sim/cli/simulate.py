@@ -124,7 +124,7 @@ def report(
     from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
-    slowed = windowed(scenario)
+    slowed = None if measured else windowed(scenario)
     data = _data(scenario, result, model, slowed)
     if measured:
         data["prediction"] = "measured"
