@@ -70,7 +70,7 @@ def predict(case: Case, mode: str, rounds: int, calibration: str) -> dict[str, A
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stderr.strip()} ({' '.join(command)})")
-        found: dict[str, Any] = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)["evaluated_rounds"]
         return found
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     differing = 0
     with ThreadPoolExecutor(given.jobs) as pool:
         for row, found in pool.map(one, rows):
-            seconds = found["wall_clock_s"] / found["window_rounds"]
+            seconds = found["wall_clock_s"] / found["rounds"]
             same = seconds == float(row["predicted_s"]) and found["compute_utilization"] == float(
                 row["predicted_utilization"]
             )

@@ -145,7 +145,8 @@ class Links:
         round_trip = self._latency[a, b] + self._latency[b, a]
         acknowledged = np.full_like(round_trip, inf)
         waits = (a != b) & (round_trip > 0)
-        acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
+        with np.errstate(over="ignore"):  # a round trip of next to nothing limits nothing
+            acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
         return paced, acknowledged
 
     def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
@@ -260,6 +261,7 @@ class _Priced:
         """Last arrival when all workers enter round 0 at time 0."""
         enters = np.zeros(self._workers)
         for transfers, seconds_per_byte, unhindered, latency, alike in self._rounds:
+            waiting = unhindered is not seconds_per_byte
             occupied, sent = seconds_per_byte * size, unhindered * size
             delay = latency if with_latency else np.zeros_like(latency)
             if alike and np.ptp(enters) == 0:
@@ -270,8 +272,9 @@ class _Priced:
             once = np.unique(sender).size == sender.size == np.unique(receiver).size
             for _ in range(transfers.repeat):
                 leaves = enters[sender] + occupied
-                # Who waits for acknowledgements has waited for the latency.
-                arrives = np.maximum(leaves, enters[sender] + sent + delay)
+                arrives = leaves + delay
+                if waiting:  # who waits for acknowledgements has waited for the latency
+                    arrives = np.maximum(leaves, enters[sender] + sent + delay)
                 following = enters.copy()
                 if once:
                     following[sender] = np.maximum(following[sender], leaves)

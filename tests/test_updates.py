@@ -136,12 +136,12 @@ def test_a_users_method_is_counted_by_its_declaration_alone(
     declared = ["--set", "method.declared=true"]
 
     found = json.loads(CliRunner().invoke(app, [*command, *declared, "--json"]).stdout)
-    assert found["updates"] == 5
+    assert found["whole_run"]["updates"] == 5
     assert found["tokens_per_update"] == 50 * 2 * 2**20
     assert found["declares_updates"] is True
 
     found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
-    assert found["updates"] is None
+    assert found["whole_run"]["updates"] is None
     assert found["tokens_per_update"] is None
     assert found["declares_updates"] is False
     shown = CliRunner().invoke(app, command).stdout

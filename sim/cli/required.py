@@ -66,9 +66,8 @@ def required(
     """Find the bandwidth that a target utilization needs.
 
     All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
-    together, or one by name. For acco, dpu and wp, which
-    are busy at any bandwidth, the question is when a round's communication fits beside its
-    computation.
+    together, or one by name. For acco, dpu and wp, which are busy at any bandwidth, the question
+    is when a round's communication fits beside its computation.
     """
     from sim.scenario import load
 

@@ -47,9 +47,6 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
     from sim.breakdown import CAUSES
     from sim.comparison import budget
     from sim.plots import labels_of
-    from sim.scenario.errors import listed
-    from sim.study import BANDWIDTH
-    from sim.subsets import own_lines
 
     tokens = budget(study.base)
     records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
@@ -80,11 +77,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         PREDICTION,
         Table(columns, records[:_MOST_ROWS]),
     ]
-    own = own_lines(study.base) if BANDWIDTH in axes else []
-    if own:
-        blocks.append(
-            f"Not varied with the bandwidth, since the scenario gives them: {listed(own, 'and')}."
-        )
+    blocks += _not_varied(study, frame)
     if len(records) > _MOST_ROWS:
         blocks.append(f"{len(records) - _MOST_ROWS} more runs are not shown here.")
     moving = int((~frame["steady"].astype(bool)).sum())
@@ -149,7 +142,8 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     }[study.printing]
     shown = Table([*axes, *targets], rows, title)
     assumed = assumptions(study.base.assumed)
-    blocks: list[Block] = [PREDICTION, shown, rule, _model(frame), *assumed]
+    blocks: list[Block] = [PREDICTION, shown, rule, *_not_varied(study, frame), _model(frame)]
+    blocks += assumed
     return Report(blocks, data, Table([*axes, *extra], flat))
 
 
@@ -164,6 +158,17 @@ def _random(frame: pd.DataFrame) -> list[str]:
         f"Random times: each run is the median of {numbers} replications; the widest interval of "
         f"the median is {100 * width.max():.2g} % of the wall-clock."
     ]
+
+
+def _not_varied(study: Study, frame: pd.DataFrame) -> list[str]:
+    """Name the lines that stayed as they are where the bandwidth was varied."""
+    from sim.scenario.errors import listed
+    from sim.study import BANDWIDTH
+    from sim.subsets import own_lines
+
+    own = own_lines(study.base) if BANDWIDTH in frame else []
+    text = f"Not varied with the bandwidth, since the scenario gives them: {listed(own, 'and')}."
+    return [text] if own else []
 
 
 def _model(frame: pd.DataFrame) -> Section:

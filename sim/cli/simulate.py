@@ -144,7 +144,7 @@ def report(
     from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
-    slowed = windowed(scenario)
+    slowed = None if measured else windowed(scenario)
     blocks: list[Block] = [
         f"{heading}\n" + _subject(scenario),
         _headline(scenario, result),

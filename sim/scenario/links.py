@@ -34,7 +34,6 @@ _HOST_COSTS = (
 )
 
 _LINKS = ("bandwidth", "rtt", "latency", "goodput")
-_CONNECTIONS = ("window", "streams", "stream_rate", "loss", "mss")
 
 Rows = tuple[tuple[float, ...], ...]
 
@@ -97,9 +96,10 @@ class NetworkReader:
         else:
             rtt = self._pairs("rtt", section.rtt, rows_order, used, DEFAULT_RTT, 0.0)
             latency = tuple(tuple(value / 2 for value in row) for row in rtt)
-        overridden = any(has("network", key) for key in (*_LINKS, *_CONNECTIONS)) or has(
+        overridden = any(has("network", key) for key in _LINKS) or has(
             "network", "collective", "algorithm"
         )
+        overridden = overridden or self._limited()
         tables = () if overridden else tables_between(used.values())
         collectives = self._collectives(bandwidth, latency, used, tables)
         return Network(bandwidth, latency, collectives, per, self._streams(collectives.algorithm))
@@ -356,13 +356,17 @@ class NetworkReader:
         window = section.collective.window if section.window is None else section.window
         return inf if window is None else window
 
+    def _limited(self) -> bool:
+        section = self.context.sections.network
+        return section.stream_rate is not None or bool(section.loss) or self._window() < inf
+
     def _streams(self, algorithm: str) -> Streams:
         """Return the connections between two workers at different sites."""
         section, assume = self.context.sections.network, self.context.assume
         if algorithm == "gloo" and section.streams not in (None, 1):
             text = "gloo has one connection per pair of workers; leave it out"
             raise self.context.refuse("network", "streams", text=text)
-        limited = section.stream_rate is not None or section.loss or self._window() < inf
+        limited = self._limited()
         if len(self.names) > 1:
             if section.streams is None and limited:
                 assume("network.streams", "1")

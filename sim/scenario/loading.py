@@ -107,7 +107,7 @@ def load(
 
     Examples
     --------
-    >>> load(None, {"--model": "10B", "--bandwidth": "1Gbit/s"}).network.bandwidth[0][1]
+    >>> load(None, {"--model": "10B", "--bandwidth": "1Gbit/s"}).rate(0, 1)
     125000000.0
     """
     return resolve(document_of(source, options, settings))
