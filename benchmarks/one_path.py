@@ -70,8 +70,8 @@ def predict(case: Case, mode: str, rounds: int, calibration: str) -> dict[str, A
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{done.stderr.strip()} ({' '.join(command)})")
-        found: dict[str, Any] = json.loads(done.stdout)["evaluated_rounds"]
-        return found
+        found = json.loads(done.stdout)
+        return {**found["evaluated_rounds"], "replications": found["replications"]}
 
 
 def main() -> None:
