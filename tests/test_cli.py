@@ -489,7 +489,7 @@ def test_ctrl_c_is_one_line_and_status_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sim.runtime.simulate", interrupted)
+    monkeypatch.setattr("sim.replications.predicted", interrupted)
     assert bandwise("simulate", *SMALL) == Ran(130, "", "bandwise: interrupted\n")
 
 
@@ -497,7 +497,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("sim.runtime.simulate", broken)
+    monkeypatch.setattr("sim.replications.predicted", broken)
     monkeypatch.setattr(sys, "argv", ["bandwise", "simulate", *SMALL])
     with pytest.raises(RuntimeError, match="ours"):
         main()

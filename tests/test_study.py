@@ -51,8 +51,8 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     log.write_text(log.read_text() + '[5, [{"half a li')  # cut off in the middle of a line
 
     simulated = []
-    real = studies.simulate
-    monkeypatch.setattr(studies, "simulate", lambda s: simulated.append(s) or real(s))
+    real = studies.predicted
+    monkeypatch.setattr(studies, "predicted", lambda s: simulated.append(s) or real(s))
     resumed = run(small(), tmp_path / "stopped")
     assert len(simulated) == 12 - 5
     assert resumed.equals(whole)
