@@ -9,7 +9,8 @@ from typing import Protocol
 
 from realrun.collectives import Collective
 from realrun.device import Host
-from realrun.errors import PeerLostError, first_line
+from realrun.errors import PeerLostError
+from sim.told import first_line
 
 
 class Starter(Protocol):

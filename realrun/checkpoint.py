@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from realrun.errors import AgreedError, RunError, first_line
+from realrun.errors import AgreedError, RunError
 from sim.scenario.errors import path_shown
+from sim.told import first_line
 
 SCHEMA = 1
 _KEPT = 2  # rounds; the one before the last is there while the last is being written

@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
-import sysconfig
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
-
-_STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-_OURS = [Path(__file__).parents[1] / name for name in ("realrun", "sim")]
-_BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
-_INSTALLED = {"site-packages", "dist-packages"}
 
 
 class RunError(Exception):
@@ -25,22 +16,6 @@ class PeerLostError(RunError):
 
 class AgreedError(RunError):
     """Every rank knows it; rank 0 says it."""
-
-
-def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, or its name if it says nothing.
-
-    Without the place in gloo's source with which its messages begin.
-
-    Examples
-    --------
-    >>> first_line(OSError("no space left\nat line 3")), first_line(KeyboardInterrupt())
-    ('no space left', 'KeyboardInterrupt')
-    >>> first_line(RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
-    'Connection closed by peer'
-    """
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return _BACKENDS_SOURCE.sub("", line)
 
 
 def of_rank(rank: int, text: str) -> str:
@@ -64,47 +39,3 @@ def ranks(numbers: Sequence[int]) -> str:
     """
     *before, last = map(str, numbers)
     return f"ranks {', '.join(before)} and {last}" if before else f"rank {last}"
-
-
-def raised_at(error: BaseException) -> str:
-    """Return where in a file of the user's an error came from: "mine.py, line 12".
-
-    That is the deepest call that lies neither in an installed package, nor in torch, nor in
-    Python's library, nor here; else the deepest one in an installed package; else "".
-    """
-    if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return f"{_shown(error.filename)}, line {error.lineno}"
-    calls = traceback.extract_tb(error.__traceback__)
-    for whose in ("user", "package"):
-        found = [call for call in calls if whose_file(call.filename) == whose]
-        if found:
-            return f"{_shown(found[-1].filename)}, line {found[-1].lineno}"
-    return ""
-
-
-def told(error: BaseException) -> str:
-    """Return an error of the user's code as a line: kind, first line, file and line."""
-    where = raised_at(error)
-    kind = f"{type(error).__name__}: " if str(error) else ""
-    return f"{kind}{first_line(error)}" + (f" ({where})" if where else "")
-
-
-def whose_file(name: str) -> str:
-    """Return "user", or whose else a source file is: "package", "torch", "python", "ours"."""
-    path = Path(name)
-    if not path.is_absolute():  # <string>, <frozen importlib>
-        return "python"
-    if any(path.is_relative_to(place) for place in _OURS):
-        return "ours"
-    torch = getattr(sys.modules.get("torch"), "__file__", None)
-    if torch is not None and path.is_relative_to(Path(torch).parent):
-        return "torch"
-    if _INSTALLED & set(path.parts):
-        return "package"
-    return "python" if any(path.is_relative_to(place) for place in _STANDARD) else "user"
-
-
-def _shown(name: str) -> str:
-    """Return a path, from the working directory on where it lies below."""
-    path, here = Path(name), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

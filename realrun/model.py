@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from realrun import module_state, optimizers
 from realrun.buffers import Flat, Layout, Losses
-from realrun.errors import RunError, of_rank, told
+from realrun.errors import RunError, of_rank
 from realrun.optimizers import Inner
 from realrun.outer import Outer
 from realrun.sharded import Handed, Sharded, under
 from sim.compute import written
 from sim.scenario import ScenarioError
+from sim.told import told
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 _LOSS_FAILED = "model: the loss of outputs of {} failed"

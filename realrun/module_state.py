@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realrun.errors import RunError, first_line
+from realrun.errors import RunError
 from realrun.rendezvous import World
 from realrun.stages import ModelError
+from sim.told import first_line
 
 
 def move(module: nn.Module, device: torch.device) -> None:

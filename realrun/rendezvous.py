@@ -19,9 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-from realrun.errors import AgreedError, PeerLostError, RunError, first_line
+from realrun.errors import AgreedError, PeerLostError, RunError
 from realrun.roll_call import CONTROL, RollCall
 from sim.scenario import ScenarioError
+from sim.told import first_line
 
 _T = TypeVar("_T")
 _LATE_S = 5.0  # after which torch has had its own timeout

@@ -23,13 +23,14 @@ from torch.distributed import DistError
 
 from realrun.activities import Activity, Communication, Spawned
 from realrun.device import Host, Mark
-from realrun.errors import PeerLostError, RunError, first_line, told, whose_file
+from realrun.errors import PeerLostError, RunError
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
 from sim.program import QUANTIZED, ArgumentError, Buffer, CollectiveCalls, Program, wire_bytes
 from sim.runtime.errors import HOW_LONG
 from sim.scenario import ScenarioError
+from sim.told import first_line, told, whose_file
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 T = TypeVar("T")

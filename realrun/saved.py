@@ -21,9 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from realrun.errors import first_line
 from realrun.stages import ModelError
 from sim.scenario.errors import did_you_mean
+from sim.told import first_line
 
 
 def check_can_be_saved(module: nn.Module) -> None:

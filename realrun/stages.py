@@ -18,11 +18,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from realrun.errors import told
 from realrun.randomness import seeded
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
 from sim.scenario.resolved import ModelSize
+from sim.told import told
 
 
 class ModelError(ScenarioError):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from realrun import launch  # noqa: E402
-from realrun.errors import RunError, whose_file  # noqa: E402
+from realrun.errors import RunError  # noqa: E402
 from realrun.model import TorchModel  # noqa: E402
 from realrun.process import Limits, Shared  # noqa: E402
 from realrun.runtime import TorchWorker  # noqa: E402
-from realrun.stages import ModelError, find_function, load_stages  # noqa: E402
+from realrun.stages import ModelError, find_function, load_model  # noqa: E402
+from sim.told import whose_file  # noqa: E402
 
 MODULE = """\
 import torch
@@ -162,7 +164,7 @@ def test_a_line_of_ours_that_comes_out_of_a_stage_gets_its_rank_only(own: Any) -
 
 def test_an_error_while_the_model_is_made_has_its_file_and_line(own: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
-        load_stages("users_own:made")
+        load_model("users_own:made")
     assert str(error.value) == (
         "users_own:made failed: OSError: no weights (users_own.py, line 39)"
     )
@@ -172,11 +174,11 @@ def test_an_error_while_the_model_is_made_has_its_file_and_line(own: Any, tmp_pa
 
 
 def test_an_error_of_a_method_of_the_users_has_its_file_and_line(own: Any) -> None:
-    worker = TorchWorker(Shared(3, 4, object(), Limits(rounds=1)))
+    worker = TorchWorker(Shared(3, 4, SimpleNamespace(), Limits(rounds=1)))
     with pytest.raises(RunError) as error:
         worker.drive(own.method(worker))
     assert str(error.value) == (
-        "rank 3: method method failed: AttributeError: 'object' object has no attribute "
+        "rank 3: method method failed: AttributeError: 'types.SimpleNamespace' object has no attribute "
         "'no_such_verb' (users_own.py, line 43)"
     )
 

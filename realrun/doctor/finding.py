@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from realrun.errors import first_line
+from sim.told import first_line
 
 Verdict = Literal["ready", "limited", "missing"]
 Part = Literal["training", "lab"]

@@ -18,7 +18,7 @@ from time import perf_counter, time
 from typing import Any
 
 from realrun.doctor.finding import Finding, missing, ready
-from realrun.errors import first_line
+from sim.told import first_line
 
 _ROUND_TRIPS = 10
 _PATIENCE_S = 5.0

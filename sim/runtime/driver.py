@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sim.compute import written
 from sim.program import (
     QUANTIZED,
+    ArgumentError,
     Buffer,
     CollectiveCalls,
     Program,
@@ -17,6 +18,7 @@ from sim.progress import Progress
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.runtime.groups import Call
+from sim.told import told, whose_file
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
@@ -60,6 +62,19 @@ class Driver(CollectiveCalls[Activity]):
             self._waiting.ready_s = self.blocked_on.ready_s  # type: ignore[union-attr]
             self._waiting = None
         self.blocked_on = None
+        try:
+            self._go_on(now)
+        except (SimulationError, ArgumentError, MemoryError):
+            raise
+        except Exception as error:
+            code = self._program.gi_code  # type: ignore[union-attr]
+            if whose_file(code.co_filename) == "ours":
+                raise
+            raise SimulationError(
+                f"rank {self.rank}: method {code.co_name} failed: {told(error)}"
+            ) from error
+
+    def _go_on(self, now: float) -> None:
         rows = self.runtime.rows
         for activity in self._program:  # type: ignore[union-attr]
             if not isinstance(activity, Activity):
