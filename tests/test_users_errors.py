@@ -178,8 +178,8 @@ def test_an_error_of_a_method_of_the_users_has_its_file_and_line(own: Any) -> No
     with pytest.raises(RunError) as error:
         worker.drive(own.method(worker))
     assert str(error.value) == (
-        "rank 3: method method failed: AttributeError: 'types.SimpleNamespace' object has no attribute "
-        "'no_such_verb' (users_own.py, line 43)"
+        "rank 3: method method failed: AttributeError: 'types.SimpleNamespace' object has no "
+        "attribute 'no_such_verb' (users_own.py, line 43)"
     )
 
 
