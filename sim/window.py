@@ -131,15 +131,18 @@ def _last_in_common(trace: Trace) -> int:
 
 
 def _first_filled(trace: Trace) -> int:
-    """Round after the first in which an update was committed: until then the pipeline fills."""
+    """Round after the first in which an update was committed: until then the pipeline fills.
+
+    A program that declares no update may have none to fill.
+    """
     rank = next(iter(trace.context.standing_for))
     number = -1
     for row in trace.rows:
         if row.rank == rank:
             number += row.operation == ROUND
             if row.commits:
-                break
-    return max(1, number + 1)
+                return max(1, number + 1)
+    return 1
 
 
 def _first_awaited(trace: Trace) -> int:

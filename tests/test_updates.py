@@ -101,6 +101,13 @@ def test_a_program_that_declares_nothing_has_no_figure() -> None:
     assert isnan(result.tokens_per_update)
 
 
+def test_a_program_that_declares_nothing_still_has_a_steady_state() -> None:
+    declared, undeclared = (figures_of(plain(averaging, {"commits": c})) for c in (True, False))
+    assert undeclared.steady
+    assert undeclared.window_rounds == declared.window_rounds
+    assert undeclared.wall_clock_s == declared.wall_clock_s
+
+
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
