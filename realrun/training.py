@@ -251,10 +251,10 @@ class Run:
         )
         self.sequences = sequences(scenario, rank, built, file.train)
         self.batches = self.data.batches(rank, self.sequences, self.device)
-        micro_batch_tokens = self.sequences * built.context
 
         def on_loss(done: int, loss: Tensor) -> None:
-            on_step(done * micro_batch_tokens * self.world.workers, loss)
+            steps = done / machine.n_grad_accumulation * self.model.pace
+            on_step(steps * scenario.tokens_per_step, loss)
 
         return TorchModel(
             built.stages,
