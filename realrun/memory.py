@@ -226,7 +226,12 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         return more and self._quiet < _QUIET_ROUNDS
 
     def compute(
-        self, verb: Callable[..., None], *args: Any, times: int = 1, **kwargs: Any
+        self,
+        verb: Callable[..., None],
+        *args: Any,
+        times: int = 1,
+        commits: bool = False,
+        **kwargs: Any,
     ) -> _Ended:
         """Run a verb once, without the passes through the model."""
         if verb.__name__ == "inner_step":

@@ -106,7 +106,13 @@ def test_a_lone_worker_only_computes(scenario, rounds):
     network = replace(
         scenario.network, bandwidth=((inf,),), latency=((0.0,),), collectives=collectives
     )
-    alone = replace(scenario, workers=scenario.workers[:1], sites=(site,), network=network)
+    arguments = {
+        key: value[:1] if isinstance(value, tuple) else value
+        for key, value in scenario.method.arguments.items()
+    }
+    method = replace(scenario.method, arguments=arguments)
+    workers = scenario.workers[:1]
+    alone = replace(scenario, method=method, workers=workers, sites=(site,), network=network)
     assert_the_same(alone, rounds)
 
 
