@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 
+import pytest
+from command_line import Bandwise, Ran
 from hypothesis import settings
+
+from sim.cli import main
 
 # How long an example takes says nothing on a machine that others use, too.
 settings.register_profile("bandwise", deadline=None)
@@ -16,3 +21,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def bandwise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bandwise:
+    """``bandwise(*arguments)`` runs a command in this process."""
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["bandwise", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return Ran(int(left.value.code or 0), captured.out, captured.err)
+
+    return run

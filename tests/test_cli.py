@@ -8,12 +8,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
+from command_line import Bandwise, Ran
 
 from sim.cli import app, main
 from sim.cli.app import COMMANDS
@@ -46,34 +45,6 @@ compare_with = "published.csv"
 "DiLoCo" = {}
 "data-parallel" = { method = { name = "ddp" } }
 """
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        def refuse(word: str) -> None:
-            raise AssertionError(f"{word} is not JSON")
-
-        return json.loads(self.out, parse_constant=refuse)
-
-
-Bandwise = Callable[..., Ran]
-
-
-@pytest.fixture
-def bandwise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bandwise:
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["bandwise", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(left.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 def in_a_process(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:

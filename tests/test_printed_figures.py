@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from command_line import Bandwise
 
 from sim.breakdown import CAUSES
-from sim.cli import main
 from sim.cli.tables import AtLeast, AtMost, Column, Table, as_csv, as_json, cells
 from sim.reproduce import published_cells, read_published, reproduce
 
@@ -25,31 +22,6 @@ QUEUEING = (
     *("--model", "1B", "--method", "eager_diloco", "--bandwidth", "1Gbit/s", "--set"),
     *("method.sync_every=1", "--set", "method.rounds_late_by=100000"),
 )
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Bandwise = Callable[..., Ran]
-
-
-@pytest.fixture
-def bandwise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bandwise:
-    def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["bandwise", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(left.value.code or 0), captured.out, captured.err)
-
-    return run
 
 
 def test_nothing_simulated_is_called_measured(bandwise: Bandwise) -> None:
