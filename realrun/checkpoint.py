@@ -23,7 +23,7 @@ from realrun.errors import AgreedError, RunError
 from sim.scenario.errors import path_shown
 from sim.told import first_line
 
-SCHEMA = 1
+SCHEMA = 2  # 1 kept gradient sums that were not yet divided by n_grad_accumulation
 _KEPT = 2  # rounds; the one before the last is there while the last is being written
 _NAME = re.compile(r"round-(\d{8,})\.rank-(\d{5,})\.safetensors")
 
