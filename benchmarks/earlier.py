@@ -3,9 +3,9 @@
     python benchmarks/earlier.py COMMIT tests/test_updates.py tests/test_wire_dtype.py
 
 The commit is checked out in a temporary folder, the named test files of today are laid into it
-together with what they share (tests/*.py without tests), and pytest runs them there. Prints how
-many fail, and the name of each test that passes. Ends with 1 if one passes that is not named
-in tests/holds_before.txt with a reason.
+together with what they share (the files of tests/ that hold no tests), and pytest runs each of
+them there. Prints how many tests fail, and the name of each that passes. Ends with 1 if one
+passes that is not named in tests/holds_before.txt with a reason.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 REASONS = ROOT / "tests" / "holds_before.txt"
+LIMIT_S = 300  # of a file's tests: a program that never ends is one of the faults
 
 
-def outcomes(commit: str, files: list[str]) -> dict[str, str]:
-    """Return "passed", "failed" or "skipped" by test, run on a commit."""
+@contextmanager
+def checked_out(commit: str, files: list[str]) -> Iterator[Path]:
+    """Check a commit out, with these test files of today."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), commit)
@@ -32,14 +36,23 @@ def outcomes(commit: str, files: list[str]) -> dict[str, str]:
             shared = [p for p in (ROOT / "tests").glob("*.py") if not p.name.startswith("test_")]
             for path in (*shared, *(ROOT / name for name in files)):
                 shutil.copy(path, tree / "tests")
-            report = Path(folder) / "report.xml"
-            where = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'tests'}"}
-            command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *files]
-            command += ["--continue-on-collection-errors"]
-            subprocess.run(command, cwd=tree, env=where, stdout=subprocess.DEVNULL)
-            return dict(map(_outcome, ElementTree.parse(report).iter("testcase")))
+            yield tree
         finally:
             git("worktree", "remove", "--force", str(tree))
+
+
+def outcomes(tree: Path, file: str) -> dict[str, str]:
+    """Return "passed", "failed" or "skipped" by test of one file."""
+    report = tree / "report.xml"
+    report.unlink(missing_ok=True)
+    where = {**os.environ, "PYTHONPATH": f"{tree}{os.pathsep}{tree / 'tests'}"}
+    command = [sys.executable, "-m", "pytest", f"--junitxml={report}", file]
+    try:
+        quiet = subprocess.DEVNULL
+        subprocess.run(command, cwd=tree, env=where, stdout=quiet, stderr=quiet, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return {f"{Path(file).stem} did not end within {LIMIT_S} s": "failed"}
+    return dict(map(_outcome, ElementTree.parse(report).iter("testcase")))
 
 
 def _outcome(case: ElementTree.Element) -> tuple[str, str]:
@@ -66,18 +79,22 @@ def git(*arguments: str) -> None:
 def main() -> None:
     """Print what fails and what passes; see the module's docstring."""
     commit, *files = sys.argv[1:]
-    found = outcomes(commit, files)
     named = reasons()
+    counts: Counter[str] = Counter()
     unnamed = 0
-    for name, outcome in found.items():
-        if outcome == "failed":
-            continue
-        why = next((text for start, text in named.items() if name.startswith(start)), None)
-        unnamed += why is None
-        print(f"{outcome} there: {name}: {why or 'NO REASON GIVEN'}")
-    counts = Counter(found.values())
+    with checked_out(commit, files) as tree:
+        for file in files:
+            found = outcomes(tree, file)
+            counts.update(found.values())
+            print(f"{file}: {Counter(found.values())['failed']} of {len(found)} fail", flush=True)
+            for name, outcome in found.items():
+                if outcome == "failed":
+                    continue
+                why = next((text for start, text in named.items() if name.startswith(start)), None)
+                unnamed += why is None
+                print(f"  {outcome}: {name}: {why or 'NO REASON GIVEN'}", flush=True)
     print(f"{commit}: " + ", ".join(f"{counts[kind]} {kind}" for kind in sorted(counts)))
-    sys.exit(1 if unnamed or not found else 0)
+    sys.exit(1 if unnamed or not counts else 0)
 
 
 if __name__ == "__main__":
