@@ -67,7 +67,7 @@ class Shared:
     by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
     to be repeated instead of looking. ``restart``: set until its round is reached. ``check``:
     what compares replicas, if that is asked for. ``watch``: what looks at the losses, if any.
-    ``late``: says in a clause who has not come to a group's call, after so many seconds.
+    ``late``: says in a clause who has not come to a group's call after a number of seconds.
     ``by_tokens``: whether a mean over workers weighs each by the tokens of its round.
     """
 

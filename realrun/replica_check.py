@@ -92,7 +92,7 @@ class ReplicaCheck:
     def computed(self, operation: str, layers: range | None, *, skipped: bool = False) -> None:
         """Digest what an operation of the model has written, if it is kept equal.
 
-        ``skipped``: it was carried out before the checkpoint from which this run goes on.
+        ``skipped``: it was carried out before the checkpoint from which this run resumes.
         """
         if _WRITTEN_BY.get(operation) != self.equal:
             return

@@ -20,7 +20,7 @@ from torch.distributed import DistError
 
 from realrun.errors import ranks
 
-CONTROL = "control"  # the group of small messages beside what is measured
+CONTROL = "control"  # the group of small messages, apart from what is measured
 _ANSWER_S = 3.0
 _LEAVE = "leave"
 _LONG = timedelta(minutes=5)  # a connection that is idle for longer may be dropped

@@ -147,7 +147,7 @@ class Buffer(Protocol):
 
     A buffer with numbers in it also has ``values`` (numpy) or ``tensor`` (torch), which a
     collective overwrites, and ``sent``, which the runtime sets to what the wire's dtype left
-    of the own numbers (times M and its weight, in a weighted mean over M workers), or to a
+    of this worker's numbers (times M and its weight, in a weighted mean over M workers), or to a
     function that returns it until the collective is awaited.
     """
 

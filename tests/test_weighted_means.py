@@ -27,7 +27,7 @@ PLAIN_SGD = {"outer_lr": 0.5, "outer_momentum": 0.0, "use_nesterov": False}
 
 
 def asked(method: str, by: str, tokens: Sequence[float] = (1.0, 3.0), **arguments: Any) -> Scenario:
-    """The toy's scenario with so many tokens in each worker's inner step."""
+    """The toy's scenario with that many tokens in each worker's inner step."""
     made = scenario(method, len(tokens), **arguments)
     workers = tuple(
         replace(worker, machine=replace(worker.machine, batch_tokens=batch))

@@ -67,7 +67,7 @@ def required(
 
     All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
     together, or one by name. For acco, dpu and wp, which are busy at any bandwidth, the question
-    is when a round's communication fits beside its computation.
+    is when a round's communication fits into its computation.
     """
     from sim.scenario import load
 
