@@ -205,7 +205,7 @@ class Group:
         packed
             For int8 and fp4, what :meth:`pack` gave.
         weight
-            What this rank's values are multiplied by before they are sent (not those of ``packed``).
+            What this rank's values are multiplied by before they are sent (not ``packed``).
 
         Raises
         ------

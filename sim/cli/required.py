@@ -140,7 +140,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     if counting:
         blocks.append(
             f"{scenario.method.name} is busy at any bandwidth, so targets do not apply: this is "
-            "where a round's communication fits beside its configured micro-batches. With "
+            "where a round's communication fits into its configured micro-batches. With "
             "less, updates grow larger and rarer."
         )
     model = in_words(answers[0].figures.exchanges, scenario)
