@@ -12,10 +12,7 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sim.scenario.resolved import Method, Scenario
+from typing import Any
 
 SCHEMA = 1
 
@@ -23,8 +20,8 @@ SCHEMA = 1
 _APART = ("method", "workers", "assumed")
 
 
-def sha256(scenario: Scenario) -> str:
-    """Return the hash of a scenario, in hexadecimal."""
+def sha256(scenario: Any) -> str:
+    """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal."""
     machines = {worker.machine: 0 for worker in scenario.workers}
     machines = {machine: number for number, machine in enumerate(machines)}
     return _digest(
@@ -38,7 +35,7 @@ def sha256(scenario: Scenario) -> str:
     )
 
 
-def _method(method: Method) -> dict[str, Any]:
+def _method(method: Any) -> dict[str, Any]:
     """Return a method by its name, with the arguments that are not its defaults."""
     signature = inspect.signature(method.program).parameters
     return {
@@ -102,7 +99,7 @@ _FIRST_ARGUMENTS = frozenset(
 )
 
 
-def sha256_of_schema_0(scenario: Scenario) -> str:
+def sha256_of_schema_0(scenario: Any) -> str:
     """Return the hash under which a scenario was kept before hashes had a schema."""
     first = {worker.site: worker.machine for worker in reversed(scenario.workers)}
     given = scenario.method.arguments.items()
