@@ -14,7 +14,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from processes import together  # noqa: E402
-from test_faults import ended  # noqa: E402
 
 from realrun import corpus  # noqa: E402
 from realrun.collectives import Collective, Group  # noqa: E402
@@ -240,13 +239,6 @@ def test_steps_before_a_checkpoint_count_where_a_run_is_resumed() -> None:
     check.computed("inner_step", None)
     check.start_round(3)
     assert given == ["outer_step 0 of layers 1:4:2", "outer_step 1 of layers 0:4:2"]
-
-
-def test_the_command_says_how_much_was_compared() -> None:
-    done = ended("quick_start", "--set", "run.steps=20", "--check-replicas")
-    assert done.returncode == 0, done.stderr
-    words = " ".join(done.stdout.split())
-    assert "Replicas were compared: no difference in 3 comparisons; the times include them" in words
 
 
 def test_a_worker_that_took_fewer_steps_is_named() -> None:

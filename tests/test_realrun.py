@@ -23,7 +23,7 @@ def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_quick_start_trains_and_ends_with_measured_figures() -> None:
-    done = realrun("quick_start", "--set", "run.steps=30")
+    done = realrun("quick_start", "--set", "run.steps=30", "--check-replicas")
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())  # however the lines are broken
     found = re.search(r"Loss (\S+) to (\S+) nats per token, (\S+) on text", said)
@@ -33,6 +33,8 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     assert unseen < first - 1
     assert done.stdout.startswith("Measured")
     assert "compute utilization" in done.stdout
+    compared = "Replicas were compared: no difference in 4 comparisons; the times include them"
+    assert compared in said
 
 
 def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
