@@ -224,3 +224,15 @@ def test_summary_says_what_is_missing(tmp_path: Path) -> None:
     assert "9.000" not in text
     assert (tmp_path / "curves.png").stat().st_size > 0
     assert (tmp_path / "differences.png").stat().st_size > 0
+
+
+def test_kept_results_are_those_of_the_plan() -> None:
+    """A key that is written into the base file must be written into the results' keys as well."""
+    plans = {
+        "results.csv": plan.planned(plan.CONFIGURATIONS, seeds=3),
+        "experiments.csv": plan.experiments(),
+        "pilot.csv": plan.pilot(),
+    }
+    for name, planned in plans.items():
+        kept = {each.key for each in read(plan.BASE.parent / name)}
+        assert kept == {each.key for each in planned}, name
