@@ -86,7 +86,6 @@ class TorchModel:
         self._rank = rank
         self._on_loss = on_loss
         self.module = nn.ModuleList(stages) if module is None else module
-        self._rank = rank
         self.num_layers = len(stages)
         self.param_dtype = param_dtype
         self.n_grad_accumulation = n_grad_accumulation

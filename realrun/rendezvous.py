@@ -32,7 +32,7 @@ _LATE_S = 5.0  # after which torch has had its own timeout
 class World:
     """The processes of a run, as one of them sees it.
 
-    ``control`` is a group for small messages on the CPU, beside all that is measured;
+    ``control`` is a group for small messages on the CPU, apart from all that is measured;
     ``store`` what :func:`met` returned; ``roll`` tells who is late where a collective fails.
     """
 

@@ -30,7 +30,7 @@ from sim.compute import written
 from sim.program import QUANTIZED, ArgumentError, Buffer, CollectiveCalls, Program, wire_bytes
 from sim.runtime.errors import HOW_LONG
 from sim.scenario import ScenarioError
-from sim.told import first_line, told, whose_file
+from sim.told import first_line, method_failed
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 T = TypeVar("T")
@@ -73,12 +73,9 @@ class TorchWorker(CollectiveCalls[Activity]):
         except (RunError, ScenarioError, ArgumentError):
             raise
         except Exception as error:
-            code = getattr(program, "gi_code", None)
-            if code is None or whose_file(code.co_filename) == "ours":
-                raise
-            raise RunError(
-                f"rank {self.rank}: method {code.co_name} failed: {told(error)}"
-            ) from error
+            if failed := method_failed(program, error):
+                raise RunError(f"rank {self.rank}: {failed}") from error
+            raise
 
     def _drive(self, program: Generator[Any, None, None]) -> None:
         shared = self._shared

@@ -53,6 +53,14 @@ def told(error: BaseException) -> str:
     return f"{kind}{first_line(error)}" + (f" ({where})" if where else "")
 
 
+def method_failed(program: object, error: BaseException) -> str:
+    """Return in a clause that a method of the user's failed; "" if the program is one of ours."""
+    code = getattr(program, "gi_code", None)
+    if code is None or whose_file(code.co_filename) == "ours":
+        return ""
+    return f"method {code.co_name} failed: {told(error)}"
+
+
 def whose_file(name: str) -> str:
     """Return "user", or whose else a source file is: "package", "torch", "python", "ours"."""
     path = Path(name)

@@ -1,4 +1,4 @@
-"""Where a collective fails, the rank that has not come to it is named, not only who waited."""
+"""Where a collective fails, the late rank is named as well as the rank that waited for it."""
 
 from __future__ import annotations
 

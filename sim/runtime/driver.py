@@ -18,7 +18,7 @@ from sim.progress import Progress
 from sim.runtime.activity import Activity, After
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.runtime.groups import Call
-from sim.told import told, whose_file
+from sim.told import method_failed
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
@@ -67,12 +67,9 @@ class Driver(CollectiveCalls[Activity]):
         except (SimulationError, ArgumentError, MemoryError):
             raise
         except Exception as error:
-            code = self._program.gi_code  # type: ignore[union-attr]
-            if whose_file(code.co_filename) == "ours":
-                raise
-            raise SimulationError(
-                f"rank {self.rank}: method {code.co_name} failed: {told(error)}"
-            ) from error
+            if failed := method_failed(self._program, error):
+                raise SimulationError(f"rank {self.rank}: {failed}") from error
+            raise
 
     def _go_on(self, now: float) -> None:
         rows = self.runtime.rows
