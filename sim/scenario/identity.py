@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
@@ -22,12 +22,12 @@ _APART = ("method", "workers", "assumed")
 
 def sha256(scenario: Any) -> str:
     """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal."""
-    machines = {worker.machine: 0 for worker in scenario.workers}
-    machines = {machine: number for number, machine in enumerate(machines)}
+    different = dict.fromkeys(worker.machine for worker in scenario.workers)
+    machines = {machine: number for number, machine in enumerate(different)}
     return _digest(
         {
             "schema": SCHEMA,
-            **{key: value for key, value in _differing(scenario).items() if key not in _APART},
+            **_differing(scenario, apart=_APART),
             "method": _method(scenario.method),
             "machines": [_plain(machine) for machine in machines],
             "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
@@ -40,7 +40,7 @@ def _method(method: Any) -> dict[str, Any]:
     signature = inspect.signature(method.program).parameters
     return {
         "name": method.name,
-        **{
+        "arguments": {
             key: value
             for key, value in method.arguments.items()
             if key not in signature or signature[key].default != value
@@ -48,11 +48,11 @@ def _method(method: Any) -> dict[str, Any]:
     }
 
 
-def _differing(record: Any) -> dict[str, Any]:
+def _differing(record: Any, apart: Sequence[str] = ()) -> dict[str, Any]:
     return {
         field.name: _plain(getattr(record, field.name))
         for field in fields(record)
-        if field.name not in _APART and getattr(record, field.name) != _default(field)
+        if field.name not in apart and getattr(record, field.name) != _default(field)
     }
 
 
