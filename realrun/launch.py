@@ -9,14 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic, sleep
-from types import FrameType
 from typing import IO
 
 from realrun.errors import AgreedError, PeerLostError, RunError, of_rank
+from sim.signals import end_with
 
 _POLL_S = 0.05
 _GRACE_S = 2.0  # for the others' reasons, and then for them to end
@@ -176,33 +175,5 @@ def report(error: Exception, line: str, rank: int) -> bool:
 def end_with_parent() -> None:
     """End this worker when the process that launched it is gone, however it went."""
     parent = os.environ.get(_PARENT)
-    if parent is None:
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(parent):
-            sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def end_when_asked() -> None:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: what it began ends first.
-
-    The status is the one by which a shell tells of that signal.
-    """
-
-    def end(number: int, _: FrameType | None) -> None:
-        for each in asked:
-            signal.signal(each, signal.SIG_IGN)  # once is enough
-        os.write(2, f"realrun: ended by {signal.Signals(number).name}\n".encode())
-        sys.exit(128 + number)
-
-    asked = [
-        each
-        for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
-        if signal.getsignal(each) == signal.SIG_DFL  # not under nohup
-    ]
-    for each in asked:
-        signal.signal(each, end)
+    if parent is not None:
+        end_with(int(parent))

@@ -12,8 +12,9 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from realrun.errors import AgreedError, RunError, of_rank
-from realrun.launch import end_when_asked, end_with_parent, report
+from realrun.launch import end_with_parent, report
 from sim.cli.app import Group
+from sim.signals import end_when_asked
 
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",
@@ -100,7 +101,7 @@ def main() -> NoReturn:
     end_with_parent()
     if "RANK" in os.environ:
         _work()
-    end_when_asked()  # a worker is ended by who started it
+    end_when_asked("realrun")  # a worker is ended by who started it
     app()
     raise AssertionError("Group.main exits")
 

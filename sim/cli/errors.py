@@ -18,7 +18,15 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 # By name, so that recognising an error imports nothing: what was raised is loaded already.
 _MISTAKES = frozenset(
-    {"ScenarioError", "ArgumentError", "SimulationError", "StudyError", "RunError"}
+    {
+        "ScenarioError",
+        "ArgumentError",
+        "SimulationError",
+        "StudyError",
+        "RunError",
+        "DamagedError",
+        "LockedError",
+    }
 )
 
 

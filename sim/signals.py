@@ -1,0 +1,44 @@
+"""Signals that ask a process to end: what it began ends first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from time import sleep
+from types import FrameType
+
+_POLL_S = 0.5
+
+
+def end_when_asked(program: str) -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does: what it began ends first.
+
+    The status is the one by which a shell tells of that signal.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in asked:
+            signal.signal(each, signal.SIG_IGN)  # once is enough
+        os.write(2, f"{program}: ended by {signal.Signals(number).name}\n".encode())
+        sys.exit(128 + number)
+
+    asked = [
+        each
+        for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+        if signal.getsignal(each) == signal.SIG_DFL  # not under nohup
+    ]
+    for each in asked:
+        signal.signal(each, end)
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone, however that went."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            sleep(_POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
