@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from realrun.errors import AgreedError, PeerLostError, RunError
+from realrun.launch import STORE
 from realrun.roll_call import CONTROL, RollCall
 from sim.scenario import ScenarioError
 from sim.told import first_line
@@ -208,11 +209,20 @@ def joined(backend: str, timeout_s: float, store: Any = None) -> Iterator[World]
 def _opened(host: str, port: int, first: bool, timeout_s: float) -> Any:
     """Open the store; in a thread, since torch waits for ever where someone else answers."""
     results: list[Any] = []
+    handed = os.environ.get(STORE)
 
     def attempt() -> None:
         timeout = timedelta(seconds=timeout_s)
         try:
-            store = TCPStore(host, port, is_master=first, timeout=timeout, wait_for_workers=False)
+            store = TCPStore(
+                host,
+                port,
+                is_master=first,
+                timeout=timeout,
+                wait_for_workers=False,
+                # Else it listens at every address of this machine, and asks nobody who he is.
+                master_listen_fd=int(handed) if first and handed is not None else None,
+            )
         except (RuntimeError, OSError, ValueError) as error:
             results.append(error)
         else:
