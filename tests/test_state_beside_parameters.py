@@ -22,10 +22,10 @@ torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
 from processes import together  # noqa: E402
-from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file, save_model  # noqa: E402
 from torch import nn  # noqa: E402
 
+from realrun import tensor_files  # noqa: E402
 from realrun.data import open_data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
 from realrun.gpt import GPT, GPTConfig  # noqa: E402
@@ -231,12 +231,10 @@ def process(rank: int, folder: Path) -> None:
 
 
 def damage(path: Path) -> None:
-    """Change one parameter of a checkpoint by its last bit."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
+    """Change one parameter of a checkpoint by its last bit, as a training that went wrong does."""
+    tensors, texts, _ = tensor_files.read(path)
     tensors["theta"].view(torch.int32)[5] ^= 1
-    save_file(tensors, path, metadata=metadata)
+    tensor_files.write(path, tensors, texts)
 
 
 # -- in the tests --------------------------------------------------------------------------
