@@ -22,10 +22,13 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from realrun.errors import AgreedError, PeerLostError, RunError
 from realrun.launch import STORE
 from realrun.roll_call import CONTROL, RollCall
+from sim.locks import LockedError
 from sim.scenario import ScenarioError
 from sim.told import first_line
 
 _T = TypeVar("_T")
+# What is said in a line; anything else is a fault of ours.
+_TOLD = (ScenarioError, RunError, LockedError, ValueError, OSError, MemoryError)
 _LATE_S = 5.0  # after which torch has had its own timeout
 
 
@@ -99,7 +102,7 @@ class World:
         failure, result = None, None
         try:
             result = prepare()
-        except (ScenarioError, ValueError, OSError, RunError, MemoryError) as error:
+        except _TOLD as error:
             failure = str(error) or first_line(error)
         failures = self.gathered(failure)
         said = [(rank, text) for rank, text in enumerate(failures) if text is not None]

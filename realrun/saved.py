@@ -44,6 +44,15 @@ def check_can_be_saved(module: nn.Module) -> None:
             )
 
 
+def size(module: nn.Module) -> int:
+    """Return the bytes of what :func:`save` writes."""
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in module.state_dict().values()
+        if isinstance(tensor, Tensor)
+    )
+
+
 def save(module: nn.Module, path: Path) -> None:
     """Write parameters and persistent buffers under the names of the module's state_dict.
 

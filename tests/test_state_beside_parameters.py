@@ -25,7 +25,7 @@ from processes import together  # noqa: E402
 from safetensors.torch import load_file, save_file, save_model  # noqa: E402
 from torch import nn  # noqa: E402
 
-from realrun import tensor_files  # noqa: E402
+from realrun import saved, tensor_files  # noqa: E402
 from realrun.data import open_data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
 from realrun.gpt import GPT, GPTConfig  # noqa: E402
@@ -190,6 +190,8 @@ def train(place: Place, path: Path, **asked: Any) -> dict[str, Any]:
         sections(str(path)),
     )
     outcome = run.train()
+    if outcome is not None and outcome.module is not None:
+        saved.save(outcome.module, asked["save"])
     return {
         "held_out": None if outcome is None else outcome.validation_loss,
         "merged": None if outcome is None else list(outcome.merged.averaged),
