@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import IO
 
@@ -27,6 +28,15 @@ _LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # by platform, as its card is call
 _LAST_PORT = 65535
 _CARDS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
+
+@dataclass(frozen=True)
+class Handed:
+    """What workers inherit of their launcher: open files, and the environment that names them."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[int, ...] = ()
+
+
 Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], "subprocess.Popen[bytes]"]
 
 
@@ -35,6 +45,7 @@ def launch(
     workers: int,
     *,
     environment: Mapping[str, str] | None = None,
+    handed: Sequence[Handed] = (),
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
 ) -> int:
@@ -47,6 +58,8 @@ def launch(
     ----------
     environment
         For every worker, in place of what is said here of where rank 0 is.
+    handed
+        What they inherit besides.
     start
         Takes a rank, a command, its environment and the file descriptors that it inherits, and
         starts a worker that is a child of this process; by default beside it.
@@ -68,6 +81,7 @@ def launch(
         common = {
             **os.environ,
             **environment,
+            **{key: value for each in handed for key, value in each.environment.items()},
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
@@ -78,7 +92,7 @@ def launch(
         try:
             for rank in range(workers):
                 own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                inherited = [messages.fileno()]
+                inherited = [messages.fileno(), *(file for each in handed for file in each.files)]
                 if rank == 0 and listening is not None:
                     own[STORE] = str(listening.fileno())
                     inherited.append(listening.fileno())
