@@ -136,6 +136,7 @@ def main() -> None:
         finished, longest = 0, 0.0
         while signals or finished == 0:
             folder = Path(place) / f"killed-{finished}"
+            before = hidden(folder)  # of a run that was killed; removed if this one gets that far
             run = Run(file, folder)
             try:
                 # Only while there are signals left; then it may end.
@@ -149,8 +150,8 @@ def main() -> None:
                 left = hidden(folder)
                 rounds = len(list(folder.glob("kept/round-*.rank-00000.*")))
                 print(f"{number.name}: {rounds} rounds kept, hidden: {left or 'none'}", flush=True)
-                if number == signal.SIGTERM and left:
-                    raise SystemExit(f"left behind: {left}") from None
+                if number == signal.SIGTERM and (new := set(left) - set(before)):
+                    raise SystemExit(f"left behind: {new}") from None
                 if "Traceback" in said:
                     raise SystemExit(said) from None
             else:
