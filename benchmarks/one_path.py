@@ -21,6 +21,7 @@ from typing import Any
 
 import tomli_w
 
+from sim import journal
 from sim.scenario import load_study
 from sim.scenario.study import Case
 
@@ -36,7 +37,7 @@ def published() -> list[dict[str, str]]:
 
 def asked_rounds() -> dict[str, tuple[int, str]]:
     """Rounds that each configuration was asked for, and the calibration of its last run."""
-    records = [json.loads(line) for line in (LAB / "runs.jsonl").read_text().splitlines()]
+    records = journal.read(LAB / "runs.jsonl")
     return {str(r["run"]): (r["rounds_asked"], r["calibration"]) for r in records}
 
 

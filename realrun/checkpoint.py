@@ -2,28 +2,31 @@
 
 A file gets its name only when all its bytes are on the disk, and a round counts only once
 every rank has its file: at a restart the ranks go back to the last such round. So it makes no
-difference whether they share a folder or each machine has its own disk.
+difference whether they share a folder or each machine has its own disk. A file is refused unless
+all its tensors and notes are as they were written (:mod:`realrun.tensor_files`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
+from realrun import tensor_files
 from realrun.errors import AgreedError, RunError
+from sim.files import DamagedError, clear_partial
 from sim.scenario.errors import path_shown
 from sim.told import first_line
 
-SCHEMA = 2  # 1 kept gradient sums that were not yet divided by n_grad_accumulation
+# 1 kept gradient sums that were not yet divided by n_grad_accumulation; 2 had no digests, and is
+# read without.
+SCHEMA, _WITHOUT_DIGESTS = 3, 2
 _KEPT = 2  # rounds; the one before the last is there while the last is being written
 _NAME = re.compile(r"round-(\d{8,})\.rank-(\d{5,})\.safetensors")
 
@@ -90,7 +93,6 @@ class Checkpoints:
 
     def _write(self, path: Path, round_: int, state: State) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
         note = {
             "schema": SCHEMA,
             "round": round_,
@@ -98,14 +100,7 @@ class Checkpoints:
             "identity": self._identity,
             "notes": state.notes,
         }
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state.tensors.items()}
-        try:
-            save_file(tensors, partial, metadata={"bandwise": json.dumps(note)})
-            _flush(partial)
-            partial.replace(path)
-            _flush(self._folder)
-        finally:
-            partial.unlink(missing_ok=True)
+        tensor_files.write(path, state.tensors, {"bandwise": json.dumps(note)})
 
     # -- reading -------------------------------------------------------------------------
     def latest(self) -> tuple[int, State] | None:
@@ -120,20 +115,18 @@ class Checkpoints:
             On every rank, if a file cannot be read, was written by another run, or ranks have
             no round in common.
         """
-        for partial in self._folder.glob(f"*.rank-{self._rank:05d}.partial"):
-            partial.unlink(missing_ok=True)
+        clear_partial(self._folder)
         rounds, failure = self._rounds(), None
-        newest: int | None = None
-        try:
-            if rounds:  # first: a number of workers that differs is also a missing file
-                self._check(self._read(max(rounds), notes_only=True)[0])
-        except RunError as error:
-            failure = str(error)
-        self._agree(failure)
         everyone = self._gather(sorted(rounds))
         if not any(everyone):
             return None
         common = set.intersection(*map(set, everyone))
+        try:
+            if rounds:  # first: a number of workers that differs is also a missing file
+                self._check(self._read(max(rounds), common, notes_only=True)[0])
+        except RunError as error:
+            failure = str(error)
+        self._agree(failure)
         if not common and max(map(len, everyone)) == 1:
             # Broken off while the first was written: once it is complete a second one follows
             # before any is removed, so somebody would have two.
@@ -150,9 +143,8 @@ class Checkpoints:
         newest = max(common)
         state = None
         try:
-            note, tensors = self._read(newest)
-            self._check(note)
-            state = State(tensors, note["notes"])
+            was, state = self._read(newest, common)
+            self._check(was)
         except RunError as error:
             failure = str(error)
         self._agree(failure)
@@ -166,25 +158,50 @@ class Checkpoints:
         if failures:
             raise AgreedError(failures[0])
 
-    def _read(self, round_: int, *, notes_only: bool = False) -> tuple[Any, dict[str, Tensor]]:
+    def _read(
+        self, round_: int, common: Collection[int], *, notes_only: bool = False
+    ) -> tuple[Mapping[str, str], State]:
+        """Return a run's identity and its state; ``common`` are the rounds that all ranks have.
+
+        Raises
+        ------
+        RunError
+            Naming this rank, its file and an earlier round to resume from.
+        """
         path = self._path(round_)
         where = f"rank {self._rank}: checkpoint {path_shown(path)}"
         try:
-            with safe_open(path, framework="pt") as file:
-                note = json.loads((file.metadata() or {})["bandwise"])
-                names = () if notes_only else file.keys()
-                tensors = {name: file.get_tensor(name) for name in names}
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            tensors, texts, sealed = tensor_files.read(path, texts_only=notes_only)
+            note = json.loads(texts["bandwise"])
+            schema, of = note["schema"], (note["round"], note["rank"])
+            identity, notes = note["identity"], note["notes"]
+        except DamagedError as error:
+            way_out = self._way_out(round_, common)
+            raise RunError(f"rank {self._rank}: checkpoint {error}; {way_out}") from error
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{where}: cannot be read, {path.stat().st_size} bytes are there: "
-                f"{_reason(error)}; remove this round's files to go on from an earlier one"
+                f"{_reason(error)}; {self._way_out(round_, common)}"
             ) from error
-        if note.get("schema") != SCHEMA:
-            raise RunError(f"{where}: has schema {note.get('schema')}; this version reads {SCHEMA}")
-        return note, tensors
+        if schema not in (SCHEMA, _WITHOUT_DIGESTS):
+            raise RunError(f"{where}: has schema {schema}; this version reads {SCHEMA}")
+        # Only what an earlier version wrote may lack digests, not what has lost them.
+        if not sealed and (schema != _WITHOUT_DIGESTS or texts.keys() != {"bandwise"}):
+            raise RunError(f"{where}: is damaged: no digests; {self._way_out(round_, common)}")
+        if of != (round_, self._rank):
+            raise RunError(f"{where}: is of round {of[0]}, rank {of[1]}; give it back its name")
+        return identity, State(tensors, notes)
 
-    def _check(self, note: Mapping[str, Any]) -> None:
-        was = note["identity"]
+    def _way_out(self, round_: int, common: Collection[int]) -> str:
+        earlier = [other for other in common if other < round_]
+        if not earlier:
+            return (
+                "there is no earlier round of all ranks; bring the file back from a copy, or name "
+                "another folder to begin again"
+            )
+        return f"remove this file to resume from round {max(earlier)}"
+
+    def _check(self, was: Mapping[str, str]) -> None:
         # The workers first: if they differ, most other things do.
         for key in sorted({*was, *self._identity}, key=lambda key: (key != "workers", key)):
             before, here = was.get(key, "nothing"), self._identity.get(key, "nothing")
@@ -200,15 +217,6 @@ class Checkpoints:
 
     def _path(self, round_: int) -> Path:
         return self._folder / f"round-{round_:08d}.rank-{self._rank:05d}.safetensors"
-
-
-def _flush(path: Path) -> None:
-    """Have the disk take what was written: a name must not outlive its bytes."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import IO
 
@@ -21,6 +23,19 @@ _POLL_S = 0.05
 _GRACE_S = 2.0  # for the others' reasons, and then for them to end
 _MESSAGES = "REALRUN_MESSAGES"
 _PARENT = "REALRUN_PARENT"
+STORE = "REALRUN_STORE"  # of rank 0: the file descriptor of the socket at which it listens
+_LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # by platform, as its card is called there
+_LAST_PORT = 65535
+_CARDS = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What workers inherit of their launcher: open files, and the environment that names them."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[int, ...] = ()
+
 
 Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], "subprocess.Popen[bytes]"]
 
@@ -30,6 +45,7 @@ def launch(
     workers: int,
     *,
     environment: Mapping[str, str] | None = None,
+    handed: Sequence[Handed] = (),
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
 ) -> int:
@@ -42,9 +58,11 @@ def launch(
     ----------
     environment
         For every worker, in place of what is said here of where rank 0 is.
+    handed
+        What they inherit besides.
     start
-        Takes a rank, a command, its environment and the file descriptors that it inherits,
-        and starts a worker that is a child of this process; by default beside it.
+        Takes a rank, a command, its environment and the file descriptors that it inherits, and
+        starts a worker that is a child of this process; by default beside it.
     trouble
         Asked now and then; what it says is why the run cannot go on.
 
@@ -53,11 +71,17 @@ def launch(
     RunError
         With that line.
     """
-    # Without a name: nothing to remove, however this process ends.
-    with tempfile.TemporaryFile(buffering=0) as messages, on_loopback() as place:
+    with ExitStack() as parts:
+        # Without a name: nothing to remove, however this process ends.
+        messages = parts.enter_context(tempfile.TemporaryFile(buffering=0))
+        listening = None
+        if environment is None:
+            listening = parts.enter_context(on_loopback())
+            environment = environment_of(listening)
         common = {
             **os.environ,
-            **(place if environment is None else environment),
+            **environment,
+            **{key: value for each in handed for key, value in each.environment.items()},
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
@@ -68,7 +92,13 @@ def launch(
         try:
             for rank in range(workers):
                 own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                processes.append((start or _beside)(rank, command, own, [messages.fileno()]))
+                inherited = [messages.fileno(), *(file for each in handed for file in each.files)]
+                if rank == 0 and listening is not None:
+                    own[STORE] = str(listening.fileno())
+                    inherited.append(listening.fileno())
+                processes.append((start or _beside)(rank, command, own, inherited))
+                if rank == 0 and listening is not None:
+                    listening.close()  # rank 0 has it: where it has ended nobody listens
             failed = _until_one_fails(processes, trouble)
             if failed is None:
                 return 0
@@ -84,20 +114,44 @@ def launch(
 
 
 @contextmanager
-def on_loopback() -> Iterator[dict[str, str]]:
-    """Say where rank 0 is to be found, at a port that nobody else is given.
+def on_loopback() -> Iterator[socket.socket]:
+    """Bind a port at which this machine alone can reach rank 0, which is handed the socket.
 
-    Seconds pass until rank 0 listens there. Until then, and after, the port is bound here: the
-    system gives it to nobody who asks for any, and who may share it can listen at it.
+    Seconds pass until rank 0 listens there. Until then the port is bound: nobody else gets it.
+
+    Raises
+    ------
+    RunError
+        If the environment asks for a port that cannot be had.
     """
+    asked = os.environ.get("MASTER_PORT", "0")
+    if not asked.isdigit() or int(asked) > _LAST_PORT:
+        raise RunError(f"MASTER_PORT={asked}: must be 1 to {_LAST_PORT}; or unset it")
     with socket.socket() as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-        yield {
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": os.environ.get("MASTER_PORT", str(port)),
-        }
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # of an earlier run of ours
+        try:
+            held.bind(("127.0.0.1", int(asked)))
+        except OSError as error:
+            used = error.errno == errno.EADDRINUSE
+            why = "is in use" if used else f"cannot be had ({error.strerror})"
+            raise RunError(
+                f"rank 0: port {asked} {why} on this machine; give another MASTER_PORT, or unset it"
+            ) from error
+        yield held
+
+
+def environment_of(listening: socket.socket) -> dict[str, str]:
+    """Say where rank 0 is, and that all the workers' sockets are to be this machine's alone.
+
+    Network cards that the user has chosen stay.
+    """
+    host, port = listening.getsockname()
+    cards = {key: _LOOPBACK[sys.platform] for key in _CARDS if sys.platform in _LOOPBACK}
+    return {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+        **{key: os.environ.get(key) or card for key, card in cards.items()},
+    }
 
 
 def _beside(

@@ -149,6 +149,12 @@ def state_bytes(
     return held_bytes(model, () if not outer_on_host else _ON_HOST)
 
 
+def checkpoint_bytes(scenario: Scenario, rank: int) -> int:
+    """Return about what a worker's checkpoint takes: it has all that the model holds."""
+    on_device, _ = state_bytes(scenario, rank)
+    return sum(on_device.values())
+
+
 def held_bytes(
     model: TorchModel, on_host: Collection[str] = ()
 ) -> tuple[dict[str, int], dict[str, int]]:

@@ -20,11 +20,15 @@ from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from realrun.errors import AgreedError, PeerLostError, RunError
+from realrun.launch import STORE
 from realrun.roll_call import CONTROL, RollCall
+from sim.locks import LockedError
 from sim.scenario import ScenarioError
 from sim.told import first_line
 
 _T = TypeVar("_T")
+# What is said in a line; anything else is a fault of ours.
+_TOLD = (ScenarioError, RunError, LockedError, ValueError, OSError, MemoryError)
 _LATE_S = 5.0  # after which torch has had its own timeout
 
 
@@ -98,7 +102,7 @@ class World:
         failure, result = None, None
         try:
             result = prepare()
-        except (ScenarioError, ValueError, OSError, RunError, MemoryError) as error:
+        except _TOLD as error:
             failure = str(error) or first_line(error)
         failures = self.gathered(failure)
         said = [(rank, text) for rank, text in enumerate(failures) if text is not None]
@@ -208,11 +212,20 @@ def joined(backend: str, timeout_s: float, store: Any = None) -> Iterator[World]
 def _opened(host: str, port: int, first: bool, timeout_s: float) -> Any:
     """Open the store; in a thread, since torch waits for ever where someone else answers."""
     results: list[Any] = []
+    handed = os.environ.get(STORE)
 
     def attempt() -> None:
         timeout = timedelta(seconds=timeout_s)
         try:
-            store = TCPStore(host, port, is_master=first, timeout=timeout, wait_for_workers=False)
+            store = TCPStore(
+                host,
+                port,
+                is_master=first,
+                timeout=timeout,
+                wait_for_workers=False,
+                # Else it listens at every address of this machine, and asks nobody who he is.
+                master_listen_fd=int(handed) if first and handed is not None else None,
+            )
         except (RuntimeError, OSError, ValueError) as error:
             results.append(error)
         else:

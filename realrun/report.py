@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from math import isfinite
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -146,16 +144,4 @@ def check_held_out(outcome: Outcome) -> None:
         raise RunError(
             f"rank 0: the loss on text that no worker trains on is {loss}; "
             'train.not_finite = "warn" would end without an error'
-        )
-
-
-def write_losses(losses: Sequence[Sequence[float]], path: Path) -> None:
-    """Write a row per rank and micro-batch."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("rank", "micro_batch", "loss_nats_per_token"))
-        writer.writerows(
-            (rank, number, loss)
-            for rank, own in enumerate(losses)
-            for number, loss in enumerate(own)
         )

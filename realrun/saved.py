@@ -7,7 +7,8 @@ it::
     module.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 
 A safetensors file holds no tensor under two names. Tied weights are therefore written once per
-name, the same values each time, and the file is larger by them.
+name, the same values each time, and the file is larger by them. Its metadata have a digest of each
+tensor, which --start checks.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from realrun import tensor_files
 from realrun.stages import ModelError
+from sim.files import DamagedError
 from sim.scenario.errors import did_you_mean
 from sim.told import first_line
 
@@ -42,13 +44,27 @@ def check_can_be_saved(module: nn.Module) -> None:
             )
 
 
+def size(module: nn.Module) -> int:
+    """Return the bytes of what :func:`save` writes."""
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in module.state_dict().values()
+        if isinstance(tensor, Tensor)
+    )
+
+
 def save(module: nn.Module, path: Path) -> None:
-    """Write parameters and persistent buffers under the names of the module's state_dict."""
+    """Write parameters and persistent buffers under the names of the module's state_dict.
+
+    Raises
+    ------
+    OSError, SafetensorError
+        If they cannot be written; an earlier file is then still there.
+    """
     tensors = {
-        name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in module.state_dict().items()
+        name: tensor.detach().to("cpu", copy=True) for name, tensor in module.state_dict().items()
     }
-    save_file(tensors, path, metadata={"format": "pt"})
+    tensor_files.write(path, tensors, {"format": "pt"})
 
 
 def begin_from(path: Path, module: nn.Module, stages: Sequence[nn.Module]) -> None:
@@ -67,10 +83,13 @@ def begin_from(path: Path, module: nn.Module, stages: Sequence[nn.Module]) -> No
     Raises
     ------
     ModelError
-        If the file cannot be read, or its tensors are not those of the module.
+        If the file cannot be read or is damaged, or its tensors are not those of the module.
     """
+    saved: dict[str, Any]
     try:
-        saved: dict[str, Any] = load_file(path)
+        saved, _, _ = tensor_files.read(path)
+    except DamagedError as error:
+        raise ModelError(f"{error}; bring it back from a copy") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: {first_line(error)}") from error
     own = module.state_dict(keep_vars=True)  # the tensors themselves: tied ones are one object

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from math import inf
@@ -12,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from realrun import module_state, randomness, replicas, saved
+from realrun import loss_files, module_state, randomness, replicas, saved
 from realrun.build import about, build
+from realrun.checkpoint_folder import alone_in
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
-from realrun.memory import check_memory
+from realrun.memory import check_memory, checkpoint_bytes
 from realrun.model import TorchModel
 from realrun.not_finite import LossWatch
 from realrun.paced import PacedModel
@@ -28,6 +30,7 @@ from realrun.process import Pace, Shared
 from realrun.rendezvous import rank_and_workers
 from realrun.replica_check import ReplicaCheck, declared_equal
 from realrun.resuming import identity, resumed
+from realrun.room import CHECKPOINTS, check_room
 from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
@@ -48,8 +51,9 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
     ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 writes the trained model (:mod:`realrun.saved`); ``start`` is such a
-    file, with whose parameters and buffers training begins. ``held_out`` asks for the loss on
+    ``save`` is where rank 0 will write the trained model (:mod:`realrun.saved`), ``losses`` those
+    of all ranks (:mod:`realrun.loss_files`); ``start`` is a saved model, with whose parameters and
+    buffers training begins. ``held_out`` asks for the loss on
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
     for connections of the run's own (:class:`realrun.collectives.Group`). ``check_replicas``
@@ -66,6 +70,7 @@ class Asked:
     backend: str = "auto"
     timeout_s: float = 300.0
     save: Path | None = None
+    losses: Path | None = None
     start: Path | None = None
     held_out: bool = True
     warm: bool = False
@@ -95,6 +100,8 @@ class Outcome:
     merged: replicas.Merged
     compared: int | None = None
     not_finite: str = "stop"
+    #: The trained module, to be saved, if that was asked for.
+    module: nn.Module | None = None
     #: Each rank's device by name; "" where several ranks share one.
     devices: tuple[str, ...] = ()
 
@@ -155,6 +162,15 @@ def opened(
                 workers_on_host=world.local_workers,
             )
         )
+        if asked.checkpoints is not None:
+            folder = asked.checkpoints
+            size = checkpoint_bytes(scenario, world.rank) * world.local_workers
+            there = sum(path.stat().st_size for path in folder.glob("round-*"))
+            world.agreed(
+                lambda: check_room(
+                    "--checkpoints", folder, CHECKPOINTS * size - there, "three rounds of them"
+                )
+            )
     return world.agreed(lambda: Run(place, asked, scenario, file, on_step))
 
 
@@ -169,14 +185,16 @@ class Run:
         world, device = place.world, place.device
         self.machine = scenario.workers[world.rank].machine
         ends = limits(scenario)
+        self.part: loss_files.Part | None = None
         self.data: Data | None = None
         self.batches: Batches | None = None
         self.paced = self.file.train.compute_mode == "paced"
         if self.paced:
-            if asked.checkpoints is not None:
-                raise ScenarioError(
-                    '--checkpoints: train.compute_mode = "paced" trains nothing; leave one out'
-                )
+            for option, path in (("--checkpoints", asked.checkpoints), ("--save", asked.save)):
+                if path is not None:
+                    raise ScenarioError(
+                        f'{option}: train.compute_mode = "paced" trains nothing; leave one out'
+                    )
             self.model: Any = PacedModel(
                 scenario.model, self.machine.n_grad_accumulation, self.machine.batch_tokens, device
             )
@@ -236,6 +254,8 @@ class Run:
         if self.asked.save is not None:
             with about("--save"):
                 saved.check_can_be_saved(built.module)
+            if rank == 0:
+                check_room("--save", self.asked.save, saved.size(built.module), "the weights")
         with about("model"):
             module_state.check_extra_state(built.module)
         module_state.move(built.module, self.device)
@@ -253,6 +273,10 @@ class Run:
         self.batches = self.data.batches(rank, self.sequences, self.device)
 
         def on_loss(done: int, loss: Tensor) -> None:
+            if self.part is not None:
+                self.part.look()
+            if rank:
+                return
             steps = done / machine.n_grad_accumulation * self.model.pace
             on_step(steps * scenario.tokens_per_step, loss)
 
@@ -269,7 +293,7 @@ class Run:
             tokens_per_step=scenario.tokens_per_step,
             autocast=torch.bfloat16 if self.device.type == "cuda" else None,
             outer_on_host=file.train.outer_state == "host",
-            on_loss=on_loss if rank == 0 else None,
+            on_loss=on_loss if rank == 0 or self.asked.losses is not None else None,
             module=built.module,
         )
 
@@ -301,6 +325,13 @@ class Run:
     # -- running -------------------------------------------------------------------------
     def train(self) -> Outcome | None:
         """Run the program to its end; the trace on rank 0."""
+        folder, rank = self.asked.checkpoints, self.world.rank
+        with ExitStack() as held:
+            if folder is not None:
+                self.world.agreed(lambda: held.enter_context(alone_in(folder, rank)))
+            return self._train()
+
+    def _train(self) -> Outcome | None:
         world, shared, scenario = self.world, self.shared, self.scenario
         first_round = 0
         if self.asked.checkpoints is not None:
@@ -320,7 +351,15 @@ class Run:
         with world.exchanging():
             before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
-        worker.drive(scenario.method.program(worker, **scenario.method.arguments))
+        if self.asked.losses is not None and not self.paced:
+            self.part = loss_files.Part(
+                self.asked.losses, world.rank, self.model, self.shared.device
+            )
+        try:
+            worker.drive(scenario.method.program(worker, **scenario.method.arguments))
+        finally:
+            if self.part is not None:
+                self.part.close()
         with world.exchanging():
             after = offset_to_first(shared, world.control)
         shared.close()
@@ -333,8 +372,6 @@ class Run:
             merged = replicas.merge_buffers(replicas.buffers(self.model.module), world)
         alone = sharing(self.device, world.local_workers) == 1
         devices = world.gathered(name_of(self.device) if alone else "")
-        if self.asked.save is not None and not self.paced:
-            world.agreed(self._save)
         if found is None:
             return None
         trace, residual = found
@@ -354,6 +391,7 @@ class Run:
             merged,
             compared=None if shared.check is None else shared.check.compared,
             not_finite=self.not_finite,
+            module=None if self.asked.save is None else self.model.module,
             devices=tuple(devices),
         )
 
@@ -378,11 +416,6 @@ class Run:
         replicas.make_equal(everything, world)
         module_state.share_extra_state(module, world)
         self.model.begin()
-
-    def _save(self) -> None:
-        if self.world.rank == 0:
-            assert self.asked.save is not None
-            saved.save(self.model.module, self.asked.save)
 
     def _quantised(self) -> bool:
         return self.scenario.comm_dtype in QUANTIZED

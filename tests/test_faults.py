@@ -20,11 +20,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+from sockets import listening, reachable_from_outside
 from test_checkpoint import SCENARIO, begun, children, gone, newest
 
-from realrun import launch
+from realrun import launch, rendezvous
 from realrun.checkpoint import Checkpoints
-from realrun.errors import AgreedError
+from realrun.errors import AgreedError, RunError
 from realrun.resuming import identity
 from sim.scenario import load, sections
 
@@ -106,8 +107,13 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     assert gone(workers)
 
 
-def test_interrupted_it_leaves_nobody_behind(tmp_path: Path) -> None:
+def test_nobody_outside_reaches_a_run_and_interrupted_it_leaves_nobody_behind(
+    tmp_path: Path,
+) -> None:
     with training(tmp_path) as (process, workers):
+        ours = [process.pid, *workers]
+        assert len(listening(ours)) >= 1 + 2 * len(workers)  # the store, and each one's groups
+        assert not reachable_from_outside(ours)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -137,17 +143,48 @@ def test_a_port_in_use(file: Path) -> None:
     assert f"rank 0: port {port} is in use" in said(done)
 
 
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("http", "MASTER_PORT=http: must be 1 to 65535"),
+        ("65536", "MASTER_PORT=65536: must be 1 to 65535"),
+    ],
+)
+def test_no_port(asked: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", asked)
+    with pytest.raises(RunError) as refused, launch.on_loopback():
+        pass
+    assert message in str(refused.value)
+
+
 def test_the_port_of_rank_0_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even before rank 0 is there, which takes seconds; and it can have it."""
+    """Not even before rank 0 is there, which takes seconds; and then it has it."""
     monkeypatch.delenv("MASTER_PORT", raising=False)
-    with launch.on_loopback() as place, socket.socket() as other, socket.socket() as store:
-        port = int(place["MASTER_PORT"])
+    with launch.on_loopback() as held, socket.socket() as other:
+        for name, value in launch.environment_of(held).items():
+            monkeypatch.setenv(name, value)
+        place = held.getsockname()
         with pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
-        store.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's does
-        store.bind(("", port))
-        store.listen()
-        socket.create_connection(("127.0.0.1", port)).close()
+            other.bind(place)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(place)
+        monkeypatch.setenv(launch.STORE, str(os.dup(held.fileno())))
+        held.close()
+        store = rendezvous._shared_store(5, keep=True)
+        store.set("key", "value")
+        assert rendezvous._shared_store(5).get("key") == b"value"
+        assert (place[0], place[1]) in listening([os.getpid()])
+        assert not reachable_from_outside([os.getpid()])
+
+
+def test_network_cards_that_were_chosen_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
+    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
+    monkeypatch.setattr(launch.sys, "platform", "darwin")
+    with launch.on_loopback() as held:
+        found = launch.environment_of(held)
+    assert (found["GLOO_SOCKET_IFNAME"], found["NCCL_SOCKET_IFNAME"]) == ("eth7", "lo0")
 
 
 def test_a_disk_that_is_full(file: Path, tmp_path: Path) -> None:
@@ -185,18 +222,23 @@ def running(word: str) -> list[int]:
     return found
 
 
-def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     folder, listing = tmp_path / "checkpoints", tmp_path / "listing"
     folder.mkdir()
     if not mounts_in_private(folder):
         pytest.skip("needs root, and unshare -m: mounts a small disk that only it sees")
+    file = tmp_path / "endless.toml"
+    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
     run = [*COMMAND, str(file), "--checkpoints", str(folder), "--checkpoint-every", "3"]
     # The folder is on the disk while this shell lives, so it looks itself. $0 is the disk's size.
-    script = f'mount -t tmpfs -o size="$0" tmpfs {folder}; "$@"; end=$?; ls {folder} > {listing}'
-
-    size = "1m"  # one round of two files has room, another has not
+    # Three rounds have room, until somebody else writes there.
+    fill = f"until ls {folder}/round-* 2> /dev/null; do sleep 0.1; done; yes > {folder}/other"
+    script = (
+        f'mount -t tmpfs -o size="$0" tmpfs {folder}; ({fill}) > /dev/null 2>&1 & '
+        f'"$@"; end=$?; ls -A {folder} > {listing}'
+    )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{script}; exit $end", size, *run],
+        ["unshare", "-m", "sh", "-c", f"{script}; exit $end", "4m", *run],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -205,8 +247,13 @@ def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
     line = said(done)
     assert re.search(r"rank \d: checkpoint .*: could not write its 0\.\d MB: ", line)
     assert "No space left on device" in line
-    kept = [f"round-00000003.rank-{rank:05d}.safetensors" for rank in range(2)]
-    assert listing.read_text().split() == kept
+    *kept, other = sorted(listing.read_text().split(), key=lambda name: name == "other")
+    rounds = {name.partition(".")[0] for name in kept}
+    assert kept == sorted(
+        f"{name}.rank-{rank:05d}.safetensors" for name in rounds for rank in range(2)
+    )
+    assert other == "other"
+    assert rounds
     assert gone(running(str(file)))
 
 

@@ -22,10 +22,10 @@ torch = pytest.importorskip("torch")
 
 import torch.distributed as dist  # noqa: E402
 from processes import together  # noqa: E402
-from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file, save_model  # noqa: E402
 from torch import nn  # noqa: E402
 
+from realrun import saved, tensor_files  # noqa: E402
 from realrun.data import open_data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
 from realrun.gpt import GPT, GPTConfig  # noqa: E402
@@ -190,6 +190,8 @@ def train(place: Place, path: Path, **asked: Any) -> dict[str, Any]:
         sections(str(path)),
     )
     outcome = run.train()
+    if outcome is not None and outcome.module is not None:
+        saved.save(outcome.module, asked["save"])
     return {
         "held_out": None if outcome is None else outcome.validation_loss,
         "merged": None if outcome is None else list(outcome.merged.averaged),
@@ -231,12 +233,10 @@ def process(rank: int, folder: Path) -> None:
 
 
 def damage(path: Path) -> None:
-    """Change one parameter of a checkpoint by its last bit."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(path)
+    """Change one parameter of a checkpoint by its last bit, as a training that went wrong does."""
+    tensors, texts, _ = tensor_files.read(path)
     tensors["theta"].view(torch.int32)[5] ^= 1
-    save_file(tensors, path, metadata=metadata)
+    tensor_files.write(path, tensors, texts)
 
 
 # -- in the tests --------------------------------------------------------------------------

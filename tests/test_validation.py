@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,17 @@ from realrun.calibration.collectives import Case, Measured
 from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.cli.app import app
 from realrun.errors import RunError
+from realrun.lab.control import Chooser, controlled
 from realrun.lab.namespaces import Namespace
+from realrun.launch import Handed
 from realrun.validation.handing_over import handed_over, received
-from realrun.validation.kept import record, recorded
+from realrun.validation.kept import record, recorded, tidy
 from realrun.validation.measure import calibrated_on, networks
 from realrun.validation.plan import Planned, order, planned
 from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only, calibration
 from realrun.validation.run import check_folder
+from sim.files import DamagedError
+from sim.locks import locked
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
@@ -120,10 +125,11 @@ def test_workers_receive_the_launchers_plan(
     monkeypatch: pytest.MonkeyPatch, study: Study, plan: list[Planned]
 ) -> None:
     assert received() is None
-    with handed_over(study, plan) as environment:
-        for key, value in environment.items():
+    with handed_over(study, plan) as handed:
+        for key, value in handed.environment.items():
             monkeypatch.setenv(key, value)
         found = received()
+        assert received() == found  # by another worker, which shares the file
     assert found is not None
     assert found[1] == plan
     assert networks(*found, 2) == networks(study, plan, 2)
@@ -136,8 +142,8 @@ def test_a_plan_with_a_users_method_is_made_by_every_worker(
     own = Method("module:program", lambda worker: iter(()))
     with handed_over(
         study, [replace(plan[0], scenario=replace(plan[0].scenario, method=own))]
-    ) as e:
-        assert e == {}
+    ) as handed:
+        assert handed == Handed()
 
 
 def test_another_studys_folder_is_refused(plan: list[Planned], tmp_path: Path) -> None:
@@ -159,6 +165,67 @@ def test_a_record_that_was_broken_off_is_a_run_not_made(
     assert list(recorded(tmp_path)) == [(0, 0)]
     record(tmp_path, plan[1], 0, {"busy": 0.0})
     assert list(recorded(tmp_path)) == [(0, 0), (1, 0)]
+
+
+def test_a_damaged_record_is_named(plan: list[Planned], tmp_path: Path) -> None:
+    for each in plan[:2]:
+        record(tmp_path, each, 0, {"busy": 0.0})
+    path = tmp_path / "runs.jsonl"
+    path.write_text(path.read_text().replace('"busy": 0.0', '"busy": 7.0', 1))
+    with pytest.raises(DamagedError, match=r"runs\.jsonl: line 1 is damaged"):
+        recorded(tmp_path)
+
+
+def test_what_a_killed_validation_left_is_removed(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "traces"):
+        (folder / ".bandwise-partial-x").mkdir(parents=True)
+    tidy(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["traces"]
+
+
+def test_a_folder_is_one_validations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["realrun", "validate", str(QUICK), "--out", str(tmp_path), "--report-only"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with locked(tmp_path), pytest.raises(SystemExit) as left:
+        app()
+    said = capsys.readouterr().err
+    assert left.value.code == 2
+    assert f"--out: {tmp_path}: in use by process {os.getpid()}" in said
+    assert len(said.splitlines()) == 1
+
+
+class Played:
+    """A lab that becomes what it is asked to be."""
+
+    switch = 7
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, bool]] = []
+
+    def change(self, found: Any, *, check: bool) -> list[str]:
+        if found == "too fast":
+            raise RunError("cannot play the network")
+        self.asked.append((found, check))
+        return ["checked"] * check
+
+
+def test_a_worker_asks_for_networks_over_what_it_inherits(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab: Any = Played()
+    networks: Any = ["slow", "too fast"]
+    with controlled(lab, networks) as handed:
+        for key, value in handed.environment.items():
+            monkeypatch.setenv(key, str(os.dup(int(value))))
+        chooser = Chooser()
+        assert chooser.choose(0) == (["checked"], 7)
+        assert chooser.choose(0) == (["checked"], 7)
+        with pytest.raises(RunError, match="cannot play"):
+            chooser.choose(1)
+    assert lab.asked == [("slow", True), ("slow", False)]
+    with pytest.raises(RunError, match="the lab has ended"):
+        chooser.choose(0)
+    chooser.close()
 
 
 def test_a_scenario_that_is_no_study_is_refused() -> None:

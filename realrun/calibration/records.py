@@ -19,6 +19,7 @@ from realrun.calibration.fit import FITTED, Fit
 from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
 from realrun.placement import name_of
 from sim import __version__
+from sim.files import replacing
 from sim.scenario.hardware import SCHEMA
 
 _MOST_SAMPLES = 400
@@ -117,9 +118,8 @@ def hardware(
 
 def write(contents: Mapping[str, Any], path: Path) -> None:
     """Write a hardware file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(tomli_w.dumps(contents).encode())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(tomli_w.dumps(contents).encode())
 
 
 def _machine(computed: Computed) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from realrun.cli import options
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, takes_scenario
 from sim.cli.output import checked_file
+from sim.files import clear_partial
 from sim.scenario.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -55,25 +56,29 @@ def calibrate(
                 f"--only: {part}: must be network, compute or both{did_you_mean(part, _PARTS, '')}"
             )
     timeout_s = options.checked_run(device, backend, timeout)
-    checked_file("--out", out, (".toml",))
+    if os.environ.get("RANK", "0") == "0":
+        checked_file("--out", out, (".toml",))
     scenario = load(asked.source, asked.options, asked.settings)
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
         _measure(asked, scenario, out, parts, device, backend, timeout_s)
         return
-    if lab:
-        from realrun.lab import built, not_emulated, topology
+    try:
+        if lab:
+            from realrun.lab import built, not_emulated, topology
 
-        found = topology(scenario)
-        typer.echo(f"realrun: in a lab with {found.workers} workers", err=True)
-        if remark := not_emulated(scenario):
-            typer.echo(remark, err=True)
-        with built(found) as network:
-            raise typer.Exit(network.run([*sys.argv[1:], "--backend", "gloo"]))
-    from realrun.launch import launch
+            found = topology(scenario)
+            typer.echo(f"realrun: in a lab with {found.workers} workers", err=True)
+            if remark := not_emulated(scenario):
+                typer.echo(remark, err=True)
+            with built(found) as network:
+                raise typer.Exit(network.run([*sys.argv[1:], "--backend", "gloo"]))
+        from realrun.launch import launch
 
-    raise typer.Exit(launch(sys.argv[1:], len(scenario.workers)))
+        raise typer.Exit(launch(sys.argv[1:], len(scenario.workers)))
+    finally:
+        clear_partial(out.parent)  # a worker that was ended may have been writing
 
 
 def _measure(

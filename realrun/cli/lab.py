@@ -7,6 +7,7 @@ import sys
 import typer
 
 from realrun.cli import options
+from realrun.cli.outputs import Outputs
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.tables import format_asked
 
@@ -37,6 +38,8 @@ def lab(
     from sim.scenario import load
 
     form = format_asked(form, as_json)
+    outputs = Outputs(trace, losses, save, checkpoints)
+    outputs.check()
     scenario = load(asked.source, asked.options, asked.settings)
     found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
@@ -48,7 +51,10 @@ def lab(
     tell(f"In a lab on this machine: {found.workers} namespaces, checked:")
     if remark:
         tell(remark)
-    with built(found, lambda check: tell(f"  {check}")) as network:
+    with (
+        outputs.of_workers(found.workers),
+        built(found, lambda check: tell(f"  {check}")) as network,
+    ):
         # The workers read the same options. Only gloo keeps to the network it is given.
         status = network.run(["train", *sys.argv[2:], "--backend", "gloo"])
     raise typer.Exit(status)

@@ -8,10 +8,10 @@ import sys
 import typer
 
 from realrun.cli import options
+from realrun.cli.outputs import Outputs
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import checked_file, checked_folder
-from sim.cli.simulate import TRACES, logged
+from sim.cli.simulate import logged
 from sim.cli.tables import format_asked
 
 
@@ -45,24 +45,18 @@ def train(
     for name, number in (("--nproc", nproc), ("--checkpoint-every", checkpoint_every)):
         if number is not None and number < 1:
             raise UserError(f"{name}: {number}: must be at least 1")
-    if checkpoints is not None:
-        checked_folder("--checkpoints", checkpoints)
-    for name, path, suffixes in (
-        ("--trace", trace, TRACES),
-        ("--losses", losses, (".csv",)),
-        ("--save", save, (".safetensors",)),
-    ):
-        if path is not None:
-            checked_file(name, path, suffixes)
+    outputs = Outputs(trace, losses, save, checkpoints)
+    outputs.check()
     happened = None if replay is None else logged(replay)
 
     if "RANK" not in os.environ:
         from realrun.launch import launch
 
         workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
-        raise typer.Exit(launch(sys.argv[1:], workers))
+        with outputs.of_workers(workers):
+            raise typer.Exit(launch(sys.argv[1:], workers))
 
-    from realrun.report import check_held_out, progress, show, write_losses
+    from realrun.report import check_held_out, progress, show
     from realrun.training import Asked as Training
     from realrun.training import run_worker
 
@@ -77,6 +71,7 @@ def train(
         backend=backend,
         timeout_s=timeout_s,
         save=save,
+        losses=losses,
         start=start,
         check_replicas=check_replicas,
     )
@@ -85,11 +80,13 @@ def train(
         outcome = run_worker(training, step)
     if outcome is None:
         return
-    if trace is not None:
-        from sim.trace_files import save as save_trace
-
-        save_trace(outcome.trace, trace)
-    if losses is not None:
-        write_losses(outcome.losses, losses)
-    show(outcome, scenario, form)
+    unread = None
+    try:
+        show(outcome, scenario, form)
+        sys.stdout.flush()
+    except BrokenPipeError as error:  # files are written all the same
+        unread = error
+    outputs.write(outcome)
+    if unread is not None:
+        raise unread
     check_held_out(outcome)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from realrun.doctor.finding import Finding, limited, missing, ready
+from realrun.room import CHECKPOINTS
 from sim.told import first_line
 from sim.units import format_bytes
 
@@ -18,7 +19,6 @@ _CORES_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of a Linux control group: quota
 _DRIVER = Path("/proc/driver/nvidia/version")
 _COMFORTABLE = 0.8  # of what is free; activations come on top of the state
 _FILES_OF_ITS_OWN, _FILES_PER_PEER = 128, 8  # groups of a run, each with a connection per peer
-_CHECKPOINTS_KEPT = 3  # two, and the one that is being written
 
 
 def usable_cores() -> int:
@@ -181,7 +181,7 @@ def disk(folder: Path, needed: float, workers: int) -> Finding:
         free = shutil.disk_usage(there).free
     except OSError as error:
         return limited("checkpoints", f"{there}: {first_line(error)}", "name another folder")
-    total = needed * workers * _CHECKPOINTS_KEPT
+    total = needed * workers * CHECKPOINTS
     said = f"{format_bytes(free, 3)} free in {there}, {format_bytes(total, 3)} needed"
     if total > free:
         return missing("checkpoints", said, "make room, or name another folder")

@@ -138,8 +138,7 @@ def _free(number: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("", number))
-            probe.listen()
+            probe.bind(("", number))  # fails where somebody listens; we never do
         except OSError:
             return False
     return True

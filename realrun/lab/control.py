@@ -1,6 +1,6 @@
-"""How a worker in a lab asks for another network: over a socket in the file system.
+"""How a worker in a lab asks for another network: over a pair of sockets that it inherits.
 
-Network namespaces do not part such sockets, and nothing of it travels on the lab's own lines.
+They have no address, so nobody else can ask, and nothing of it travels on the lab's own lines.
 """
 
 from __future__ import annotations
@@ -8,59 +8,46 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from realrun.errors import RunError
 from realrun.lab.run import Lab
 from realrun.lab.topology import Topology
+from realrun.launch import Handed
 
-ADDRESS = "REALRUN_NETWORK"
+SOCKET = "REALRUN_NETWORK"
 
 
 def in_a_lab() -> bool:
     """Whether this process is a worker that may choose its network."""
-    return ADDRESS in os.environ
+    return SOCKET in os.environ
 
 
 @contextmanager
-def controlled(lab: Lab, networks: Sequence[Topology]) -> Iterator[dict[str, str]]:
-    """Let a worker choose among networks; yields what its environment must have.
+def controlled(lab: Lab, networks: Sequence[Topology]) -> Iterator[Handed]:
+    """Let a worker choose among networks; yields what it inherits.
 
     Every network is checked when it is chosen for the first time: the switch does not change.
     """
-    with tempfile.TemporaryDirectory(prefix="realrun-") as folder:
-        path = str(Path(folder) / "network")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen(1)
-            threading.Thread(
-                target=_serve, args=(listener, lab, networks), name="control", daemon=True
-            ).start()
-            yield {ADDRESS: path}
-            _wake(path)
+    here, there = socket.socketpair()
+    with here, there:
+        serving = threading.Thread(
+            target=_serve, args=(here, lab, networks), name="control", daemon=True
+        )
+        serving.start()
+        try:
+            yield Handed({SOCKET: str(there.fileno())}, (there.fileno(),))
+        finally:
+            with suppress(OSError):
+                here.shutdown(socket.SHUT_RDWR)  # wakes the thread
 
 
-def _wake(path: str) -> None:
-    """Let a thread that waits for a worker see the end."""
-    try:
-        with socket.socket(socket.AF_UNIX) as nobody:
-            nobody.connect(path)
-    except OSError:
-        return
-
-
-def _serve(listener: socket.socket, lab: Lab, networks: Sequence[Topology]) -> None:
+def _serve(asking: socket.socket, lab: Lab, networks: Sequence[Topology]) -> None:
     known: dict[int, list[str]] = {}
-    try:
-        asking, _ = listener.accept()
-    except OSError:
-        return
-    with asking, asking.makefile("rw") as lines:
+    with suppress(OSError), asking.makefile("rw") as lines:  # it ends when the lab does
         for line in lines:
             number = int(json.loads(line))
             answer: dict[str, Any] = {"switch": lab.switch}
@@ -84,18 +71,25 @@ class Chooser:
     """
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(os.environ[ADDRESS])
+        self._socket = socket.socket(fileno=int(os.environ[SOCKET]))
         self._lines = self._socket.makefile("rw")
 
     def choose(self, number: int) -> tuple[list[str], int]:
         """Ask for a network by its number; return its checks, and the switch's process."""
-        self._lines.write(json.dumps(number) + "\n")
-        self._lines.flush()
-        line = self._lines.readline()
+        line = ""
+        with suppress(OSError):
+            self._lines.write(json.dumps(number) + "\n")
+            self._lines.flush()
+            line = self._lines.readline()
         if not line:
             raise RunError("the lab has ended")
         answer = json.loads(line)
         if "error" in answer:
             raise RunError(answer["error"])
         return answer["checks"], answer["switch"]
+
+    def close(self) -> None:
+        """Ask for no more."""
+        with suppress(OSError):
+            self._lines.close()
+        self._socket.close()

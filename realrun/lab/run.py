@@ -15,7 +15,7 @@ from realrun.lab.check import Checked, checked
 from realrun.lab.devices import DEVICE, TUN, address, limit_bursts, opened
 from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
-from realrun.launch import launch
+from realrun.launch import Handed, launch
 
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
 _LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle
@@ -62,15 +62,15 @@ class Lab:
         self.checks = list(checked(found, self.namespaces)) if check else []
         return self.checks
 
-    def run(self, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> int:
+    def run(self, arguments: Sequence[str], handed: Sequence[Handed] = ()) -> int:
         """Run ``python -m realrun`` with these arguments, one worker per namespace.
 
         Parameters
         ----------
         arguments
             Of the command line.
-        more
-            For the workers' environment.
+        handed
+            What workers inherit.
 
         Raises
         ------
@@ -81,12 +81,12 @@ class Lab:
             "MASTER_ADDR": address(0),
             "MASTER_PORT": os.environ.get("MASTER_PORT", _PORT),
             "GLOO_SOCKET_IFNAME": DEVICE,
-            **(more or {}),
         }
         return launch(
             arguments,
             self.topology.workers,
             environment=environment,
+            handed=handed,
             start=self.start,
             trouble=self._trouble,
         )

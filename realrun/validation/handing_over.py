@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
+from realrun.launch import Handed
 from realrun.validation.plan import Planned
 from sim.methods import METHODS
 from sim.scenario import Study
@@ -22,22 +22,26 @@ _PLAN = "REALRUN_PLAN"
 
 
 @contextmanager
-def handed_over(study: Study, plan: Sequence[Planned]) -> Iterator[dict[str, str]]:
-    """Write a plan down for workers; yields what their environment must have."""
+def handed_over(study: Study, plan: Sequence[Planned]) -> Iterator[Handed]:
+    """Write a plan down for workers; yields what they inherit."""
     methods = [each.scenario.method for each in plan]
     if any(METHODS.get(method.name) is not method.program for method in methods):
-        yield {}  # a program of the user's is found from the study's folder: workers plan again
+        yield Handed()  # a program of the user's is found from the study's folder: they plan again
         return
-    with tempfile.NamedTemporaryFile(prefix="realrun-plan-") as file:
+    # Without a name: nobody else can put another one there, and it ends with who has it open.
+    with tempfile.TemporaryFile() as file:
         pickle.dump((replace(study, combinations=()), list(plan)), file)
         file.flush()
-        yield {_PLAN: file.name}
+        yield Handed({_PLAN: str(file.fileno())}, (file.fileno(),))
 
 
 def received() -> tuple[Study, list[Planned]] | None:
     """Return what the launcher has handed over: a study without its cases, and its plan."""
-    path = os.environ.get(_PLAN)
-    if path is None:
+    handle = os.environ.get(_PLAN)
+    if handle is None:
         return None
-    found: tuple[Study, list[Planned]] = pickle.loads(Path(path).read_bytes())
+    size = os.fstat(int(handle)).st_size
+    found: tuple[Study, list[Planned]]
+    # Not read: all workers share one place in the file.
+    found = pickle.loads(os.pread(int(handle), size, 0))
     return found

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from realrun.validation.plan import Planned
+from sim import journal
+from sim.files import clear_partial
 from sim.scenario.identity import SCHEMA, sha256_of_schema_0
 
 Record = dict[str, Any]
-_RUNS = "runs.jsonl"
+_RUNS, _TRACES = "runs.jsonl", "traces"
 
 
 def recorded(folder: Path) -> dict[tuple[int, int], Record]:
     """Return every run's record by configuration and repeat.
 
-    A line that was broken off is a run that has not been made.
+    A last line that was broken off is a run that has not been made.
+
+    Raises
+    ------
+    DamagedError
+        Naming the file and the line that is not as it was written.
     """
-    path = folder / _RUNS
-    found: dict[tuple[int, int], Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[record["run"], record["repeat"]] = record
-    return found
+    return {(each["run"], each["repeat"]): each for each in journal.read(folder / _RUNS)}
+
+
+def tidy(folder: Path) -> None:
+    """Remove what processes that were killed in the middle of a file have left."""
+    for each in (folder, folder / _TRACES):
+        clear_partial(each)
+
+
+def seal(folder: Path) -> None:
+    """Give records of an earlier version their digests, before more are added."""
+    journal.seal(folder / _RUNS)
 
 
 def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
@@ -41,10 +50,7 @@ def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
         "train": each.sections.train.model_dump(exclude_none=True),
         "rounds_asked": each.scenario.run.rounds,
     }
-    path = folder / _RUNS
-    broken_off = path.exists() and not path.read_bytes().endswith(b"\n")
-    with path.open("a") as file:
-        file.write("\n" * broken_off + json.dumps({**identity, **content}) + "\n")
+    journal.append(folder / _RUNS, {**identity, **content})
 
 
 def belongs(each: Planned, kept: Record) -> bool:
@@ -61,7 +67,7 @@ def belongs(each: Planned, kept: Record) -> bool:
 
 def trace_file(folder: Path, each: Planned) -> Path:
     """Return where the trace of a configuration's first run is."""
-    return folder / "traces" / f"{each.number:03}.parquet"
+    return folder / _TRACES / f"{each.number:03}.parquet"
 
 
 def calibration_files(folder: Path, workers: int) -> list[Path]:

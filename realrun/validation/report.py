@@ -17,6 +17,7 @@ from realrun.validation.method_order import methods_in_order
 from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
+from sim.files import replacing
 from sim.units import format_percent
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     save(found.rows, folder / "report.csv")
     pictures.save(found.rows, found.table, folder)
-    (folder / "report.md").write_text(text)
+    with replacing(folder / "report.md") as partial:
+        partial.write_text(text)
     return found.passed
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.files import replacing
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -157,7 +159,8 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
 
 def save(rows: pd.DataFrame, path: Path) -> None:
     """Write checked rows as CSV; numbers read back exactly."""
-    checked(rows).to_csv(path, index=False)
+    with replacing(path) as partial:
+        checked(rows).to_csv(partial, index=False)
 
 
 def load(path: Path) -> pd.DataFrame:

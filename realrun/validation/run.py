@@ -78,10 +78,10 @@ def in_labs(
         tell(f"in a lab with {workers} workers and {len(found)} networks")
         with (
             built(found[0], later=found[1:]) as lab,
-            controlled(lab, found) as address,
+            controlled(lab, found) as control,
             handed_over(study, plan) as handed,
         ):
-            status = lab.run([*arguments, "--backend", "gloo"], {**address, **handed})
+            status = lab.run([*arguments, "--backend", "gloo"], [control, handed])
         if status:
             return status
     return 0
