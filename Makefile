@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint types check golden bench gpu lab validate learning wheel notebooks clean
+.PHONY: help study test lint types check golden bench gpu lab validate faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machi
 	BANDWISE_LAB=1 $(TEST)/bin/python -m pytest tests/test_lab.py
 
 validate: $(TEST)/.installed ## predict real runs on limited networks, and run them (two minutes; Linux, root)
-	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/test_validation.py
+	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/test_validation.py -k the_loop_closes
+
+faults: $(TEST)/.installed ## disturb every command: full disks, damaged files, kills (40 minutes; Linux, root)
+	$(TEST)/bin/python benchmarks/faults $(OUT)
 
 learning: $(TEST)/.installed ## train one small model with every method (hours; goes on where it stopped)
 	$(TEST)/bin/python benchmarks/learning.py --jobs 1

@@ -1,7 +1,7 @@
 """Where tokens come from: one long row of numbers, and where each source in it begins.
 
-Four kinds: the text of Python's standard library (always there), a file of tokens, a Hugging
-Face dataset, and random numbers. Text is read as bytes, a vocabulary of 256; every file or
+Five kinds: the text of Python's standard library (always there), text files, a file of tokens, a
+Hugging Face dataset, and random numbers. Text is read as bytes, a vocabulary of 256; every file or
 document of it ends with a byte 0, which marks its end.
 """
 
@@ -116,6 +116,48 @@ def standard_library(folder: Path | None = None) -> Corpus:
         f"standard library of Python {platform.python_version()}: "
         f"{len(texts):,} files, {size:.1f} MB",
     )
+
+
+def text_files(path: Path, pattern: str) -> Corpus:
+    """Return the bytes of a text file, or of all files in a folder and below; each is a source.
+
+    Parameters
+    ----------
+    path
+        The file or the folder.
+    pattern
+        Which files of a folder, like "*.txt"; in the order of their paths.
+
+    Raises
+    ------
+    DataError
+        No such file, or none that matches, or one that cannot be read.
+    """
+    where = f"data.path: {shown(path_shown(path))}"
+    paths = [path]
+    if path.is_dir():
+        paths = sorted(each for each in path.rglob(pattern) if each.is_file())
+        if not paths:
+            raise DataError(f'{where}: no file in it matches data.files = "{pattern}"')
+    elif path.exists() and not path.is_file():
+        raise DataError(f"{where}: is neither a file nor a folder")
+    texts = []
+    for each in paths:
+        try:
+            texts.append(each.read_bytes())
+        except FileNotFoundError:
+            raise DataError(f"{where}: no such file or folder") from None
+        except OSError as error:
+            raise DataError(f"{where}: {path_shown(each)}: {error.strerror}") from None
+        if b"\0" in texts[-1]:
+            raise DataError(
+                f"{where}: {path_shown(each)} is not text: it has a byte 0, which ends a document"
+            )
+    if not any(texts):
+        raise DataError(f"{where}: is empty")
+    size = sum(map(len, texts)) / 1e6
+    files = "1 file" if len(texts) == 1 else f"{len(texts):,} files"
+    return _documents(texts, f"{path_shown(path)}: {files}, {size:.1f} MB")
 
 
 def token_file(path: Path, dtype: str, vocabulary: int, document_end: int | None = None) -> Corpus:

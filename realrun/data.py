@@ -35,6 +35,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "validation_every": fields.count(2, 10**9, "then nothing is left to validate on", "20"),
     "block_tokens": fields.count(2, 10**12, "no text is longer", '"32Ki"'),
     "path": fields.text,
+    "files": fields.text,
     "dtype": fields.choice(*kinds.DTYPES),
     "document_end": fields.count(0, 2**32 - 1, "tokens have 32 bits", "0"),
     "subset": fields.text,
@@ -46,6 +47,7 @@ _COMMON = ("shard", "validation_every", "block_tokens")
 # Besides the common ones; what is not given has the default of DEFAULTS, or is required.
 KEYS: dict[str, tuple[str, ...]] = {
     "stdlib": (),
+    "text": ("path", "files"),
     "tokens": ("path", "dtype", "document_end"),
     "huggingface": ("path", "subset", "split", "column"),
     "synthetic": ("tokens",),
@@ -54,6 +56,7 @@ DEFAULTS: dict[str, Any] = {
     "shard": "iid",
     "validation_every": 20,
     "block_tokens": None,
+    "files": "*.txt",
     "dtype": "uint16",
     "document_end": None,
     "subset": None,
@@ -147,6 +150,8 @@ def _corpus(kind: str, keys: Mapping[str, Any], vocabulary: int, seed: int, fold
     if kind == "synthetic":
         return kinds.synthetic(keys["tokens"], vocabulary, seed)
     path = folder / Path(keys["path"]).expanduser()
+    if kind == "text":
+        return kinds.text_files(path, keys["files"])
     if kind == "tokens":
         return kinds.token_file(path, keys["dtype"], vocabulary, keys["document_end"])
     # A folder beside the scenario, or a name.

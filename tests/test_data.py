@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -16,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from realrun.corpus import Corpus, DataError, standard_library, synthetic, token_file
+from realrun.corpus import Corpus, DataError, standard_library, synthetic, text_files, token_file
 from realrun.data import KEYS, Data, open_data
 from realrun.shards import Samples, Stretches, split
 from sim.scenario.schema import DataSection
@@ -245,6 +246,43 @@ def test_without_a_kind_it_is_the_standard_library() -> None:
     found = opened()
     assert found.corpus.description.startswith("standard library of Python 3")
     assert found.layout == opened(kind="stdlib").layout
+
+
+# -- text files --------------------------------------------------------------------------
+def test_text_files_of_a_folder_are_sources_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.txt", "more/c.txt", "note.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = text_files(tmp_path, "*.txt")
+    assert found.tokens.tobytes() == b"a.txt\0b.txt\0more/c.txt\0"
+    assert found.sources == 3
+    assert text_files(tmp_path, "*.md").tokens.tobytes() == b"note.md\0"
+    assert text_files(tmp_path / "note.md", "*.txt").sources == 1
+
+
+def test_text_is_trained_on_from_the_scenarios_folder(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("All happy families are alike. " * 400)
+    section = DataSection.model_validate({"kind": "text", "path": "book.txt"})
+    found = open_data(section, vocabulary=256, context=16, workers=2, folder=tmp_path)
+    inputs_bt, _ = next(found.batches(0, 4))
+    assert "happy" in bytes(inputs_bt.flatten().tolist()).decode()
+
+
+def test_bad_text_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "binary.txt").write_bytes(b"a\0b")
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name, message in (
+        ("none.txt", "no such file or folder"),
+        ("empty.txt", "is empty"),
+        ("binary.txt", "is not text"),
+        ("pipe.txt", "neither a file nor a folder"),
+    ):
+        with pytest.raises(DataError, match=rf"data\.path: .*{name}.*{message}"):
+            text_files(Path(name), "*.txt")
+    with pytest.raises(DataError, match=r'no file in it matches data\.files = "\*\.rst"'):
+        text_files(tmp_path, "*.rst")
 
 
 # -- token files -------------------------------------------------------------------------

@@ -12,6 +12,14 @@ import pytest
 pytest.importorskip("torch")
 
 
+# Of quick_start, as small as still learns: most of the time is torch's own start.
+SMALL = [
+    "quick_start",
+    *("--set", "model.hidden=64", "--set", "model.layers=3", "--set", "model.context=64"),
+    *("--set", "site.batch_tokens=512", "--set", "train.learning_rate=0.005"),
+]
+
+
 def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "realrun", "train", *arguments],
@@ -23,7 +31,7 @@ def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_quick_start_trains_and_ends_with_measured_figures() -> None:
-    done = realrun("quick_start", "--set", "run.steps=30", "--check-replicas")
+    done = realrun(*SMALL, "--set", "run.steps=30", "--check-replicas")
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())  # however the lines are broken
     found = re.search(r"Loss (\S+) to (\S+) nats per token, (\S+) on text", said)
@@ -39,7 +47,7 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
 
 def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
     done = realrun(
-        *("quick_start", "--set", "run.steps=20", "--set", "method.comm_dtype=fp4"),
+        *(*SMALL, "--set", "run.steps=20", "--set", "method.comm_dtype=fp4"),
         *("--set", "network.collective.quantize_block=64"),
     )
     assert done.returncode == 0, done.stderr

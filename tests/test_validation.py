@@ -298,7 +298,10 @@ def test_a_worker_slowed_down_by_sleeping_is_cold_after_every_operation(tmp_path
 
 def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> None:
     out = tmp_path / "two.toml"
-    command = [sys.executable, "-m", "realrun", "calibrate", "quick_start", "--out", str(out)]
+    small = ["model.hidden=32", "model.layers=3", "model.heads=2", "model.context=32"]
+    sets = [word for each in (*small, "site.batch_tokens=256") for word in ("--set", each)]
+    command = [sys.executable, "-m", "realrun", "calibrate", "quick_start", *sets]
+    command += ["--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (record,) = calibration(out).machines.values()

@@ -35,18 +35,23 @@ class Namespace:
         Sockets and processes that it makes belong to the namespace for good. This process's
         other threads stay where they are.
         """
-
-        def inside() -> _T:
-            _checked(_libc().setns(self._file, _NEWNET))
-            return function(*arguments, **options)
-
-        return _in_thread(inside)
+        return enter_in_thread(self._file, lambda: function(*arguments, **options))
 
     def close(self) -> None:
         """Let go; the namespace ends when nobody is in it."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def enter_in_thread(handle: int, function: Callable[[], _T]) -> _T:
+    """Call a function in the network namespace that an open file stands for."""
+
+    def inside() -> _T:
+        _checked(_libc().setns(handle, _NEWNET))
+        return function()
+
+    return _in_thread(inside)
 
 
 def _new() -> int:
