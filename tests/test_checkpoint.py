@@ -220,51 +220,55 @@ def last_states(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize(
-    ("method", "steps"),
+    ("method", "steps", "victim"),
     [
         (
             'name = "streaming_diloco"\nsync_every = 4\nnum_fragments = 3\n'
             'fragment_sync_delay = 5\ncomm_dtype = "bf16"',
-            600,
+            120,
+            "who started them",
         ),
-        ('name = "acco"\ncomm_dtype = "fp32"', 1500),
+        ('name = "acco"\ncomm_dtype = "fp32"', 200, "a worker"),
     ],
     ids=["streaming_diloco", "acco"],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
-    method: str, steps: int, tmp_path: Path
+    method: str, steps: int, victim: str, tmp_path: Path
 ) -> None:
+    """Twenty kills of each kind: benchmarks/kills.py."""
     file = tmp_path / "scenario.toml"
     file.write_text(SCENARIO.format(method=method, steps=steps))
     whole, killed, trace = tmp_path / "whole", tmp_path / "killed", tmp_path / "whole.parquet"
-    undisturbed = begun(file, whole, "--trace", str(trace))
+    losses = tmp_path / "whole.csv", tmp_path / "killed.csv"
+    undisturbed = begun(file, whole, "--trace", str(trace), "--losses", str(losses[0]))
     _, said = undisturbed.communicate(timeout=240)
     assert undisturbed.returncode == 0, said
     assert newest(whole) >= 6
 
-    chance = random.Random(method)
-    deaths = 0
-    for victim in ("a worker", "who started them"):
-        before = newest(killed)
-        process = begun(file, killed, "--replay", str(trace))
-        while newest(killed) <= before and process.poll() is None:
-            sleep(0.01)
-        sleep(chance.uniform(0, 0.3))
-        workers = children(process.pid)
-        if process.poll() is None and workers:
-            deaths += 1
-            os.kill(workers[-1] if victim == "a worker" else process.pid, signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
-        if victim == "a worker" and process.returncode == 2:
-            assert "rank 1 was killed by SIGKILL" in said
-            assert len(said.strip().splitlines()) == 1 or "tokens/s" in said
-        assert gone(workers), "workers were left behind"
-    assert deaths
-    last = begun(file, killed, "--replay", str(trace))
+    more = ("--replay", str(trace), "--losses", str(losses[1]))
+    process = begun(file, killed, *more)
+    while not newest(killed) and process.poll() is None:
+        sleep(0.01)
+    sleep(random.Random(method).uniform(0, 0.3))
+    workers = children(process.pid)
+    assert process.poll() is None, "it has ended before it could be killed"
+    os.kill(workers[-1] if victim == "a worker" else process.pid, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    if victim == "a worker":
+        assert process.returncode == 2
+        lines = [line for line in said.splitlines() if "tokens/s" not in line]
+        assert len(lines) == 1
+        assert "rank 1 was killed by SIGKILL" in lines[0]
+        assert not [path for path in killed.iterdir() if path.name.startswith(".")]
+    assert gone(workers), "workers were left behind"
+
+    last = begun(file, killed, *more)
     _, said = last.communicate(timeout=240)
     assert last.returncode == 0, said
     assert newest(killed) == newest(whole)
     for a, b in zip(last_states(killed), last_states(whole), strict=True):
         assert a.keys() == b.keys()
         assert [name for name in a if not torch.equal(a[name], b[name])] == []
-    assert not list(killed.glob("*.partial"))
+    assert losses[0].read_bytes() == losses[1].read_bytes()
+    assert not [path for path in killed.iterdir() if path.name.startswith(".")]
+    assert not losses[1].with_name("killed.csv.parts").exists()

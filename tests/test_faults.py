@@ -222,18 +222,23 @@ def running(word: str) -> list[int]:
     return found
 
 
-def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     folder, listing = tmp_path / "checkpoints", tmp_path / "listing"
     folder.mkdir()
     if not mounts_in_private(folder):
         pytest.skip("needs root, and unshare -m: mounts a small disk that only it sees")
+    file = tmp_path / "endless.toml"
+    file.write_text(SCENARIO.format(method=METHOD, steps=1_000_000))
     run = [*COMMAND, str(file), "--checkpoints", str(folder), "--checkpoint-every", "3"]
     # The folder is on the disk while this shell lives, so it looks itself. $0 is the disk's size.
-    script = f'mount -t tmpfs -o size="$0" tmpfs {folder}; "$@"; end=$?; ls {folder} > {listing}'
-
-    size = "1m"  # one round of two files has room, another has not
+    # Three rounds have room, until somebody else writes there.
+    fill = f"until ls {folder}/round-* 2> /dev/null; do sleep 0.1; done; yes > {folder}/other"
+    script = (
+        f'mount -t tmpfs -o size="$0" tmpfs {folder}; ({fill}) > /dev/null 2>&1 & '
+        f'"$@"; end=$?; ls -A {folder} > {listing}'
+    )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", f"{script}; exit $end", size, *run],
+        ["unshare", "-m", "sh", "-c", f"{script}; exit $end", "4m", *run],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -242,8 +247,13 @@ def test_a_disk_that_fills_up(file: Path, tmp_path: Path) -> None:
     line = said(done)
     assert re.search(r"rank \d: checkpoint .*: could not write its 0\.\d MB: ", line)
     assert "No space left on device" in line
-    kept = [f"round-00000003.rank-{rank:05d}.safetensors" for rank in range(2)]
-    assert listing.read_text().split() == kept
+    *kept, other = sorted(listing.read_text().split(), key=lambda name: name == "other")
+    rounds = {name.partition(".")[0] for name in kept}
+    assert kept == sorted(
+        f"{name}.rank-{rank:05d}.safetensors" for name in rounds for rank in range(2)
+    )
+    assert other == "other"
+    assert rounds
     assert gone(running(str(file)))
 
 
