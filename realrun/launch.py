@@ -11,18 +11,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import IO
 
 from realrun.errors import AgreedError, PeerLostError, RunError, of_rank
+from realrun.forks import Forks, Worker, can_fork
+from realrun.namespaces import enter_in_thread
 from sim.signals import end_with
 
 _POLL_S = 0.05
 _GRACE_S = 2.0  # for the others' reasons, and then for them to end
 _MESSAGES = "REALRUN_MESSAGES"
-_PARENT = "REALRUN_PARENT"
+PARENT = "REALRUNPARENT"
 STORE = "REALRUN_STORE"  # of rank 0: the file descriptor of the socket at which it listens
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}  # by platform, as its card is called there
 _LAST_PORT = 65535
@@ -37,7 +39,8 @@ class Handed:
     files: tuple[int, ...] = ()
 
 
-Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], "subprocess.Popen[bytes]"]
+Process = subprocess.Popen[bytes] | Worker
+Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], Process]
 
 
 def launch(
@@ -46,6 +49,7 @@ def launch(
     *,
     environment: Mapping[str, str] | None = None,
     handed: Sequence[Handed] = (),
+    namespaces: Sequence[int] = (),
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
 ) -> int:
@@ -60,9 +64,11 @@ def launch(
         For every worker, in place of what is said here of where rank 0 is.
     handed
         What they inherit besides.
+    namespaces
+        File descriptors of the network namespaces that they enter, by rank; none: all stay here.
     start
         Takes a rank, a command, its environment and the file descriptors that it inherits, and
-        starts a worker that is a child of this process; by default beside it.
+        starts a worker.
     trouble
         Asked now and then; what it says is why the run cannot go on.
 
@@ -85,18 +91,22 @@ def launch(
             "WORLD_SIZE": str(workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
-            _PARENT: str(os.getpid()),
+            PARENT: str(os.getpid()),
         }
         command = [sys.executable, "-m", "realrun", *arguments]
-        processes: list[subprocess.Popen[bytes]] = []
+        files = [messages.fileno(), *(file for each in handed for file in each.files)]
+        if start is None:
+            of_first = [] if listening is None else [listening.fileno()]
+            start = parts.enter_context(_starting(files, of_first, namespaces))
+        processes: list[Process] = []
         try:
             for rank in range(workers):
                 own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                inherited = [messages.fileno(), *(file for each in handed for file in each.files)]
+                inherited = list(files)
                 if rank == 0 and listening is not None:
                     own[STORE] = str(listening.fileno())
                     inherited.append(listening.fileno())
-                processes.append((start or _beside)(rank, command, own, inherited))
+                processes.append(start(rank, command, own, inherited))
                 if rank == 0 and listening is not None:
                     listening.close()  # rank 0 has it: where it has ended nobody listens
             failed = _until_one_fails(processes, trouble)
@@ -154,16 +164,52 @@ def environment_of(listening: socket.socket) -> dict[str, str]:
     }
 
 
-def _beside(
-    rank: int, command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int]
-) -> subprocess.Popen[bytes]:
-    # Ctrl-C is for us; we end them.
-    return subprocess.Popen(command, env=environment, start_new_session=True, pass_fds=inherited)
+@contextmanager
+def _starting(
+    files: Sequence[int], of_first: Sequence[int], namespaces: Sequence[int]
+) -> Iterator[Start]:
+    """Yield how to start a worker: as a fork where that can be, else as a process of its own.
+
+    ``files`` are inherited by all, ``of_first`` by rank 0 alone.
+    """
+
+    def place(rank: int) -> int | None:
+        return namespaces[rank] if namespaces else None
+
+    def alone(
+        rank: int, command: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int]
+    ) -> Process:
+        def process() -> Process:
+            return subprocess.Popen(
+                command,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for us; we end them
+                pass_fds=inherited,
+            )
+
+        namespace = place(rank)
+        return process() if namespace is None else enter_in_thread(namespace, process)
+
+    if not can_fork():
+        yield alone
+        return
+    with closing(Forks([*files, *of_first, *namespaces])) as forks:
+
+        def forked(
+            rank: int,
+            command: Sequence[str],
+            environment: Mapping[str, str],
+            inherited: Sequence[int],
+        ) -> Process:
+            worker = forks.start(command[3:], environment, place(rank))
+            for file in of_first if rank == 0 else ():
+                forks.forget(file)
+            return worker
+
+        yield forked
 
 
-def _until_one_fails(
-    processes: Sequence[subprocess.Popen[bytes]], trouble: Callable[[], str | None]
-) -> int | None:
+def _until_one_fails(processes: Sequence[Process], trouble: Callable[[], str | None]) -> int | None:
     """Wait for all; return the status of the first that failed, some time after it did."""
     while True:
         codes = [process.poll() for process in processes]
@@ -181,7 +227,7 @@ def _until_one_fails(
         sleep(_POLL_S)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _end(processes: Sequence[Process]) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()
@@ -228,6 +274,6 @@ def report(error: Exception, line: str, rank: int) -> bool:
 
 def end_with_parent() -> None:
     """End this worker when the process that launched it is gone, however it went."""
-    parent = os.environ.get(_PARENT)
+    parent = os.environ.get(PARENT)
     if parent is not None:
         end_with(int(parent))

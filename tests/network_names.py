@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from realrun.lab.namespaces import enter_in_thread
+from realrun.namespaces import enter_in_thread
 
 _SO_NETNS_COOKIE = 71
 

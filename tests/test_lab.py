@@ -27,8 +27,8 @@ from realrun.errors import RunError
 from realrun.lab import built, topology
 from realrun.lab.check import checked, transferred
 from realrun.lab.devices import opened
-from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
+from realrun.namespaces import Namespace
 from sim.scenario import load
 from sim.units import parse_duration, parse_rate
 
@@ -285,7 +285,7 @@ def test_interrupted_while_it_is_built(command: Callable[[int], Command]) -> Non
 def test_interrupted_while_it_trains(command: Callable[[int], Command]) -> None:
     begun = command(1_000_000)
     begun.trains()
-    assert len(marked(begun.mark)) == 4  # itself, the switch and two workers
+    assert len(marked(begun.mark)) == 5  # itself, the switch, the fork server and two workers
     begun.process.send_signal(signal.SIGINT)
     status, _, said = begun.ended()
     assert status == 130

@@ -34,6 +34,7 @@ NOBODY = 65534
 # Runs a command up to a stage, says HERE, and stays there.
 DRIVER = """
 import subprocess, sys, time, types
+import realrun.forks as forks
 import realrun.lab.check as check
 import realrun.lab.run as run
 import realrun.launch as launch
@@ -66,7 +67,7 @@ elif stage == "switch":
 elif stage == "check":
     check._arrived = here
 elif stage == "workers":
-    run.Lab.start = after(run.Lab.start)
+    forks.Forks.start = after(forks.Forks.start)
 elif stage == "ending workers":
     launch._until_one_fails = lambda *_: time.sleep(0.3)  # as if they had ended
     launch._end = here

@@ -19,8 +19,8 @@ from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.cli.app import app
 from realrun.errors import RunError
 from realrun.lab.control import Chooser, controlled
-from realrun.lab.namespaces import Namespace
 from realrun.launch import Handed
+from realrun.namespaces import Namespace
 from realrun.validation.handing_over import handed_over, received
 from realrun.validation.kept import record, recorded, tidy
 from realrun.validation.measure import calibrated_on, networks

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from realrun.doctor.finding import Finding, Part, limited, missing, ready
 from realrun.errors import RunError
 from realrun.lab.devices import TUN, opened
-from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import topology
+from realrun.namespaces import Namespace
 from sim.scenario import Scenario
 
 _LAB: Part = "lab"

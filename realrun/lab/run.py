@@ -6,16 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from signal import Signals
 
 from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
 from realrun.lab.devices import DEVICE, TUN, address, limit_bursts, opened
-from realrun.lab.namespaces import Namespace
 from realrun.lab.topology import Topology
 from realrun.launch import Handed, launch
+from realrun.namespaces import Namespace
 
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
 _LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle
@@ -87,24 +87,8 @@ class Lab:
             self.topology.workers,
             environment=environment,
             handed=handed,
-            start=self.start,
+            namespaces=[namespace.file for namespace in self.namespaces],
             trouble=self._trouble,
-        )
-
-    def start(
-        self,
-        rank: int,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        inherited: Sequence[int] = (),
-    ) -> subprocess.Popen[bytes]:
-        """Start a process in a worker's namespace."""
-        return self.namespaces[rank].call(
-            subprocess.Popen,
-            command,
-            env=environment,
-            start_new_session=True,
-            pass_fds=inherited,
         )
 
     def _trouble(self) -> str | None:

@@ -27,7 +27,8 @@ class Namespace:
     """
 
     def __init__(self) -> None:
-        self._file = _in_thread(_new)
+        #: The file that keeps it.
+        self.file = _in_thread(_new)
 
     def call(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """Call a function inside; what it raises is raised here.
@@ -35,23 +36,28 @@ class Namespace:
         Sockets and processes that it makes belong to the namespace for good. This process's
         other threads stay where they are.
         """
-        return enter_in_thread(self._file, lambda: function(*arguments, **options))
+        return enter_in_thread(self.file, lambda: function(*arguments, **options))
 
     def close(self) -> None:
         """Let go; the namespace ends when nobody is in it."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
 
 
 def enter_in_thread(handle: int, function: Callable[[], _T]) -> _T:
     """Call a function in the network namespace that an open file stands for."""
 
     def inside() -> _T:
-        _checked(_libc().setns(handle, _NEWNET))
+        enter(handle)
         return function()
 
     return _in_thread(inside)
+
+
+def enter(handle: int) -> None:
+    """Have this thread enter, for good, the network namespace that an open file stands for."""
+    _checked(_libc().setns(handle, _NEWNET))
 
 
 def _new() -> int:
