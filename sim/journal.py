@@ -16,8 +16,8 @@ from typing import Any
 
 from sim.files import DamagedError, replacing
 
-_LOOKS_SEALED = re.compile(rb'"sha256": ".{64}"\}$')
-_SEALED = re.compile(r'(?s)(.*), "sha256": "([0-9a-f]{64})"\}')
+_LOOKS_SEALED = re.compile(rb'"line_sha256": ".{64}"\}$')
+_SEALED = re.compile(r'(?s)(.*), "line_sha256": "([0-9a-f]{64})"\}')
 
 
 def sealed(record: Mapping[str, Any]) -> str:
@@ -26,11 +26,11 @@ def sealed(record: Mapping[str, Any]) -> str:
     Examples
     --------
     >>> line = sealed({"run": 3})
-    >>> line[:25], unsealed(line)
-    ('{"run": 3, "sha256": "a4e', {'run': 3})
+    >>> line[:30], unsealed(line)
+    ('{"run": 3, "line_sha256": "a4e', {'run': 3})
     """
     text = json.dumps(record)
-    return f'{text[:-1]}, "sha256": "{_digest(text)}"}}'
+    return f'{text[:-1]}, "line_sha256": "{_digest(text)}"}}'
 
 
 def unsealed(line: str) -> dict[str, Any] | None:

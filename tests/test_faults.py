@@ -21,7 +21,7 @@ import pytest
 pytest.importorskip("torch")
 
 from sockets import listening, reachable_from_outside
-from test_checkpoint import SCENARIO, begun, children, gone, newest
+from test_checkpoint import SCENARIO, begun, gone, newest, workers_of
 
 from realrun import launch, rendezvous
 from realrun.checkpoint import Checkpoints
@@ -89,7 +89,7 @@ def training(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]
         while not newest(folder):
             assert process.poll() is None
             sleep(0.05)  # who looks all the time keeps a processor from it
-        workers = children(process.pid)
+        workers = workers_of(process.pid)
         assert len(workers) == 2
         yield process, workers
     finally:
