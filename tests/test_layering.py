@@ -48,7 +48,7 @@ def test_simulator_never_imports(module: str) -> None:
         ("typer", {"cli"}),
         ("rich", {"cli"}),
         ("matplotlib", {"plots.py", "cli"}),
-        ("joblib", {"study.py"}),
+        ("cloudpickle", {"study.py", "parallel.py"}),
     ],
 )
 def test_a_library_stays_in_its_room(library: str, where: set[str]) -> None:
