@@ -1,4 +1,4 @@
-"""Pictures: functions that take and return a matplotlib Axes."""
+"""Pictures: functions that take and return a matplotlib Axes; saved as the same bytes always."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 
 from sim.breakdown import CAUSES, OPTIMIZER
 from sim.compute import GRADIENT
+from sim.files import replacing
 from sim.trace import WAIT, Trace
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers and on grey printers.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -28,6 +32,16 @@ CAUSE_COLOURS = {
     "other": "#999999",
 }
 BANDWIDTH = "network.bandwidth_bytes_per_s"
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a figure, as .png, .svg or .pdf; the same figure twice gives the same bytes."""
+    import matplotlib
+
+    dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
+    metadata = {} if dated is None else {dated: None}
+    with matplotlib.rc_context({"svg.hashsalt": "bandwise"}), replacing(path) as partial:
+        figure.savefig(partial, dpi=dpi, metadata=metadata)
 
 
 def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:

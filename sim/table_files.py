@@ -104,24 +104,25 @@ def read_csv(path: Path, heading: str, types: Mapping[str, Any]) -> tuple[pd.Dat
     DamagedError
         With the file and the column that is not as it was written.
     """
-    import pandas as pd
+    import pyarrow as pa
+    from pyarrow import csv
 
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             first = file.readline()
         if not first.startswith(heading):
             raise NoNoteError(f"{path}: its first line does not begin with {heading.strip()}")
         note = _read_note(first.removeprefix(heading).removesuffix("\n"), path)
-        # Where texts are empty they are "", which only numbers may leave out.
-        missing = {name: [""] for name, kind in types.items() if kind is float}
-        frame = pd.read_csv(
+        arrow = {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string()}
+        table = csv.read_csv(  # reads every float back as it was
             path,
-            skiprows=1,
-            dtype=dict(types),
-            keep_default_na=False,
-            na_values=missing,
-            float_precision="round_trip",
+            csv.ReadOptions(skip_rows=1, use_threads=False),  # errors then name the row
+            convert_options=csv.ConvertOptions(
+                column_types={name: arrow[kind] for name, kind in types.items()},
+                null_values=[""],
+            ),
         )
+        frame = table.to_pandas()
     except (OSError, NoNoteError, DamagedError):
         raise
     except Exception as error:

@@ -62,12 +62,13 @@ def _legend_outside(figure: Figure, columns: int) -> None:
 
 def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Write utilization.png and .svg, where bandwidth was varied."""
-    from sim.plots import BANDWIDTH
+    from sim.plots import BANDWIDTH, save
+    from sim.study_folder import PICTURES
 
     if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
         return []
     figure = curves(frame)
-    paths = [folder / f"utilization.{kind}" for kind in ("png", "svg")]
+    paths = [folder / name for name in PICTURES]
     for path in paths:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return paths

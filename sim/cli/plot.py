@@ -52,12 +52,14 @@ def plot(
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
+    from sim.plots import save
+
     try:
         figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
     except ValueError as error:
         name = "" if str(error).startswith(str(results)) else f"{results}: "
         raise UserError(f"{name}{error}") from error
-    figure.savefig(out, dpi=150)
+    save(figure, out)
     tell(f"bandwise: wrote {out}")
 
 

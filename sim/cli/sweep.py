@@ -97,6 +97,6 @@ def _note(line: str) -> None:
 
 
 def written(folder: Path, drawn: Sequence[Path]) -> None:
-    """Say which files there are now."""
+    """Say which files the folder holds now."""
     names = ["results.csv", "results.parquet", *(path.name for path in drawn)]
-    tell(f"bandwise: wrote {', '.join(names)} to {folder}")
+    tell(f"bandwise: {', '.join(names)} are in {folder}")
