@@ -46,7 +46,8 @@ def load(path: Path) -> pd.DataFrame:
         if name in frame:
             frame[name] = _numbers(frame[name], path)
     if _BOUNDS in frame and frame[_BOUNDS].dtype != bool:
-        _refuse(frame[_BOUNDS], ~frame[_BOUNDS].isin([True, False]), "must be True or False", path)
+        wrong = ~frame[_BOUNDS].astype(str).isin(["True", "False"])
+        _refuse(frame[_BOUNDS], wrong, "must be True or False", path)
     return frame
 
 
