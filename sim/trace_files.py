@@ -148,4 +148,4 @@ def _check_values(frame: pd.DataFrame, site_of: tuple[int, ...], path: Path) -> 
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
             value = frame[name].iloc[row]
-            raise DamagedError(f"{path}: row {row + 1}, column {name}: {value} {rule}")
+            raise DamagedError(f'{path}: row {row + 1}, column {name} is "{value}"; it {rule}')

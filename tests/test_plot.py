@@ -50,7 +50,7 @@ def said(bandwise: Bandwise, path: Path, kind: str = "utilization") -> str:
     [
         ("compute_utilization_fraction", "abc", "must be a fraction, from 0 to 1"),
         ("compute_utilization_fraction", "nan", "must be a fraction, from 0 to 1"),
-        ("compute_fraction", "7", "must be a fraction, from 0 to 1"),
+        ("compute_fraction", "7.0", "must be a fraction, from 0 to 1"),
         ("waiting_fraction", "-0.5", "must be a fraction, from 0 to 1"),
         (BANDWIDTH, "0.0", "must be bytes/s, more than 0"),
         ("figures_are_bounds", "perhaps", "must be True or False"),
