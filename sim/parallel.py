@@ -8,7 +8,6 @@ is killed, the system says by which signal.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -27,7 +26,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _PROGRAM = (
-    "import json, sys; parent, sys.path[:] = json.loads(sys.argv[1]); "
+    "import pickle, sys; parent, sys.path[:] = pickle.load(sys.stdin.buffer); "
     "from sim.parallel import serve; serve(parent)"
 )
 _NONE_LEFT = object()
@@ -68,17 +67,20 @@ def unordered(
     >>> sorted(unordered(abs, [-1, 2, -3], jobs=2))
     [1, 2, 3]
     """
+    import cloudpickle
+
     ready: SimpleQueue[tuple[Any, Any]] = SimpleQueue()
     remaining, turn = iter(items), Lock()
 
     def feed(process: subprocess.Popen[bytes]) -> None:
         try:
+            _send(process, (os.getpid(), sys.path))
             while True:
                 with turn:
                     item = next(remaining, _NONE_LEFT)
                 if item is _NONE_LEFT:
                     break
-                _send(process, (function, item))
+                _send(process, cloudpickle.dumps((function, item)))
                 ready.put(_answer(process))
             ready.put((_NONE_LEFT, None))
         except BaseException as error:
@@ -113,18 +115,14 @@ def unordered(
 
 
 def _started() -> subprocess.Popen[bytes]:
-    given = json.dumps([os.getpid(), sys.path])
-    command = [sys.executable, "-c", _PROGRAM, given]
+    command = [sys.executable, "-c", _PROGRAM]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def _send(process: subprocess.Popen[bytes], what: object) -> None:
-    import cloudpickle
-
     assert process.stdin is not None
     try:
-        # As bytes, so that the pipe is in order even where they cannot be read.
-        pickle.dump(cloudpickle.dumps(what), process.stdin)
+        pickle.dump(what, process.stdin)
         process.stdin.flush()
     except OSError:
         raise WorkerLostError(_how_it_ended(process)) from None
@@ -158,14 +156,13 @@ def serve(parent: int) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the terminal sends them to all of us
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    incoming, outgoing = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a program prints is no answer
     import cloudpickle
 
     with suppress(EOFError, OSError):
         while True:
-            sent = pickle.load(incoming)
+            sent = pickle.load(incoming)  # bytes: the pipe is in order even if they cannot be read
             try:
                 function, item = cloudpickle.loads(sent)
                 answer = cloudpickle.dumps((function(item), None))
