@@ -1,10 +1,9 @@
 """``bandwise``, also as ``python -m sim``."""
 
-import sys
-from typing import NoReturn
+import sys  # and nothing that takes time: Ctrl-C may come first
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run ``bandwise``; Ctrl-C is one line even while it is being imported."""
     try:
         from sim.cli.app import main as run
