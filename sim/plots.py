@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from numbers import Real
 from typing import TYPE_CHECKING
 
@@ -51,17 +52,16 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
 
     dated = {".svg": "Date", ".pdf": "CreationDate"}.get(path.suffix)
     metadata = {} if dated is None else {dated: None}
-    with (
-        matplotlib.rc_context({"svg.hashsalt": "bandwise"}),
-        warnings.catch_warnings(),
-        replacing(path) as partial,
-    ):
+    content = BytesIO()  # writers of PDF do not survive a full disk
+    with matplotlib.rc_context({"svg.hashsalt": "bandwise"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # which is then drawn as a box
         warnings.filterwarnings("error", ".*layout not applied")
         try:
-            figure.savefig(partial, dpi=dpi, metadata=metadata)
+            figure.savefig(content, format=path.suffix[1:], dpi=dpi, metadata=metadata)
         except UserWarning as error:
             raise ValueError("its labels leave no room for the picture; shorten them") from error
+    with replacing(path) as partial:
+        partial.write_bytes(content.getvalue())
 
 
 def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:

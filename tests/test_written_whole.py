@@ -27,6 +27,8 @@ def writes_elsewhere(tree: ast.AST) -> list[int]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             writes = name in WRITERS or (name == "open" and opens_to_write(node))
+            if name == "savefig" and ast.unparse(node.args[0]) == "content":
+                writes = False  # into memory
             if writes and not inside:
                 found.append(node.lineno)
         for child in ast.iter_child_nodes(node):
