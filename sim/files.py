@@ -19,15 +19,22 @@ class DamagedError(ValueError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool = True) -> Iterator[Path]:
     """Yield where to write; what is there at the end becomes ``path`` in one step.
 
     The yielded path has the same name in a temporary folder next to ``path``, so whatever a
     writer leaves there besides (some write to hidden files first) goes with that folder. If
     anything is raised, an existing ``path`` stays as it was.
 
+    Parameters
+    ----------
+    overwrite
+        False: whatever other processes do, an existing ``path`` is never replaced.
+
     Raises
     ------
+    FileExistsError
+        If ``path`` exists at the end and is not to be overwritten.
     OSError
         With the name of ``path``, whichever file of the temporary folder it happened to.
 
@@ -47,6 +54,8 @@ def replacing(path: Path) -> Iterator[Path]:
             partial = folder / target.name
             yield partial
             flush(partial)
+            if not overwrite:
+                target.open("x").close()  # this name is ours now
             partial.replace(target)
             flush(target.parent)
         finally:
@@ -82,10 +91,11 @@ def check_writable(path: Path) -> None:
     OSError
         With the name of ``path``, if its folder cannot be written to or its disk is full.
     """
-    clear_partial(path.parent)
+    parent = Path(os.path.realpath(path)).parent
+    clear_partial(parent)
     folder = None
     try:
-        folder, held = _folder_in(path.parent)
+        folder, held = _folder_in(parent)
         try:
             probe = folder / "probe"
             probe.write_bytes(bytes(4096))

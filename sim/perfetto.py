@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sim.files import replacing
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Trace
 
 _MICROSECONDS = 1e6
@@ -123,7 +124,6 @@ def write(trace: Trace, path: Path) -> None:
 def write_events(found: list[dict[str, Any]], path: Path) -> None:
     """Write events, of one trace or several, to a .json or .json.gz file."""
     text = json.dumps({"traceEvents": found, "displayTimeUnit": "ms"})
-    if path.name.endswith(".gz"):
-        path.write_bytes(gzip.compress(text.encode(), mtime=0))
-    else:
-        path.write_text(text)
+    content = text.encode()
+    with replacing(path) as partial:
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)

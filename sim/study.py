@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim import __version__
 from sim.breakdown import listed
 from sim.collective_model import in_words
+from sim.locks import locked
+from sim.parallel import WorkerLostError, unordered
 from sim.replications import Prediction, predicted
 from sim.scenario.resolved import Scenario
+from sim.study_folder import Rows, StudyError, StudyFolder, identity_of, of_simulator
 from sim.subsets import with_bandwidth
 
 if TYPE_CHECKING:
@@ -22,15 +25,11 @@ if TYPE_CHECKING:
 
     from sim.scenario import Study
 
+__all__ = ["BANDWIDTH", "StudyError", "row", "run"]
+
 SCHEMA = 1
 BANDWIDTH = "network.bandwidth_bytes_per_s"
 _CHUNK = 10  # runs per task: small enough for the progress bar, large enough to send away
-_PROGRESS = "progress.jsonl"
-_RESULTS = ("results.csv", "results.parquet")
-
-
-class StudyError(Exception):
-    """A study cannot be run or resumed as asked."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -
     return record
 
 
-def _run_task(task: _Task) -> tuple[int, list[dict[str, Any]]]:
+def _run_task(task: _Task) -> tuple[int, Rows]:
     rows = []
     for labels, scenario in task.scenarios:
         rows.append(row({**task.labels, **labels}, scenario, predicted(scenario)))
@@ -94,25 +93,29 @@ def _run_task(task: _Task) -> tuple[int, list[dict[str, Any]]]:
 
 def run(
     study: Study,
-    out: Path,
+    out: Path | None = None,
     jobs: int = 1,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> pd.DataFrame:
     """Run every case of a study (at every point of its grid) and write the results to ``out``.
 
     Finished runs are kept in ``out``/progress.jsonl until all are done, and are not repeated
     when the same study is started again. Then results.csv and results.parquet are written.
+    Where these are of the very same study already, they are returned.
 
     Parameters
     ----------
     study
         Base, axes and grid; see :func:`sim.scenario.load_study`.
     out
-        Folder; made if it is not there.
+        Folder, made if it does not exist; None keeps nothing.
     jobs
         Processes.
     on_progress
         Called with runs done and runs in all.
+    tell
+        Called with a line that says what was found in ``out``.
 
     Returns
     -------
@@ -122,97 +125,102 @@ def run(
     Raises
     ------
     StudyError
-        If ``out`` holds the progress of another study.
+        If ``out`` holds something of another study, or a worker process was killed.
+    LockedError
+        If another process works in ``out``.
+    DamagedError
+        If a file in ``out`` is not as it was written.
     """
-    tasks = list(_tasks(study))
-    total = sum(len(task.scenarios) for task in tasks)
+    if out is None:
+        return _frame(_computed(study, {}, jobs, on_progress))
+    identity = identity_of(study)
     out.mkdir(parents=True, exist_ok=True)
-    finished = _resume(out / _PROGRESS, _fingerprint(tasks))
-    done = sum(map(len, finished.values()))
-    on_progress(done, total)
-    waiting = [task for task in tasks if task.number not in finished]
-    with (out / _PROGRESS).open("a") as log:
-        for number, rows in _in_parallel(waiting, jobs):
-            finished[number] = rows
-            log.write(json.dumps([number, rows]) + "\n")
-            log.flush()
-            done += len(rows)
-            on_progress(done, total)
-    frame = _frame(finished)
-    csv, parquet = (out / name for name in _RESULTS)
-    frame.to_csv(csv, index=False)
-    frame.to_parquet(parquet, index=False)
-    (out / _PROGRESS).unlink()
+    with locked(out):
+        folder = StudyFolder(out, identity)
+        frame = folder.results()
+        total = _runs(study)
+        if frame is not None:
+            tell(f"{out} holds the finished results of this study; nothing is computed again")
+            on_progress(total, total)
+            return frame
+        finished = folder.finished(total)
+        if finished:
+            kept = sum(map(len, finished.values()))
+            tell(f"{out} holds {kept} finished runs of {total}; the others are computed")
+        frame = _frame(_computed(study, finished, jobs, on_progress, folder.keep))
+        folder.finish(frame)
     return frame
+
+
+def _runs(study: Study) -> int:
+    return len(study.cases()) * (1 if study.grid is None else len(study.grid))
+
+
+def _tasks_per_case(study: Study) -> int:
+    return 1 if study.grid is None else ceil(len(study.grid) / _CHUNK)
 
 
 def _tasks(study: Study) -> Iterator[_Task]:
     number = 0
     for case in study.cases():
-        points: list[tuple[dict[str, Any], Scenario]] = [({}, case.scenario)]
-        if study.grid is not None:
-            points = [
-                ({BANDWIDTH: rate}, with_bandwidth(case.scenario, rate)) for rate in study.grid
-            ]
-        for start in range(0, len(points), _CHUNK):
-            yield _Task(number, dict(case.labels), tuple(points[start : start + _CHUNK]))
+        rates = (None,) if study.grid is None else study.grid
+        for start in range(0, len(rates), _CHUNK):
+            points = [_at(case.scenario, rate) for rate in rates[start : start + _CHUNK]]
+            yield _Task(number, dict(case.labels), tuple(points))
             number += 1
 
 
-def _fingerprint(tasks: list[_Task]) -> str:
-    digest = hashlib.sha256(__version__.encode())
-    for task in tasks:
-        for labels, scenario in task.scenarios:
-            digest.update(repr((task.labels, labels, scenario.sha256)).encode())
-    return digest.hexdigest()
+def _at(scenario: Scenario, rate: float | None) -> tuple[dict[str, Any], Scenario]:
+    return ({}, scenario) if rate is None else ({BANDWIDTH: rate}, with_bandwidth(scenario, rate))
 
 
-def _resume(path: Path, fingerprint: str) -> dict[int, list[dict[str, Any]]]:
-    """Read finished tasks; start the file if there is none."""
-    if not path.exists():
-        path.write_text(json.dumps({"study_sha256": fingerprint}) + "\n")
-        return {}
-    lines = path.read_text().splitlines()
-    try:
-        known = json.loads(lines[0])["study_sha256"]
-    except (IndexError, ValueError, KeyError, TypeError):
-        known = "unreadable"
-    if known != fingerprint:
-        raise StudyError(
-            f"{path}: holds the progress of another study ({known[:12]}, not {fingerprint[:12]}); "
-            "choose another --out, or delete that file to start afresh"
-        )
-    finished = {}
-    whole = []
-    for line in lines[1:]:
-        try:
-            number, rows = json.loads(line)
-        except ValueError:  # the line that was being written when the study was interrupted
-            continue
-        finished[number] = rows
-        whole.append(line)
-    path.write_text("\n".join([lines[0], *whole]) + "\n")
-    return finished
+def _computed(
+    study: Study,
+    finished: Mapping[int, Rows],
+    jobs: int,
+    on_progress: Callable[[int, int], None],
+    keep: Callable[[int, Rows], None] = lambda task, rows: None,
+) -> dict[int, Rows]:
+    """Run the tasks that are not finished yet; return the rows of all."""
+    found = dict(finished)
+    done, total = sum(map(len, found.values())), _runs(study)
+    on_progress(done, total)
+    waiting = (task for task in _tasks(study) if task.number not in found)
+    remaining = len(study.cases()) * _tasks_per_case(study) - len(found)
+    with closing(_in_parallel(waiting, min(jobs, remaining))) as results:
+        for number, rows in results:
+            found[number] = rows
+            keep(number, rows)
+            done += len(rows)
+            on_progress(done, total)
+    return found
 
 
-def _in_parallel(tasks: list[_Task], jobs: int) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    if jobs <= 1 or len(tasks) <= 1:
+def _in_parallel(tasks: Iterator[_Task], jobs: int) -> Generator[tuple[int, Rows], None, None]:
+    if jobs <= 1:
         yield from map(_run_task, tasks)
         return
+    try:
+        with closing(unordered(_run_task, map(_portable, tasks), jobs)) as results:
+            yield from results
+    except WorkerLostError as error:
+        raise StudyError(
+            f"{error}; the same command with a smaller --jobs continues with what is finished"
+        ) from error
+
+
+def _portable(task: _Task) -> _Task:
+    """Have a method of the user's sent as a whole: other processes may not find its module."""
     import cloudpickle
-    from joblib import Parallel, delayed
 
-    for task in tasks:
-        for _, scenario in task.scenarios:
-            module = sys.modules.get(scenario.method.program.__module__)
-            if module is not None and module.__name__.split(".")[0] != "sim":
-                # A module of the user's, which other processes may not find: send its text.
-                cloudpickle.register_pickle_by_value(module)
-    parallel = Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator_unordered")
-    yield from parallel(delayed(_run_task)(task) for task in tasks)
+    for _, scenario in task.scenarios:
+        program = scenario.method.program
+        if program.__module__ in sys.modules and not of_simulator(program):
+            cloudpickle.register_pickle_by_value(sys.modules[program.__module__])
+    return task
 
 
-def _frame(finished: dict[int, list[dict[str, Any]]]) -> pd.DataFrame:
+def _frame(finished: Mapping[int, Rows]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame([record for number in sorted(finished) for record in finished[number]])

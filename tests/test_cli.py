@@ -522,7 +522,7 @@ def test_simulate_does_without_pandas_and_matplotlib() -> None:
     code = (
         "import sys, contextlib; from sim.cli import main; sys.argv[0] = 'bandwise'\n"
         "with contextlib.suppress(SystemExit): main()\n"
-        "assert not {'pandas', 'pyarrow', 'matplotlib', 'joblib'} & set(sys.modules)"
+        "assert not {'pandas', 'pyarrow', 'matplotlib', 'cloudpickle'} & set(sys.modules)"
     )
     ran = in_a_process("simulate", *SMALL, code=code)
     assert ran.returncode == 0, ran.stderr

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import tempfile
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sim import study as studies
+from sim import study_folder
+from sim.files import DamagedError
+from sim.locks import LockedError, locked
 from sim.scenario import load_study, sweep
 from sim.study import StudyError, run
 
@@ -48,7 +58,7 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     with pytest.raises(Interrupted):
         run(small(), tmp_path / "stopped", on_progress=stop)
     log = tmp_path / "stopped" / "progress.jsonl"
-    log.write_text(log.read_text() + '[5, [{"half a li')  # cut off in the middle of a line
+    log.write_text(log.read_text() + '{"task": 5, "rows": [{"half a li')  # cut off in the middle
 
     simulated = []
     real = studies.predicted
@@ -56,6 +66,10 @@ def test_an_interrupted_study_goes_on_where_it_stopped(
     resumed = run(small(), tmp_path / "stopped")
     assert len(simulated) == 12 - 5
     assert resumed.equals(whole)
+    for name in ("results.csv", "results.parquet"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (
+            tmp_path / "whole" / name
+        ).read_bytes()
     assert not log.exists()
 
 
@@ -66,6 +80,141 @@ def test_the_progress_of_another_study_is_not_taken_up(tmp_path: Path) -> None:
         run(small(), tmp_path)
     assert "\n" not in str(caught.value)
     assert log.exists()
+
+
+def refused(study: studies.Study, out: Path, error: type[Exception] = StudyError) -> str:
+    """What is said instead of computing; the folder stays as it was."""
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(error) as caught:
+        run(study, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_finished_results_of_the_same_study_are_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(small(2), tmp_path)
+    csv = (tmp_path / "results.csv").read_bytes()
+    (tmp_path / "results.csv").unlink()
+    monkeypatch.setattr(studies, "predicted", None)  # nothing is computed
+    lines: list[str] = []
+    again = run(small(2), tmp_path, tell=lines.append)
+    assert again.equals(first)
+    assert (tmp_path / "results.csv").read_bytes() == csv
+    (line,) = lines
+    assert "nothing is computed again" in line
+
+
+def test_the_results_of_another_study_are_refused(tmp_path: Path) -> None:
+    run(small(2), tmp_path)
+    (tmp_path / "utilization.png").write_text("a picture")
+    text = refused(small(3), tmp_path)
+    assert "results.parquet: holds the results of another study" in text
+    assert "choose another --out" in text
+
+
+def test_the_results_of_another_version_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small(2), tmp_path)
+    monkeypatch.setattr(study_folder, "_simulator", lambda: b"another text")
+    assert "of this study by another version of the program" in refused(small(2), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["results.csv", "utilization.svg"])
+def test_files_of_a_study_that_is_not_known_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("something")
+    assert f"holds {name} of a study that is not known" in refused(small(2), tmp_path)
+
+
+def test_results_that_another_program_wrote_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "results.parquet")
+    assert "does not say of which study it is" in refused(small(2), tmp_path)
+
+
+def test_damaged_results_are_refused_with_the_column(tmp_path: Path) -> None:
+    run(small(2), tmp_path)
+    path = tmp_path / "results.parquet"
+    table = pq.read_table(path)
+    about = table.schema.metadata
+    frame = table.to_pandas()
+    frame.loc[1, "wall_clock_s"] += 1.0
+    changed = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(changed.replace_schema_metadata(about), path)
+    text = refused(small(2), tmp_path, DamagedError)
+    assert "results.parquet: damaged: column wall_clock_s is not as it was written" in text
+
+
+def test_a_damaged_line_of_the_progress_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(small(2), tmp_path, on_progress=stop)
+    log = tmp_path / "progress.jsonl"
+    lines = log.read_text().splitlines()
+    lines[2] = lines[2].replace("1B", "2B").replace('"rows": [', '"rows": [ ')
+    log.write_text("\n".join(lines) + "\n")
+    assert "progress.jsonl: line 3 is damaged" in refused(small(2), tmp_path, DamagedError)
+
+
+def test_a_folder_is_one_commands_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(LockedError, match="in use by process"):
+        run(small(2), tmp_path)
+
+
+def test_a_study_without_a_folder_keeps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert len(run(small(2))) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_too_full_is_told_with_both_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_folder, "free_bytes", lambda path: 1000)
+    text = refused(small(2), tmp_path)
+    assert "4 runs need about 0.016 MB there, and 0.001 MB are free" in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="children are found in /proc")
+def test_a_killed_worker_is_one_line_and_keeps_what_was_finished(tmp_path: Path) -> None:
+    def kill_a_worker(done: int, total: int) -> None:
+        if done == 1:
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+
+    with pytest.raises(StudyError) as caught:
+        run(small(8), tmp_path, jobs=2, on_progress=kill_a_worker)
+    text = str(caught.value)
+    assert "was ended by SIGKILL; the system may have run out of memory; the same" in text
+    assert "smaller --jobs" in text
+    lines: list[str] = []
+    run(small(8), tmp_path, tell=lines.append)
+    assert "finished runs of 16; the others are computed" in lines[0]
+    assert not children()
+
+
+def children() -> list[int]:
+    """The processes of ours that :mod:`sim.parallel` has started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            if (
+                parent == os.getpid()
+                and b"sim.parallel" in (status.parent / "cmdline").read_bytes()
+            ):
+                found.append(int(status.parent.name))
+    return found
 
 
 def test_a_method_of_the_users_own_runs_in_other_processes(

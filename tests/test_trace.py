@@ -3,17 +3,23 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from command_line import Bandwise
 from plain_scenario import machine, plain
 
 from sim import trace_files as traces
 from sim.figures import figures
+from sim.files import DamagedError
 from sim.methods import METHODS
 from sim.runtime import simulate
 from sim.scenario.resolved import Jitter
+from sim.trace import COLUMNS
 
 GOLDEN = Path(__file__).parent / "golden" / "timelines"
 NOISY = [machine(jitter=Jitter("lognormal", 0.1)), machine(1.5, jitter=Jitter("gamma", 0.1))]
@@ -75,6 +81,114 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, content: bytes, suffix: str
     path.write_bytes(content)
     with pytest.raises(ValueError, match="not a trace"):
         traces.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_flipped_bit_of_a_trace_is_seen_or_changes_nothing(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"trace{suffix}"
+    trace = simulate(plain("acco", machines=NOISY, latency=0.01), rounds=1)
+    traces.save(trace, path)
+    whole = path.read_bytes()
+    expected = [[getattr(row, name) for name in COLUMNS] for row in traces.load(path).rows]
+    refused = 0
+    for bit in range(0, 8 * len(whole), 8 * len(whole) // 120 | 1):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = traces.load(path)
+        except ValueError:
+            refused += 1
+        else:
+            rows = [[getattr(row, name) for name in COLUMNS] for row in found.rows]
+            assert repr(rows) == repr(expected)
+            assert found.total_s == trace.total_s
+    assert refused > 60
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_changed_value_is_refused_with_its_column(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"trace{suffix}"
+    traces.save(simulate(plain("acco", machines=NOISY), rounds=1), path)
+    if suffix == ".csv":
+        about, header, first, *rest = path.read_text().splitlines()
+        values = dict(zip(header.split(","), first.split(","), strict=True))
+        values["end_s"] = "0.125"
+        path.write_text("\n".join([about, header, ",".join(values.values()), *rest]) + "\n")
+    else:
+        table = pq.read_table(path)
+        frame = table.to_pandas()
+        frame.loc[0, "end_s"] = 0.125
+        changed = pa.Table.from_pandas(frame, preserve_index=False)
+        pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(DamagedError, match="damaged: column end_s is not as it was written"):
+        traces.load(path)
+
+
+def earlier(path: Path, schema: int = 2, **changes: object) -> None:
+    """Have a trace in CSV be of a schema without digests, its note or first row changed."""
+    about, header, first, *rest = path.read_text().splitlines()
+    note = json.loads(about.removeprefix("# bandwise trace: "))
+    values = dict(zip(header.split(","), first.split(","), strict=True))
+    context = {key: changes.pop(key, value) for key, value in note["context"].items()}
+    values |= {key: str(value) for key, value in changes.items()}
+    kept = {"schema": schema, "total_s": note["total_s"], "context": context}
+    lines = ["# bandwise trace: " + json.dumps(kept), header, ",".join(values.values()), *rest]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_a_trace_without_digests_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    trace = simulate(plain("diloco", {"sync_every": 3}), rounds=2)
+    traces.save(trace, path)
+    earlier(path)
+    assert traces.load(path).sequence() == trace.sequence()
+    earlier(path, schema=3)
+    with pytest.raises(DamagedError, match="its digests are missing"):
+        traces.load(path)
+    earlier(path, schema=4)
+    with pytest.raises(ValueError, match="schema 4, which a later bandwise wrote"):
+        traces.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"rank": -1}, 'row 1, column rank is "-1"; it must be 0 to 1'),
+        ({"rank": 2}, 'row 1, column rank is "2"; it must be 0 to 1'),
+        ({"begin_s": "inf"}, 'row 1, column begin_s is "inf"; it must be finite and not negative'),
+        ({"bytes": -5.0}, 'row 1, column bytes is "-5.0"; it must be finite and not negative'),
+        ({"operation": ""}, 'row 1, column operation is ""; it must not be empty'),
+        ({"site_of": [0, 2]}, "site_of puts rank 1 at site 2 of 2"),
+        ({"step_s": [1.0]}, "step_s has 1 values for 2 workers"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plot", "simulate"])
+def test_what_no_trace_can_hold_is_one_line(
+    tmp_path: Path, bandwise: Bandwise, changes: dict[str, Any], text: str, command: str
+) -> None:
+    path = tmp_path / "trace.csv"
+    traces.save(simulate(plain("diloco", {"sync_every": 3}), rounds=2), path)
+    earlier(path, **changes)
+    out = tmp_path / "out.png"
+    plot = ("plot", path, "--kind", "timeline", "--out", out)
+    replay = ("simulate", "--model", "1B", "--replay", path)
+    ran = bandwise(*(plot if command == "plot" else replay))
+    assert ran.status == 2
+    assert f"{path}: {text}" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_trace_that_has_no_room_is_told_with_both_figures(
+    tmp_path: Path, bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traces, "free_bytes", lambda path: 1000)
+    path = tmp_path / "trace.csv"
+    ran = bandwise("simulate", "--model", "1B", "--rounds", "5", "--trace", path)
+    assert ran.status == 2
+    assert re.search(r"trace\.csv: \d+ rows need at least .* MB, and 0\.001 MB are free", ran.err)
+    assert "compute" in ran.out  # what was computed is printed
+    assert not path.exists()
 
 
 def _timeline(scenario: Any, rounds: int) -> str:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sim.cli.errors import Interrupted, UserError, as_line, did_you_mean
+from sim.signals import end_when_asked
 
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
@@ -137,6 +138,7 @@ class Group(TyperGroup):
 
     def _status(self, args: Sequence[str] | None, **options: Any) -> int:
         """Run; a mistake of the user's is one line on standard error."""
+        _open_streams(self.program)
         options.update(args=args, prog_name=self.program, standalone_mode=False)
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # a terminal that cannot show a sign shows "?"
@@ -164,6 +166,29 @@ class Group(TyperGroup):
     def tell(self, error: Exception, line: str) -> None:
         """Say what the user did wrong."""
         typer.echo(f"{self.program}: error: {line}", err=True)
+
+
+def _open_streams(program: str) -> None:
+    """Refuse to run without a standard output; what is said without standard error is lost.
+
+    A number that is closed would be given to the next file that is opened, which would then get
+    what is printed.
+    """
+    if sys.stdin is None:
+        _take_over(0)
+    if sys.stderr is None:
+        _take_over(2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if sys.stdout is None:
+        typer.echo(f"{program}: error: standard output is closed; add > /dev/null", err=True)
+        sys.exit(2)
+
+
+def _take_over(number: int) -> None:
+    handle = os.open(os.devnull, os.O_RDWR)
+    if handle != number:
+        os.dup2(handle, number)
+        os.close(handle)
 
 
 def _leave_pipe() -> NoReturn:
@@ -213,5 +238,6 @@ def _bandwise(
 
 def main() -> NoReturn:
     """Run ``bandwise`` with the arguments of the command line."""
+    end_when_asked("bandwise")
     app()
     raise AssertionError("Group.main exits")

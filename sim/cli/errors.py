@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,9 @@ _MISTAKES = frozenset(
 )
 
 
+_FULL = (errno.ENOSPC, errno.EIO, errno.EFBIG)
+
+
 def as_line(error: Exception) -> str | None:
     """Say in one line what the user did wrong; None if the error is a bug of ours."""
     if isinstance(error, UserError):
@@ -39,7 +43,11 @@ def as_line(error: Exception) -> str | None:
     elif any(kind.__name__ in _MISTAKES for kind in type(error).__mro__):
         text = str(error)
     elif isinstance(error, OSError):
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        # Files of ours are named: what has no name is where results are printed.
+        place = error.filename or ("standard output" if error.errno in _FULL else None)
+        text = f"{place}: {error.strerror}" if place else str(error)
+    elif isinstance(error, MemoryError):
+        text = "out of memory; ask for fewer workers or rounds, or give --jobs a smaller number"
     else:
         return None
     return " ".join(text.split())

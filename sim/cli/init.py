@@ -9,6 +9,7 @@ import typer
 
 from sim.cli.errors import UserError
 from sim.cli.output import checked_file
+from sim.files import replacing
 
 _FILE = typer.Argument(metavar="FILE", help="The .toml file to write.", show_default=False)
 _SITES = typer.Option("--sites", metavar="A,B,C", help="Names of the sites.")
@@ -29,8 +30,8 @@ def init(
     checked_file("FILE", file, (".toml",))
     text = template([name.strip() for name in sites.split(",")])
     try:
-        with file.open("w" if force else "x", encoding="utf-8") as opened:
-            opened.write(text)
+        with replacing(file, overwrite=force) as partial:
+            partial.write_text(text, encoding="utf-8")
     except FileExistsError:
         raise UserError(f"{file}: is there already; --force overwrites it") from None
     typer.echo(f"Wrote {file}: edit the lines marked EDIT, then type\n  bandwise simulate {file}")

@@ -15,6 +15,7 @@ import typer
 
 from sim.cli.errors import UserError
 from sim.cli.tables import Block, Report, Section, Table, as_csv, as_json, as_markdown, cells
+from sim.files import check_writable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -162,7 +163,8 @@ def checked_file(option: str, path: Path, suffixes: Sequence[str]) -> Path:
     Raises
     ------
     UserError
-        If the suffix says nothing, or the folder is not there.
+        If the suffix says nothing, the folder does not exist or its disk is full, or what exists
+        cannot be replaced.
     """
     if not path.name.endswith(tuple(suffixes)):
         *others, last = suffixes
@@ -172,6 +174,14 @@ def checked_file(option: str, path: Path, suffixes: Sequence[str]) -> Path:
         raise UserError(f"{option}: {path} is a folder")
     if not path.parent.is_dir():
         raise UserError(f"{option}: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{option}: {path} is not a regular file")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise UserError(f"{option}: {path} is write-protected")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise UserError(f"{option}: {path} cannot be written: {error.strerror}") from error
     return path
 
 
@@ -181,11 +191,15 @@ def checked_folder(option: str, path: Path) -> Path:
     Raises
     ------
     UserError
-        If a file is in the way, or the folder is not ours to write.
+        If a file is in the way, the folder is not ours to write, or its disk is full.
     """
     if path.exists() and not path.is_dir():
         raise UserError(f"{option}: {path} is a file; name a folder")
     there = path if path.exists() else next(p for p in path.absolute().parents if p.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{option}: {there} cannot be written to")
+    if not there.is_dir():
+        raise UserError(f"{option}: {there} is a file; name a folder")
+    try:
+        check_writable(there / "any")
+    except OSError as error:
+        raise UserError(f"{option}: {there} cannot be written to: {error.strerror}") from error
     return path

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+from math import ceil, prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_READABLE_LINES = 8
-_MOST_PANELS = 4
+_MOST_LINES = 8  # in a panel: as many colors can be told apart
+_MOST_BESIDE = 4  # panels in a row, and rows of them
 
 
 def titled(figure: Figure, title: str) -> None:
@@ -20,54 +22,116 @@ def titled(figure: Figure, title: str) -> None:
 
 
 def curves(frame: pd.DataFrame) -> Figure:
-    """Draw utilization against bandwidth: too many lines for one panel are split by an axis."""
+    """Draw utilization against bandwidth: a line per combination of the other axes.
+
+    Lines that would be too many for one panel are shared out over panels, by the values of one
+    or two axes.
+
+    Raises
+    ------
+    ValueError
+        If they are too many for that as well.
+    """
     from matplotlib.figure import Figure
 
-    from sim.plots import BANDWIDTH, labels_of, title_of, utilization
+    from sim.plots import BANDWIDTH, labels_of, named, title_of, utilization
 
     varied = [n for n in labels_of(frame) if n != BANDWIDTH and frame[n].nunique() > 1]
-    lines = len(frame[varied].drop_duplicates()) if varied else 1
-    alone = lines <= _READABLE_LINES or len(varied) < 2
-    if alone or frame[varied[0]].nunique() > _MOST_PANELS:
-        figure = Figure(figsize=(8, 5), layout="constrained")
-        utilization(frame, figure.subplots())
-        titled(figure, title_of(frame))
-        if lines > _READABLE_LINES:
-            _legend_outside(figure, columns=3)
-        return figure
-    panels = list(frame.groupby(varied[0], sort=False))
-    figure = Figure(figsize=(4.5 * len(panels), 4.5), layout="constrained")
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for (name, part), ax in zip(panels, axes, strict=True):
-        utilization(part, ax)
-        ax.set_title(str(name), fontsize=10)
-        if ax is not axes[0]:
-            ax.set_ylabel("")
-    _legend_outside(figure, columns=2 * len(panels))
+    panels = _panels(frame, varied)
+    columns = len(panels[0])
+    wide, high = (8.0, 5.0) if panels == [[{}]] else (1.5 + 3.2 * columns, 1.5 + 2.8 * len(panels))
+    figure = Figure(figsize=(wide, high), layout="constrained")
+    grid = figure.subplots(len(panels), columns, sharex=True, sharey=True, squeeze=False)
+    for row, axes in zip(panels, grid, strict=True):
+        for chosen, ax in zip(row, axes, strict=True):
+            part = frame
+            for name, values in chosen.items():
+                part = part[part[name].isin(values)]
+            utilization(part, ax)
+            shared = [named(name, each[0]) for name, each in chosen.items() if len(each) == 1]
+            ax.set_title(", ".join(shared), fontsize=9)
+            ax.label_outer()
+    if panels != [[{}]] and len(varied) > 1:
+        _legend_outside(figure, columns)
+    titled(figure, title_of(frame))
+    return figure
+
+
+def _panels(frame: pd.DataFrame, varied: list[str]) -> list[list[dict[str, list[Any]]]]:
+    """Return rows of panels, each with the values of axes to which its lines are restricted."""
+    sizes = {name: frame[name].nunique() for name in varied}
+    lines = prod(sizes.values())
+    if lines <= _MOST_LINES:
+        return [[{}]]
+    if len(varied) == 1 and lines <= _MOST_LINES * _MOST_BESIDE:
+        (name,) = varied
+        values = list(frame[name].unique())
+        starts = range(0, lines, ceil(lines / ceil(lines / _MOST_LINES)))
+        return [[{name: values[start : start + starts.step]} for start in starts]]
+    fitting = []
+    for across, down in [*((name, None) for name in varied), *permutations(varied, 2)]:
+        shape = (sizes[across], 1 if down is None else sizes[down])
+        if max(shape) <= _MOST_BESIDE and lines / prod(shape) <= _MOST_LINES:
+            fitting.append((prod(shape), across, down))
+    if not fitting:
+        shown = " x ".join(f"{size} {name}" for name, size in sizes.items())
+        raise ValueError(
+            f"{lines} curves ({shown}) cannot be told apart: a panel holds {_MOST_LINES}, and "
+            f"panels are by the values of one or two axes, at most {_MOST_BESIDE} each; vary fewer "
+            "(--over), or keep the runs that matter"
+        )
+    _, across, down = min(fitting, key=lambda each: each[0])
+    beside = [{across: [value]} for value in frame[across].unique()]
+    if down is None:
+        return [beside]
+    return [[{down: [value], **each} for each in beside] for value in frame[down].unique()]
+
+
+def bars(frame: pd.DataFrame) -> Figure:
+    """Draw where the time went: a bar per run, as high as its label needs."""
+    from matplotlib.figure import Figure
+
+    from sim.plots import breakdown, title_of
+
+    figure = Figure(figsize=(8, max(4.0, 1.6 + 0.2 * len(frame))), layout="constrained")
+    breakdown(frame, figure.subplots())
     titled(figure, title_of(frame))
     return figure
 
 
 def _legend_outside(figure: Figure, columns: int) -> None:
     """Give the figure one legend, below; all its panels have the same lines."""
+    names: dict[str, Any] = {}
     for ax in figure.axes:
         legend = ax.get_legend()
         if legend is not None:
             legend.remove()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+        handles, labels = ax.get_legend_handles_labels()
+        names = dict(zip(labels, handles, strict=True)) | names
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=columns, fontsize=8, frameon=False
+        names.values(),
+        names.keys(),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
     )
 
 
 def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write utilization.png and .svg, where bandwidth was varied."""
-    from sim.plots import BANDWIDTH
+    """Write utilization.png and .svg, where bandwidth was varied and curves can be told apart."""
+    from sim.cli.output import tell
+    from sim.plots import BANDWIDTH, save
+    from sim.study_folder import PICTURES
 
     if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
         return []
-    figure = curves(frame)
-    paths = [folder / f"utilization.{kind}" for kind in ("png", "svg")]
+    try:
+        figure = curves(frame)
+    except ValueError as error:
+        tell(f"bandwise: no curves are drawn: {error}")
+        return []
+    paths = [folder / name for name in PICTURES]
     for path in paths:
-        figure.savefig(path, dpi=150)
+        save(figure, path)
     return paths

@@ -11,7 +11,6 @@ from sim.cli.errors import UserError, chosen
 from sim.cli.output import checked_file, tell
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 KINDS = ("utilization", "timeline", "breakdown")
@@ -52,41 +51,43 @@ def plot(
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
+    from sim.plots import save
+
     try:
         figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
+        save(figure, out)
     except ValueError as error:
         name = "" if str(error).startswith(str(results)) else f"{results}: "
         raise UserError(f"{name}{error}") from error
-    figure.savefig(out, dpi=150)
     tell(f"bandwise: wrote {out}")
 
 
 def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Figure:
     from matplotlib.figure import Figure
 
-    from sim import plots
-    from sim.cli.pictures import curves, titled
+    from sim import plots, result_files
+    from sim.cli.pictures import bars, curves, titled
 
     if kind == "utilization":
-        return curves(_results(path))
-    figure = Figure(figsize=(8, 5), layout="constrained")
+        return curves(result_files.load(path))
     if kind == "breakdown":
-        frame = _results(path)
-        plots.breakdown(frame, figure.subplots())
-        titled(figure, plots.title_of(frame))
-        return figure
+        frame = result_files.load(path)
+        result_files.check_breakdown(frame, path)
+        return bars(frame)
 
     from sim.trace_files import load
 
     trace = load(path)
+    figure = Figure(figsize=(8, 5), layout="constrained")
     part = plots.readable(trace) if begin is None and end is None else None
     ax = figure.subplots()
     if part is not None:
         begin, end, rounds = part
         tell(f"bandwise: drawn are rounds 2 and 3 of {rounds}; --begin and --end choose others")
     begin = begin or 0.0
-    if not begin < (trace.total_s if end is None else end):
-        raise UserError(f"--begin: lies after the end, {trace.total_s:.6g} s")
+    last = trace.total_s if end is None else min(end, trace.total_s)
+    if not begin < last:
+        raise UserError(f"--begin: {begin:.6g} s is not before the end, {last:.6g} s")
     plots.timeline(trace, ax, begin=begin, end=end)
     if part is not None:
         ax.set_xlabel(f"time (s); rounds 2 and 3 of {part[2]}")
@@ -101,28 +102,3 @@ def _seconds(option: str, text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
     except UnitError as error:
         raise UserError(f'{option}: "{text}": {error}') from error
-
-
-def _results(path: Path) -> pd.DataFrame:
-    """Read the results of a study.
-
-    Raises
-    ------
-    UserError
-        If the file holds something else.
-    """
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{path}: cannot be read; give results.csv or results.parquet of study or sweep"
-        ) from error
-    if "compute_utilization_fraction" not in frame or "schema" not in frame:
-        trace = "operation" in frame or str(frame.columns[0]).startswith("# bandwise trace")
-        hint = "; it looks like a trace, so draw --kind timeline" if trace else ""
-        raise UserError(f"{path}: not the results of study or sweep{hint}")
-    return frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,8 +86,7 @@ def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
         published_cells(study)
     except ValueError as error:
         raise UserError(str(error)) from error
-    with tempfile.TemporaryDirectory() as folder:
-        frame = computed(study, Path(folder), jobs, study.name or name)
+    frame = computed(study, None, jobs, study.name or name)
     return compare(study, frame), study
 
 

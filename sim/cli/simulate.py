@@ -84,17 +84,21 @@ def simulate(
     with naming(scenario.method.name):
         prediction = predicted(scenario, replay=observed)
     layer_overlap = None if replay is not None else with_layer_overlap(scenario, prediction)
-    if trace is not None:
-        from sim.trace_files import save
-
-        save(prediction.trace, trace)
-        tell(f"bandwise: wrote {trace}")
     about = report(
         scenario,
         prediction.figures,
         interval=prediction.interval,
         layer_overlap=layer_overlap,
     )
+    if trace is not None:
+        from sim.trace_files import save
+
+        try:
+            save(prediction.trace, trace)
+        except OSError:
+            show(about, form)  # which was computed, whatever became of the file
+            raise
+        tell(f"bandwise: wrote {trace}")
     show(about, form)
 
 

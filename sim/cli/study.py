@@ -72,7 +72,7 @@ def study(
             read_published(asked.compare_with)
         except ValueError as error:
             raise UserError(str(error)) from error
-    frame = computed(asked, out, jobs, asked.name or "study", resumable=True)
+    frame = computed(asked, out, jobs, asked.name or "study")
     written(out, save_curves(frame, out))
     report = _report(asked, frame)
     if form == "table":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,18 +64,13 @@ def sweep(
     from sim.cli import results
     from sim.cli.pictures import save_curves
 
-    if out is None:
-        with tempfile.TemporaryDirectory() as folder:
-            frame = computed(study, Path(folder), jobs, "sweep")
-    else:
-        frame = computed(study, out, jobs, "sweep", resumable=True)
+    frame = computed(study, out, jobs, "sweep")
+    if out is not None:
         written(out, save_curves(frame, out))
     show(results.runs(study, frame), form)
 
 
-def computed(
-    study: Study, folder: Path, jobs: int | None, what: str, *, resumable: bool = False
-) -> pd.DataFrame:
+def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> pd.DataFrame:
     """Run a study with a progress bar.
 
     Raises
@@ -86,15 +80,23 @@ def computed(
     """
     from sim.study import run
 
+    again = "" if folder is None else "; the same command continues from here"
     try:
         with progress(what) as step:
-            return run(study, folder, jobs or os.cpu_count() or 1, step)
+            return run(study, folder, jobs or os.cpu_count() or 1, step, _note)
     except KeyboardInterrupt:
-        again = "; the same command goes on from here" if resumable else ""
         raise Interrupted(f"interrupted{again}") from None
+    except SystemExit:  # asked to end by a signal, which has been said
+        if again:
+            _note("the same command continues from here")
+        raise
+
+
+def _note(line: str) -> None:
+    tell(f"bandwise: {line}")
 
 
 def written(folder: Path, drawn: Sequence[Path]) -> None:
-    """Say which files there are now."""
+    """Say which files the folder holds now."""
     names = ["results.csv", "results.parquet", *(path.name for path in drawn)]
-    tell(f"bandwise: wrote {', '.join(names)} to {folder}")
+    tell(f"bandwise: {', '.join(names)} are in {folder}")
