@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim import units
+from sim.scenario.advice import hinted, synonym
+from sim.scenario.advice import shown as shown_key
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, listed, nearest, problem, shown
 from sim.scenario.method import method_arguments
@@ -168,9 +170,9 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
 def _list_axis(name: str, values: list[Any], origin: Origin) -> Axis:
     path = split_key(name, origin.label)
     if len(path) < 2 and path[0] not in ("hardware",):
-        full = [key for key in known_keys() if key.endswith(f".{path[0]}")]
-        hint = f"; did you mean {listed(full)}?" if full else ""
-        raise problem(origin, "", f"a list needs a full key, like network.bandwidth{hint}")
+        hint = hinted(path[0], ())
+        text = f"a list needs a full key, like network.bandwidth{hint and '; ' + hint}"
+        raise problem(origin, "", text)
     points: list[Point] = []
     for value in values:
         label = label_of(path, value)
@@ -243,6 +245,10 @@ def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
     if key in arguments:
         return None, ("method", key)
     names = [name.removeprefix("--").replace("-", "_") for name in OPTIONS]
+    called = synonym(key)
+    if called is not None:
+        called = "sites" if called == "site" else shown_key(called)
+        raise problem(origin, "", f"unknown key; here it is called {called}")
     match = nearest(key, [*names, *arguments])
     hint = f"did you mean {match}?" if match else "name a key, like bandwidth or network.rtt"
     raise problem(origin, "", f"unknown key; {hint}")
