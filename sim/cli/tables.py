@@ -113,7 +113,9 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     if not number:
         return []
     values = "1 value was" if number == 1 else f"{number} values were"
-    return [f"{values} assumed: bandwise simulate lists them, so does --json."]
+    batch = dict(assumed).get("site.batch_tokens")  # every time for a token budget rests on it
+    which = f", {batch} tokens per step among them" if batch and number > 1 else ""
+    return [f"{values} assumed{which}: bandwise simulate lists them, so does --json."]
 
 
 def at_least(value: float, figures: Figures) -> float:
