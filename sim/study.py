@@ -16,6 +16,7 @@ from sim.collective_model import in_words
 from sim.replications import Prediction, predicted
 from sim.scenario.resolved import Scenario
 from sim.subsets import with_bandwidth
+from sim.visible import guarded_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +141,7 @@ def run(
             on_progress(done, total)
     frame = _frame(finished)
     csv, parquet = (out / name for name in _RESULTS)
-    frame.to_csv(csv, index=False)
+    guarded_columns(frame).to_csv(csv, index=False)
     frame.to_parquet(parquet, index=False)
     (out / _PROGRESS).unlink()
     return frame

@@ -18,6 +18,7 @@ from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
 from sim.units import format_percent
+from sim.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +93,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     save(found.rows, folder / "report.csv")
     pictures.save(found.rows, found.table, folder)
-    (folder / "report.md").write_text(text)
+    (folder / "report.md").write_text(visible(text))
     return found.passed
 
 

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sim.cli.errors import Interrupted, UserError, as_line, did_you_mean
+from sim.visible import visible
 
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
@@ -149,7 +150,7 @@ class Group(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
         except Interrupted as error:
-            typer.echo(f"{self.program}: {error}", err=True)
+            typer.echo(visible(f"{self.program}: {error}"), err=True)
             return INTERRUPTED
         except Exception as error:
             line = as_line(error)
@@ -163,7 +164,7 @@ class Group(TyperGroup):
 
     def tell(self, error: Exception, line: str) -> None:
         """Say what the user did wrong."""
-        typer.echo(f"{self.program}: error: {line}", err=True)
+        typer.echo(visible(f"{self.program}: error: {line}"), err=True)
 
 
 def _leave_pipe() -> NoReturn:

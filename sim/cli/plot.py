@@ -113,8 +113,13 @@ def _results(path: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
+    from sim.visible import unguarded_columns
+
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = unguarded_columns(pd.read_csv(path))
     except OSError:
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ from sim.scenario.method import method_arguments
 from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
 from sim.scenario.schema import known_keys
 from sim.units import Quantity, UnitError
+from sim.visible import controls
 
 DEFAULT_POINTS = 20
 
@@ -28,6 +29,12 @@ class Point:
 
     label: Label
     changes: tuple[Change, ...]
+
+
+def _check_name(name: str, origin: Origin, what: str) -> None:
+    if found := controls(name, "\n\t"):
+        text = f"{what} must not hold control characters ({found[0]})"
+        raise problem(origin, "", text, name)
 
 
 @dataclass(frozen=True)
@@ -136,6 +143,7 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
     quoted = name if re.fullmatch(r"[\w-]+", name) else f'"{name}"'
     key = f"study.axis.{quoted}"
     where = Origin(f"{label}: {key}", names_key=True)
+    _check_name(name, where, "an axis's name")
     if not isinstance(content, list | dict):
         raise problem(where, "", "must be a list of values, or a table of named cases", content)
     if not content:
@@ -144,6 +152,7 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
         return _list_axis(name, content, where)
     points = []
     for case, partial in content.items():
+        _check_name(case, where, "a case's name")
         if isinstance(partial, list):
             hint = f'write the key in quotes: "{name}.{case}" = [...]'
             raise problem(where, "", f"holds a list; {hint}")
@@ -191,7 +200,7 @@ def over_axis(text: str) -> Axis:
             "",
             "write it like --over bandwidth=0.1..1000Gbit/s:50 or --over sync_every=10,100",
         )
-    origin = Origin(f"--over {key}", names_key=True)
+    origin = Origin(f"--over {key}", names_key=True, typed=True)
     option, path = _over_key(key, origin)
     try:
         points = list(_over_values(values, path))
