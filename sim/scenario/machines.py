@@ -132,9 +132,9 @@ class MachineReader:
         match = re.fullmatch(r"\s*(?:(\d[\d_]*)\s*[x×*]\s*)?(\S.*?)\s*", text)
         count = int((match[1] or "1").replace("_", "")) if match else 0
         name = match[2] if match else ""
-        if not match or name.isdigit() or not 0 < count <= 10**7:
-            raise self._refuse("accelerators", 'write how many and of what, like "64 x H100"')
         known = accelerator(name)
+        if not match or (name.isdigit() and known is None) or not 0 < count <= 10**7:
+            raise self._refuse("accelerators", 'write how many and of what, like "64 x H100"')
         peak = self.site.peak
         if peak is None:
             if known is None:
