@@ -418,7 +418,8 @@ def test_amounts_of_data_as_arguments():
     assert scenario.method.arguments["bucket_bytes"] == 4 * 2**20
 
 
-def test_a_method_of_ones_own(tmp_path):
+def test_a_method_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write(tmp_path, "def run(worker, *, every: int = 7):\n    yield\n", "my_own_method.py")
     path = write(tmp_path, '[model]\nname = "1B"\n[method]\nname = "my_own_method:run"\n')
     method = load(path).method

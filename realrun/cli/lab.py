@@ -37,7 +37,8 @@ def lab(
     from sim.scenario import load
 
     form = format_asked(form, as_json)
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
+    options.checked_processes(len(scenario.workers), has_nproc=False)
     found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
 

@@ -59,8 +59,8 @@ def train(
     if "RANK" not in os.environ:
         from realrun.launch import launch
 
-        workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
-        raise typer.Exit(launch(sys.argv[1:], workers))
+        workers = len(load(asked.source, asked.options, asked.settings, single=True).workers)
+        raise typer.Exit(launch(sys.argv[1:], options.checked_processes(workers, nproc)))
 
     from realrun.report import check_held_out, progress, show, write_losses
     from realrun.training import Asked as Training
@@ -80,7 +80,7 @@ def train(
         start=start,
         check_replicas=check_replicas,
     )
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
     with progress(scenario.horizon_tokens) as step:
         outcome = run_worker(training, step)
     if outcome is None:

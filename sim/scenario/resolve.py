@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sim import units
-from sim.methods import BY_COUNTS
+from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
 from sim.scenario.advice import hinted
 from sim.scenario.connections import noted
+from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
-from sim.scenario.errors import FILE_CUTOFF, nearest
+from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
 from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
@@ -98,6 +99,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         network=network,
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
+        left_out=tuple(context.left_out),
     )
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
@@ -149,18 +151,23 @@ def _method(context: Context, model: ModelSize) -> Method:
     name = section.name or DEFAULT_METHOD
     if section.name is None:
         context.assume("method.name", name)
+    check_code(context.document, METHOD)
     try:
         function = find_method(name, context.document.folder)
         takes = parameters_of(function).annotations
     except MethodError as error:
         raise context.refuse("method", "name", text=str(error)) from None
     given = dict(section.model_extra or {})
-    for key in context.document.inherited & set(given):
-        # Written for another method: it stays if this one takes it, and such a value.
+    for key in sorted(context.document.inherited & set(given)):
+        # Written for another method, or for several: it stays if this one takes it, and such a
+        # value. What the other method does not take either is a slip of the pen.
+        if context.document.written_for in METHODS and not who_takes(key):
+            continue
         try:
             arguments_of(name, function, {**_needed(takes, given), key: given[key]})
         except (ArgumentsError, units.UnitError):
-            del given[key]
+            value = given.pop(key)
+            context.left_out.append(f"method.{key}" + f" = {shown(value)}" * (key in takes))
     try:
         arguments, assumed = arguments_of(name, function, given)
     except units.UnitError as error:
