@@ -6,6 +6,7 @@ direction could show another name than it is, and a cell that begins with "=" is
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,19 +21,25 @@ _GUARDED = re.compile(r"''*[=+\-@\t\r].")
 
 
 def visible(text: str) -> str:
-    r"""Return a text with its control characters as they are written: \x1b, \u202e.
+    r"""Return a text with what cannot be printed as it is written: \x1b, \u202e.
+
+    Line feeds and tabs stay.
 
     Examples
     --------
     >>> visible("paris\x1b[2J\u202e") == r"paris\x1b[2J\u202e", visible("two\nlines")
     (True, 'two\nlines')
     """
-    return _CONTROL.sub(lambda found: _escaped(found[0]), text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
 
 
 def visible_json(text: str) -> str:
-    """Return JSON whose strings hold no control characters, and mean the same."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Return JSON whose strings hold nothing that cannot be printed, and mean the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def controls(text: str, also: str = "") -> list[str]:
@@ -49,7 +56,9 @@ def controls(text: str, also: str = "") -> list[str]:
 
 def _escaped(character: str) -> str:
     code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def guarded(cell: str) -> str:

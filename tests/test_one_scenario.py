@@ -42,7 +42,7 @@ def test_a_validation_is_left_to_realrun() -> None:
     with pytest.raises(ScenarioError, match=r"realrun validate .*study\.toml --out DIR runs it"):
         load(path, single=True)
     with pytest.raises(ScenarioError, match="not one scenario"):
-        sweep(path, {}, [], ["rtt=1,2ms"])
+        sweep(path, {}, [], ["rtt=1,2ms"], single=True)
 
 
 def test_in_python_the_base_of_a_study_is_a_scenario_as_before(tmp_path: Path) -> None:

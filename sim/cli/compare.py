@@ -85,7 +85,7 @@ def compare(
             chosen("--methods", name, METHODS)
     over = f"method.name={','.join(names)}"
     try:
-        study = sweep(asked.source, asked.options, asked.settings, over=[over])
+        study = sweep(asked.source, asked.options, asked.settings, over=[over], single=True)
     except ScenarioError as error:
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}

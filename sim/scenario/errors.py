@@ -62,7 +62,7 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
     if value is not _MISSING:
         parts.append(shown(value))
     message = ": ".join([*parts, " ".join(text.split())])
-    return ScenarioError(visible(message))
+    return ScenarioError(visible(message).replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -262,6 +262,8 @@ def sweep(
     options: Mapping[str, str] | None,
     settings: Sequence[str],
     over: Sequence[str],
+    *,
+    single: bool = False,
 ) -> Study:
     """Return a study that varies keys of any scenario, as ``--over`` says.
 
@@ -272,6 +274,8 @@ def sweep(
     over
         "key=low..high:points" (spaced by a factor) or "key=a,b,c"; several multiply. A key
         may be short, like an option's name: bandwidth, sync_every.
+    single
+        Refuse a study, of which otherwise the base is varied.
     """
     if not over:
         raise problem(
@@ -279,7 +283,8 @@ def sweep(
         )
     axes = [over_axis(text) for text in over]
     document = document_of(source, options, settings)
-    refuse_study(document, source)
+    if single:
+        refuse_study(document, source)
     cases = _cases(document, axes)
     try:
         base = resolve(document)
