@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.inputs import check_regular
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean, listed, path_shown, shown
 
@@ -181,6 +182,7 @@ def token_file(path: Path, dtype: str, vocabulary: int, document_end: int | None
     where = f"data.path: {shown(path_shown(path))}"
     item = np.dtype(DTYPES[dtype]).itemsize
     try:
+        check_regular(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(6)

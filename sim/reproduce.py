@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sim.inputs import check_regular
 from sim.requirements import table
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def read_published(path: Path) -> dict[tuple[object, ...], str]:
     ValueError
         For a cell that cannot be read, with file, line, column and value.
     """
+    check_regular(path)
     with path.open(newline="") as file:
         numbered = [(number, line) for number, line in enumerate(file, 1) if line[:1] != "#"]
     rows = list(csv.reader(line for _, line in numbered))

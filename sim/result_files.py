@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.breakdown import CAUSES
 from sim.table_files import NoNoteError, read_parquet
+from sim.visible import unguarded_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +112,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
                 f"{path}: its last line has no end: the file was cut off, or needs a line end there"
             )
     try:  # "nan" and "None" are texts; only what is empty is missing
-        return pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False)
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False)
+        return unguarded_columns(frame)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).rpartition("error: ")[2].strip()
         raise ValueError(f"{path}: {_NOT_RESULTS} ({reason})") from error

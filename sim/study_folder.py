@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim import __version__, journal, table_files
 from sim.files import DamagedError, free_bytes, replacing
+from sim.visible import guarded_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,7 @@ class StudyFolder:
 
     def _write_csv(self, frame: pd.DataFrame) -> None:
         with replacing(self._path / _CSV) as partial:
-            frame.to_csv(partial, index=False)
+            guarded_columns(frame).to_csv(partial, index=False)
 
     def _begun(self) -> bool:
         """Whether the progress file has a first line, of whatever study."""

@@ -1,9 +1,9 @@
 """Quantities as people write them, to SI numbers and back.
 
 Rates are bytes/s, durations seconds, counts whole numbers, fractions 0 to 1, computing power
-FLOP/s. A unit is never guessed: where a quantity has one, a bare number is an error. In rates
-``b`` is a bit and ``B`` a byte, always; the prefix before it may be of either case ("gbps" is
-Gbit/s), because a millibit per second is nothing that anyone means.
+FLOP/s. A unit is never guessed: where a quantity has one, a bare number is an error, except 0. In
+rates ``b`` is a bit and ``B`` a byte, always; the prefix before it may be of either case ("gbps"
+is Gbit/s), because a millibit per second is nothing that anyone means.
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fr
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UnitError(f'must be written like "{example}"')
     if not isinstance(value, str):
-        _finite(value)
+        if _finite(value) == 0 and unit_needed:
+            return Fraction(0), example.split()[1]
         raise UnitError(f'no unit; write it like "{example}"')
     text = value.strip()
     match = _NUMBER.match(text)
@@ -221,10 +222,12 @@ def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fr
     unit = text[match.end() :].strip()
     if unit[:1] in (",", ".") or unit[:1].isdigit():
         raise UnitError(f'is not one number and one unit; write it like "{example}"')
-    if unit_needed and not unit:
-        raise UnitError(f'no unit; write it like "{example}"')
     sign, digits, exponent = match.groups()
     number = Fraction(digits.replace("_", "")) * Fraction(10) ** int(exponent or 0)
+    if unit_needed and not unit:
+        if number == 0:  # the same in every unit
+            return number, example.split()[1]
+        raise UnitError(f'no unit; write it like "{example}"')
     if number > 10**30:
         raise UnitError("is beyond any sensible number")
     return (-number if sign == "-" else number), unit

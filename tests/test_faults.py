@@ -353,7 +353,7 @@ def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path
     model = f'module = "lingering:made"\nlayer_parameters = [{size}]\ncontext = 16\n'
     head, _, rest = file.read_text().partition("[model]\n")
     file.write_text(f"{head}[model]\n{model}{rest[rest.index('param_dtype') :]}")
-    done = ended(str(file))
+    done = ended(str(file), "--allow-code")
     assert (tmp_path / "lingering.seen").exists()
     assert done.returncode == 0, done.stderr
     assert "Measured on" in done.stdout  # nothing that was printed is lost

@@ -165,7 +165,7 @@ def test_a_stopped_worker_is_named_by_the_one_that_waits_for_it(tmp_path: Path) 
     (tmp_path / "stopping.py").write_text(STOPPING)
     (tmp_path / "stopping.toml").write_text(SCENARIO)
 
-    done = ended(str(tmp_path / "stopping.toml"), "--timeout", "10 s")
+    done = ended(str(tmp_path / "stopping.toml"), "--allow-code", "--timeout", "10 s")
     assert re.fullmatch(
         r"realrun: error: rank 0: all_reduce, call 2 of group main, failed: .*; "
         r"after \d+\.\d s rank 1 does not answer: stopped, cut off or ended",

@@ -171,7 +171,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_run_stops_and_its_last_good_checkpoint_stays(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
-    done = ended(str(file), "--checkpoints", str(folder), "--checkpoint-every", "1")
+    done = ended(str(file), "--allow-code", "--checkpoints", str(folder), "--checkpoint-every", "1")
     assert "rank 1: the loss of inner step 4 (micro-batch 8) in round 2 is " in said(done)
     kept = {path.name[:14] for path in folder.glob("*.rank-00001.*")}
     assert kept == {"round-00000001", "round-00000002"}  # whole rounds, of both ranks
@@ -180,7 +180,9 @@ def test_a_run_stops_and_its_last_good_checkpoint_stays(file: Path, tmp_path: Pa
 
 def test_a_run_that_is_to_warn_ends_and_says_so(file: Path, tmp_path: Path) -> None:
     losses = tmp_path / "losses.csv"
-    done = ended(str(file), "--set", "train.not_finite=warn", "--losses", str(losses))
+    done = ended(
+        str(file), "--allow-code", "--set", "train.not_finite=warn", "--losses", str(losses)
+    )
     assert done.returncode == 0, done.stderr
     warnings = [line for line in done.stderr.splitlines() if "warning" in line]
     assert len(warnings) == 1, done.stderr

@@ -128,7 +128,7 @@ METHODS = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the modules, and tokens of which each says much about the next."""
     random = np.random.default_rng(0)
     tokens = [0]
@@ -136,6 +136,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         tokens.append((5 * tokens[-1] + 3 + (noise < 0.2)) % VOCABULARY)
     np.array(tokens, dtype=np.uint16).tofile(tmp_path / "tokens.bin")
     (tmp_path / "own_modules.py").write_text(MODULES)
+    monkeypatch.chdir(tmp_path)  # one's own files
     yield tmp_path
     sys.modules.pop("own_modules", None)
 

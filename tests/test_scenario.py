@@ -174,11 +174,21 @@ def test_accelerators_name_their_source():
     assert accelerator("Trillium") is ACCELERATORS["TPU v6e"]
 
 
-@pytest.mark.parametrize("horizon", [{"--tokens": "1B"}])
-def test_a_batch_is_not_guessed_when_it_decides_the_answer(horizon):
-    with pytest.raises(ScenarioError, match="batch_tokens"):
-        load(None, {"--model": "10B", **horizon})
-    assert load(None, {"--model": "10B", "--steps": "10"}).workers[0].machine.batch_tokens == 2**20
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"--tokens": "200B"},
+        {"--steps": "10"},
+        {"--rounds": "3"},
+        {},
+        {"--accelerators": "64 x H100"},
+        {"--accelerators": "64 x H100", "--tokens": "200B"},
+    ],
+)
+def test_tokens_of_a_step_are_assumed_and_listed_whatever_else_is_given(options):
+    scenario = load(None, {"--model": "10B", **options})
+    assert scenario.workers[0].machine.batch_tokens == 2**20
+    assert dict(scenario.assumed)["site.batch_tokens"] == "1Mi"
 
 
 def test_empirical_jitter_is_divided_by_its_mean(tmp_path):
@@ -408,7 +418,8 @@ def test_amounts_of_data_as_arguments():
     assert scenario.method.arguments["bucket_bytes"] == 4 * 2**20
 
 
-def test_a_method_of_ones_own(tmp_path):
+def test_a_method_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     write(tmp_path, "def run(worker, *, every: int = 7):\n    yield\n", "my_own_method.py")
     path = write(tmp_path, '[model]\nname = "1B"\n[method]\nname = "my_own_method:run"\n')
     method = load(path).method

@@ -35,7 +35,7 @@ from realrun.rendezvous import World  # noqa: E402
 from realrun.saved import begin_from  # noqa: E402
 from realrun.stages import ModelError, stages_of, whole_of  # noqa: E402
 from realrun.training import Asked, opened  # noqa: E402
-from sim.scenario import load, sections  # noqa: E402
+from sim.scenario import Allowed, load, sections  # noqa: E402
 from sim.scenario.schema import DataSection  # noqa: E402
 
 VOCABULARY, CONTEXT, WIDTH, RANK = 16, 24, 24, 2
@@ -187,7 +187,7 @@ def train(place: Place, path: Path, **asked: Any) -> dict[str, Any]:
         place,
         Asked(str(path), checkpoint_every=HALF // (2 if "adapters" in path.name else 1), **asked),
         load(str(path)),
-        sections(str(path)),
+        sections(Allowed(path)),
     )
     outcome = run.train()
     if outcome is not None and outcome.module is not None:
@@ -472,7 +472,7 @@ def test_a_file_that_does_not_fit_is_one_line(
 # -- the command -------------------------------------------------------------------------------
 def realrun(path: Path, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "realrun", "train", str(path), "--json", *arguments],
+        [sys.executable, "-m", "realrun", "train", str(path), "--allow-code", "--json", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

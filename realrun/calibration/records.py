@@ -20,7 +20,7 @@ from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
 from realrun.placement import name_of
 from sim import __version__
 from sim.files import replacing
-from sim.scenario.hardware import SCHEMA
+from sim.scenario.hardware import SCHEMA, entries
 
 _MOST_SAMPLES = 400
 
@@ -109,11 +109,11 @@ def hardware(
         about["collectives_measured"] = len(fit.errors)
         about["collectives_median_error"] = fit.median_error
         about["collectives_largest_error"] = max(fit.errors, key=abs)
-    return {
-        "calibration": about,
+    measured = {
         "machine": {"worker": machine} if machine else {},
         "link": {link.name: _link(link, concurrent) for link in links},
     }
+    return {"calibration": {**about, "entries": entries(measured)}, **measured}
 
 
 def write(contents: Mapping[str, Any], path: Path) -> None:

@@ -58,12 +58,13 @@ def calibrate(
     timeout_s = options.checked_run(device, backend, timeout)
     if os.environ.get("RANK", "0") == "0":
         checked_file("--out", out, (".toml",))
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
         _measure(asked, scenario, out, parts, device, backend, timeout_s)
         return
+    options.checked_processes(len(scenario.workers), has_nproc=False)
     try:
         if lab:
             from realrun.lab import built, not_emulated, topology

@@ -95,7 +95,7 @@ def _plan(asked: Asked, checkpoints: Path | None) -> Plan:
     if asked.source is None and not asked.options and not asked.settings:
         return Plan(checkpoints=checkpoints)
     given = asked.source, asked.options, asked.settings
-    return Plan(load(*given), sections(*given), checkpoints)
+    return Plan(load(*given, single=True), sections(*given), checkpoints)
 
 
 def _report(found: Cluster, lab: list[Finding]) -> Report:

@@ -40,7 +40,8 @@ def lab(
     form = format_asked(form, as_json)
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
+    options.checked_processes(len(scenario.workers), has_nproc=False)
     found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
 

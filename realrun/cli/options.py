@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,33 @@ Losses = Annotated[
 Save = Annotated[
     Path | None, _option("--save", "FILE", "Write the trained model: .safetensors.", "Output")
 ]
+
+_FEW = 8  # processes that any machine may be asked to start
+_PER_CORE = 4
+
+
+def checked_processes(workers: int, nproc: int | None = None, *, has_nproc: bool = True) -> int:
+    """Return how many processes to start here: one per worker, unless ``--nproc`` says so.
+
+    ``has_nproc`` is whether the command has that option.
+
+    Raises
+    ------
+    UserError
+        For many more than the machine has cores, which nobody asked for.
+    """
+    if nproc is not None:
+        return nproc
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = max(_FEW, _PER_CORE * (cores or 1))
+    if workers > most:
+        raise UserError(
+            f"the scenario has {workers} workers, each a process, and this machine has {cores} "
+            f"cores; up to {most} are started unasked: choose fewer (--sites, --workers)"
+            + (f", use torchrun on more machines, or give --nproc {workers}" if has_nproc else "")
+        )
+    return workers
+
 
 _DEVICES = ("auto", "cpu", "cuda")
 _BACKENDS = ("auto", "gloo", "nccl")

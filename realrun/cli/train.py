@@ -52,7 +52,8 @@ def train(
     if "RANK" not in os.environ:
         from realrun.launch import launch
 
-        workers = nproc or len(load(asked.source, asked.options, asked.settings).workers)
+        asked_for = load(asked.source, asked.options, asked.settings, single=True)
+        workers = options.checked_processes(len(asked_for.workers), nproc)
         with outputs.of_workers(workers):
             raise typer.Exit(launch(sys.argv[1:], workers))
 
@@ -75,7 +76,7 @@ def train(
         start=start,
         check_replicas=check_replicas,
     )
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
     with progress(scenario.horizon_tokens) as step:
         outcome = run_worker(training, step)
     if outcome is None:

@@ -12,8 +12,10 @@ import typer
 
 from realrun.cli import options
 from sim.cli.errors import UserError
+from sim.cli.options import AllowCode, allowed
 from sim.cli.output import checked_folder
 from sim.locks import locked
+from sim.visible import visible
 
 _OUT = typer.Option("--out", metavar="FOLDER", help="Where results and report go.")
 _OTHER = typer.Option(
@@ -34,6 +36,7 @@ def validate(
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     timeout: options.Timeout = "300 s",
+    allow_code: AllowCode = False,
 ) -> None:
     """Calibrate, predict a study's runs, run them, and publish the error.
 
@@ -56,7 +59,7 @@ def validate(
         raise UserError(f"--other-calibration: {other_calibration}: no such folder")
     handed = received()
     if handed is None:
-        loaded = load_study(study)
+        loaded = load_study(allowed(study, allow_code) or study)
         plan = planned(loaded)
     else:
         loaded, plan = handed
@@ -102,7 +105,7 @@ def validate(
 
 def _conclude(held: bool, out: Path) -> None:
     """Print what the report says first; end with 1 where a tolerance does not hold."""
-    typer.echo((out / "report.md").read_text().split("\n## ")[0].strip())
+    typer.echo(visible((out / "report.md").read_text().split("\n## ")[0].strip()))
     typer.echo(f"\nThe report: {out / 'report.md'}")
     if not held:
         raise typer.Exit(1)

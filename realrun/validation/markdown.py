@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from realrun.validation.statistics import Errors, Interval
 from sim.units import format_rate, format_seconds
+from sim.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,8 +91,12 @@ def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """
     rule = "|".join(["---", *["---:"] * (len(header) - 1)])
     written = [f"| {' | '.join(header)} |", f"|{rule}|"]
-    written += [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+    written += [f"| {' | '.join(_cell(text) for text in line)} |" for line in lines]
     return "\n".join(written)
+
+
+def _cell(text: str) -> str:
+    return visible(text).replace("|", "/").replace("\n", " ")
 
 
 def written(column: str, value: object) -> str:

@@ -19,6 +19,7 @@ from realrun.validation.statistics import errors, median_of, ratio, size_of_erro
 from realrun.validation.verdict import Check, Tolerances, checks
 from sim.files import replacing
 from sim.units import format_percent
+from sim.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ def write(
     save(found.rows, folder / "report.csv")
     pictures.save(found.rows, found.table, folder)
     with replacing(folder / "report.md") as partial:
-        partial.write_text(text)
+        partial.write_text(visible(text))
     return found.passed
 
 

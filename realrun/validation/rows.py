@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.files import replacing
+from sim.visible import guarded_columns, unguarded_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
 def save(rows: pd.DataFrame, path: Path) -> None:
     """Write checked rows as CSV; numbers read back exactly."""
     with replacing(path) as partial:
-        checked(rows).to_csv(partial, index=False)
+        guarded_columns(checked(rows)).to_csv(partial, index=False)
 
 
 def load(path: Path) -> pd.DataFrame:
@@ -176,7 +177,7 @@ def load(path: Path) -> pd.DataFrame:
     try:
         texts = dict.fromkeys(TEXTS, str)
         # The other engine's floats may differ in the last bit.
-        return checked(pd.read_csv(path, dtype=texts, engine="python"))
+        return checked(unguarded_columns(pd.read_csv(path, dtype=texts, engine="python")))
     except OSError:
         raise
     except ValueError as problem:

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sim.cli.errors import Interrupted, UserError, as_line, did_you_mean
 from sim.signals import end_when_asked
+from sim.visible import visible
 
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
@@ -151,7 +152,7 @@ class Group(TyperGroup):
         except (KeyboardInterrupt, typer.Abort):
             status = INTERRUPTED
         except Interrupted as error:
-            typer.echo(f"{self.program}: {error}", err=True)
+            typer.echo(visible(f"{self.program}: {error}"), err=True)
             return INTERRUPTED
         except Exception as error:
             line = as_line(error)
@@ -165,7 +166,7 @@ class Group(TyperGroup):
 
     def tell(self, error: Exception, line: str) -> None:
         """Say what the user did wrong."""
-        typer.echo(f"{self.program}: error: {line}", err=True)
+        typer.echo(visible(f"{self.program}: error: {line}"), err=True)
 
 
 def _open_streams(program: str) -> None:

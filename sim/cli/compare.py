@@ -27,6 +27,7 @@ from sim.cli.tables import (
     at_most,
     count,
     format_asked,
+    left_out,
     quantity,
     significant,
 )
@@ -70,8 +71,9 @@ def compare(
 ) -> None:
     """Put methods side by side on equal tokens.
 
-    All see the same random numbers. Options and keys of a method reach every method that takes
-    them. Below come the same times with each site left out, where there are three or more.
+    All see the same random numbers. Arguments are for those methods that take them; the output
+    names the others. Below come the same times with each site left out, where there are three
+    or more.
     """
     from sim.methods import METHODS
     from sim.scenario import ScenarioError, sweep
@@ -83,7 +85,7 @@ def compare(
             chosen("--methods", name, METHODS)
     over = f"method.name={','.join(names)}"
     try:
-        study = sweep(asked.source, asked.options, asked.settings, over=[over])
+        study = sweep(asked.source, asked.options, asked.settings, over=[over], single=True)
     except ScenarioError as error:
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
@@ -157,6 +159,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
     blocks += [slowed.sentence] if slowed is not None else []
     blocks += [
         LOSS,
+        *left_out(cases.values()),
         *assumptions(common),
         STEADY,
         *_undeclared(result),
@@ -172,6 +175,7 @@ def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(common),
         "assumed_of_methods": own,
+        "left_out": {name: list(case.left_out) for name, case in cases.items()},
         "version": __version__,
         "scenario_sha256": {name: case.sha256 for name, case in cases.items()},
     }

@@ -90,13 +90,23 @@ def _usage(error: Any) -> str:
 
 def _as_setting(error: Any) -> str:
     """Say how to set the key of a scenario that an unknown option names, if it names one."""
+    from sim.scenario.advice import synonym
     from sim.scenario.method import method_arguments
+    from sim.scenario.options import OPTIONS
     from sim.scenario.schema import known_keys
+    from sim.scenario.words import WRITTEN
 
     name = error.option_name.lstrip("-").replace("-", "_")
     keys = [key for key in known_keys() if key.endswith(f".{name}")]
     if name in method_arguments():
         keys.append(f"method.{name}")
+    called = synonym(error.option_name.lstrip("-"))
+    if not keys and called is not None:
+        key = {"site": "sites"}.get(called, called)
+        option = next((name for name, each in OPTIONS.items() if each.key == key), None)
+        if option is not None:
+            return f"; here it is called {option} {OPTIONS[option].hint}"
+        keys = [called]
     if not keys:
         return ""
     given = iter(getattr(error, "given", ()))
@@ -104,6 +114,8 @@ def _as_setting(error: Any) -> str:
     value = value.partition("=")[2] or next(given, "")
     if not value or value.startswith("-"):
         value = "..."
+    if called in keys and called in WRITTEN:  # not in the way in which it was written
+        value = WRITTEN[called].strip('"')
     return "; use " + " or ".join(f"--set {key}={_in_shell(value)}" for key in keys[:3])
 
 

@@ -10,6 +10,7 @@ import typer
 from sim.cli.errors import UserError
 from sim.cli.output import checked_file
 from sim.files import replacing
+from sim.visible import visible
 
 _FILE = typer.Argument(metavar="FILE", help="The .toml file to write.", show_default=False)
 _SITES = typer.Option("--sites", metavar="A,B,C", help="Names of the sites.")
@@ -34,4 +35,6 @@ def init(
             partial.write_text(text, encoding="utf-8")
     except FileExistsError:
         raise UserError(f"{file}: is there already; --force overwrites it") from None
-    typer.echo(f"Wrote {file}: edit the lines marked EDIT, then type\n  bandwise simulate {file}")
+    typer.echo(
+        visible(f"Wrote {file}: edit the lines marked EDIT, then type\n  bandwise simulate {file}")
+    )

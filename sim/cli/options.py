@@ -21,6 +21,11 @@ SETTING = typer.Option(
     help="Set any key of a scenario file, like --set site.osaka.step_time=3s. Repeatable.",
     show_default=False,
 )
+ALLOW_CODE = typer.Option(
+    "--allow-code",
+    help="Import the modules that a scenario names (a method, a model) also where its file is not "
+    "in or below this folder. They are programs: only for files that you trust.",
+)
 FORMAT = typer.Option(
     "--format",
     metavar="FORMAT",
@@ -31,6 +36,7 @@ JSON = typer.Option("--json", help="Short for --format json.", rich_help_panel="
 
 Format = Annotated[str, FORMAT]
 Json = Annotated[bool, JSON]
+AllowCode = Annotated[bool, ALLOW_CODE]
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,15 @@ def takes_scenario(
         def run(**values: Any) -> None:
             options = {name: values.pop(_identifier(name)) for name in shown}
             given = {name: text for name, text in options.items() if text is not None}
-            command(Asked(values.pop("scenario"), given, values.pop("settings") or []), **values)
+            source = allowed(values.pop("scenario"), values.pop("allow_code"))
+            command(Asked(source, given, values.pop("settings") or []), **values)
 
         hints = get_type_hints(command, include_extras=True)
         own = list(inspect.signature(command).parameters.values())[1:]
         parameters = [
             _parameter("scenario", Annotated[str | None, SCENARIO]),
             _parameter("settings", Annotated[list[str] | None, SETTING]),
+            _parameter("allow_code", AllowCode).replace(default=False),
         ]
         for name, option in shown.items():
             info = typer.Option(
@@ -88,6 +96,13 @@ def takes_scenario(
         return run
 
     return decorate
+
+
+def allowed(source: str | None, allow_code: bool) -> str | None:
+    """Return a scenario's file or name, with leave to import what it names if that was given."""
+    from sim.scenario import Allowed
+
+    return Allowed(source) if allow_code and source is not None else source
 
 
 def _identifier(option: str) -> str:

@@ -16,6 +16,7 @@ import typer
 from sim.cli.errors import UserError
 from sim.cli.tables import Block, Report, Section, Table, as_csv, as_json, as_markdown, cells
 from sim.files import check_writable
+from sim.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -46,8 +47,8 @@ def typed() -> str:
 
 def _markdown(block: Block) -> str:
     if isinstance(block, Section):
-        return f"**{block.title}**\n\n{block.text}"
-    return as_markdown(block) if isinstance(block, Table) else block
+        return visible(f"**{block.title}**\n\n{block.text}")
+    return as_markdown(block) if isinstance(block, Table) else visible(block)
 
 
 def _for_people(blocks: Sequence[Block]) -> str:
@@ -58,12 +59,12 @@ def _for_people(blocks: Sequence[Block]) -> str:
                 console.print()
             title = "" if isinstance(block, str) else block.title
             if title:
-                console.print(title, style="bold")
+                console.print(visible(title), style="bold")
             if isinstance(block, Table):
                 console.print(_drawn(block, console.width))
             else:
                 text = block.text if isinstance(block, Section) else block
-                console.out(_wrapped(text, min(console.width, _PROSE)), highlight=False)
+                console.out(_wrapped(visible(text), min(console.width, _PROSE)), highlight=False)
     # Cells are padded to their column: no line needs to end in spaces.
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
@@ -154,7 +155,7 @@ def _lines(what: str) -> Callable[[int, int], None]:
 
 def tell(line: str) -> None:
     """Say something in passing, on standard error."""
-    typer.echo(line, err=True)
+    typer.echo(visible(line), err=True)
 
 
 def checked_file(option: str, path: Path, suffixes: Sequence[str]) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli.errors import UserError, did_you_mean
-from sim.cli.options import Format, Json
+from sim.cli.options import AllowCode, Format, Json, allowed
 from sim.cli.output import show
 from sim.cli.sweep import JOBS, computed
 from sim.cli.tables import PREDICTION, Block, Column, Report, Table, format_asked
@@ -36,6 +36,7 @@ def reproduce(
     name: Annotated[str, _NAME] = "streaming_diloco_table4",
     within: Annotated[int | None, _WITHIN] = None,
     jobs: Annotated[int | None, JOBS] = None,
+    allow_code: AllowCode = False,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -45,7 +46,7 @@ def reproduce(
     published, and how far the others may lie beside.
     """
     form = format_asked(form, as_json)
-    result, study = _reproduced(name, jobs)
+    result, study = _reproduced(allowed(name, allow_code) or name, jobs)
     steps = study.grid_steps if within is None else within
     outside = sum(abs(cell.grid_steps) > steps for cell in result.cells)
     passed = not outside and result.exact >= study.exact_cells

@@ -25,6 +25,7 @@ from sim.cli.tables import (
     at_least,
     at_most,
     format_asked,
+    left_out,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def required(
 
     form = format_asked(form, as_json)
     targets = _targets(target)
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
 
     from sim.required import required as run
 
@@ -148,7 +149,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
     factors = [answer.factor for answer in answers if answer.outcome == "reached"]
     slowed = windowed(scaled(scenario, max(factors), link)) if factors else None
     blocks += [slowed.sentence] if slowed is not None else []
-    blocks += assumptions(scenario.assumed)
+    blocks += [*left_out([scenario]), *assumptions(scenario.assumed)]
     data = {
         "schema": 2,
         "prediction": "simulated; nothing was trained",
@@ -160,6 +161,7 @@ def _report(scenario: Scenario, answers: list[Requirement], link: str | None) ->
         "collective_model": model,
         "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(scenario.assumed),
+        "left_out": list(scenario.left_out),
     }
     columns = (
         _COLUMNS[0],

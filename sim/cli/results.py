@@ -19,6 +19,7 @@ from sim.cli.tables import (
     Table,
     assumptions,
     count,
+    left_out,
 )
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
             "are a mean over the last half of what was simulated, or at the pace of the links "
             f"where messages queue there.{BOUNDS if frame['figures_are_bounds'].any() else ''}"
         )
-    blocks += [*_random(frame), STEADY]
+    blocks += [*_random(frame), STEADY, *left_out(case.scenario for case in study.cases())]
     blocks += [_model(frame), *assumptions(study.base.assumed)]
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
@@ -143,7 +144,7 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     shown = Table([*axes, *targets], rows, title)
     assumed = assumptions(study.base.assumed)
     blocks: list[Block] = [PREDICTION, shown, rule, *_not_varied(study, frame), _model(frame)]
-    blocks += assumed
+    blocks += [*left_out(case.scenario for case in study.cases()), *assumed]
     return Report(blocks, data, Table([*axes, *extra], flat))
 
 

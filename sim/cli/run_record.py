@@ -123,6 +123,7 @@ def data(
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
         "assumed": dict(scenario.assumed),
+        "left_out": list(scenario.left_out),
     }
 
 

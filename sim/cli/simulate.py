@@ -27,6 +27,7 @@ from sim.cli.tables import (
     at_most,
     count,
     format_asked,
+    left_out,
     quantity,
 )
 from sim.units import format_count
@@ -75,7 +76,7 @@ def simulate(
     form = format_asked(form, as_json)
     if trace is not None:
         checked_file("--trace", trace, TRACES)
-    scenario = load(asked.source, asked.options, asked.settings)
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
 
     from sim.overlap import with_layer_overlap
     from sim.replications import predicted
@@ -121,8 +122,10 @@ def logged(path: Path) -> Trace:
     UserError
         If the file is not a trace.
     """
+    from sim.inputs import check_regular
     from sim.trace_files import load
 
+    check_regular(path)
     try:
         return load(path)
     except ValueError as error:
@@ -151,6 +154,7 @@ def report(
     slowed = None if measured else windowed(scenario)
     blocks: list[Block] = [
         f"{heading}\n" + _subject(scenario),
+        *left_out([scenario]),
         _headline(scenario, result),
         *_not_steady(result),
         *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
@@ -158,7 +162,9 @@ def report(
     ]
     if interval is not None and scenario.random:
         ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
-        blocks.insert(2, intervals.of_one(interval, result.wall_clock_s, *ends))
+        blocks.insert(
+            2 + len(left_out([scenario])), intervals.of_one(interval, result.wall_clock_s, *ends)
+        )
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
     if not measured:

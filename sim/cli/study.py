@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.cli.errors import UserError
-from sim.cli.options import SETTING, Format, Json
+from sim.cli.options import SETTING, AllowCode, Format, Json, allowed
 from sim.cli.output import checked_folder, show, typed
 from sim.cli.sweep import JOBS, computed, written
 from sim.cli.tables import format_asked
@@ -46,6 +46,7 @@ def study(
     settings: Annotated[list[str] | None, SETTING] = None,
     replications: Annotated[str | None, _REPLICATIONS] = None,
     jobs: Annotated[int | None, JOBS] = None,
+    allow_code: AllowCode = False,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -59,7 +60,7 @@ def study(
     form = format_asked(form, as_json)
     checked_folder("--out", out)
     options = {} if replications is None else {"--replications": replications}
-    asked = load_study(file, options, settings or [])
+    asked = load_study(allowed(file, allow_code) or file, options, settings or [])
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
 

@@ -59,7 +59,7 @@ def sweep(
     form = format_asked(form, as_json)
     if out is not None:
         checked_folder("--out", out)
-    study = vary(asked.source, asked.options, asked.settings, over or [])
+    study = vary(asked.source, asked.options, asked.settings, over or [], single=True)
 
     from sim.cli import results
     from sim.cli.pictures import save_curves

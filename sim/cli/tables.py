@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, inf, isfinite, isnan, log10
 from statistics import median
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from sim.cli.errors import UserError, chosen
 from sim.units import format_count
+from sim.visible import guarded, visible, visible_json
 
 if TYPE_CHECKING:
     from sim.figures import Figures
+    from sim.scenario.resolved import Scenario
 
 PREDICTION = "A prediction by simulation: nothing was trained."
 STEADY = "Times are at the rate of the steady state, without set-up and draining."
@@ -113,7 +115,22 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     if not number:
         return []
     values = "1 value was" if number == 1 else f"{number} values were"
-    return [f"{values} assumed: bandwise simulate lists them, so does --json."]
+    batch = dict(assumed).get("site.batch_tokens")  # every time for a token budget rests on it
+    which = f", {batch} tokens per step among them" if batch and number > 1 else ""
+    return [f"{values} assumed{which}: bandwise simulate lists them, so does --json."]
+
+
+def left_out(scenarios: Iterable[Scenario]) -> list[str]:
+    """Say which arguments were given for several methods and not taken by some of them."""
+    methods: dict[str, list[str]] = {}
+    for scenario in scenarios:
+        for key in scenario.left_out:
+            methods.setdefault(key, []).append(scenario.method.name)
+    keys: dict[str, list[str]] = {}
+    for key, names in methods.items():
+        keys.setdefault(", ".join(dict.fromkeys(names)), []).append(key)
+    texts = [f"{', '.join(group)} ({names})" for names, group in keys.items()]
+    return [f"Left out, because the method does not take it: {'; '.join(texts)}."] * bool(texts)
 
 
 def at_least(value: float, figures: Figures) -> float:
@@ -142,7 +159,7 @@ def format_asked(word: str, as_json: bool) -> str:
 
 def as_json(data: Any) -> str:
     """Write JSON; what is not a number there (nan, infinite) becomes null."""
-    return json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False)
+    return visible_json(json.dumps(_finite(data), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -159,11 +176,15 @@ def as_csv(table: Table) -> str:
     """Write the records with all digits, in SI units."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column.key for column in table.columns])
+    writer.writerow([_csv_cell(column.key) for column in table.columns])
     for record in table.records:
         values = [record.get(column.key) for column in table.columns]
-        writer.writerow(["" if _absent(value) else value for value in values])
+        writer.writerow(["" if _absent(value) else _csv_cell(value) for value in values])
     return text.getvalue().rstrip("\n")
+
+
+def _csv_cell(value: Any) -> Any:
+    return guarded(visible(value)) if isinstance(value, str) else value
 
 
 def as_markdown(table: Table) -> str:
@@ -179,7 +200,7 @@ def as_markdown(table: Table) -> str:
         for row in body
     ]
     lines.insert(1, rule)
-    title = f"**{table.title}**\n\n" if table.title else ""
+    title = f"**{visible(table.title)}**\n\n" if table.title else ""
     return title + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -193,7 +214,8 @@ def cells(table: Table) -> tuple[list[str], list[list[str]]]:
         if table.one_unit:
             measured = [record.get(key) for record in table.records for key in alike]
         factor, unit = _unit(column.kind, measured)
-        header.append(f"{column.title} ({unit})" if unit else column.title)
+        title = visible(column.title)
+        header.append(f"{title} ({unit})" if unit else title)
         columns.append([_cell(value, column.kind, factor) for value in values])
     return header, [list(row) for row in zip(*columns, strict=True)]
 
@@ -220,7 +242,7 @@ def _cell(value: Any, kind: str, factor: float) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, int | float):
-        return str(value)
+        return visible(str(value))
     if isinstance(value, AtLeast | AtMost):
         bound = "at least" if isinstance(value, AtLeast) else "at most"
         return f"{bound} {_cell(float(value), kind, factor)}"

@@ -4,6 +4,7 @@
 options alone. Every mistake of a user is a ``ScenarioError`` of one line.
 """
 
+from sim.scenario.consent import Allowed
 from sim.scenario.errors import ScenarioError
 from sim.scenario.loading import bundled, load, sections
 from sim.scenario.options import OPTIONS, Option
@@ -14,6 +15,7 @@ from sim.scenario.template import template
 
 __all__ = [
     "OPTIONS",
+    "Allowed",
     "Case",
     "Option",
     "Scenario",

@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim import units
+from sim.scenario.advice import hinted, synonym
+from sim.scenario.advice import shown as shown_key
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, listed, nearest, problem, shown
 from sim.scenario.method import method_arguments
 from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
 from sim.scenario.schema import known_keys
 from sim.units import Quantity, UnitError
+from sim.visible import controls
 
 DEFAULT_POINTS = 20
 
@@ -26,6 +29,12 @@ class Point:
 
     label: Label
     changes: tuple[Change, ...]
+
+
+def _check_name(name: str, origin: Origin, what: str) -> None:
+    if found := controls(name, "\n\t"):
+        text = f"{what} must not hold control characters ({found[0]})"
+        raise problem(origin, "", text, name)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
     quoted = name if re.fullmatch(r"[\w-]+", name) else f'"{name}"'
     key = f"study.axis.{quoted}"
     where = Origin(f"{label}: {key}", names_key=True)
+    _check_name(name, where, "an axis's name")
     if not isinstance(content, list | dict):
         raise problem(where, "", "must be a list of values, or a table of named cases", content)
     if not content:
@@ -142,6 +152,7 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
         return _list_axis(name, content, where)
     points = []
     for case, partial in content.items():
+        _check_name(case, where, "a case's name")
         if isinstance(partial, list):
             hint = f'write the key in quotes: "{name}.{case}" = [...]'
             raise problem(where, "", f"holds a list; {hint}")
@@ -168,9 +179,9 @@ def study_axis(name: str, content: Any, label: str) -> Axis:
 def _list_axis(name: str, values: list[Any], origin: Origin) -> Axis:
     path = split_key(name, origin.label)
     if len(path) < 2 and path[0] not in ("hardware",):
-        full = [key for key in known_keys() if key.endswith(f".{path[0]}")]
-        hint = f"; did you mean {listed(full)}?" if full else ""
-        raise problem(origin, "", f"a list needs a full key, like network.bandwidth{hint}")
+        hint = hinted(path[0], ())
+        text = f"a list needs a full key, like network.bandwidth{hint and '; ' + hint}"
+        raise problem(origin, "", text)
     points: list[Point] = []
     for value in values:
         label = label_of(path, value)
@@ -189,7 +200,7 @@ def over_axis(text: str) -> Axis:
             "",
             "write it like --over bandwidth=0.1..1000Gbit/s:50 or --over sync_every=10,100",
         )
-    origin = Origin(f"--over {key}", names_key=True)
+    origin = Origin(f"--over {key}", names_key=True, typed=True)
     option, path = _over_key(key, origin)
     try:
         points = list(_over_values(values, path))
@@ -243,6 +254,10 @@ def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
     if key in arguments:
         return None, ("method", key)
     names = [name.removeprefix("--").replace("-", "_") for name in OPTIONS]
+    called = synonym(key)
+    if called is not None:
+        called = "sites" if called == "site" else shown_key(called)
+        raise problem(origin, "", f"unknown key; here it is called {called}")
     match = nearest(key, [*names, *arguments])
     hint = f"did you mean {match}?" if match else "name a key, like bandwidth or network.rtt"
     raise problem(origin, "", f"unknown key; {hint}")

@@ -20,6 +20,7 @@ class Context:
     sections: ScenarioFile
     hardware: Hardware | None = None
     assumed: list[tuple[str, str]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def assume(self, key: str, value: str) -> None:
         """Note a value that no one gave."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,13 @@ _MOST_EXPANDED = 2_000
 class Document:
     """A scenario's keys as nested tables of :class:`Given`; sites apart, as a list.
 
-    ``folder`` is what relative paths start from. ``study`` is the [study] table as read.
+    ``folder`` is what relative paths start from, ``path`` the file itself, ``code_allowed`` whether
+    modules that it names may be imported wherever it lies. ``study`` is the [study] table as read.
     ``described`` says that someone listed the sites, so that each stands for one unless it has
-    a count; ``inherited`` are method arguments written for another method than the one now named,
-    ``left_out`` the sites that ``--sites`` did not choose. ``stands_for`` gives the name of the
-    block from which a site of several was taken apart, because a key names it;
-    ``assumed_count`` says that nobody said how many those are.
+    a count; ``inherited`` are method arguments written for another method than the one now named
+    (``written_for``) or for several (""), ``left_out`` the sites that ``--sites`` did not choose.
+    ``stands_for`` gives the name of the block from which a site of several was taken apart,
+    because a key names it; ``assumed_count`` says that nobody said how many those are.
     """
 
     label: str = ""
@@ -76,9 +77,12 @@ class Document:
     study: dict[str, Any] | None = None
     described: bool = False
     inherited: frozenset[str] = frozenset()
+    written_for: str = ""
     left_out: frozenset[str] = frozenset()
     stands_for: dict[str, str] = field(default_factory=dict)
     assumed_count: bool = False
+    path: Path | None = None
+    code_allowed: bool = False
 
     @property
     def origin(self) -> Origin:
@@ -182,8 +186,15 @@ class Document:
             self.inherited -= {key}
             return
         lower = method.get("name")
-        if (lower.value if isinstance(lower, Given) else DEFAULT_METHOD) != value:
+        former = lower.value if isinstance(lower, Given) else DEFAULT_METHOD
+        if former != value:
             self.inherited = frozenset(method) - {"name"}
+            self.written_for = former if isinstance(former, str) else ""
+
+    def for_several_methods(self, own: Iterable[str]) -> Document:
+        """Return a copy whose method arguments are for several methods, but for ``own`` ones."""
+        given = frozenset(self.tables.get("method", {})) - {"name", *own}
+        return replace(self, inherited=given, written_for="")
 
     def _targets(self, change: Change) -> list[tuple[Table, tuple[str, ...], tuple[str, ...]]]:
         """Return (table, its section, the rest of the path) for all tables that a change means."""

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sim.visible import visible
+
 
 class ScenarioError(Exception):
     """Something in a scenario, an option or a file it names is wrong.
@@ -23,12 +25,14 @@ class Origin:
 
     ``label`` is a file as the user would name it, "--rtt" or "--set network.rtt"; empty for
     what no one wrote. ``names_key``: the label already says which key. ``prefix`` leads to
-    the key inside its file, for the cases of a study.
+    the key inside its file, for the cases of a study. ``typed``: on the command line or in Python,
+    and not in a file.
     """
 
     label: str
     names_key: bool = False
     prefix: str = ""
+    typed: bool = False
 
 
 NOWHERE = Origin("")
@@ -58,7 +62,7 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
     if value is not _MISSING:
         parts.append(shown(value))
     message = ": ".join([*parts, " ".join(text.split())])
-    return ScenarioError("".join(c if c.isprintable() else "?" for c in message))
+    return ScenarioError(visible(message).replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -15,6 +15,7 @@ from pydantic import PlainValidator
 
 from sim import units
 from sim.scenario.errors import did_you_mean, listed
+from sim.visible import controls
 
 
 class RefusedError(ValueError):
@@ -138,6 +139,17 @@ def text(value: object) -> str:
         raise RefusedError("must be text in quotes")
     if not value.strip():
         raise RefusedError("must not be empty")
+    return _without(value, "")
+
+
+def name(value: object) -> str:
+    """Read a text of one line."""
+    return _without(text(value), "\n\t")
+
+
+def _without(value: str, also: str) -> str:
+    if found := controls(value, also):
+        raise RefusedError(f"must not hold control characters ({found[0]})")
     return value
 
 
@@ -360,6 +372,7 @@ Slowdown = Annotated[float, PlainValidator(number(1, 1000, "it multiplies times"
 Speed = Annotated[float, PlainValidator(number(0, 1000, "1 is the machine as given", above=True))]
 Variation = Annotated[float, PlainValidator(number(0, 10, "cv is standard deviation / mean"))]
 Text = Annotated[str, PlainValidator(text)]
+Name = Annotated[str, PlainValidator(name)]
 Accelerators = Annotated[str, PlainValidator(accelerators)]
 Names = Annotated[list[str], PlainValidator(names)]
 RingOrder = Annotated[str | list[str], PlainValidator(names_or("given", "best"))]

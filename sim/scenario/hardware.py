@@ -5,11 +5,12 @@ Written by a machine, so numbers are SI and the unit is in the name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
@@ -95,6 +96,7 @@ class Calibration(BaseModel):
     backend: Text | None = None
     bandwidth_bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
     rtt_s: list[_Seconds] | None = None
+    entries: list[Text] | None = None
 
 
 class Pairs(Record):
@@ -225,6 +227,45 @@ def _unpaired(record: Record, *keys: str) -> str | None:
     return None if values == others else f"has {values} {at} but {others} {found}; they are pairs"
 
 
+def entries(contents: Mapping[str, Any], name: str = "") -> list[str]:
+    """Return the place of every value in a hardware file, but for [calibration].
+
+    Examples
+    --------
+    >>> entries({"calibration": {}, "machine": {"a": {"samples": [1.0], "step": {"mean": 2.0}}}})
+    ['machine.a.samples', 'machine.a.step.mean']
+    >>> entries({"link": {"a-b": {"collective": [{"bytes": [1.0]}]}}})
+    ['link.a-b.collective[0].bytes']
+    """
+    found = []
+    for key, value in contents.items():
+        place = f"{name}.{key}" if name else key
+        if isinstance(value, dict) and place != "calibration":
+            found += entries(value, place)
+        elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            for number, each in enumerate(value):
+                found += entries(each, f"{place}[{number}]")
+        elif name:
+            found.append(place)
+    return found
+
+
+def _check_complete(data: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse a file that was cut: at a line's end what is left may well be valid TOML."""
+    if not data.get("machine") and not data.get("link"):
+        raise problem(origin, "", "holds no measurement, neither [machine.NAME] nor [link.NAME]")
+    there = set(entries(data))
+    listed = data["calibration"].get("entries", ())
+    missing = [entry for entry in listed if entry not in there]
+    if missing:
+        raise problem(
+            origin,
+            missing[0],
+            f"missing, like {len(missing) - 1} more that calibration.entries lists; the file was "
+            "cut or edited: copy it again, or take the names off that list",
+        )
+
+
 @lru_cache(maxsize=32)
 def _read(path: Path, label: str, stamp: int) -> Hardware:
     data = read_toml(path, label)
@@ -237,6 +278,7 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
             origin, "calibration", f"a hardware file has [calibration] with schema = 1; {what}"
         )
     content = checked(_File, data, origin)
+    _check_complete(data, origin)
     for name, machine in content.machine.items():
         for key in ("transmission_slowdown", "cold_start"):
             measured: Pairs | None = getattr(machine, key)

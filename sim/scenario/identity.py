@@ -17,7 +17,7 @@ from typing import Any
 SCHEMA = 1
 
 # Fields of a scenario that are written in another form, or that decide nothing.
-_APART = ("method", "workers", "assumed")
+_APART = ("method", "workers", "assumed", "left_out")
 
 
 def sha256(scenario: Any) -> str:

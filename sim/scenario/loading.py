@@ -5,8 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 
+from sim.scenario.consent import MODEL, Allowed, bundled_folder, check_code
 from sim.scenario.document import Document
 from sim.scenario.errors import (
     FILE_CUTOFF,
@@ -27,12 +29,7 @@ from sim.scenario.validate import validated
 
 def bundled() -> dict[str, Path]:
     """Return the scenarios that come with the program, by name."""
-    package = Path(__file__).resolve().parents[1]
-    # In a wheel they are inside the package, in a checkout beside it.
-    folder = package / "scenarios"
-    if not folder.is_dir():
-        folder = package.parent / "scenarios"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(bundled_folder().glob("*.toml"))}
 
 
 @lru_cache(maxsize=1)
@@ -80,25 +77,54 @@ def document_of(
 ) -> Document:
     """Return file, options and settings as one document."""
     document = from_file(*find(source)) if source is not None else Document()
+    document.code_allowed = isinstance(source, Allowed)
     document = document.overlaid(option_changes(options or {}))
     return document.overlaid(setting_changes(settings))
+
+
+def refuse_study(document: Document, source: object) -> None:
+    """Refuse a study where one scenario is asked for: its base alone is none of its cases.
+
+    Raises
+    ------
+    ScenarioError
+        With the number of its cases, and what runs them.
+    """
+    if document.study is None:
+        return
+    axes = document.study.get("axis")
+    sizes = [len(each) for each in (axes if isinstance(axes, dict) else {}).values()]
+    cases = f"a study of {prod(sizes)} cases" if prod(sizes) > 1 else "a study"
+    program = "realrun validate" if document.study.get("ask") == "validate" else "bandwise study"
+    raise problem(
+        document.origin,
+        "study",
+        f"this is {cases}, not one scenario: {program} {source} --out DIR runs it; for its base "
+        "alone, leave [study] out of a copy",
+    )
 
 
 def load(
     source: str | Path | None = None,
     options: Mapping[str, str] | None = None,
     settings: Sequence[str] = (),
+    *,
+    single: bool = False,
 ) -> Scenario:
     """Return a checked scenario in SI units, with everything filled in.
 
     Parameters
     ----------
     source
-        A TOML file, or the name of a bundled scenario; None starts from nothing.
+        A TOML file, or the name of a bundled scenario; None starts from nothing. A file that is
+        neither bundled nor in or below the working directory may import a method only as
+        ``Allowed(source)``.
     options
         Option -> text, as on the command line; see ``OPTIONS``.
     settings
         "key=value" with a dotted key, as after ``--set``.
+    single
+        Refuse a study, of which otherwise the base is loaded.
 
     Raises
     ------
@@ -110,7 +136,10 @@ def load(
     >>> load(None, {"--model": "10B", "--bandwidth": "1Gbit/s"}).rate(0, 1)
     125000000.0
     """
-    return resolve(document_of(source, options, settings))
+    document = document_of(source, options, settings)
+    if single:
+        refuse_study(document, source)
+    return resolve(document)
 
 
 def sections(
@@ -122,4 +151,6 @@ def sections(
 
     For realrun, which needs what the simulator has no use for; nothing is filled in.
     """
-    return validated(document_of(source, options, settings))
+    document = document_of(source, options, settings)
+    check_code(document, MODEL)
+    return validated(document)

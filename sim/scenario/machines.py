@@ -88,7 +88,7 @@ class MachineReader:
 
     def _step(self) -> tuple[float, float]:
         """Return seconds and tokens of one inner step."""
-        site, run = self.site, self.context.sections.run
+        site = self.site
         measured = self.measured
         step_time = self._own("step_time", measured.inner_step_s)
         accelerators = self._own("accelerators", measured.inner_step_s)
@@ -99,13 +99,7 @@ class MachineReader:
                         key, 'goes with accelerators; give accelerators = "64 x H100" as well'
                     )
         elif accelerators is not None:
-            if site.batch_tokens is None:
-                raise self._refuse(
-                    "batch_tokens",
-                    "missing; the step time of accelerators follows from the tokens per step, "
-                    'like batch_tokens = "1Mi" (--batch-tokens 1Mi)',
-                )
-            return self._from_accelerators(accelerators, site.batch_tokens)
+            return self._from_accelerators(accelerators, self._batch())
         batch = float(site.batch_tokens) if site.batch_tokens is not None else None
         if batch is None and step_time is None and measured.batch_tokens is not None:
             batch = measured.batch_tokens
@@ -124,28 +118,23 @@ class MachineReader:
             raise self._refuse(
                 "step_time",
                 'missing; give step_time = "2.5 s" (--step-time 2.5s), or accelerators = '
-                '"64 x H100" and batch_tokens = "1Mi"'
+                '"64 x H100"'
                 + paced
                 * " (paced computation does not take the hardware file's time)",
             )
-        if batch is None:
-            if run.tokens is not None:
-                raise self._refuse(
-                    "batch_tokens",
-                    "missing; run.tokens is divided by the tokens of a step, so give them, like "
-                    'batch_tokens = "1Mi" (--batch-tokens 1Mi)',
-                )
-            batch = float(DEFAULT_BATCH)
-            self._assume("batch_tokens", format_count(batch))
-        return seconds, batch
+        return seconds, self._batch() if batch is None else batch
 
-    def _from_accelerators(self, text: str, batch_tokens: int) -> tuple[float, float]:
+    def _batch(self) -> float:
+        """Return the tokens of a step: what the site gives, else one assumption for all."""
+        return float(self._or("batch_tokens", self.site.batch_tokens, DEFAULT_BATCH, "1Mi"))
+
+    def _from_accelerators(self, text: str, batch_tokens: float) -> tuple[float, float]:
         match = re.fullmatch(r"\s*(?:(\d[\d_]*)\s*[x×*]\s*)?(\S.*?)\s*", text)
         count = int((match[1] or "1").replace("_", "")) if match else 0
         name = match[2] if match else ""
-        if not match or name.isdigit() or not 0 < count <= 10**7:
-            raise self._refuse("accelerators", 'write how many and of what, like "64 x H100"')
         known = accelerator(name)
+        if not match or (name.isdigit() and known is None) or not 0 < count <= 10**7:
+            raise self._refuse("accelerators", 'write how many and of what, like "64 x H100"')
         peak = self.site.peak
         if peak is None:
             if known is None:
@@ -169,7 +158,7 @@ class MachineReader:
             work = f"(6 x trained + 4 x frozen {active}parameters)"
         rate = f"{count} x {format_flops(peak)} x {format_percent(mfu)}"
         self._assume("step_time", f"{format_seconds(seconds)} ({work} x tokens / ({rate}))")
-        return seconds, float(batch_tokens)
+        return seconds, batch_tokens
 
     def _scaled(self, measured: MachineRecord, seconds: float, batch: float | None) -> float:
         """Return a measured step for this model and batch: its time grows with both."""

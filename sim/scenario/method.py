@@ -148,6 +148,20 @@ def method_arguments() -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def who_takes(argument: str) -> str:
+    """Say which methods of METHODS take an argument: "ddp and acco do"; "" if none does.
+
+    Examples
+    --------
+    >>> who_takes("zero1"), who_takes("outer_lr")[-19:], who_takes("lr")
+    ('ddp does', 'and eager_diloco do', '')
+    """
+    from sim.methods import METHODS
+
+    names = [name for name, each in METHODS.items() if argument in parameters_of(each).annotations]
+    return f"{listed(names, 'and')} {'do' if names[1:] else 'does'}" if names else ""
+
+
 # Arguments that say the same in two ways: giving one takes back the other's default.
 _EXCLUSIVE = (("num_fragments", "layers_per_fragment"),)
 
@@ -172,7 +186,8 @@ def arguments_of(
     for key in given:
         if key not in parameters.annotations:
             allowed = f"it takes {listed(takes, 'and')}" if takes else "it takes no arguments"
-            raise ArgumentsError(f"{name} does not take {key}; {allowed}", key)
+            others = f" ({who_takes(key)})" if who_takes(key) else ""
+            raise ArgumentsError(f"{name} does not take {key}{others}; {allowed}", key)
     arguments: dict[str, Any] = {}
     for key, value in given.items():
         arguments[key] = _checked(name, key, parameters, value)

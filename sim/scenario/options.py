@@ -108,7 +108,7 @@ def option_changes(options: Mapping[str, str]) -> list[Change]:
     """Turn options into the keys that they set."""
     changes = []
     for option, text in options.items():
-        origin = Origin(option, names_key=True)
+        origin = Origin(option, names_key=True, typed=True)
         if option not in OPTIONS:
             raise problem(origin, "", "unknown option" + did_you_mean(option, OPTIONS, ""))
         if not text.strip():
@@ -142,7 +142,7 @@ def setting_changes(settings: Sequence[str]) -> list[Change]:
             if path == ("site",):
                 raise problem(Origin("--set site"), "", "name a key, like site.step_time")
             changes.pop(path, None)
-            origin = Origin(f"--set {'.'.join(path)}", names_key=True)
+            origin = Origin(f"--set {'.'.join(path)}", names_key=True, typed=True)
             changes[path] = Change(path, Given(value, origin, text.strip()))
     return list(changes.values())
 

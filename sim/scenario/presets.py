@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 
@@ -32,48 +33,96 @@ class Accelerator:
     source: str
 
 
+# Of superchips and racks one GPU, as torch and clouds count them.
 ACCELERATORS: dict[str, Accelerator] = {
     "A100": Accelerator(312e12, "bf16", "NVIDIA A100 datasheet"),
+    "A800": Accelerator(312e12, "bf16", "NVIDIA A800 datasheet"),
+    "A10": Accelerator(125e12, "bf16", "NVIDIA A10 datasheet"),
+    "A30": Accelerator(165e12, "bf16", "NVIDIA A30 datasheet"),
+    "A40": Accelerator(149.7e12, "bf16", "NVIDIA A40 datasheet"),
     "H100": Accelerator(989e12, "bf16", "NVIDIA H100 datasheet, SXM"),
+    "H100 PCIe": Accelerator(756e12, "bf16", "NVIDIA H100 datasheet, PCIe"),
+    "H100 NVL": Accelerator(835e12, "bf16", "NVIDIA H100 datasheet, NVL"),
+    "H800": Accelerator(989e12, "bf16", "NVIDIA H800 datasheet, SXM"),
+    "H20": Accelerator(148e12, "bf16", "NVIDIA H20 datasheet"),
     "H200": Accelerator(989e12, "bf16", "NVIDIA H200 datasheet, SXM"),
+    "H200 NVL": Accelerator(835e12, "bf16", "NVIDIA H200 datasheet, NVL"),
+    "GH200": Accelerator(989e12, "bf16", "NVIDIA GH200 datasheet"),
     "B200": Accelerator(2250e12, "bf16", "NVIDIA HGX B200 datasheet"),
+    "B300": Accelerator(2250e12, "bf16", "NVIDIA HGX B300 datasheet"),
+    "GB200": Accelerator(2500e12, "bf16", "NVIDIA GB200 NVL72 datasheet, one of 72 GPUs"),
+    "GB300": Accelerator(2500e12, "bf16", "NVIDIA GB300 NVL72 datasheet, one of 72 GPUs"),
     "V100": Accelerator(125e12, "fp16", "NVIDIA V100 datasheet, SXM2"),
     "T4": Accelerator(65e12, "fp16", "NVIDIA T4 datasheet"),
     "L4": Accelerator(121e12, "bf16", "NVIDIA L4 datasheet"),
+    "L40": Accelerator(181e12, "bf16", "NVIDIA L40 datasheet"),
     "L40S": Accelerator(362e12, "bf16", "NVIDIA L40S datasheet"),
-    "RTX 4090": Accelerator(165.2e12, "bf16", "NVIDIA Ada architecture whitepaper"),
+    "RTX A6000": Accelerator(154.8e12, "bf16", "NVIDIA GA102 architecture whitepaper"),
+    "RTX 6000 Ada": Accelerator(364.2e12, "bf16", "NVIDIA Ada architecture whitepaper"),
     "RTX 3090": Accelerator(71e12, "bf16", "NVIDIA GA102 architecture whitepaper"),
+    "RTX 4090": Accelerator(165.2e12, "bf16", "NVIDIA Ada architecture whitepaper"),
+    "RTX 5090": Accelerator(209.5e12, "bf16", "NVIDIA RTX Blackwell architecture whitepaper"),
+    "MI250X": Accelerator(383e12, "bf16", "AMD Instinct MI250X datasheet"),
     "MI300X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI300X datasheet"),
+    "MI325X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI325X datasheet"),
+    "MI355X": Accelerator(2516.6e12, "bf16", "AMD Instinct MI355X datasheet"),
     "TPU v4": Accelerator(275e12, "bf16", "Google Cloud TPU v4 documentation"),
     "TPU v5e": Accelerator(197e12, "bf16", "Google Cloud TPU v5e documentation"),
     "TPU v5p": Accelerator(459e12, "bf16", "Google Cloud TPU v5p documentation"),
     "TPU v6e": Accelerator(918e12, "bf16", "Google Cloud TPU v6e (Trillium) documentation"),
+    "TPU v7": Accelerator(2307e12, "bf16", "Google Cloud TPU7x (Ironwood) documentation"),
 }
 
 _OTHER_NAMES = {
+    "a100pcie": "A100",
+    "gb200nvl72": "GB200",
+    "gb300nvl72": "GB300",
+    "a6000": "RTX A6000",
+    "6000ada": "RTX 6000 Ada",
+    "rtx6000adageneration": "RTX 6000 Ada",
+    "3090": "RTX 3090",
+    "4090": "RTX 4090",
+    "5090": "RTX 5090",
     "trillium": "TPU v6e",
+    "ironwood": "TPU v7",
+    "tpu7x": "TPU v7",
+    "tpuv5lite": "TPU v5e",
+    "tpuv5litepod": "TPU v5e",
+    "v5lite": "TPU v5e",
+    "v5litepod": "TPU v5e",
     "v4": "TPU v4",
     "v5e": "TPU v5e",
     "v5p": "TPU v5p",
     "v6e": "TPU v6e",
-    "4090": "RTX 4090",
-    "3090": "RTX 3090",
-    "h100sxm": "H100",
 }
+_VENDORS = frozenset(
+    ["nvidia", "amd", "google", "cloud", "tesla", "geforce", "instinct", "gpu", "graphics"]
+)
+# What says nothing about the peak: a card's form where only one of its forms is known, memory.
+_NEUTRAL = re.compile(r"(sxm\d?|oam|hbm\de?|\d{2,3}gb)*")
 
 
 def accelerator(name: str) -> Accelerator | None:
     """Return an accelerator by its name, written in any case, with or without spaces.
 
+    Memory ("80GB", "HBM3") and the forms SXM and OAM may follow; a card of another peak, as
+    laptops have, is not known.
+
     Examples
     --------
     >>> accelerator("tpu-v5e").peak, accelerator("rtx4090").peak, accelerator("H1000")
     (197000000000000.0, 165200000000000.0, None)
+    >>> accelerator("NVIDIA A100-SXM4-80GB").peak, accelerator("NVIDIA GeForce RTX 4090 Laptop GPU")
+    (312000000000000.0, None)
     """
-    plain = _plain(name)
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word not in _VENDORS]
+    plain = "".join(words).removeprefix("nvidia").removeprefix("amd")
     known = {_plain(key): value for key, value in ACCELERATORS.items()}
     known |= {key: ACCELERATORS[value] for key, value in _OTHER_NAMES.items()}
-    return known.get(plain) or known.get(plain.removeprefix("nvidia").removeprefix("amd"))
+    for key in sorted(known, key=len, reverse=True):  # A100 before A10
+        if plain.startswith(key) and _NEUTRAL.fullmatch(plain[len(key) :]):
+            return known[key]
+    return None
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from sim.inputs import NotAFileError, read
 from sim.scenario.document import Document, one_spelling, wrapped
 from sim.scenario.errors import Origin, ScenarioError, path_shown, problem
 
@@ -27,7 +28,7 @@ def from_file(path: Path, label: str | None = None) -> Document:
         raise problem(origin, "site", "must be [[site]] blocks, one per site", sites)
     if written and not sites:
         raise problem(origin, "site", "must not be empty: one [[site]] block per site")
-    document = Document(label=label, folder=path.parent, stem=path.stem, study=study)
+    document = Document(label=label, folder=path.parent, path=path, stem=path.stem, study=study)
     document.tables = wrapped(data, (), origin)
     document.described = written
     document.sites = [wrapped(site, ("site",), origin) for site in sites]
@@ -54,11 +55,13 @@ def read_toml(path: Path, label: str) -> dict[str, Any]:
     """Read a TOML file; every way in which that can fail has a message of its own."""
     origin = Origin(label)
     try:
-        raw = path.read_bytes()
+        raw = read(path)
     except FileNotFoundError:
         raise problem(origin, "", "no such file") from None
     except IsADirectoryError:
         raise problem(origin, "", "is a folder; name a .toml file in it") from None
+    except NotAFileError as error:
+        raise problem(origin, "", str(error.strerror)) from None
     except OSError as error:
         raise problem(origin, "", f"cannot be read: {error.strerror}") from None
     try:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sim import units
-from sim.methods import BY_COUNTS
+from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
+from sim.scenario.advice import hinted
 from sim.scenario.connections import noted
+from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
-from sim.scenario.errors import FILE_CUTOFF, did_you_mean, nearest
+from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
 from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
@@ -25,13 +27,13 @@ from sim.scenario.method import (
     find_method,
     parameters_of,
     per_worker,
+    who_takes,
 )
 from sim.scenario.models import resolve_model
 from sim.scenario.reading import beside, there
 from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
-from sim.scenario.validate import meant, validated
-from sim.scenario.words import SYNONYMS
+from sim.scenario.validate import validated
 
 # Collectives over more take minutes to lay out, and pair links grow with the square.
 MOST_SITES = 2_000
@@ -97,6 +99,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         network=network,
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
+        left_out=tuple(context.left_out),
     )
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
@@ -148,18 +151,23 @@ def _method(context: Context, model: ModelSize) -> Method:
     name = section.name or DEFAULT_METHOD
     if section.name is None:
         context.assume("method.name", name)
+    check_code(context.document, METHOD)
     try:
         function = find_method(name, context.document.folder)
         takes = parameters_of(function).annotations
     except MethodError as error:
         raise context.refuse("method", "name", text=str(error)) from None
     given = dict(section.model_extra or {})
-    for key in context.document.inherited & set(given):
-        # Written for another method: it stays if this one takes it, and such a value.
+    for key in sorted(context.document.inherited & set(given)):
+        # Written for another method, or for several: it stays if this one takes it, and such a
+        # value. What the other method does not take either is a slip of the pen.
+        if context.document.written_for in METHODS and not who_takes(key):
+            continue
         try:
             arguments_of(name, function, {**_needed(takes, given), key: given[key]})
         except (ArgumentsError, units.UnitError):
-            del given[key]
+            value = given.pop(key)
+            context.left_out.append(f"method.{key}" + f" = {shown(value)}" * (key in takes))
     try:
         arguments, assumed = arguments_of(name, function, given)
     except units.UnitError as error:
@@ -169,7 +177,7 @@ def _method(context: Context, model: ModelSize) -> Method:
         if error.key not in given or error.key in takes:
             path = ("method", error.key) if error.key else ("method",)
             raise context.refuse(*path, text=str(error)) from None
-        raise context.refuse_key("method", error.key, text=_other(error, takes)) from None
+        raise context.refuse_key("method", error.key, text=_other(name, error, takes)) from None
     for key, value in assumed.items():
         context.assume(f"method.{key}", _shown(key, value))
     if arguments.get("comm_dtype", "") is None:
@@ -182,20 +190,10 @@ def _needed(takes: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     return {key: value for key, value in given.items() if key in takes}
 
 
-def _other(error: ArgumentsError, takes: Mapping[str, Any]) -> str:
+def _other(name: str, error: ArgumentsError, takes: Mapping[str, Any]) -> str:
     """Say what an argument that the method does not take may have meant."""
-    word = error.key
-    target = SYNONYMS.get(word, "").removeprefix("method.")
-    if target in takes:
-        return f"unknown key; here it is called method.{target}"
-    near = did_you_mean(word, takes, "").replace('"', "").replace("mean ", "mean method.")
-    if near:
-        return f"unknown key{near}"
-    hint = meant(word, ("method",)) if word not in SYNONYMS else ""
-    if hint.startswith("did you mean") and "method." not in hint:
-        return f"{error}; {hint}"
-    called = f"{word} is called {target} here, and " if word in SYNONYMS and target else ""
-    return f"{called}{str(error).replace(word, target) if called else error}"
+    hint = "" if who_takes(error.key) else hinted(error.key, ("method",), name, takes)
+    return f"unknown key; {hint}" if hint else str(error)
 
 
 def _shown(key: str, value: Any) -> str:

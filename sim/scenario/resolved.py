@@ -299,6 +299,9 @@ class Method:
 class Scenario:
     """A complete question. ``assumed`` lists (key, value) of all that nobody gave.
 
+    ``left_out`` are arguments that were given for another method or for several, and that this
+    one does not take ('method.overlap = "bucket"' where only the value is not allowed).
+
     ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
     streams, of jitter and of gloo's wake-up latencies.
     """
@@ -312,6 +315,7 @@ class Scenario:
     name: str = ""
     assumed: tuple[tuple[str, str], ...] = ()
     replication: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def random(self) -> bool:

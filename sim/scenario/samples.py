@@ -6,6 +6,7 @@ import csv
 from math import isfinite
 from pathlib import Path
 
+from sim.inputs import NotAFileError, read
 from sim.scenario.errors import Origin, problem
 
 _HEADERS = ("seconds", "factor")
@@ -15,11 +16,13 @@ def read_samples(path: Path, label: str) -> tuple[float, ...]:
     """Read a CSV file with one column, "seconds" or "factor"; only the ratios matter."""
     origin = Origin(label)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise problem(origin, "", "no such file") from None
     except IsADirectoryError:
         raise problem(origin, "", "is a folder, not a CSV file") from None
+    except NotAFileError as error:
+        raise problem(origin, "", str(error.strerror)) from None
     except OSError as error:
         raise problem(origin, "", f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -34,7 +34,7 @@ class RunSection(Section):
 class ModelSection(Section):
     """[model]: a preset, a size, a decoder with its dimensions, or a module of the user's."""
 
-    name: f.Text | None = None
+    name: f.Name | None = None
     parameters: f.Parameters | None = None
     layer_parameters: f.LayerParameters | None = None
     kind: f.ModelKind | None = None
@@ -57,7 +57,7 @@ class MethodSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: f.Text | None = None
+    name: f.Name | None = None
 
 
 class JitterSection(Section):
@@ -71,10 +71,10 @@ class JitterSection(Section):
 class SiteSection(Section):
     """[[site]]: workers joined by fast links, and what one of them runs on."""
 
-    name: f.Text | None = None
+    name: f.Name | None = None
     count: f.Workers | None = None
     workers: f.Workers | None = None
-    machine: f.Text | None = None
+    machine: f.Name | None = None
     accelerators: f.Accelerators | None = None
     peak: f.Flops | None = None
     mfu: f.Share | None = None
@@ -168,8 +168,8 @@ class DataSection(BaseModel):
 class ScenarioFile(Section):
     """A whole file, without [study]."""
 
-    name: f.Text | None = None
-    hardware: f.Text | None = None
+    name: f.Name | None = None
+    hardware: f.Name | None = None
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
     method: MethodSection = MethodSection()

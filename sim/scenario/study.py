@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +11,15 @@ from typing import Annotated, Any
 from pydantic import PlainValidator
 
 from sim import units
+from sim.methods import METHODS
 from sim.scenario import fields as f
 from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
-from sim.scenario.document import Change, Document
+from sim.scenario.consent import MODEL, check_code
+from sim.scenario.document import DEFAULT_METHOD, Change, Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
-from sim.scenario.loading import document_of
+from sim.scenario.loading import document_of, refuse_study
+from sim.scenario.method import parameters_of
 from sim.scenario.reading import beside, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
@@ -34,6 +37,7 @@ from sim.scenario.validation import (
 )
 
 _MOST_CASES = 100_000
+NOT_TAKEN = "-"  # the label of what a method does not take
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Case:
     ``labels`` has one entry per axis: the case's name for an axis of named cases, else the
     value in SI units under its key with the unit in the name ("network.rtt_s"). ``sections``
     are the same keys as they were given, for realrun; ``base`` and ``changes`` make its document.
+    Where methods are varied, arguments are for all of them, except those that a named case gives
+    together with its method (``own``). An axis that sets only what this method does not take is
+    labelled "-".
     """
 
     labels: dict[str, Label]
@@ -50,11 +57,13 @@ class Case:
     sections: ScenarioFile
     base: Document
     changes: tuple[Change, ...]
+    own: frozenset[str] | None = None
 
     @property
     def document(self) -> Document:
         """What a file would hold that says this case alone."""
-        return self.base.overlaid(self.changes)
+        document = self.base.overlaid(self.changes)
+        return document if self.own is None else document.for_several_methods(self.own)
 
 
 @dataclass(frozen=True)
@@ -197,6 +206,8 @@ def load_study(
     printing = section.printing or "bisect"
     if printing != "bisect" and section.grid is None:
         raise problem(document.origin, "study.printing", "needs study.grid", printing)
+    if section.ask == "validate":
+        check_code(document, MODEL)  # realrun trains it
     cases = _cases(document, axes)
     if section.grid is not None:
         _check_varied(cases, document.origin, "study.grid.bandwidth")
@@ -251,6 +262,8 @@ def sweep(
     options: Mapping[str, str] | None,
     settings: Sequence[str],
     over: Sequence[str],
+    *,
+    single: bool = False,
 ) -> Study:
     """Return a study that varies keys of any scenario, as ``--over`` says.
 
@@ -261,6 +274,8 @@ def sweep(
     over
         "key=low..high:points" (spaced by a factor) or "key=a,b,c"; several multiply. A key
         may be short, like an option's name: bandwidth, sync_every.
+    single
+        Refuse a study, of which otherwise the base is varied.
     """
     if not over:
         raise problem(
@@ -268,13 +283,14 @@ def sweep(
         )
     axes = [over_axis(text) for text in over]
     document = document_of(source, options, settings)
-    # The first points stand in for keys that the base leaves open, such as a model.
-    first = document.overlaid([change for axis in axes for change in axis.points[0].changes])
+    if single:
+        refuse_study(document, source)
     cases = _cases(document, axes)
     try:
         base = resolve(document)
     except ScenarioError:
-        base = resolve(first)
+        # The first case stands in for keys that the base leaves open, such as a model.
+        base = cases[0].scenario
     return Study(base.name, "simulate", base, tuple(axis.name for axis in axes), cases)
 
 
@@ -295,9 +311,13 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
                 raise problem(given, "", text)
     if total > _MOST_CASES:
         raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
-    cases = tuple(
-        _case(document, axes, points) for points in product(*(axis.points for axis in axes))
-    )
+    naming = _naming(axes)
+    found = [
+        _case(document, axes, points, naming) for points in product(*(axis.points for axis in axes))
+    ]
+    if naming is not None:
+        _check_taken(document, found)
+    cases = _each_once(axes, found)
     for axis in axes:
         if all(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes):
             _check_varied(cases, axis.origin, "")
@@ -314,11 +334,66 @@ def _check_varied(cases: Sequence[Case], origin: Origin, key: str) -> None:
     raise problem(origin, key, text)
 
 
-def _case(base: Document, axes: Sequence[Axis], points: Sequence[Point]) -> Case:
+def _naming(axes: Sequence[Axis]) -> int | None:
+    """Return the axis that names methods, if one does."""
+    for place, axis in enumerate(axes):
+        if any(c.path == ("method", "name") for point in axis.points for c in point.changes):
+            return place
+    return None
+
+
+def _case(
+    base: Document, axes: Sequence[Axis], points: Sequence[Point], naming: int | None
+) -> Case:
     labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
     changes = tuple(change for point in points for change in point.changes)
+    own = None
+    if naming is not None:
+        together = points[naming].changes
+        own = frozenset(c.path[1] for c in together if c.path[0] == "method" and c.path[1:])
     document = base.overlaid(changes)
-    return Case(labels, resolve(document), validated(document), base, changes)
+    if own is not None:
+        document = document.for_several_methods(own)
+    scenario = resolve(document)
+    for axis, point in zip(axes, points, strict=True):
+        keys = {".".join(change.path) for change in point.changes}
+        if keys and keys <= _keys(scenario.left_out):
+            labels[axis.name] = NOT_TAKEN
+    return Case(labels, scenario, validated(document), base, changes, own)
+
+
+def _keys(left_out: Sequence[str]) -> set[str]:
+    return {text.partition(" = ")[0] for text in left_out}
+
+
+def _check_taken(base: Document, cases: Sequence[Case]) -> None:
+    """Refuse an argument that none of the methods takes.
+
+    What a file says of its own method may well be nothing to the methods that are varied.
+    """
+    given, steps = base.find(("method", "name"))
+    file_method = METHODS.get(str(given.value) if given and steps == 2 else DEFAULT_METHOD)
+    for key in sorted(set.intersection(*(_keys(case.scenario.left_out) for case in cases))):
+        argument = key.removeprefix("method.")
+        near = [case for case in cases if key not in case.scenario.left_out]  # but for its value
+        document = (near or cases)[0].document
+        if not document.origin_of("method", argument).names_key and (
+            file_method is None or argument in parameters_of(file_method).annotations
+        ):
+            continue
+        resolve(replace(document, inherited=document.inherited - {argument}))
+
+
+def _each_once(axes: Sequence[Axis], cases: Sequence[Case]) -> tuple[Case, ...]:
+    """Leave out cases that differ in nothing but what their method does not take."""
+    found = list({tuple(case.labels.values()): case for case in reversed(cases)}.values())[::-1]
+    for axis in axes:
+        if any(case.labels[axis.name] == NOT_TAKEN for case in found):  # one kind per column
+            found = [
+                replace(case, labels={**case.labels, axis.name: str(case.labels[axis.name])})
+                for case in found
+            ]
+    return tuple(found)
 
 
 def _by_option(document: Document, path: tuple[str, ...]) -> Origin | None:

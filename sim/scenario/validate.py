@@ -6,12 +6,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sim.scenario.document import Document
-from sim.scenario.errors import Origin, ScenarioError, listed, nearest, problem
+from sim.methods import METHODS
+from sim.scenario.advice import meant
+from sim.scenario.document import DEFAULT_METHOD, Document
+from sim.scenario.errors import Origin, ScenarioError, problem
 from sim.scenario.fields import RefusedError
-from sim.scenario.method import method_arguments
-from sim.scenario.schema import MERGED, SECTIONS, ScenarioFile, known_keys
-from sim.scenario.words import SYNONYMS
+from sim.scenario.method import parameters_of
+from sim.scenario.schema import MERGED, SECTIONS, ScenarioFile
 
 Path = tuple[str | int, ...]
 
@@ -114,7 +115,15 @@ def unknown_key(document: Document, path: Path) -> ScenarioError:
     if section == ("site",) and word in names:
         return problem(origin, key, f"name a key of the site, like site.{word}.step_time")
     kind = "unknown key" if section or not _holds_table(document, path) else "unknown section"
-    return problem(origin, key, f"{kind}; {meant(word, section)}")
+    return problem(origin, key, f"{kind}; {meant(word, section, *_method(document))}")
+
+
+def _method(document: Document) -> tuple[str, list[str] | None]:
+    """Return the name of the method, and what it takes if it is one of ours."""
+    given, steps = document.find(("method", "name"))
+    name = str(given.value) if given is not None and steps == 2 else DEFAULT_METHOD
+    method = METHODS.get(name)
+    return name, None if method is None else list(parameters_of(method).annotations)
 
 
 def _holds_table(document: Document, path: Path) -> bool:
@@ -122,28 +131,3 @@ def _holds_table(document: Document, path: Path) -> bool:
         document.find(path)[0] is not None
         and isinstance(getattr(document.find(path)[0], "value", None), dict)
     )
-
-
-def meant(word: str, section: tuple[str, ...]) -> str:
-    """Return a hint at the key that was probably meant."""
-    here = list(SECTIONS[section].model_fields) if section in SECTIONS else []
-    same = nearest(word, here, 0.9)
-    if same is None and word in SYNONYMS:
-        target = SYNONYMS[word]
-        return f"here it is called {'[[site]]' if target == 'site' else target}"
-    match = same or nearest(word, here)
-    if match is not None:
-        return f"did you mean {_shown((*section, match))}?"
-    elsewhere = {path.rpartition(".")[2]: path for path in reversed(known_keys())}
-    elsewhere |= {name: f"method.{name}" for name in method_arguments() if name not in elsewhere}
-    other = nearest(word, elsewhere, 0.8)
-    if other is not None:
-        return f"did you mean {elsewhere[other]}?"
-    name = ".".join(section)
-    if not name:
-        return f"a scenario has {listed([*here, 'study'], 'and')}"
-    return f"the keys of {name} are {listed(here, 'and')}"
-
-
-def _shown(path: tuple[str, ...]) -> str:
-    return "[[site]]" if path == ("site",) else ".".join(path)
