@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from sim.told import one_line
+
 
 class UserError(Exception):
     """A mistake of the user's; the text says where, what, and what to write instead."""
@@ -42,7 +44,7 @@ def as_line(error: Exception) -> str | None:
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     else:
         return None
-    return " ".join(text.split())
+    return one_line(text)
 
 
 def _usage(error: Any) -> str:

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from sim.told import one_line
+
 
 class ScenarioError(Exception):
     """Something in a scenario, an option or a file it names is wrong.
@@ -57,8 +59,7 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
         parts.append(f"{origin.prefix}.{key}" if origin.prefix else key)
     if value is not _MISSING:
         parts.append(shown(value))
-    message = ": ".join([*parts, " ".join(text.split())])
-    return ScenarioError("".join(c if c.isprintable() else "?" for c in message))
+    return ScenarioError(one_line(": ".join([*parts, text])))
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
