@@ -43,9 +43,9 @@ def one(seed: int, number: int, inputs: int) -> tuple[str, Outcome]:
 
 def bounded() -> None:
     """Refuse long simulations earlier than usual: it is inputs that are tried here."""
-    from sim.runtime import driver
+    from sim import limits
 
-    driver.MOST_ROWS = driver.MOST_MESSAGES = 100_000
+    limits.MOST_ROWS = limits.MOST_MESSAGES = 100_000
 
 
 def _work(pipe: Connection, seed: int, inputs: int) -> None:

@@ -145,7 +145,7 @@ def state_bytes(
     )
     worker = _Rehearsal(model, rank, scenario)
     for _ in scenario.method.program(worker, **scenario.method.arguments):
-        pass
+        worker.count()
     return held_bytes(model, () if not outer_on_host else _ON_HOST)
 
 
@@ -234,6 +234,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         **kwargs: Any,
     ) -> _Ended:
         """Run a verb once, without the passes through the model."""
+        self.count()
         if verb.__name__ == "inner_step":
             verb, args = self.model.inner_optimizer, (range(self.model.num_layers),)
         if verb.__name__ == "inner_optimizer":
@@ -246,11 +247,18 @@ class _Rehearsal(CollectiveCalls[_Ended]):
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
         """Run a program to its end."""
+        self.count()
         for _ in program(self, *args):
-            pass
+            self.count()
         return _Ended()
 
+    def count(self) -> None:
+        """Refuse a program that never comes to its next round."""
+        if why := self._progress.endless_round():
+            raise ModelError(why)
+
     def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Ended:
+        self.count()
         if hasattr(buffer, "sent"):  # a copy that stays with the buffer
             tensor = buffer.tensor  # type: ignore[attr-defined]
             buffer.sent = lambda: torch.empty_like(tensor)

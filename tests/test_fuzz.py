@@ -13,7 +13,7 @@ import fuzz_damage
 import fuzz_inputs
 import fuzz_oracle
 
-from sim.runtime import driver
+from sim import limits
 
 SEED = 2024
 ALTERED = pytest.mark.xfail(reason="files of this kind have no digest yet", strict=False)
@@ -24,7 +24,7 @@ def test_mutated_inputs_are_answered_or_refused_in_one_line(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(driver, "MOST_ROWS", 50_000)
+    monkeypatch.setattr(limits, "MOST_ROWS", 50_000)
     of_kind = (fuzz_inputs.made(SEED, number) for number in range(170))
     asked = [each for each in of_kind if each.kind == kind]
     assert len(asked) > 10
