@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.cli.effort import foresee
 from sim.cli.errors import Interrupted
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_folder, progress, show, tell
@@ -86,9 +87,11 @@ def computed(
     """
     from sim.study import run
 
+    jobs = jobs or os.cpu_count() or 1
+    foresee([case.scenario for case in study.cases()], runs=len(study.grid or (1,)), jobs=jobs)
     try:
         with progress(what) as step:
-            return run(study, folder, jobs or os.cpu_count() or 1, step)
+            return run(study, folder, jobs, step)
     except KeyboardInterrupt:
         again = "; the same command goes on from here" if resumable else ""
         raise Interrupted(f"interrupted{again}") from None

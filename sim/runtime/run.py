@@ -52,7 +52,7 @@ class Runtime:
         self.unfinished = 0  # activities that have been started and have not ended
         # With gloo a collective does not end for all at once: no two workers are alike.
         merge = models is None and replay is None and self.wires is None
-        self.standing_for = _standing_for(scenario, merge=merge)
+        self.standing_for = merged(scenario, merge=merge)
         self.simulated = tuple(self.standing_for)
         collectives = scenario.network.collectives
         self.concurrent = collectives.concurrent
@@ -225,7 +225,7 @@ class Runtime:
         )
 
 
-def _standing_for(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
+def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     """Group ranks that behave alike: same machine, nothing random, a program of ours.
 
     Collectives are barriers over all workers, so two workers with the same machine have the
