@@ -3,7 +3,7 @@
 The method's text is run for a few rounds by a worker that only counts: what it computes, starts
 and waits for. From the counts, a rule with measured constants (benchmarks/effort.py):
 
-    seconds = runs * (T t_transfer + S^2 t_pair) + rows t_row + messages t_message
+    seconds = runs * (t_run + T t_transfer + S^2 t_pair) + rows t_row + messages t_message
     bytes   = T b_transfer + S^2 b_pair + (most rows of one run) b_row
 
 T are the transfers of the schedules that are laid over the links, S the sites, runs how often
@@ -27,6 +27,7 @@ from sim.replications import FEWEST
 from sim.runtime.run import merged
 from sim.scenario.resolved import Scenario
 
+RUN_S = 0.01
 TRANSFER_S, TRANSFER_BYTES = 0.6e-6, 130.0
 STEP_S = 0.02e-6  # one transfer in a round that is repeated
 PAIR_S, PAIR_BYTES = 0.15e-6, 60.0
@@ -63,7 +64,7 @@ def effort(scenario: Scenario) -> Effort:
     rows_a_round = counted.rows / counted.rounds * simulated
     laid, steps = _laid(scenario, counted)
     messages = counted.messages * rounds / counted.rounds if gloo else 0.0
-    seconds = runs * (laid * TRANSFER_S + steps * STEP_S + sites**2 * PAIR_S)
+    seconds = runs * (RUN_S + laid * TRANSFER_S + steps * STEP_S + sites**2 * PAIR_S)
     seconds += rows_a_round * rounds * ROW_S + messages * MESSAGE_S
     size = laid * TRANSFER_BYTES + sites**2 * PAIR_BYTES + rows_a_round * longest * ROW_BYTES
     return Effort(seconds, size)
