@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint types check golden bench gpu lab validate faults learning wheel notebooks clean
+.PHONY: help study test lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ golden: $(TEST)/.installed ## renew the golden files; review the diff
 
 bench: $(TEST)/.installed ## speed and memory, beside benchmarks/HISTORY.md
 	$(TEST)/bin/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
+
+fuzz: $(TEST)/.installed ## try 10,000 mutated inputs and 500 damaged files (ten minutes)
+	$(TEST)/bin/python benchmarks/fuzz.py --jobs $(JOBS) --out $(OUT)/fuzz
 
 gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight minutes)
 	$(TEST)/bin/python benchmarks/gpu.py $(OUT)

@@ -10,11 +10,9 @@ and buffers of the user's module. A run is refused only if it cannot fit even wi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from math import inf
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from realrun.model import TorchModel
 from realrun.stages import ModelError
+from sim import free_memory
 from sim.program import Buffer, CollectiveCalls, Program
 from sim.progress import Progress
 from sim.scenario import Scenario
@@ -48,8 +47,6 @@ _ON_HOST = ("outer", "_outer._fresh", "_outer._optimizers")
 
 # Verbs that read numbers, which a tensor without contents does not have; none adds to the state.
 _NOT_REHEARSED = ("accumulate", "forward", "backward", "publish")
-
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a Linux control group
 
 _QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
 
@@ -145,7 +142,7 @@ def state_bytes(
     )
     worker = _Rehearsal(model, rank, scenario)
     for _ in scenario.method.program(worker, **scenario.method.arguments):
-        pass
+        worker.count()
     return held_bytes(model, () if not outer_on_host else _ON_HOST)
 
 
@@ -240,6 +237,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         **kwargs: Any,
     ) -> _Ended:
         """Run a verb once, without the passes through the model."""
+        self.count()
         if verb.__name__ == "inner_step":
             verb, args = self.model.inner_optimizer, (range(self.model.num_layers),)
         if verb.__name__ == "inner_optimizer":
@@ -252,11 +250,18 @@ class _Rehearsal(CollectiveCalls[_Ended]):
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
         """Run a program to its end."""
+        self.count()
         for _ in program(self, *args):
-            pass
+            self.count()
         return _Ended()
 
+    def count(self) -> None:
+        """Refuse a program that never comes to its next round."""
+        if why := self._progress.endless_round():
+            raise ModelError(why)
+
     def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Ended:
+        self.count()
         if hasattr(buffer, "sent"):  # a copy that stays with the buffer
             tensor = buffer.tensor  # type: ignore[attr-defined]
             buffer.sent = lambda: torch.empty_like(tensor)
@@ -266,18 +271,8 @@ class _Rehearsal(CollectiveCalls[_Ended]):
 def free_bytes(device: torch.device | None = None) -> float:
     """Return the bytes that are free on a GPU, or in this machine's memory.
 
-    In a container no more than its limit; where the system does not say what is free, all the
-    memory there is.
+    See :func:`sim.free_memory.free_bytes`.
     """
     if device is not None and device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    allowed = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.exists() else "max"
-    return min(_available(), inf if allowed == "max" else float(allowed))
-
-
-def _available() -> float:
-    table = Path("/proc/meminfo")
-    for line in table.read_text().splitlines() if table.exists() else []:
-        if line.startswith("MemAvailable:"):
-            return float(line.split()[1]) * 1024  # in KiB
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return free_memory.free_bytes()

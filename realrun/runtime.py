@@ -80,6 +80,7 @@ class TorchWorker(CollectiveCalls[Activity]):
     def _drive(self, program: Generator[Any, None, None]) -> None:
         shared = self._shared
         for activity in program:
+            self._count()
             if not activity.group or shared.restart is not None:
                 continue
             row = self._row(WAIT, "", activity.group, activity.call)
@@ -91,6 +92,10 @@ class TorchWorker(CollectiveCalls[Activity]):
             self.drain()
             if shared.check is not None:
                 shared.check.end()
+
+    def _count(self) -> None:
+        if why := self._progress.endless_round():
+            raise RunError(why)
 
     def lost(self, operation: str, call: int, why: str, waited_s: float) -> PeerLostError:
         """Return what to raise where a collective of this program's group has failed."""
@@ -211,6 +216,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         **kwargs: Any,
     ) -> Activity:
         """Run a verb of the model; see :class:`sim.program.Worker`."""
+        self._count()
         operation, check = verb.__name__, self._shared.check
         layers = args[0] if args and isinstance(args[0], range) else None
         if self._shared.restart is not None:
@@ -298,6 +304,7 @@ class TorchWorker(CollectiveCalls[Activity]):
     def _collective(
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
+        self._count()
         shared = self._shared
         size = wire_bytes(buffer.elements, dtype, shared.quantize_block)
         call = shared.count_call(self._group)
@@ -335,6 +342,7 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""
+        self._count()
         shared = self._shared
         name = program.__name__
         call = shared.count_call(f"spawn {name}")

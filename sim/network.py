@@ -12,7 +12,7 @@ import simpy
 from numpy.typing import NDArray
 from simpy.events import URGENT
 
-from sim.collectives import Schedule, schedule
+from sim.collectives import Schedule, Transfers, schedule
 from sim.gloo import alone
 from sim.scenario.connections import limits
 from sim.scenario.resolved import CollectiveTable, Scenario
@@ -200,6 +200,10 @@ def interpolate(table: CollectiveTable, size: float) -> float:
     return float(seconds[-1] + slope * (size - sizes[-1]))
 
 
+_Times = tuple[Transfers, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]
+"""A round, its seconds per byte, those without acknowledgements, its latency, whether all alike."""
+
+
 class _Priced:
     """A schedule laid over the links: everything about it that does not depend on the size."""
 
@@ -207,35 +211,23 @@ class _Priced:
         workers = len(links.scenario.workers)
         self.sent = np.zeros(workers)
         self._workers = workers
-        self._rounds = []
+        self._rounds: list[_Times] = []
         crossing = np.zeros(len(links.capacity))
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
+        laid: Transfers | None = None
         for transfers in rounds:
-            route, latency = links.route(transfers.sender, transfers.receiver)
-            used = route >= 0
-            together = np.bincount(route[used], minlength=len(links.capacity))
-            rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
-            sent = rate.min(axis=1)
+            if transfers is not laid:  # one that is repeated is laid over the links once
+                laid = transfers
+                route, used, times = self._laid(links, transfers)
+            self._rounds.append(times)
+            carried = transfers.share * transfers.repeat
+            np.add.at(self.sent, transfers.sender, carried)
+            np.add.at(crossing, route[used], np.broadcast_to(carried[:, None], route.shape)[used])
             if links.limited:
-                paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
-                connection = np.minimum(paced, acknowledged)
+                connection = np.minimum(*links.connections(transfers.sender, transfers.receiver))
                 used_pairs = connection < inf
                 pairs.append((transfers.sender * workers + transfers.receiver)[used_pairs])
-                busy.append((transfers.share * transfers.repeat / connection)[used_pairs])
-                sent = np.minimum(sent, paced)
-            unhindered = seconds_per_byte = transfers.share / sent
-            if links.limited:
-                seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
-            # All send and receive alike: then all workers stay abreast of each other.
-            alike = (
-                np.unique(transfers.sender).size == np.unique(transfers.receiver).size == workers
-                and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
-                and np.ptp(latency) == 0
-            )
-            self._rounds.append((transfers, seconds_per_byte, unhindered, latency, alike))
-            np.add.at(self.sent, transfers.sender, transfers.share * transfers.repeat)
-            shares = np.broadcast_to((transfers.share * transfers.repeat)[:, None], route.shape)
-            np.add.at(crossing, route[used], shares[used])
+                busy.append((carried / connection)[used_pairs])
         # Who shares a link is counted per round, and workers that are a round ahead of others
         # use links at the same time as these: no link carries its bytes faster than it can.
         self._use = np.divide(
@@ -250,6 +242,29 @@ class _Priced:
         if self._transmit_per_byte > 0:
             self._use /= self._transmit_per_byte
             self._pair_use /= self._transmit_per_byte
+
+    def _laid(
+        self, links: Links, transfers: Transfers
+    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], _Times]:
+        """Return the links that a round crosses, which of them there are, and what it takes."""
+        route, latency = links.route(transfers.sender, transfers.receiver)
+        used = route >= 0
+        together = np.bincount(route[used], minlength=len(links.capacity))
+        rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
+        sent = rate.min(axis=1)
+        if links.limited:
+            paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
+            sent = np.minimum(sent, paced)
+        unhindered = seconds_per_byte = transfers.share / sent
+        if links.limited:
+            seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
+        # All send and receive alike: then all workers stay abreast of each other.
+        alike = (
+            np.unique(transfers.sender).size == np.unique(transfers.receiver).size == self._workers
+            and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
+            and np.ptp(latency) == 0
+        )
+        return route, used, (transfers, seconds_per_byte, unhindered, latency, bool(alike))
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size

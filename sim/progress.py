@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sim.limits import MOST_IN_A_ROUND
 from sim.program import ArgumentError
 
 MOST_ROUNDS_BEYOND = 1000  # that a program may begin after next_round has answered False
@@ -36,7 +37,7 @@ class Progress:
     def __init__(self, batch_tokens: Sequence[float], tokens_per_step: float, rank: int) -> None:
         self._batch_tokens, self._tokens_per_step = batch_tokens, tokens_per_step
         self._rank = rank
-        self._beyond = 0
+        self._beyond = self._in_round = 0
         self._steps = 0  # of rounds in which all workers take equally many
         self._unequal = 0.0  # tokens of the other rounds
         self._last: tuple[int, ...] = ()
@@ -61,6 +62,16 @@ class Progress:
             "next_round answered False; end its loop there: while worker.next_round(...)"
         )
 
+    def endless_round(self) -> str:
+        """Note that something is begun; return why the program must be stopped, or ""."""
+        self._in_round += 1
+        if self._in_round <= MOST_IN_A_ROUND:
+            return ""
+        return (
+            f"rank {self._rank}: the program has begun {MOST_IN_A_ROUND} operations since it last "
+            "called next_round; end its loop there: while worker.next_round(...)"
+        )
+
     def begin(self, steps: int | tuple[int, ...] | None) -> int:
         """Count a round; return the inner steps that this worker takes in it.
 
@@ -75,6 +86,7 @@ class Progress:
         ArgumentError
             Where the entries are not one per worker.
         """
+        self._in_round = 0
         if not isinstance(steps, tuple):
             self._steps += steps or 0
             self.pace, self.weight = 1.0, self._weight()

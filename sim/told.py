@@ -8,9 +8,12 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from sim.visible import visible
+
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _OURS = [Path(__file__).parents[1] / name for name in ("realrun", "sim")]
 _BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
+_LONGEST_WORD = 500  # longer than any path that people type
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
@@ -28,6 +31,21 @@ def first_line(error: BaseException) -> str:
     """
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return _BACKENDS_SOURCE.sub("", line)
+
+
+def one_line(text: str) -> str:
+    r"""Return a message as one line that any terminal shows, with endless words shortened.
+
+    Examples
+    --------
+    >>> one_line("no such\n file: \x1b[31m" + "a" * 5000)
+    'no such file: \\x1b[31maaaaaaaaaaaaaaaaaaa ... aaaaaaaaaaaaaaaaaaaaaaaa'
+    """
+    words = (
+        word if len(word) <= _LONGEST_WORD else f"{word[:24]} ... {word[-24:]}"
+        for word in text.split()
+    )
+    return visible(" ".join(words))
 
 
 def raised_at(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
-from math import inf, isfinite, isnan
+from math import isfinite
 
 
 class UnitError(ValueError):
@@ -21,6 +21,11 @@ class UnitError(ValueError):
 class Quantity(float):
     """A number that already is in SI units; every ``parse_`` function returns it as it is."""
 
+
+MOST = 10**30
+"""Beyond it no quantity of any kind lies, nor any whole number in a file."""
+
+_MOST_DIGITS = 300  # of one number as it is written; Python converts no more than 4,300
 
 _NUMBER = re.compile(r"([+-]?)(\d[\d_]*(?:\.\d[\d_]*)?|\.\d[\d_]*)(?:[eE]([+-]?\d{1,3}))?")
 
@@ -33,6 +38,8 @@ _RATE = re.compile(_PREFIX + r"(bits?|Bits?|b|bytes?|Bytes?|B)(/s|/sec|/second|p
 _SIZE = re.compile(_PREFIX + r"(bytes?|Bytes?|B)")
 _FLOPS = re.compile(_PREFIX + r"(?:FLOPs?/s(?:ec)?|flops?/s(?:ec)?|FLOPS|FLOPs|flops|Flops)")
 _RATE_WITHOUT_TIME = re.compile(_PREFIX + r"(bits?|Bits?|b|bytes?|Bytes?|B)")
+
+_BEYOND = "is beyond any sensible number"
 
 _DURATIONS: dict[str, Fraction] = {
     "ns": Fraction(1, 10**9),
@@ -223,19 +230,23 @@ def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fr
     if unit[:1] in (",", ".") or unit[:1].isdigit():
         raise UnitError(f'is not one number and one unit; write it like "{example}"')
     sign, digits, exponent = match.groups()
+    if len(digits) > _MOST_DIGITS:
+        raise UnitError("has more digits than any sensible number")
     number = Fraction(digits.replace("_", "")) * Fraction(10) ** int(exponent or 0)
     if unit_needed and not unit:
         if number == 0:  # the same in every unit
             return number, example.split()[1]
         raise UnitError(f'no unit; write it like "{example}"')
-    if number > 10**30:
-        raise UnitError("is beyond any sensible number")
+    if number > MOST:
+        raise UnitError(_BEYOND)
     return (-number if sign == "-" else number), unit
 
 
 def _finite(value: float) -> Fraction:
-    if isnan(value) or value in (inf, -inf):
+    if isinstance(value, float) and not isfinite(value):
         raise UnitError("must be a finite number")
+    if abs(value) > MOST:
+        raise UnitError(_BEYOND)
     # repr, not the binary value: 0.1 in a file means one tenth.
     return Fraction(value) if isinstance(value, int) else Fraction(repr(float(value)))
 

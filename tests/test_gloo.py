@@ -421,7 +421,7 @@ def test_a_wrong_program_fails_in_the_same_words(program: Any, error: type[Excep
 
 
 def test_too_many_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.runtime.driver.MOST_MESSAGES", 50)
+    monkeypatch.setattr("sim.limits.MOST_MESSAGES", 50)
     with pytest.raises(TooLarge, match="passed 50 messages"):
         simulate(of_gloo("ddp", collectives=gloo()), rounds=20)
 

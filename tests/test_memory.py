@@ -22,6 +22,7 @@ from realrun.model import TorchModel  # noqa: E402
 from realrun.process import Limits, Shared  # noqa: E402
 from realrun.runtime import TorchWorker  # noqa: E402
 from realrun.stages import ModelError  # noqa: E402
+from sim import free_memory  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 
 WIDTHS = (6, 3, 5, 5, 2)
@@ -179,7 +180,7 @@ def test_what_does_not_fit_is_refused_part_by_part(monkeypatch: pytest.MonkeyPat
 
 def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "CONTAINER_LIMIT", limit)
+    monkeypatch.setattr(free_memory, "CONTAINER_LIMITS", (limit,))
     limit.write_text("max\n")
     assert 1 << 20 < memory.free_bytes() < float("inf")
     limit.write_text(f"{1 << 20}\n")

@@ -283,7 +283,7 @@ def test_simulator_imports_no_torch() -> None:
 
 
 def test_a_run_too_large_to_simulate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.runtime.driver.MOST_ROWS", 1000)
+    monkeypatch.setattr("sim.limits.MOST_ROWS", 1000)
     with pytest.raises(TooLarge, match="passed 1000 operations in round"):
         simulate(plain("acco", bandwidth=1e-3))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli import intervals
+from sim.cli.effort import foresee
 from sim.cli.errors import UserError, chosen
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import progress, show
@@ -89,6 +90,8 @@ def compare(
     except ScenarioError as error:
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
+    first = next(iter(cases.values()))
+    foresee(list(cases.values()), runs=1 + (len(first.sites) if len(first.sites) > 2 else 0))
     result = _compared(cases)
     show(_report(result, cases), form)
 

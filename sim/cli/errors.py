@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from sim.told import one_line
+
 
 class UserError(Exception):
     """A mistake of the user's; the text says where, what, and what to write instead."""
@@ -50,7 +52,7 @@ def as_line(error: Exception) -> str | None:
         text = "out of memory; ask for fewer workers or rounds, or give --jobs a smaller number"
     else:
         return None
-    return " ".join(text.split())
+    return one_line(text)
 
 
 def _usage(error: Any) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli import intervals
+from sim.cli.effort import foresee
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
@@ -56,6 +57,9 @@ _COLUMNS = (
 )
 
 
+_SEARCHED = 15  # bandwidths of one target's search, about
+
+
 @takes_scenario()
 def required(
     asked: Asked,
@@ -79,6 +83,7 @@ def required(
     from sim.required import required as run
 
     _check_link(scenario, link)
+    foresee([scenario], runs=_SEARCHED * len(targets))
     with naming(scenario.method.name):
         answers = run(scenario, targets, link)
     show(_report(scenario, answers, link), form)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sim.cli import intervals
+from sim.cli.effort import foresee
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_file, show, tell
@@ -81,6 +82,7 @@ def simulate(
     from sim.overlap import with_layer_overlap
     from sim.replications import predicted
 
+    foresee([scenario])
     observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
         prediction = predicted(scenario, replay=observed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.cli.effort import foresee
 from sim.cli.errors import Interrupted
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import checked_folder, progress, show, tell
@@ -81,9 +82,11 @@ def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> 
     from sim.study import run
 
     again = "" if folder is None else "; the same command continues from here"
+    jobs = jobs or os.cpu_count() or 1
+    foresee([case.scenario for case in study.cases()], runs=len(study.grid or (1,)), jobs=jobs)
     try:
         with progress(what) as step:
-            return run(study, folder, jobs or os.cpu_count() or 1, step, _note)
+            return run(study, folder, jobs, step, _note)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted{again}") from None
     except SystemExit:  # asked to end by a signal, which has been said

@@ -16,6 +16,7 @@ class Activity:
 
     def __init__(self, driver: Driver, group: str = "", call: int = -1, text: str = "") -> None:
         self.driver = driver
+        driver.runtime.unfinished += 1
         self.ended = False
         self.waiters: list[Driver] = []
         self.group = group  # "" for a computation
@@ -31,6 +32,7 @@ class Activity:
     def end(self) -> None:
         """Let those who wait for it go on."""
         self.ended = True
+        self.driver.runtime.unfinished -= 1
         waiters, self.waiters = self.waiters, []
         for driver in waiters:
             driver.advance()

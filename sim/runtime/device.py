@@ -42,7 +42,7 @@ class Queue:
             now = self.runtime.env.now
             for row in rows:
                 row.begin_s = row.end_s = now
-            activity.ended = True
+            activity.end()
             return
         if cold := self.device.cold_start_s():
             work += cold

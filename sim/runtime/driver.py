@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
+from sim import limits
 from sim.compute import written
 from sim.program import (
     QUANTIZED,
@@ -23,9 +24,6 @@ from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
 if TYPE_CHECKING:
     from sim.runtime.run import Runtime
-
-MOST_ROWS = 3_000_000  # about a gigabyte and twenty seconds
-MOST_MESSAGES = 20_000_000  # some minutes
 
 
 class Driver(CollectiveCalls[Activity]):
@@ -73,7 +71,13 @@ class Driver(CollectiveCalls[Activity]):
 
     def _go_on(self, now: float) -> None:
         rows = self.runtime.rows
-        for activity in self._program:  # type: ignore[union-attr]
+        for at_once, activity in enumerate(self._program):  # type: ignore[arg-type]
+            if at_once > limits.MOST_UNFINISHED:
+                raise SimulationError(
+                    f"rank {self.rank} ({self.name}): the program has waited "
+                    f"{limits.MOST_UNFINISHED} times for what had ended, and no time passes; "
+                    "end its loop, or let it start something that takes time"
+                )
             if not isinstance(activity, Activity):
                 raise SimulationError(
                     f"rank {self.rank} ({self.name}): the program yielded {activity!r}; yield what "
@@ -100,7 +104,6 @@ class Driver(CollectiveCalls[Activity]):
 
     def look(self, what: str, answer: float) -> float:
         """Log an observation; in a replay, answer what was logged."""
-        self._check_size()
         if self._observations is not None:
             if not self._observations:
                 raise ReplayError(
@@ -115,22 +118,28 @@ class Driver(CollectiveCalls[Activity]):
         )
         return answer
 
+    def too_many_rows(self) -> TooLarge:
+        return TooLarge(
+            f"the simulation passed {limits.MOST_ROWS} operations in round {self._round} of "
+            f"{self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for fewer: "
+            "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
+            "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
+            "run.measured_rounds"
+        )
+
     def _check_size(self) -> None:
-        rows = len(self.runtime.rows)
-        if rows > MOST_ROWS:
+        if self.runtime.unfinished > limits.MOST_UNFINISHED:
             raise TooLarge(
-                f"the simulation passed {MOST_ROWS} operations in round {self._round} of "
-                f"{self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for fewer: "
-                "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
-                "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
-                "run.measured_rounds"
+                f"rank {self.rank} ({self.name}): {limits.MOST_UNFINISHED} operations have been "
+                "started and none of them has ended; yield what is started, or start less at once"
             )
         wires = self.runtime.wires
-        if wires is not None and wires.messages > MOST_MESSAGES:
+        if wires is not None and wires.messages > limits.MOST_MESSAGES:
             raise TooLarge(
-                f"the simulation passed {MOST_MESSAGES} messages of gloo's in round {self._round} "
-                f"of {self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for a "
-                'smaller run.measured_rounds, or for network.collective.algorithm = "ring", '
+                f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round "
+                f"{self._round} of {self.runtime.rounds}, {self.runtime.env.now:.3g} s into the "
+                "run; ask for a smaller run.measured_rounds, or for "
+                'network.collective.algorithm = "ring", '
                 "which computes a collective's time without its messages"
             )
 
@@ -267,6 +276,7 @@ class Driver(CollectiveCalls[Activity]):
         return activity
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
+        self._check_size()
         runtime = self.runtime
         name = program.__name__
         call = runtime.count_call(self.rank, f"spawn {name}")

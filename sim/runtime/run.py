@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from sim.compute import Computation, Factors
+from sim.limits import Rows
 from sim.methods import METHODS
 from sim.models import Sized
 from sim.network import Links, Wire
@@ -47,10 +48,11 @@ class Runtime:
         self.wire = Wire(self.env)
         self.links = Links(scenario)
         self.wires = self.links.wires(self.env) if self.links.by_messages else None
-        self.rows: list[Row] = []
+        self.rows = Rows(self._too_many_rows)
+        self.unfinished = 0  # activities that have been started and have not ended
         # With gloo a collective does not end for all at once: no two workers are alike.
         merge = models is None and replay is None and self.wires is None
-        self.standing_for = _standing_for(scenario, merge=merge)
+        self.standing_for = merged(scenario, merge=merge)
         self.simulated = tuple(self.standing_for)
         collectives = scenario.network.collectives
         self.concurrent = collectives.concurrent
@@ -94,6 +96,10 @@ class Runtime:
         self.tokens_per_step = scenario.tokens_per_step
         horizon = scenario.horizon_tokens
         self.horizon_tokens = inf if horizon is None else horizon
+
+    def _too_many_rows(self, row: Row) -> Exception:
+        main = next(each for each in self.drivers if (each.rank, each.name) == (row.rank, MAIN))
+        return main.too_many_rows()
 
     def group(self, name: str) -> Group | GlooGroup:
         """The lasting group of that name."""
@@ -219,7 +225,7 @@ class Runtime:
         )
 
 
-def _standing_for(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
+def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     """Group ranks that behave alike: same machine, nothing random, a program of ours.
 
     Collectives are barriers over all workers, so two workers with the same machine have the

@@ -202,20 +202,22 @@ def over_axis(text: str) -> Axis:
         )
     origin = Origin(f"--over {key}", names_key=True, typed=True)
     option, path = _over_key(key, origin)
+    reads = _kind(path)[0] is not None
     try:
-        points = list(_over_values(values, path))
+        points = [
+            (value, value if reads else _plain(value)) for value in _over_values(values, path)
+        ]
     except UnitError as error:
         raise problem(origin, "", str(error), values) from None
     found: list[Point] = []
-    for value in points:
-        label = label_of(path, value if _kind(path)[0] else _plain(value))
+    for value, read in points:
+        label = label_of(path, read)
         if label in [point.label for point in found]:
             raise problem(origin, "", "is listed twice", value)
         if option is not None and isinstance(value, str):
             changes = option_changes({option: value})
             given = tuple(replace(c, given=replace(c.given, origin=origin)) for c in changes)
         else:
-            read = value if _kind(path)[0] else _plain(value)
             given = (Change(path, Given(read, origin, shown_value(value))),)
         found.append(Point(label, given))
     name = "site.count" if path == ("sites",) else column(path)

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sim.visible import visible
+from sim.told import one_line
 
 
 class ScenarioError(Exception):
@@ -62,7 +62,7 @@ def problem(origin: Origin, key: str, text: str, value: Any = _MISSING) -> Scena
     if value is not _MISSING:
         parts.append(shown(value))
     message = ": ".join([*parts, " ".join(text.split())])
-    return ScenarioError(visible(message).replace("\n", "\\n").replace("\t", "\\t"))
+    return ScenarioError(one_line(message.replace("\n", "\\n").replace("\t", "\\t")))
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

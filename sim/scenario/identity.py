@@ -12,6 +12,7 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import lru_cache
 from typing import Any
 
 SCHEMA = 1
@@ -63,12 +64,31 @@ def _default(field: Field[Any]) -> Any:
 def _plain(value: Any) -> Any:
     if is_dataclass(value):
         return _differing(value)
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    if not isinstance(value, tuple) or (value and type(value[0]) is float):
+        return value
+    return [_plain(item) for item in value]
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_text(data).encode()).hexdigest()
+
+
+def _text(value: Any) -> str:
+    """Return what ``json.dumps(value, sort_keys=True, separators=(",", ":"))`` does.
+
+    Networks of thousands of sites are millions of numbers, few of them different.
+    """
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{json.dumps(k)}:{_text(v)}" for k, v in sorted(value.items())) + "}"
+    if not isinstance(value, list | tuple):
+        return json.dumps(value, default=str)
+    numbers = set(map(type, value)) == {float}
+    return "[" + ",".join(map(_number if numbers else _text, value)) + "]"
+
+
+@lru_cache(maxsize=4096)
+def _number(value: float) -> str:
+    return json.dumps(value)
 
 
 # The rule of schema 0, under which runs were kept: every field and every argument that there

@@ -11,7 +11,7 @@ from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
 from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
 from sim.scenario.measured import tables_between
-from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams
+from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams, alike
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -83,19 +83,18 @@ class NetworkReader:
         goodput = section.goodput if section.goodput is not None else 1.0
         if section.goodput is None:
             self.context.assume("network.goodput", "100 %")
+        factor = 1.0 if per_site(self.context) else goodput  # a site's own lines have it, too
         bandwidth = self._pairs(
-            "bandwidth", section.bandwidth, rows_order, used, DEFAULT_BANDWIDTH, inf
+            "bandwidth", section.bandwidth, rows_order, used, DEFAULT_BANDWIDTH, inf, factor
         )
         per = self._per()
         if per == "site" and len(bandwidth) > 1:
             self.line = bandwidth[0][1]
             bandwidth = ((inf,) * len(bandwidth),) * len(bandwidth)
-        bandwidth = tuple(tuple(value * goodput for value in row) for row in bandwidth)
         if section.latency is not None:
-            latency = self._pairs("latency", section.latency, rows_order, {}, 0.0, 0.0)
+            latency = self._pairs("latency", section.latency, rows_order, {}, 0.0, 0.0, 1.0)
         else:
-            rtt = self._pairs("rtt", section.rtt, rows_order, used, DEFAULT_RTT, 0.0)
-            latency = tuple(tuple(value / 2 for value in row) for row in rtt)
+            latency = self._pairs("rtt", section.rtt, rows_order, used, DEFAULT_RTT, 0.0, 0.5)
         overridden = any(has("network", key) for key in _LINKS) or has(
             "network", "collective", "algorithm"
         )
@@ -164,14 +163,16 @@ class NetworkReader:
     def _check_names(
         self, order: Sequence[str], *path: str, others: frozenset[str] = frozenset()
     ) -> None:
-        for place, name in enumerate(order):
-            if name not in self.names and name not in others:
+        names, earlier = frozenset(self.names), set[str]()
+        for name in order:
+            if name not in names and name not in others:
                 raise self.context.refuse(
                     *path, text=f'there is no site "{name}"{did_you_mean(name, self.names)}'
                 )
-            if name in order[:place]:
+            if name in earlier:
                 raise self.context.refuse(*path, text=f'names "{name}" twice')
-        missing = [name for name in self.names if name not in order]
+            earlier.add(name)
+        missing = [name for name in self.names if name not in earlier]
         if missing:
             raise self.context.refuse(
                 *path, text=f"must name every site once; {listed(missing, 'and')} is missing"
@@ -185,15 +186,20 @@ class NetworkReader:
         used: dict[str, LinkRecord],
         default: float,
         diagonal: float,
+        factor: float,
     ) -> Rows:
+        """Return what is given, measured or assumed for each pair of sites, times ``factor``."""
         size = len(self.names)
         show = format_rate if key == "bandwidth" else format_seconds
         if isinstance(value, Matrix):
             if len(value.rows) != len(order):
                 raise self._wrong_size(key, len(value.rows), len(order))
-            at = [order.index(name) for name in self.names]
+            place = {name: number for number, name in enumerate(order)}
+            at = [place[name] for name in self.names]
             return tuple(
-                tuple(diagonal if i == j else value.rows[at[i]][at[j]] for j in range(size))
+                tuple(
+                    diagonal if i == j else value.rows[at[i]][at[j]] * factor for j in range(size)
+                )
                 for i in range(size)
             )
         hardware = self.context.hardware
@@ -214,7 +220,7 @@ class NetworkReader:
                 )
             return tuple(
                 tuple(
-                    diagonal if i == j else getattr(self._link(a, b)[1], field)
+                    diagonal if i == j else getattr(self._link(a, b)[1], field) * factor
                     for j, b in enumerate(self.names)
                 )
                 for i, a in enumerate(self.names)
@@ -223,7 +229,7 @@ class NetworkReader:
             value = default
             if size > 1:
                 self.context.assume(f"network.{key}", show(value))
-        return tuple(tuple(diagonal if i == j else value for j in range(size)) for i in range(size))
+        return alike(size, value * factor, diagonal)
 
     def _wrong_size(self, key: str, rows: int, sites: int) -> ScenarioError:
         names = f" ({', '.join(self.names)})" if sites <= 8 and sites == len(self.names) else ""
@@ -276,7 +282,8 @@ class NetworkReader:
         elif isinstance(given.order, list):
             names = [n for n in given.order if n not in self.context.document.left_out]
             self._check_names(names, "network", "collective", "order")
-            order = tuple(self.names.index(name) for name in names)
+            number = {name: site for site, name in enumerate(self.names)}
+            order = tuple(number[name] for name in names)
         elif given.order == "best":
             order = best_order(bandwidth, latency)
             if len(order) > 2:

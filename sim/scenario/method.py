@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -250,7 +251,7 @@ def _bytes_per_element(value: Any) -> Any:
         except ValueError:
             return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.12g}B" if number else value
+    return f"{value:.12g}B" if number and abs(value) < inf else value
 
 
 def _near(annotation: Any, value: Any) -> str:

@@ -12,6 +12,7 @@ from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, did_you_mean, problem
 from sim.scenario.fields import RefusedError, jitter
 from sim.scenario.presets import MODELS
+from sim.scenario.toml import DEEPEST, BeyondError, parse
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def option_changes(options: Mapping[str, str]) -> list[Change]:
         if not text.strip():
             raise problem(origin, "", f"needs a value, like {OPTIONS[option].hint}", text)
         path = tuple(OPTIONS[option].key.split("."))
-        value: Any = read_value(text)
+        value = _read(text, origin)
         if option == "--model":
             # A preset has the name of a size; any other size is a number of parameters.
             preset = text.strip() in MODELS or not text.strip()[:1].isdigit()
@@ -138,7 +139,8 @@ def setting_changes(settings: Sequence[str]) -> list[Change]:
         key, equals, text = setting.partition("=")
         if not equals:
             raise problem(Origin(f"--set {setting}"), "", "write it like --set network.rtt=30ms")
-        for path, value in flattened(split_key(key, f"--set {setting}"), read_value(text)):
+        origin = Origin(f"--set {key.strip()}", names_key=True)
+        for path, value in flattened(split_key(key, f"--set {setting}"), _read(text, origin)):
             if path == ("site",):
                 raise problem(Origin("--set site"), "", "name a key, like site.step_time")
             changes.pop(path, None)
@@ -151,7 +153,9 @@ def split_key(key: str, label: str) -> tuple[str, ...]:
     """Split a dotted key; a part in quotes may hold dots, as in TOML."""
     hint = "a key is names joined by dots, like network.rtt"
     try:
-        node: Any = tomllib.loads(f"{key} = 0")
+        node: Any = parse(f"{key} = 0")
+    except BeyondError:
+        raise problem(Origin(label), "", f"a key has at most {DEEPEST} names") from None
     except tomllib.TOMLDecodeError:
         # Bare keys of TOML are ASCII; a site may well be called "zürich".
         parts = tuple(key.strip().split("."))
@@ -168,16 +172,29 @@ def split_key(key: str, label: str) -> tuple[str, ...]:
 
 
 def read_value(text: str) -> Any:
-    """Read a TOML value; what is none, like 3s or ring, is text."""
+    """Read a TOML value; what is none, like 3s or ring, is text.
+
+    Raises
+    ------
+    BeyondError
+        If it is a number or a nesting that no key could mean.
+    """
     stripped = text.strip()
     try:
-        parsed = tomllib.loads(f"value = {stripped}")
+        parsed = parse(f"value = {stripped}")
     except tomllib.TOMLDecodeError:
         return stripped
     value = parsed["value"]
     if len(parsed) > 1 or isinstance(value, datetime | date | time):
         return stripped
     return value
+
+
+def _read(text: str, origin: Origin) -> Any:
+    try:
+        return read_value(text)
+    except BeyondError as error:
+        raise problem(origin, "", str(error), text.strip()) from None
 
 
 def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:

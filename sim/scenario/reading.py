@@ -10,6 +10,7 @@ from typing import Any
 from sim.inputs import NotAFileError, read
 from sim.scenario.document import Document, one_spelling, wrapped
 from sim.scenario.errors import Origin, ScenarioError, path_shown, problem
+from sim.scenario.toml import BeyondError, parse
 
 
 def from_file(path: Path, label: str | None = None) -> Document:
@@ -74,11 +75,11 @@ def read_toml(path: Path, label: str) -> dict[str, Any]:
     if "\0" in text:
         raise problem(origin, "", "is not a text file; a TOML file is expected")
     try:
-        return tomllib.loads(text)
+        return parse(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax(origin, str(error), text) from None
-    except RecursionError:
-        raise problem(origin, "", "not valid TOML: nested too deeply") from None
+    except BeyondError as error:
+        raise problem(origin, error.at, str(error)) from None
 
 
 def _syntax(origin: Origin, message: str, text: str) -> ScenarioError:

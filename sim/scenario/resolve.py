@@ -239,6 +239,8 @@ def _sites(
     notes: list[list[tuple[str, str]]] = []
     tables = context.sections.site
     described = context.document.described
+    known: dict[str, int] = {}
+    total = 0
     for index, table in enumerate(tables):
         reader = MachineReader(context, index, model)
         count = _count(table, described)
@@ -259,11 +261,12 @@ def _sites(
         lines |= dict.fromkeys(from_network, inf)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
-            for other, site in enumerate(sites):
-                if site.name == name:
-                    raise context.refuse(
-                        "site", index, "name", text=f"is also the name of site {other + 1}"
-                    )
+            other = known.setdefault(name, len(sites))
+            if other < len(sites):
+                raise context.refuse(
+                    "site", index, "name", text=f"is also the name of site {other + 1}"
+                )
+            total += workers
             sites.append(Site(name, workers, **lines, from_network=from_network))
             machines.append(machine)
         measured.append(reader.found.record)
@@ -272,7 +275,7 @@ def _sites(
             raise context.refuse(
                 "site", index, "count", text=f"more than {MOST_SITES:,} sites cannot be simulated"
             )
-        if sum(site.workers for site in sites) > MOST_WORKERS:
+        if total > MOST_WORKERS:
             raise context.refuse(
                 "site",
                 index,
