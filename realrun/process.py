@@ -12,6 +12,7 @@ from typing import Any
 from realrun.activities import Activity
 from realrun.collectives import Group
 from realrun.device import Host
+from realrun.evaluating import Evaluating
 from realrun.not_finite import LossWatch
 from realrun.replica_check import ReplicaCheck
 from sim.compute import Computation
@@ -67,6 +68,7 @@ class Shared:
     by a sleep, so that it takes ``slower`` times as long. ``replay``: program -> observations
     to be repeated instead of looking. ``restart``: set until its round is reached. ``check``:
     what compares replicas, if that is asked for. ``watch``: what looks at the losses, if any.
+    ``evaluating``: what evaluates now and then, if that is asked for.
     ``late``: says in a clause who has not come to a group's call after a number of seconds.
     ``by_tokens``: whether a mean over workers weighs each by the tokens of its round.
     """
@@ -83,6 +85,7 @@ class Shared:
     saving: Saving | None = None
     check: ReplicaCheck | None = None
     watch: LossWatch | None = None
+    evaluating: Evaluating | None = None
     by_tokens: bool = False
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
     fresh: bool = False  # whether all connections are made anew, see Group

@@ -75,6 +75,7 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         trained_tokens=outcome.tokens,
         replicas_compared=outcome.compared,
         validation_loss=outcome.validation_loss,
+        evaluations=[each._asdict() for each in outcome.evaluations],
         final_loss=_ends(outcome)[1] if _trained(outcome) else None,
         buffers_averaged=list(outcome.merged.averaged),
         buffers_of_rank_0=list(outcome.merged.from_first),
@@ -107,6 +108,9 @@ def _heading(outcome: Outcome) -> str:
             f"Replicas were compared: no difference in {outcome.compared} comparisons; "
             "the times include them. "
         )
+    if outcome.evaluations:
+        number = len(outcome.evaluations)
+        text += f"The times include {number} evaluation{'s' * (number > 1)}, under other. "
     if not _trained(outcome):
         return text + "Computation was paced: sleeps of the scenario's times, nothing trained."
     first, last = _ends(outcome)

@@ -24,6 +24,7 @@ from torch.distributed import DistError
 from realrun.activities import Activity, Communication, Spawned
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError
+from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
@@ -181,6 +182,9 @@ class TorchWorker(CollectiveCalls[Activity]):
         saving = shared.saving
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)
+        evaluating = shared.evaluating
+        if evaluating is not None and more and evaluating.due(self._round):
+            self._evaluate(evaluating, tokens)
         self.device.settle()
         if shared.check is not None:
             self.device.drain()  # what has failed is not compared
@@ -192,6 +196,15 @@ class TorchWorker(CollectiveCalls[Activity]):
         _when(self.device, row, mark, mark)
         self._round += 1
         return more
+
+    def _evaluate(self, evaluating: Evaluating, tokens: float) -> None:
+        """Evaluate at the beginning of a round; what is in flight stays so."""
+
+        def evaluate() -> None:
+            self.device.drain()
+            evaluating.evaluate(self._round, tokens)
+
+        self._timed("evaluate", str(self._round), 1, evaluate)
 
     def _save(self, saving: Saving) -> None:
         """Keep the state at the beginning of a round, with what is in flight received."""

@@ -21,6 +21,7 @@ from realrun.checkpoint_folder import alone_in
 from realrun.clock import gathered, offset_to_first
 from realrun.data import Batches, Data, open_data
 from realrun.device import timed_on
+from realrun.evaluating import Evaluated, Evaluating
 from realrun.memory import check_memory, checkpoint_bytes
 from realrun.model import TorchModel
 from realrun.not_finite import LossWatch
@@ -39,6 +40,7 @@ from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
 from sim.scenario.schema import ScenarioFile
 from sim.trace import Context, Trace
+from sim.units import format_count
 
 _VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
 OnStep = Callable[[float, Tensor], None]
@@ -57,7 +59,8 @@ class Asked:
     text that no worker trains on, which takes a while. ``warm`` says that these processes have
     sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
     for connections of the run's own (:class:`realrun.collectives.Group`). ``check_replicas``
-    compares at every round what the method keeps equal on all workers.
+    compares at every round what the method keeps equal on all workers. ``evaluate_every`` is the
+    number of rounds between two evaluations of the loss on held-out text.
     """
 
     source: str | None
@@ -76,6 +79,7 @@ class Asked:
     warm: bool = False
     fresh: bool = False
     check_replicas: bool = False
+    evaluate_every: int | None = None
 
 
 @dataclass
@@ -100,6 +104,8 @@ class Outcome:
     merged: replicas.Merged
     compared: int | None = None
     not_finite: str = "stop"
+    #: Losses on held-out data on the way, where that was asked for.
+    evaluations: tuple[Evaluated, ...] = ()
     #: The trained module, to be saved, if that was asked for.
     module: nn.Module | None = None
     #: Each rank's device by name; "" where several ranks share one.
@@ -214,6 +220,7 @@ class Run:
             slower=self._slower(),
             replay=self._replayed(),
             check=self._check() if asked.check_replicas else None,
+            evaluating=self._evaluating() if asked.evaluate_every is not None else None,
             late=world.late,
         )
         if world.roll is not None:
@@ -233,6 +240,28 @@ class Run:
         if self.world.first_to_say("not_finite"):
             sys.stderr.write(f"realrun: warning: {line}\n")
             sys.stderr.flush()
+
+    def _evaluating(self) -> Evaluating:
+        if self.paced:
+            raise ScenarioError(
+                '--evaluate-every: train.compute_mode = "paced" trains nothing; leave one out'
+            )
+        assert self.asked.evaluate_every is not None
+
+        def tell(found: Evaluated) -> None:
+            sys.stderr.write(
+                f"realrun: round {found.round}, {format_count(found.tokens, 3)} tokens, loss "
+                f"{found.loss:.3f} on text that no worker trains on\n"
+            )
+            sys.stderr.flush()
+
+        def loss() -> float:
+            found = self._validation_loss()
+            assert found is not None
+            return found
+
+        world = self.world
+        return Evaluating(self.asked.evaluate_every, loss, world.gathered, world.rank, tell)
 
     def _check(self) -> ReplicaCheck:
         if self.paced:
@@ -391,6 +420,7 @@ class Run:
             merged,
             compared=None if shared.check is None else shared.check.compared,
             not_finite=self.not_finite,
+            evaluations=() if shared.evaluating is None else tuple(shared.evaluating.found),
             module=None if self.asked.save is None else self.model.module,
             devices=tuple(devices),
         )

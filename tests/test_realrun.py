@@ -31,7 +31,7 @@ def realrun(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_quick_start_trains_and_ends_with_measured_figures() -> None:
-    done = realrun(*SMALL, "--set", "run.steps=30", "--check-replicas")
+    done = realrun(*SMALL, "--set", "run.steps=30", "--check-replicas", "--evaluate-every", "1")
     assert done.returncode == 0, done.stderr
     said = " ".join(done.stdout.split())  # however the lines are broken
     found = re.search(r"Loss (\S+) to (\S+) nats per token, (\S+) on text", said)
@@ -43,6 +43,10 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     assert "compute utilization" in done.stdout
     compared = "Replicas were compared: no difference in 4 comparisons; the times include them"
     assert compared in said
+    assert "The times include 2 evaluations, under other." in said
+    told = re.findall(r"realrun: round (\d), (\S+) tokens, loss (\S+) on text", done.stderr)
+    assert [(int(number), tokens) for number, tokens, _ in told] == [(1, "10Ki"), (2, "20Ki")]
+    assert first > float(told[0][2]) > float(told[1][2]) > unseen
 
 
 def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:

@@ -22,6 +22,7 @@ def lab(
     checkpoint_every: options.Every = 100,
     start: options.Start = None,
     check_replicas: options.CheckReplicas = False,
+    evaluate_every: options.EvaluateEvery = None,
     trace: options.Trace = None,
     losses: options.Losses = None,
     save: options.Save = None,

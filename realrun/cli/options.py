@@ -59,6 +59,15 @@ CheckReplicas = Annotated[
         "Run",
     ),
 ]
+EvaluateEvery = Annotated[
+    int | None,
+    _option(
+        "--evaluate-every",
+        "ROUNDS",
+        "Evaluate on text that no worker trains on every so many rounds; all wait for it.",
+        "Run",
+    ),
+]
 Start = Annotated[
     Path | None,
     _option("--start", "FILE", "Begin with the model that --save has written.", "Run"),

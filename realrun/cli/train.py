@@ -27,6 +27,7 @@ def train(
     checkpoint_every: options.Every = 100,
     start: options.Start = None,
     check_replicas: options.CheckReplicas = False,
+    evaluate_every: options.EvaluateEvery = None,
     trace: options.Trace = None,
     losses: options.Losses = None,
     save: options.Save = None,
@@ -42,7 +43,11 @@ def train(
 
     form = format_asked(form, as_json)
     timeout_s = options.checked_run(device, backend, timeout)
-    for name, number in (("--nproc", nproc), ("--checkpoint-every", checkpoint_every)):
+    for name, number in (
+        ("--nproc", nproc),
+        ("--checkpoint-every", checkpoint_every),
+        ("--evaluate-every", evaluate_every),
+    ):
         if number is not None and number < 1:
             raise UserError(f"{name}: {number}: must be at least 1")
     outputs = Outputs(trace, losses, save, checkpoints)
@@ -75,6 +80,7 @@ def train(
         losses=losses,
         start=start,
         check_replicas=check_replicas,
+        evaluate_every=evaluate_every,
     )
     scenario = load(asked.source, asked.options, asked.settings, single=True)
     with progress(scenario.horizon_tokens) as step:

@@ -1,0 +1,52 @@
+"""The loss on data that no worker trains on, every so many rounds while training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Evaluated(NamedTuple):
+    """One evaluation: at the beginning of which round, after how many tokens of all workers."""
+
+    round: int
+    tokens: float
+    loss: float  # nats per token, of rank 0's parameters
+
+
+@dataclass
+class Evaluating:
+    """What evaluates.
+
+    Parameters
+    ----------
+    rounds
+        Between two evaluations.
+    loss
+        Evaluates this rank's parameters.
+    gathered
+        What every rank gives, to every rank: the others wait there for rank 0.
+    rank
+        This worker.
+    tell
+        Called on rank 0 with each evaluation.
+    """
+
+    rounds: int
+    loss: Callable[[], float]
+    gathered: Callable[[Any], list[Any]]
+    rank: int
+    tell: Callable[[Evaluated], None]
+    found: list[Evaluated] = field(default_factory=list)
+
+    def due(self, round_: int) -> bool:
+        """Whether there is one at the beginning of this round; never before the first."""
+        return round_ > 0 and round_ % self.rounds == 0
+
+    def evaluate(self, round_: int, tokens: float) -> None:
+        """Evaluate on rank 0 while the others wait; all ranks call it together."""
+        if self.rank == 0:
+            self.found.append(Evaluated(round_, tokens, self.loss()))
+            self.tell(self.found[-1])
+        self.gathered(None)
