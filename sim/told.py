@@ -11,6 +11,7 @@ from pathlib import Path
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _OURS = [Path(__file__).parents[1] / name for name in ("realrun", "sim")]
 _BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
+_LONGEST_LINE = 1600
 _LONGEST_WORD = 500  # longer than any path that people type
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -43,7 +44,8 @@ def one_line(text: str) -> str:
         word if len(word) <= _LONGEST_WORD else f"{word[:24]} ... {word[-24:]}"
         for word in text.split()
     )
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(words))
+    line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(words))
+    return line if len(line) <= _LONGEST_LINE else f"{line[:600]} ... {line[-600:]}"
 
 
 def raised_at(error: BaseException) -> str:
