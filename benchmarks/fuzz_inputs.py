@@ -322,10 +322,14 @@ def _bytes(text: str) -> str:
     return text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
+# A search simulates some thirty bandwidths, with jitter in several replications each.
+_FEW_ROUNDS = ("--set", "run.measured_rounds=2", "--replications", "1")
+
+
 def scenario(random: Random, number: int) -> Input:
     text = _file(random, random.choice(_scenarios()))
     command = random.choice(("simulate", "simulate", "simulate", "compare", "required"))
-    more = ("--target", "50%") if command == "required" else ()
+    more = ("--target", "50%", *_FEW_ROUNDS) if command == "required" else ()
     json = ("--json",) if random.random() < 0.5 else ()
     return Input("scenario", number, (command, "f.toml", *more, *json), {"f.toml": _bytes(text)})
 
@@ -443,6 +447,8 @@ def command(random: Random, number: int) -> Input:
         words += ["--jobs", "1"]
     if name in ("study", "reproduce"):  # those that come along take minutes
         words = ["f.toml", *(word for word in words if word not in ("f.toml", "three_sites"))]
+    if name == "required":
+        words += _FEW_ROUNDS
     files = {
         "f.toml": written(_SMALL),
         "s.toml": written(_SMALL_STUDY),

@@ -129,7 +129,7 @@ class _Counted(CollectiveCalls[_Ended]):
         batches = [worker.machine.batch_tokens for worker in scenario.workers]
         self._progress = Progress(batches, scenario.tokens_per_step, 0)
         self._ended = _Ended(self)
-        self.rounds = self.rows = self.looks = 0
+        self.rounds = self.rows = self.looks = self._yielded = 0
         self.messages = 0.0  # of gloo's
         self.calls: set[tuple[str, str]] = set()
         self._workers = len(batches)
@@ -137,6 +137,12 @@ class _Counted(CollectiveCalls[_Ended]):
     def row(self) -> None:
         self.rows += 1
         if self.rows > _MOST_COUNTED:
+            raise _Enough
+
+    def waited(self) -> None:
+        """Count what is yielded: a program may yield the same for ever."""
+        self._yielded += 1
+        if self._yielded > _MOST_COUNTED:
             raise _Enough
 
     @property
@@ -180,7 +186,7 @@ class _Counted(CollectiveCalls[_Ended]):
         self.row()
         self.row()
         for _ in program(self, *args):
-            pass
+            self.waited()
         return self._ended
 
 
@@ -188,7 +194,7 @@ def _count(scenario: Scenario) -> _Counted:
     counted = _Counted(scenario)
     try:
         for _ in scenario.method.program(counted, **scenario.method.arguments):
-            counted.rows += 0
+            counted.waited()
     except Exception:  # what is wrong with the program is said when it is simulated
         pass
     counted.rounds = max(1, counted.rounds)

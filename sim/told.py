@@ -13,6 +13,7 @@ from sim.visible import visible
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
 _OURS = [Path(__file__).parents[1] / name for name in ("realrun", "sim")]
 _BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
+_LONGEST_LINE = 1600
 _LONGEST_WORD = 500  # longer than any path that people type
 _INSTALLED = {"site-packages", "dist-packages"}
 
@@ -45,7 +46,8 @@ def one_line(text: str) -> str:
         word if len(word) <= _LONGEST_WORD else f"{word[:24]} ... {word[-24:]}"
         for word in text.split()
     )
-    return visible(" ".join(words))
+    line = visible(" ".join(words))
+    return line if len(line) <= _LONGEST_LINE else f"{line[:600]} ... {line[-600:]}"
 
 
 def raised_at(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from plain_scenario import machine, plain
 
-from sim import limits, progress
+from sim import effort, limits, progress
 from sim.program import Program, Worker
 from sim.runtime import SimulationError, TooLarge, simulate
 from sim.scenario.resolved import Run
@@ -145,6 +145,17 @@ def test_what_it_has_started_until_then_fits_into_two_gigabytes(
     finally:
         tracemalloc.stop()
     assert peak / getattr(limits, most) * whole < 2 * 2**30
+
+
+@pytest.mark.parametrize(
+    "program",
+    [computes, reduces_without_waiting, waits_for_the_same, spawns, spawns_itself, looks, goes_on],
+)
+def test_the_estimate_of_what_it_takes_ends(
+    program: Callable[..., Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(effort, "_MOST_COUNTED", MANY)
+    assert effort.effort(plain(program, run=Run(rounds=3))).seconds > 0
 
 
 def test_real_processes_stop_it_as_well() -> None:
