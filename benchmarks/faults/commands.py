@@ -8,6 +8,7 @@ STUDY = """\
 name = "faults"
 [run]
 rounds = 40
+replications = 1
 [model]
 parameters = "1B"
 layers = 12
