@@ -262,7 +262,9 @@ def test_real_computation_takes_the_file_before_the_scenario(file: Path) -> None
 def test_real_computation_takes_the_scenario_where_the_file_has_nothing(file: Path) -> None:
     settings = ["train.compute_mode=real", "site.b.outer_step_time=4s"]
     assert load(file, {}, settings).workers[1].machine.outer_step_seconds == 4.0
-    file.with_name("hw.toml").write_text("[calibration]\nschema = 1\n")  # nothing computed
+    file.with_name("hw.toml").write_text(
+        "[calibration]\nschema = 1\n[link.a-b]\nrtt_s = 0.1\n"
+    )  # nothing computed
     machine = load(file, {}, settings).workers[0].machine
     assert (machine.step_seconds, machine.speed) == (2.0, 0.5)
 

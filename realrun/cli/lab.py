@@ -42,7 +42,6 @@ def lab(
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
     scenario = load(asked.source, asked.options, asked.settings, single=True)
-    options.checked_processes(len(scenario.workers), has_nproc=False)
     found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
 

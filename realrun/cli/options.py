@@ -90,7 +90,7 @@ Save = Annotated[
     Path | None, _option("--save", "FILE", "Write the trained model: .safetensors.", "Output")
 ]
 
-_FEW = 8  # processes that any machine may be asked to start
+_FEW = 16  # as many as a lab has; more only by the number of cores
 _PER_CORE = 4
 
 
