@@ -35,6 +35,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -
     metadata = {**texts, _TENSORS: json.dumps(digests)}
     with replacing(path) as partial:
         save_file(here, partial, metadata={**metadata, _TEXTS: _of_texts(metadata)})
+        _sort_texts(partial)
 
 
 def read(path: Path, *, texts_only: bool = False) -> tuple[dict[str, Tensor], dict[str, str], bool]:
@@ -65,6 +66,22 @@ def read(path: Path, *, texts_only: bool = False) -> tuple[dict[str, Tensor], di
         if not texts_only and _of_tensor(name, tensors[name]) != digests[name]:
             raise _damaged(path, f"tensor {name} is")
     return tensors, texts, True
+
+
+def _sort_texts(path: Path) -> None:
+    """Sort the texts of a file, which safetensors writes in a random order: same state, same bytes.
+
+    The file begins with the size of its header, in 8 bytes, and the header, which is JSON.
+    """
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        # A space at the end belongs to the header as well, so what follows need not move.
+        written = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(written) <= size:
+            file.seek(8)
+            file.write(written.ljust(size))
 
 
 def _damaged(path: Path, what: str) -> DamagedError:

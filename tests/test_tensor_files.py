@@ -152,3 +152,14 @@ def test_a_write_that_fails_leaves_the_earlier_file(
     with pytest.raises(AgreedError, match=r"round-00000009.* No space left on device"):
         checkpoints(last.parent).save(9, STATE)
     assert {path: path.read_bytes() for path in last.parent.iterdir()} == before
+
+
+def test_the_same_tensors_and_texts_are_the_same_bytes(tmp_path: Path) -> None:
+    texts = {name: f'"{name}" \u00e9\n' for name in "zyxwvu"}
+    for name in ("one", "two"):
+        tensor_files.write(tmp_path / name, {"b": torch.ones(3), "a": torch.zeros(2, 2)}, texts)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    tensors, read, checked = tensor_files.read(tmp_path / "one")
+    assert checked
+    assert read == texts
+    assert torch.equal(tensors["b"], torch.ones(3))
