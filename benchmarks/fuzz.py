@@ -161,7 +161,8 @@ class Report:
 def run(given: Iterator[Task], jobs: int, seconds: float, out: Path) -> Report:
     """Try them all, or as many as there is time for."""
     report = Report(out)
-    until = time.monotonic() + seconds
+    begun = told = time.monotonic()
+    until = begun + seconds
     busy: list[Worker] = []
     for _ in range(jobs):
         if (task := next(given, None)) is not None:
@@ -169,6 +170,9 @@ def run(given: Iterator[Task], jobs: int, seconds: float, out: Path) -> Report:
             busy[-1].give(task)
     while busy:
         wait([each.pipe for each in busy], timeout=1.0)
+        if time.monotonic() - told > 60:
+            told = time.monotonic()
+            print(f"{report.tried} tried in {told - begun:.0f} s", flush=True)
         for each in list(busy):
             found = each.outcome()
             if found is None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -36,35 +36,24 @@ class Damage:
     number: int
 
 
-_RUN = ("--model", "1B", "--step-time", "1s", "--rounds", "3", "--sync-every", "5")
-_OVER = "bandwidth=1..10Gbit/s:6"
+_OPTIONS = {"--model": "1B", "--step-time": "1s", "--rounds": "3", "--sync-every": "5"}
 
 
 # -- files as they are written -------------------------------------------------------------------
 @cache
 def _originals() -> Path:
     """Write one file of each kind."""
-    from sim.cli import main
+    from sim import study, trace_files
     from sim.journal import append
+    from sim.replications import predicted
+    from sim.scenario import load
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
-    for arguments in (
-        ("simulate", *_RUN, "--trace", str(folder / "trace.parquet")),
-        ("simulate", *_RUN, "--trace", str(folder / "trace.csv")),
-        ("sweep", *_RUN, "--over", _OVER, "--out", str(folder), "--jobs", "1"),
-    ):
-        told = io.StringIO()
-        with (
-            patch.object(sys, "argv", ["bandwise", *arguments]),
-            contextlib.redirect_stdout(told),
-            contextlib.redirect_stderr(told),
-        ):
-            try:
-                main()
-            except SystemExit as end:
-                if end.code:
-                    raise RuntimeError(told.getvalue()) from end
+    trace = predicted(load(None, _OPTIONS)).trace
+    for name in ("trace.parquet", "trace.csv"):
+        trace_files.save(trace, folder / name)
+    study.run(_study(), folder)
     (folder / "reused").mkdir()
     shutil.copy(folder / "results.parquet", folder / "reused")
     for number in range(20):
@@ -78,12 +67,17 @@ def _originals() -> Path:
 
 
 @cache
-def _identity() -> dict[str, str]:
+def _study() -> Any:
     from sim.scenario import sweep
+
+    return sweep(None, _OPTIONS, [], ["bandwidth=1..10Gbit/s:6"])
+
+
+@cache
+def _identity() -> dict[str, str]:
     from sim.study_folder import identity_of
 
-    options = dict(zip(_RUN[::2], _RUN[1::2], strict=True))
-    return identity_of(sweep(None, options, [], [_OVER]))
+    return identity_of(_study())
 
 
 def _write_progress(folder: Path) -> None:
@@ -132,6 +126,14 @@ def _results(path: Path) -> Any:
     from sim.result_files import load
 
     return load(path).to_csv(index=False)
+
+
+def _picture(path: Path) -> Any:
+    from sim.cli.plot import plot
+
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("error")
+        plot(path, path.with_suffix(".png"))
 
 
 def _reused(path: Path) -> Any:
@@ -229,6 +231,7 @@ KINDS: dict[str, tuple[str, Reader, Callable[[Any, Any, bool], bool]]] = {
     "trace.csv": ("trace.csv", _trace, _same),
     "results.parquet": ("results.parquet", _results, _same),
     "results.csv": ("results.csv", _results, _whole_rows),
+    "picture": ("results.csv", _picture, _anything),
     "finished study": ("reused/results.parquet", _reused, _same),
     "study's progress": ("begun/progress.jsonl", _begun, _all_but_last),
     "journal": ("runs.jsonl", _journal, _all_but_last),

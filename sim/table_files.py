@@ -151,7 +151,7 @@ def _read_note(text: str, path: Path) -> dict[str, Any]:
         return note
     try:
         earlier = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         earlier = None
     # Earlier versions wrote no digests.
     if isinstance(earlier, dict) and not {_COLUMNS, "sha256"} & set(earlier):
