@@ -45,7 +45,7 @@ golden: $(TEST)/.installed ## renew the golden files; review the diff
 bench: $(TEST)/.installed ## speed and memory, beside benchmarks/HISTORY.md
 	$(TEST)/bin/python -m pytest benchmarks --benchmark-only --benchmark-columns=min,median,rounds
 
-fuzz: $(TEST)/.installed ## try 10,000 mutated inputs and 500 damaged files (ten minutes)
+fuzz: $(TEST)/.installed ## try 10,000 mutated inputs and 500 damaged files (fifteen minutes)
 	$(TEST)/bin/python benchmarks/fuzz.py --jobs $(JOBS) --out $(OUT)/fuzz
 
 gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight minutes)

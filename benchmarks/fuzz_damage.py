@@ -1,49 +1,111 @@
-"""Files that a disk or a careless copy has damaged: refused, or read as they were.
+"""Files that a disk or a careless copy has damaged: refused in a line that names the file, or
+read as they were.
 
-Flipped bits, cut ends, zeroed and swapped blocks. results.csv is a file that people edit, so
-nothing can tell an edit from damage: of one that was cut off, whole rows may be read. A journal
-is cut off wherever a process was killed, so its last line may be missing.
+Flipped bits, cut ends, zeroed and swapped blocks. Three kinds of file are read otherwise:
+results.csv and files in TOML are edited by people, so nothing can tell an edit from damage: of a
+results.csv that was cut off, whole rows may be read. A journal is cut off wherever a process was
+killed, so its last line may be missing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shutil
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import cycle, islice
+from multiprocessing.util import Finalize
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from fuzz_oracle import Outcome, judged
 
-_RUN = ("--model", "1B", "--step-time", "1s", "--rounds", "3", "--sync-every", "5")
+
+@dataclass(frozen=True)
+class Damage:
+    """A file to be damaged; the same seed and number damage it in the same way."""
+
+    kind: str
+    seed: int
+    number: int
 
 
+_OPTIONS = {"--model": "1B", "--step-time": "1s", "--rounds": "3", "--sync-every": "5"}
+
+
+# -- files as they are written -------------------------------------------------------------------
 @cache
 def _originals() -> Path:
     """Write one file of each kind."""
-    import sys
-
-    from sim.cli import main
+    from sim import study, trace_files
     from sim.journal import append
+    from sim.replications import predicted
+    from sim.scenario import load
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-    for arguments in (
-        ("simulate", *_RUN, "--trace", str(folder / "trace.parquet")),
-        ("simulate", *_RUN, "--trace", str(folder / "trace.csv")),
-        ("sweep", *_RUN, "--over", "bandwidth=1..10Gbit/s:6", "--out", str(folder), "--jobs", "1"),
-    ):
-        sys.argv = ["bandwise", *arguments]
-        try:
-            main()
-        except SystemExit as end:
-            if end.code:
-                raise RuntimeError(f"bandwise {' '.join(arguments)} failed") from end
+    Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
+    trace = predicted(load(None, _OPTIONS)).trace
+    for name in ("trace.parquet", "trace.csv"):
+        trace_files.save(trace, folder / name)
+    study.run(_study(), folder)
+    (folder / "reused").mkdir()
+    shutil.copy(folder / "results.parquet", folder / "reused")
     for number in range(20):
         append(folder / "runs.jsonl", {"run": number, "seconds": number * 1.1, "text": "é" * 9})
-    _write_checkpoint(folder / "checkpoint")
+    _write_progress(folder / "begun")
+    repository = Path(__file__).parent.parent
+    shutil.copytree(repository / "scenarios", folder / "scenarios")
+    shutil.copy(repository / "validation/lab/calibration-2-launch-1.toml", folder)
+    _write_tensors(folder)
     return folder
+
+
+@cache
+def _study() -> Any:
+    from sim.scenario import sweep
+
+    return sweep(None, _OPTIONS, [], ["bandwidth=1..10Gbit/s:6"])
+
+
+@cache
+def _identity() -> dict[str, str]:
+    from sim.study_folder import identity_of
+
+    return identity_of(_study())
+
+
+def _write_progress(folder: Path) -> None:
+    from sim.study_folder import StudyFolder
+
+    folder.mkdir()
+    study = StudyFolder(folder, _identity())
+    study.finished(6)
+    for task in range(5):
+        study.keep(task, [{"network.rtt_s": task / 7, "method.name": "é" * 9, "steady": True}])
+
+
+def _write_tensors(folder: Path) -> None:
+    try:
+        from realrun.checkpoint import State
+        from realrun.saved import save
+    except ImportError:  # without torch
+        return
+    module = _module(seed=1)
+    _checkpoints(folder / "checkpoint").save(1, State(dict(module.state_dict()), {"tokens": 12.0}))
+    save(module, folder / "model.safetensors")
+
+
+def _module(seed: int) -> Any:
+    import torch
+
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(20, 15), torch.nn.BatchNorm1d(15))
 
 
 def _checkpoints(folder: Path) -> Any:
@@ -52,18 +114,7 @@ def _checkpoints(folder: Path) -> Any:
     return Checkpoints(folder, 0, 1, {"model": "m"}, lambda own: [own])
 
 
-def _write_checkpoint(folder: Path) -> None:
-    try:
-        import torch
-
-        from realrun.checkpoint import State
-    except ImportError:
-        return
-    generator = torch.Generator().manual_seed(1)
-    tensors = {name: torch.randn(300, generator=generator) for name in ("theta", "outer")}
-    _checkpoints(folder).save(1, State(tensors, {"tokens": 12.0}))
-
-
+# -- how they are read ---------------------------------------------------------------------------
 def _trace(path: Path) -> Any:
     from sim.trace_files import load
 
@@ -72,9 +123,30 @@ def _trace(path: Path) -> Any:
 
 
 def _results(path: Path) -> Any:
-    from sim.cli import plot
+    from sim.result_files import load
 
-    return plot._results(path).to_csv(index=False)
+    return load(path).to_csv(index=False)
+
+
+def _picture(path: Path) -> Any:
+    from sim.cli.plot import plot
+
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("error")
+        plot(path, path.with_suffix(".png"))
+
+
+def _reused(path: Path) -> Any:
+    from sim.study_folder import StudyFolder
+
+    frame = StudyFolder(path.parent, _identity()).results()
+    return None if frame is None else frame.to_csv(index=False)
+
+
+def _begun(path: Path) -> Any:
+    from sim.study_folder import StudyFolder
+
+    return list(StudyFolder(path.parent, _identity()).finished(6).items())
 
 
 def _journal(path: Path) -> Any:
@@ -88,9 +160,50 @@ def _checkpoint(path: Path) -> Any:
     if found is None:
         return None
     number, state = found
-    return number, state.notes, {name: t.tolist() for name, t in state.tensors.items()}
+    return number, state.notes, _values(state.tensors)
 
 
+def _model(path: Path) -> Any:
+    from realrun.saved import begin_from
+
+    module = _module(seed=2)
+    begin_from(path, module, [module])
+    return _values(module.state_dict())
+
+
+def _values(tensors: Any) -> Any:
+    return {name: tensor.tolist() for name, tensor in tensors.items()}
+
+
+def _hardware(path: Path) -> Any:
+    from sim.scenario.hardware import read_hardware
+
+    found = read_hardware(path, path.name)
+    return replace(found, label="")
+
+
+def _conditions(path: Path) -> Any:
+    from realrun.validation.kept import about
+
+    return about(path)
+
+
+def _bundled(path: Path) -> Any:
+    """List what comes with the program, and find one of its scenarios by name."""
+    from sim.cli.reproduce import _published
+    from sim.cli.scenarios import _record
+    from sim.scenario import loading
+
+    loading._by_other_names.cache_clear()
+    try:
+        with patch.object(loading, "bundled_folder", lambda: path.parent):
+            listed = [_record(name, each) for name, each in loading.bundled().items()]
+            return listed, _published(), loading.find(path.stem)
+    finally:
+        loading._by_other_names.cache_clear()
+
+
+# -- what may be read from a damaged one ---------------------------------------------------------
 def _same(was: Any, now: Any, cut: bool) -> bool:
     return bool(was == now)
 
@@ -103,6 +216,14 @@ def _all_but_last(was: list[Any], now: list[Any], cut: bool) -> bool:
     return was[: len(now)] == now and (cut or len(now) >= len(was) - 1)
 
 
+def _anything(was: Any, now: Any, cut: bool) -> bool:
+    return True
+
+
+def _whole(was: Any, now: Any, cut: bool) -> bool:
+    return not cut or was == now
+
+
 Reader = Callable[[Path], Any]
 #: Kind -> the file below the originals, how it is read, and what may be read from a damaged one.
 KINDS: dict[str, tuple[str, Reader, Callable[[Any, Any, bool], bool]]] = {
@@ -110,9 +231,30 @@ KINDS: dict[str, tuple[str, Reader, Callable[[Any, Any, bool], bool]]] = {
     "trace.csv": ("trace.csv", _trace, _same),
     "results.parquet": ("results.parquet", _results, _same),
     "results.csv": ("results.csv", _results, _whole_rows),
+    "picture": ("results.csv", _picture, _anything),
+    "finished study": ("reused/results.parquet", _reused, _same),
+    "study's progress": ("begun/progress.jsonl", _begun, _all_but_last),
     "journal": ("runs.jsonl", _journal, _all_but_last),
+    "hardware": ("calibration-2-launch-1.toml", _hardware, _whole),
+    "bundled scenario": ("scenarios/streaming_diloco_table4.toml", _bundled, _anything),
     "checkpoint": ("checkpoint/round-00000001.rank-00000.safetensors", _checkpoint, _same),
+    "saved model": ("model.safetensors", _model, _same),
+    "conditions": ("calibration-2-launch-1.toml", _conditions, _anything),
 }
+WITH_TORCH = ("checkpoint", "saved model", "conditions")
+
+
+def damages(seed: int, number: int) -> Iterator[Damage]:
+    """Yield so many, of each kind that can be read here in turn."""
+    kinds = [kind for kind in KINDS if kind not in WITH_TORCH or _has_torch()]
+    for at, kind in enumerate(islice(cycle(kinds), number)):
+        yield Damage(kind, seed, at)
+
+
+def _has_torch() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("torch") is not None
 
 
 def damaged(random: Random, content: bytes) -> tuple[str, bytes]:
@@ -135,46 +277,46 @@ def damaged(random: Random, content: bytes) -> tuple[str, bytes]:
     return action, bytes(data)
 
 
-def outcome(seed: int, number: int) -> tuple[str, Outcome]:
-    """Damage one file, read it, and judge what came of it; its kind, too."""
-    originals = _originals()
-    kinds = [kind for kind, (name, *_) in KINDS.items() if (originals / name).exists()]
-    kind = kinds[number % len(kinds)]
-    return kind, outcome_of(kind, seed, number)
-
-
-def outcome_of(kind: str, seed: int, number: int) -> Outcome:
-    """Damage the file of one kind."""
-    originals = _originals()
-    name, read, allowed = KINDS[kind]
-    action, data = damaged(Random(f"{seed} {kind} {number}"), (originals / name).read_bytes())
-    folder = Path(tempfile.mkdtemp())
-    try:
-        path = folder / Path(name).name
+def outcome(damage: Damage) -> Outcome:
+    """Damage a file, read it, and judge what came of it."""
+    name, read, allowed = KINDS[damage.kind]
+    original = (_originals() / name).read_bytes()
+    action, data = damaged(Random(repr(damage)), original)
+    was = _undamaged(damage.kind)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(name).name
         path.write_bytes(data)
-        was = _undamaged(kind)
-        return judged(lambda: _verdict(lambda: read(path), was, allowed, action))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        return judged(lambda: _verdict(lambda: read(path), path, was, allowed, action))
 
 
 @cache
 def _undamaged(kind: str) -> Any:
+    """Return what a whole file says, read from a copy: some readers tidy up."""
     name, read, _ = KINDS[kind]
-    return read(_originals() / name)
+    with tempfile.TemporaryDirectory() as folder:
+        return read(Path(shutil.copy(_originals() / name, folder)))
 
 
 def _verdict(
-    read: Callable[[], Any], was: Any, allowed: Callable[[Any, Any, bool], bool], action: str
+    read: Callable[[], Any],
+    path: Path,
+    was: Any,
+    allowed: Callable[[Any, Any, bool], bool],
+    action: str,
 ) -> Outcome:
     from sim.cli.errors import as_line
+    from sim.told import one_line
 
     try:
         now = read()
     except Exception as error:
         line = as_line(error)
-        if line is None and type(error) is not ValueError:  # which plot and simulate reword
+        if line is None and type(error) is ValueError:  # which plot and simulate print as it is
+            line = one_line(str(error))
+        if line is None:
             raise
+        if path.name not in line or not line.isprintable():
+            return Outcome("no file named in a line", line[:300])
         return Outcome("refused")
     if allowed(was, now, action == "cut"):
         return Outcome("answered")

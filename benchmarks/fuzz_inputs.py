@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -168,7 +170,7 @@ def _other(random: Random, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return int(value * factor)
+        return value if abs(value) > 10**300 else int(value * factor)
     if isinstance(value, float):
         return value * factor
     if isinstance(value, list):
@@ -260,13 +262,15 @@ def _copy(node: Any) -> Any:
     return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
+@cache
 def _read(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
+@cache
 def _scenarios() -> list[dict[str, Any]]:
     files = sorted((REPOSITORY / "scenarios").glob("*.toml"))
-    bundled = [_read(path) for path in files]
+    bundled = [_copy(_read(path)) for path in files]
     for data in bundled:
         data.pop("study", None)
         data.setdefault("run", {})["replications"] = 1
@@ -445,7 +449,8 @@ def command(random: Random, number: int) -> Input:
         words += random.choice(([option, value], [option, value], [f"{option}={value}"], [option]))
     if name in ("study", "sweep") and "--jobs" not in words:
         words += ["--jobs", "1"]
-    if name in ("study", "reproduce"):  # those that come along take minutes
+    if name in ("study", "reproduce", "compare", "required", "sweep"):
+        # Those that come along take minutes, or half of one where their timing is random.
         words = ["f.toml", *(word for word in words if word not in ("f.toml", "three_sites"))]
     if name == "required":
         words += _FEW_ROUNDS
@@ -488,6 +493,19 @@ MAKERS: dict[str, Callable[[Random, int], Input]] = {
     "command": command,
 }
 _CYCLE = [kind for kind, share in SHARES.items() for _ in range(share)]
+
+
+def different(seed: int, inputs: int) -> Iterator[Input]:
+    """Yield so many inputs of a seed, no two of which are the same."""
+    seen: set[int] = set()
+    for number in count():
+        if len(seen) == inputs:
+            return
+        asked = made(seed, number)
+        digest = hash((asked.arguments, *asked.files.items()))
+        if digest not in seen:
+            seen.add(digest)
+            yield asked
 
 
 def made(seed: int, number: int) -> Input:

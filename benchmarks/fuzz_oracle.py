@@ -6,10 +6,12 @@ import contextlib
 import io
 import json
 import os
+import re
 import resource
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +23,9 @@ from fuzz_inputs import Input
 
 CPU_SECONDS = 10
 MEMORY_BYTES = 2 * 2**30
+
+
+_EXPECTED = re.compile(r"bandwise: |.*: \d+ of \d+ runs$")  # messages, and progress
 
 
 class TookTooLong(BaseException):
@@ -139,7 +144,7 @@ def _verdict(status: Any, out: str, err: str, json_asked: bool) -> Outcome:
     if status not in (1, 2):
         return Outcome("status", f"{status}: {err[-200:]}")
     lines = [line for line in err.split("\n") if line.startswith("bandwise: error:")]
-    rest = [line for line in err.split("\n") if line and not line.startswith("bandwise: ")]
+    rest = [line for line in err.split("\n") if line and not _EXPECTED.match(line)]
     text = lines[0].removeprefix("bandwise: error:").strip() if lines else ""
     if len(lines) != 1 or rest or not text:
         return Outcome("not one line", err[:300])
@@ -154,19 +159,17 @@ def _no_number(word: str) -> None:
     raise ValueError(f"{word} is not JSON")
 
 
-def smaller(asked: Input, tries: int = 120) -> Input:
+def smaller(asked: Input, seconds: float = 20.0) -> Input:
     """Leave out arguments and lines of files as long as it fails in the same way."""
     wanted = _signature(outcome(asked))
-    left = tries
+    until = time.monotonic() + seconds
 
     def fails(candidate: Input) -> bool:
-        nonlocal left
-        left -= 1
-        return left >= 0 and _signature(outcome(candidate)) == wanted
+        return time.monotonic() < until and _signature(outcome(candidate)) == wanted
 
     for name in asked.files:
         size = 1 << (asked.files[name].count("\n") + 1).bit_length()
-        while size and left > 0:
+        while size and time.monotonic() < until:
             lines = asked.files[name].split("\n")
             for at in range(len(lines) - 1, -1, -size):
                 shorter = lines[: max(0, at - size + 1)] + lines[at + 1 :]

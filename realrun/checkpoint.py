@@ -27,6 +27,8 @@ from sim.told import first_line
 # 1 kept gradient sums that were not yet divided by n_grad_accumulation; 2 had no digests, and is
 # read without.
 SCHEMA, _WITHOUT_DIGESTS = 3, 2
+# The last: JSON with brackets within thousands of brackets.
+_UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError)
 _KEPT = 2  # rounds; the one before the last is there while the last is being written
 _NAME = re.compile(r"round-(\d{8,})\.rank-(\d{5,})\.safetensors")
 
@@ -178,7 +180,7 @@ class Checkpoints:
         except DamagedError as error:
             way_out = self._way_out(round_, common)
             raise RunError(f"rank {self._rank}: checkpoint {error}; {way_out}") from error
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except _UNREADABLE as error:
             raise RunError(
                 f"{where}: cannot be read, {path.stat().st_size} bytes are there: "
                 f"{_reason(error)}; {self._way_out(round_, common)}"

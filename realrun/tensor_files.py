@@ -55,7 +55,7 @@ def read(path: Path, *, texts_only: bool = False) -> tuple[dict[str, Tensor], di
         names = list(file.keys())
         tensors = {} if texts_only else {name: file.get_tensor(name) for name in names}
     seal = texts.pop(_TEXTS, None)
-    if seal is None:
+    if seal is None and _TENSORS not in texts:
         return tensors, texts, False
     if _of_texts(texts) != seal:
         raise _damaged(path, "its notes are")

@@ -97,7 +97,7 @@ def seal(path: Path) -> None:
 def _earlier(raw: bytes) -> dict[str, Any] | None:
     try:
         record = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or brackets within thousands of brackets
         return None
     return record if isinstance(record, dict) else None
 

@@ -90,5 +90,5 @@ def _holder(handle: int) -> str:
         who = json.loads(os.read(handle, 1 << 16))
         here = "" if who["host"] == socket.gethostname() else f" on {who['host']}"
         return f"process {int(who['pid'])}{here} ({who['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

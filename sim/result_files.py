@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.breakdown import CAUSES
-from sim.table_files import NoNoteError, read_parquet
+from sim.table_files import NoNoteError, arrow_table, read_parquet
 from sim.visible import unguarded_columns
 
 if TYPE_CHECKING:
@@ -80,14 +83,10 @@ _NOT_RESULTS = "cannot be read; give results.csv or results.parquet of study or 
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with _naming(path):
         about = pq.ParquetFile(path).metadata
-    except pa.ArrowException as error:
-        raise ValueError(f"{path}: {_NOT_RESULTS}") from error
     if about.num_rows * about.num_columns > _MOST_VALUES:
         raise ValueError(
             f"{path}: {about.num_rows} rows of {about.num_columns} columns are more than the "
@@ -96,7 +95,20 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     try:
         return read_parquet(path)[0]
     except NoNoteError:
-        return pd.read_parquet(path)
+        with _naming(path):
+            frame: pd.DataFrame = arrow_table(path).to_pandas()
+            return frame
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have every error name the file; those of pyarrow are of many classes and name none."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{path}: {_NOT_RESULTS}") from error
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -111,12 +123,28 @@ def _read_csv(path: Path) -> pd.DataFrame:
             raise ValueError(
                 f"{path}: its last line has no end: the file was cut off, or needs a line end there"
             )
+    _check_whole_rows(path)
     try:  # "nan" and "None" are texts; only what is empty is missing
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], index_col=False)
         return unguarded_columns(frame)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         reason = str(error).rpartition("error: ")[2].strip()
         raise ValueError(f"{path}: {_NOT_RESULTS} ({reason})") from error
+
+
+def _check_whole_rows(path: Path) -> None:
+    """Refuse a row of more or fewer values than there are columns: which is whose is unknown."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.reader(file)
+        try:
+            columns = len(next(rows, ()))
+            wrong = next((row for row in rows if len(row) not in (0, columns)), None)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: {_NOT_RESULTS} ({error})") from error
+        if wrong is not None:
+            raise ValueError(
+                f"{path}: line {rows.line_num} has {len(wrong)} values for {columns} columns"
+            )
 
 
 def _numbers(column: pd.Series[Any], path: Path) -> pd.Series[float]:

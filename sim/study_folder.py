@@ -185,7 +185,7 @@ class StudyFolder:
             return False
         try:
             record = json.loads(first)
-        except ValueError:
+        except (ValueError, RecursionError):
             return True  # damaged, which is said when it is read
         if "program_sha256" not in first.decode():
             self._refuse_other(log, "progress", record if isinstance(record, dict) else {})

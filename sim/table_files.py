@@ -17,6 +17,7 @@ from sim.journal import sealed, unsealed
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _COLUMNS = "columns"
 _KEY = b"bandwise"
@@ -77,16 +78,23 @@ def read_parquet(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     DamagedError
         With the file and the column that is not as it was written.
     """
-    import pyarrow.parquet as pq
-
     note = note_of_parquet(path)
     try:
-        frame = pq.read_table(path).to_pandas()
+        frame = arrow_table(path).to_pandas()
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise DamagedError(f"{path}: damaged: it cannot be read ({reason})") from error
     _check(frame, note, path)
     return frame, note
+
+
+def arrow_table(path: Path) -> pa.Table:
+    """Read a Parquet file as a whole, its texts too, which pyarrow would check only when used."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    table.validate(full=True)
+    return table
 
 
 def read_csv(path: Path, heading: str, types: Mapping[str, Any]) -> tuple[pd.DataFrame, Any]:
@@ -143,7 +151,7 @@ def _read_note(text: str, path: Path) -> dict[str, Any]:
         return note
     try:
         earlier = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         earlier = None
     # Earlier versions wrote no digests.
     if isinstance(earlier, dict) and not {_COLUMNS, "sha256"} & set(earlier):

@@ -89,6 +89,16 @@ def test_a_case_that_names_its_method_is_about_that_method_alone(tmp_path: Path)
         load_study(path)
 
 
+def test_a_method_that_is_no_table_is_refused_where_methods_are_varied(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'method = ["ddp"]\n[study]\nask = "simulate"\n[study.axis.method]\n'
+        'base = {}\nddp = { method = { name = "ddp" } }\n'
+    )
+    with pytest.raises(ScenarioError, match=r"method: .* must be a table: \[method\]"):
+        load_study(path)
+
+
 def test_a_slip_of_the_pen_in_a_file_is_found_whatever_method_is_named(tmp_path: Path) -> None:
     path = tmp_path / "case.toml"
     path.write_text('[model]\nname = "1B"\n[method]\nname = "diloco"\nsync_evry = 7\n')

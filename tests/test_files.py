@@ -119,6 +119,14 @@ def test_a_line_that_was_broken_off_gives_way_to_the_next(tmp_path: Path):
     assert journal.read(path) == [{"run": 0}, {"run": 2}]
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"run": ' + "9" * 5000 + "}", "[1]", "\x00"])
+def test_a_line_beyond_all_bounds_is_damage(line: str, tmp_path: Path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text(f'{{"run": 1}}\n{line}\n')
+    with pytest.raises(DamagedError, match=r"runs\.jsonl: line 2 is damaged"):
+        journal.read(path)
+
+
 def test_every_flipped_bit_of_a_journal_is_seen_or_changes_nothing(tmp_path: Path):
     path = tmp_path / "runs.jsonl"
     records = [{"run": n, "seconds": 1.5 * n} for n in range(3)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import Bandwise
 
-from sim.scenario import ScenarioError, load, load_study, sweep
+from sim.scenario import ScenarioError, load, load_study, loading, sweep
 
 DIGITS = "9" * 5000
 SETTINGS = {
@@ -68,6 +68,30 @@ def test_a_file_beyond_all_bounds_is_refused(line: str, says: str, tmp_path: Pat
         with pytest.raises(ScenarioError) as refused:
             read(path)
         _is_one_short_line(str(refused.value), says)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (f"run.seed = {DIGITS}", "holds an integer of more digits"),
+        ("run.seed = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
+        ("run.seed = [1", "not valid TOML"),
+        ("study = 3", "must be a table: [study]"),
+        ("\x00", "is not a text file"),
+    ],
+)
+def test_a_damaged_file_among_the_bundled_ones_is_named(
+    text: str, says: str, tmp_path: Path, bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.toml").write_text(text)
+    monkeypatch.setattr(loading, "bundled_folder", lambda: tmp_path)
+    for command in (["scenarios"], ["simulate", "broken"], ["reproduce", "none"]):
+        loading._by_other_names.cache_clear()
+        ran = bandwise(*command)
+        assert ran.status == 2
+        _is_one_short_line(ran.err.rstrip("\n"), says)
+        assert "broken.toml" in ran.err
+    loading._by_other_names.cache_clear()
 
 
 def test_the_command_line_shortens_what_it_repeats(bandwise: Bandwise) -> None:

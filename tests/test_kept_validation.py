@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,10 @@ pytest.importorskip("torch")
 
 from realrun.validation.collect import Results, rows
 from realrun.validation.configurations import configurations
-from realrun.validation.kept import belongs, recorded
+from realrun.validation.kept import about, belongs, recorded
 from realrun.validation.plan import planned
 from realrun.validation.rows import checked
-from sim.scenario import load_study
+from sim.scenario import ScenarioError, load_study
 from sim.scenario.identity import SCHEMA
 
 LAB = Path(__file__).parent.parent / "validation" / "lab"
@@ -55,3 +56,25 @@ def test_kept_runs_are_found_by_the_hash_of_their_schema() -> None:
     now = {**kept, "sha256": each.case.sha256, "sha256_schema": SCHEMA}
     assert belongs(each, now)
     assert not belongs(each, {**now, "sha256": kept["sha256"]})
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "says"),
+    [
+        ("cores = 2", "cores = 0", "calibration.cores: 0: "),
+        ("cores = 2", "", "calibration.cores: missing"),
+        ('device = "CPU"', "device = 3", "calibration.device: 3: "),
+        ("workers = 2", "workers = " + "9" * 5000, "holds an integer of more digits"),
+        ("[calibration]", "[calibrated]", "calibration"),
+        ("[calibration]", "[calibration", "not valid TOML"),
+    ],
+)
+def test_a_damaged_calibration_is_refused_with_its_key(
+    line: str, instead: str, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "calibration-2-launch-1.toml"
+    whole = (LAB / path.name).read_text()
+    assert f"{line}\n" in whole
+    path.write_text(whole.replace(f"{line}\n", f"{instead}\n", 1))
+    with pytest.raises(ScenarioError, match=f"{path.name}: .*{re.escape(says)}"):
+        about(path)

@@ -71,7 +71,7 @@ def test_a_value_that_is_missing_is_refused_with_its_place(
     tmp_path: Path, bandwise: Bandwise
 ) -> None:
     path = tmp_path / "results.csv"
-    path.write_text(f"{BANDWIDTH},schema,compute_utilization_fraction\n1e9,1,0.5\n2e9,1\n")
+    path.write_text(f"{BANDWIDTH},schema,compute_utilization_fraction\n1e9,1,0.5\n2e9,1,\n")
     assert "row 2, column compute_utilization_fraction is empty" in said(bandwise, path)
 
 
@@ -80,6 +80,30 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path: Path, bandwise: Bandwise) 
     text = results().to_csv(index=False)
     path.write_text(text[:-3])
     assert "its last line has no end" in said(bandwise, path)
+
+
+@pytest.mark.parametrize(
+    ("added", "says"), [(",1", "line 2 has 14 values"), ("\n0.5", "line 3 has 1 values")]
+)
+def test_a_row_that_is_no_whole_row_is_refused_with_its_line(
+    tmp_path: Path, bandwise: Bandwise, added: str, says: str
+) -> None:
+    path = tmp_path / "results.csv"
+    results().to_csv(path, index=False)
+    heading, first, *others = path.read_text().splitlines()
+    path.write_text("\n".join([heading, first + added, *others, ""]))
+    assert f"{says} for {heading.count(',') + 1} columns" in said(bandwise, path)
+
+
+def test_a_parquet_file_with_bytes_that_are_no_text_is_refused(
+    tmp_path: Path, bandwise: Bandwise
+) -> None:
+    path = tmp_path / "results.parquet"
+    results(case=["abcdefgh"]).to_parquet(path, compression=None)
+    whole = path.read_bytes()
+    for text in (b"abcdefgh", b"compute_utilization_fraction"):  # a value, a column
+        path.write_bytes(whole.replace(text, b"\xb0" * len(text)))
+        assert str(path) in said(bandwise, path)
 
 
 def test_a_breakdown_needs_all_causes(tmp_path: Path, bandwise: Bandwise) -> None:
@@ -98,7 +122,7 @@ def test_a_large_file_is_refused_before_it_is_read(
     path = tmp_path / "results.parquet"
     results().to_parquet(path)
     monkeypatch.setattr(result_files, "_MOST_VALUES", 20)
-    monkeypatch.setattr(pd, "read_parquet", None)
+    monkeypatch.setattr("pyarrow.parquet.read_table", None)
     assert "3 rows of" in said(bandwise, path)
 
 

@@ -135,6 +135,9 @@ def test_a_damaged_model_is_refused_and_plain_torch_reads_a_whole_one(tmp_path: 
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ModelError, match=r"model\.safetensors: is damaged: tensor weight is not"):
         saved.begin_from(path, module, [module])
+    path.write_bytes(whole.replace(b'"sha256":', b'"sha257":'))
+    with pytest.raises(ModelError, match=r"model\.safetensors: is damaged: its notes are not"):
+        saved.begin_from(path, module, [module])
     save_file(load_file(path), path)  # as another program would
     saved.begin_from(path, module, [module])
 

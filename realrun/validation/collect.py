@@ -102,8 +102,7 @@ def _of_configuration(
 def _has_cores(own: Path) -> bool:
     """Whether every worker of a launch had a core; real computation else has no target."""
     told = about(own)
-    here: Any = told.get("workers_on_a_machine") or told["workers"]
-    return bool(here <= told["cores"])
+    return (told.workers_on_a_machine or told.workers) <= told.cores
 
 
 def _a_round(found: Figures) -> float:

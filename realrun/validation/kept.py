@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from realrun.validation.plan import Planned
 from sim import journal
 from sim.files import clear_partial
+from sim.scenario.errors import Origin, path_shown, problem
+from sim.scenario.fields import AtLeastOne, Text
+from sim.scenario.hardware import Calibration
 from sim.scenario.identity import SCHEMA, sha256_of_schema_0
+from sim.scenario.reading import read_toml
+from sim.scenario.tables import checked
 
 Record = dict[str, Any]
 _RUNS, _TRACES = "runs.jsonl", "traces"
@@ -83,10 +87,32 @@ def next_calibration_file(folder: Path, workers: int) -> Path:
     )
 
 
-def about(path: Path) -> Record:
-    """Return what a hardware file says of where, when and with what it was measured."""
-    found: Record = tomllib.loads(path.read_text())["calibration"]
-    return found
+class Conditions(Calibration):
+    """[calibration] of a hardware file: where, when and with what it was measured."""
+
+    time: Text
+    device: Text
+    system: Text
+    backend: Text
+    cores: AtLeastOne
+    workers: AtLeastOne
+    workers_on_a_machine: AtLeastOne | None = None
+    versions: dict[str, Text]
+
+
+def about(path: Path) -> Conditions:
+    """Return what a hardware file says of its measurement.
+
+    Raises
+    ------
+    ScenarioError
+        With the file and the key that is missing or not what it must be.
+    """
+    label = path_shown(path)
+    found = read_toml(path, label).get("calibration")
+    if not isinstance(found, dict):
+        raise problem(Origin(label), "calibration", "a hardware file has a table [calibration]")
+    return checked(Conditions, found, Origin(label), "calibration")
 
 
 def calibration_of(folder: Path, kept: Record) -> Path:

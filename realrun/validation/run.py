@@ -167,11 +167,9 @@ def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
     counts = sorted({each.workers for each in plan})
     for path in (path for count in counts for path in calibration_files(folder, count)):
         told = about(path)
-        found["machine"].add(
-            f"{told['device']}, {told['cores']} cores, {told['system']}, {told['backend']}"
-        )
-        found["versions"].add(", ".join(f"{k} {v}" for k, v in told["versions"].items()))
-        found["date"].add(told["time"].partition("T")[0])
+        found["machine"].add(f"{told.device}, {told.cores} cores, {told.system}, {told.backend}")
+        found["versions"].add(", ".join(f"{k} {v}" for k, v in told.versions.items()))
+        found["date"].add(told.time.partition("T")[0])
     return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
 
 

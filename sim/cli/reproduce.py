@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,13 +56,10 @@ def reproduce(
 
 def _published() -> list[str]:
     from sim.scenario import bundled
+    from sim.scenario.reading import from_file
 
-    found = []
-    for name, path in bundled().items():
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        if table.get("study", {}).get("compare_with"):
-            found.append(name)
-    return found
+    studies = {name: from_file(path).study or {} for name, path in bundled().items()}
+    return [name for name, study in studies.items() if study.get("compare_with")]
 
 
 def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,9 +49,11 @@ def scenarios(
 
 
 def _record(name: str, path: Path) -> dict[str, Any]:
-    text = path.read_text(encoding="utf-8")
-    kind = "study" if "study" in tomllib.loads(text) else "scenario"
-    return {"name": name, "kind": kind, "shows": _first_sentence(text)}
+    from sim.scenario.reading import from_file
+
+    kind = "scenario" if from_file(path).study is None else "study"
+    shows = _first_sentence(path.read_text(encoding="utf-8"))
+    return {"name": name, "kind": kind, "shows": shows}
 
 
 def _first_sentence(text: str) -> str:

@@ -193,7 +193,8 @@ class Document:
 
     def for_several_methods(self, own: Iterable[str]) -> Document:
         """Return a copy whose method arguments are for several methods, but for ``own`` ones."""
-        given = frozenset(self.tables.get("method", {})) - {"name", *own}
+        method = self.tables.get("method")  # a table, unless it was written as something else
+        given = frozenset(method if isinstance(method, dict) else ()) - {"name", *own}
         return replace(self, inherited=given, written_for="")
 
     def _targets(self, change: Change) -> list[tuple[Table, tuple[str, ...], tuple[str, ...]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import prod
@@ -20,7 +19,7 @@ from sim.scenario.errors import (
     problem,
 )
 from sim.scenario.options import option_changes, setting_changes
-from sim.scenario.reading import beside, from_file, there
+from sim.scenario.reading import beside, from_file, read_toml, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -36,8 +35,8 @@ def bundled() -> dict[str, Path]:
 def _by_other_names() -> dict[str, Path]:
     names: dict[str, Path] = {}
     for stem, path in bundled().items():
-        name = tomllib.loads(path.read_text(encoding="utf-8")).get("name", stem)
-        names.setdefault(_plain(name), path)
+        name = read_toml(path, path_shown(path)).get("name", stem)
+        names.setdefault(_plain(str(name)), path)
         names[_plain(stem)] = path
     return names
 
