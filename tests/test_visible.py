@@ -124,9 +124,9 @@ def test_results_of_a_study_hold_no_formula_and_plot_gets_the_labels_back(
     assert bandwise("study", path, "--out", out, "--jobs", 1).status == 0
     cells = [line.split(",")[0] for line in (out / "results.csv").read_text().splitlines()]
     assert cells == ["kind", "'=1+1", "'+ more"]
-    from sim.cli.plot import _results
+    from sim.result_files import load as results
 
-    read = [_results(out / f"results.{kind}")["kind"].tolist() for kind in ("csv", "parquet")]
+    read = [results(out / f"results.{kind}")["kind"].tolist() for kind in ("csv", "parquet")]
     assert read == [["=1+1", "+ more"]] * 2
 
 
