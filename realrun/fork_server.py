@@ -6,6 +6,7 @@ launcher does, and ends its workers.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import json
@@ -20,12 +21,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from realrun.forks import SOCKET
+from realrun.forks import LAUNCHER, SOCKET
 from realrun.launch import PARENT
 from realrun.namespaces import enter
 
 # What every worker imports; torch's optimizers import its compiler when they are first used.
 _IMPORTED = ("torch", "torch._dynamo", "torch.distributed", "realrun.training", "realrun.report")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.05
 _GRACE_S = 1.0
 
@@ -34,6 +36,7 @@ Order = dict[str, Any]
 
 def main() -> None:
     """Start workers as they are ordered until nobody orders any more."""
+    _end_with(int(os.environ.pop(LAUNCHER)))
     orders = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     for module in _IMPORTED:
         importlib.import_module(module)
@@ -44,6 +47,16 @@ def main() -> None:
     if order is not None:
         orders.close()
         _work(order, server)
+
+
+def _end_with(launcher: int) -> None:
+    """Have the kernel end this process with its launcher, also while it imports for seconds.
+
+    A thread that looks would be lost in a fork.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:  # it was gone before
+        sys.exit(1)
 
 
 def _served(orders: socket.socket) -> Order | None:

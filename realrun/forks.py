@@ -21,6 +21,7 @@ from typing import Any
 from realrun.errors import RunError
 
 SOCKET = "REALRUN_ORDERS"  # the file descriptor at which the server is told what to start
+LAUNCHER = "REALRUN_LAUNCHER"  # the launcher's process
 _POLL_S = 0.02
 _DRIVERS = ("/proc/driver/nvidia", "/dev/kfd")  # a GPU may not be in use where a process forks
 
@@ -44,7 +45,11 @@ class Forks:
         with there:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "realrun.fork_server"],
-                env={**os.environ, SOCKET: str(there.fileno())},
+                env={
+                    **os.environ,
+                    SOCKET: str(there.fileno()),
+                    LAUNCHER: str(os.getpid()),
+                },
                 pass_fds=[there.fileno(), *files],
                 start_new_session=True,  # Ctrl-C is for the launcher, which ends the workers
             )
