@@ -49,13 +49,13 @@ def main() -> None:
         _work(order, server)
 
 
-def _end_with(launcher: int) -> None:
-    """Have the kernel end this process with its launcher, also while it imports for seconds.
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process with its parent, whatever it is doing.
 
-    A thread that looks would be lost in a fork.
+    A thread that looks would be lost in a fork, and waits where a call keeps the interpreter.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != launcher:  # it was gone before
+    if os.getppid() != parent:  # it was gone before
         sys.exit(1)
 
 
@@ -114,6 +114,7 @@ def _end(children: set[int]) -> None:
 
 def _work(order: Order, server: int) -> NoReturn:
     """Be a worker: what ``python -m realrun`` with its arguments would be."""
+    _end_with(server)
     os.setsid()
     os.environ.clear()
     os.environ.update(order["environment"])

@@ -18,6 +18,7 @@ from commands import COMMANDS, INPUTS, Command
 from processes import Ended
 
 _DAMAGES = 8
+_TRIES = 5
 _LOST = "what was finished"
 
 
@@ -130,6 +131,9 @@ class Bench:
     def completed(self, met: Met) -> None:
         """Run it to its end after a fault: nothing may be lost and nothing left."""
         ended = self.run()
+        for _ in range(_TRIES):  # a lab measures its network first, and wants a quiet machine
+            if any("cannot play the network now" in line for line in ended.said):
+                ended = self.run()
         if ended.status not in (0, 1):
             met.lost.append(_LOST)
             met.wrong.append(f"did not go on: {ended.said[-1:]}")
