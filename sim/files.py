@@ -77,7 +77,7 @@ def clear_partial(folder: Path) -> None:
         with suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
             try:
-                if taken(handle):
+                if taken(handle, without_locks=False):
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(handle)
@@ -126,8 +126,8 @@ def _folder_in(parent: Path) -> tuple[Path, int]:
     """Make a folder that is locked as long as this process writes there; return its handle too."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        handle = os.open(folder, os.O_RDONLY)
-        taken(handle)
-        if folder.exists():  # else another process cleared it before it was locked
-            return folder, handle
-        os.close(handle)
+        with suppress(FileNotFoundError):  # another process may clear it before it is locked
+            handle = os.open(folder, os.O_RDONLY)
+            if taken(handle) and folder.exists():
+                return folder, handle
+            os.close(handle)

@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,14 @@ def test_what_is_being_written_is_not_cleared_and_what_a_kill_left_is(tmp_path: 
     writing.wait()
     check_writable(tmp_path / "kept.txt")
     assert names(tmp_path) == {".bandwise.lock"}
+
+
+def test_what_one_begins_to_write_is_not_cleared_by_another(tmp_path: Path):
+    path = tmp_path / "kept.txt"
+    with ThreadPoolExecutor(4) as threads:
+        for probed in [threads.submit(check_writable, path) for _ in range(200)]:
+            probed.result()
+    assert names(tmp_path) == set()
 
 
 def test_a_second_process_is_told_who_holds_a_folder(tmp_path: Path, writing):
