@@ -153,12 +153,20 @@ class Bench:
 
 def full(bench: Bench) -> Iterator[Met]:
     """No room from the beginning: said before the work."""
-    met = bench.met("full disk")
+    yield from _refused(bench, "full disk", disks.fill)
+
+
+def read_only(bench: Bench) -> Iterator[Met]:
+    """Nothing may be written: said before the work."""
+    yield from _refused(bench, "read-only", disks.read_only)
+
+
+def _refused(bench: Bench, fault: str, spoil: Callable[[Path], None]) -> Iterator[Met]:
+    met = bench.met(fault)
     shutil.rmtree(bench.out, ignore_errors=True)
-    inputs = sum(map(len, bench.before.values()))
-    with disks.disk(bench.out, 1 << 16 if not inputs else inputs + (1 << 15)):
+    with disks.disk(bench.out, sum(map(len, bench.before.values())) + (1 << 16)):
         bench.put(bench.before)
-        disks.fill(bench.out)
+        spoil(bench.out)
         ended = bench.run()
         met.see(ended)
         met.expect(ended.status == 2, f"status {ended.status}")
@@ -184,23 +192,6 @@ def filling(bench: Bench) -> Iterator[Met]:
             disks.resize(bench.out, 16 * needed + (1 << 24))
             bench.completed(met)
         bench.fresh()
-    yield met
-
-
-def read_only(bench: Bench) -> Iterator[Met]:
-    """Nothing may be written: said before the work."""
-    met = bench.met("read-only")
-    shutil.rmtree(bench.out, ignore_errors=True)
-    with disks.disk(bench.out, 1 << 24):
-        bench.put(bench.before)
-        disks.read_only(bench.out)
-        ended = bench.run()
-        met.see(ended)
-        met.expect(ended.status == 2, f"status {ended.status}")
-        met.expect("out" in met.said, "the line names no file")
-        if bench.seconds > 10:
-            met.expect(ended.seconds < 0.7 * bench.seconds, "found after the work")
-    bench.fresh()
     yield met
 
 
