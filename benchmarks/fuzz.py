@@ -184,6 +184,7 @@ def run(given: Iterator[Task], jobs: int, seconds: float, out: Path) -> Report:
             if task is None:
                 if each.process.is_alive():
                     each.pipe.send(None)
+                    each.process.join()
                 continue
             busy.append(each if each.process.is_alive() else Worker())
             busy[-1].give(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 from sim import units
@@ -297,4 +298,6 @@ def _number(value: object) -> float:
     number = read_value(str(value))
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise UnitError("must be a range of numbers, like 10..1000:3")
+    if not isfinite(number):
+        raise UnitError("must end at finite numbers, like 10..1000:3")
     return number
