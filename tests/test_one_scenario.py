@@ -57,7 +57,7 @@ def test_many_more_processes_than_cores_are_started_only_if_asked_for() -> None:
     from sim.cli.errors import UserError
 
     cores = len(os.sched_getaffinity(0))
-    most = max(8, 4 * cores)
+    most = max(16, 4 * cores)
     assert checked_processes(most) == most
     assert checked_processes(500, 2) == 2
     with pytest.raises(UserError) as error:
