@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import tempfile
+import tomllib
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +38,7 @@ class Damage:
     number: int
 
 
+_HARDWARE = "calibration-2-launch-1.toml"
 _OPTIONS = {"--model": "1B", "--step-time": "1s", "--rounds": "3", "--sync-every": "5"}
 
 
@@ -61,7 +64,7 @@ def _originals() -> Path:
     _write_progress(folder / "begun")
     repository = Path(__file__).parent.parent
     shutil.copytree(repository / "scenarios", folder / "scenarios")
-    shutil.copy(repository / "validation/lab/calibration-2-launch-1.toml", folder)
+    _write_hardware(folder / _HARDWARE, repository / "validation" / "lab" / _HARDWARE)
     _write_tensors(folder)
     return folder
 
@@ -88,6 +91,15 @@ def _write_progress(folder: Path) -> None:
     study.finished(6)
     for task in range(5):
         study.keep(task, [{"network.rtt_s": task / 7, "method.name": "é" * 9, "steady": True}])
+
+
+def _write_hardware(path: Path, earlier: Path) -> None:
+    """Write a hardware file as it is written now: with a list of what it holds."""
+    from sim.scenario.hardware import entries
+
+    text = earlier.read_text(encoding="utf-8")
+    names = json.dumps(entries(tomllib.loads(text)))
+    path.write_text(text.replace("[calibration]\n", f"[calibration]\nentries = {names}\n", 1))
 
 
 def _write_tensors(folder: Path) -> None:
@@ -235,11 +247,11 @@ KINDS: dict[str, tuple[str, Reader, Callable[[Any, Any, bool], bool]]] = {
     "finished study": ("reused/results.parquet", _reused, _same),
     "study's progress": ("begun/progress.jsonl", _begun, _all_but_last),
     "journal": ("runs.jsonl", _journal, _all_but_last),
-    "hardware": ("calibration-2-launch-1.toml", _hardware, _whole),
+    "hardware": (_HARDWARE, _hardware, _whole),
     "bundled scenario": ("scenarios/streaming_diloco_table4.toml", _bundled, _anything),
     "checkpoint": ("checkpoint/round-00000001.rank-00000.safetensors", _checkpoint, _same),
     "saved model": ("model.safetensors", _model, _same),
-    "conditions": ("calibration-2-launch-1.toml", _conditions, _anything),
+    "conditions": (_HARDWARE, _conditions, _anything),
 }
 WITH_TORCH = ("checkpoint", "saved model", "conditions")
 

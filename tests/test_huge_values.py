@@ -51,7 +51,7 @@ def test_an_axis_beyond_all_bounds_is_refused(key: str, value: str) -> None:
         _is_one_short_line(str(refused.value), f"--over {key}")
 
 
-@pytest.mark.parametrize("end", ["inf", "1e400", "nan"])
+@pytest.mark.parametrize("end", ["inf", "1e400", "-inf", "nan"])
 def test_a_range_of_an_axis_ends_at_finite_numbers(end: str) -> None:
     for values in (f"{end}..2:3", f"1..{end}:3"):
         with pytest.raises(ScenarioError) as refused:

@@ -126,6 +126,15 @@ def test_a_hardware_file_that_was_cut_anywhere_is_refused(written: str, tmp_path
             read_hardware(path, path.name)
 
 
+def test_a_hardware_file_that_was_cut_within_its_last_number_is_refused(
+    written: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "cut.toml"
+    path.write_text(f"{written.rstrip()}\nalpha_s = 0.012345"[:-3])
+    with pytest.raises(ScenarioError, match=r"^cut\.toml: its last line has no end"):
+        read_hardware(path, path.name)
+
+
 def test_a_missing_entry_is_named(written: str, tmp_path: Path) -> None:
     data = tomllib.loads(written)
     name = next(iter(data["machine"]))

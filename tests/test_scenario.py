@@ -744,6 +744,12 @@ def test_a_list_shares_the_last_unit():
     assert [case.labels["network.rtt_s"] for case in study.cases()] == [0.0, 0.01, 0.02]
 
 
+def test_an_exponent_is_no_unit():
+    for values in ("1..1e3:4", "1,10,100,1e3"):
+        study = sweep(None, {"--model": "1B"}, [], [f"run.seed={values}"])
+        assert [case.labels["run.seed"] for case in study.cases()] == [1, 10, 100, 1000]
+
+
 def test_whole_numbers_stay_whole():
     study = sweep(None, {"--model": "1B"}, [], ["sync_every=1..100:3"])
     assert [case.labels["method.sync_every"] for case in study.cases()] == [1, 10, 100]

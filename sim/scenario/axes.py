@@ -132,7 +132,9 @@ def read_range(text: str, reader: Reader, spacing: str = "log") -> tuple[float, 
 
 def _same_unit(texts: Sequence[str]) -> list[str]:
     """Give bare numbers the unit that ends the last one: 10,20,50ms."""
-    match = re.fullmatch(r"[-+0-9._]+(?:[eE][-+]?[0-9]+)?\s*([^0-9\s].*)", texts[-1].strip())
+    # Of "1e3" the e3 is no unit.
+    unit = r"[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\s*((?![eE][-+]?[0-9])[^0-9\s].*)"
+    match = re.fullmatch(unit, texts[-1].strip())
     if match is None:
         return list(texts)
     bare = re.compile(r"\s*[-+]?[0-9._]+(?:[eE][-+]?[0-9]+)?\s*")

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
+from sim.inputs import read
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
@@ -279,6 +280,9 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
         )
     content = checked(_File, data, origin)
     _check_complete(data, origin)
+    if not read(path).endswith(b"\n"):  # the last number may lack digits
+        text = "its last line has no end: the file was cut off, or needs a line end there"
+        raise problem(origin, "", text)
     for name, machine in content.machine.items():
         for key in ("transmission_slowdown", "cold_start"):
             measured: Pairs | None = getattr(machine, key)
