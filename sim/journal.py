@@ -16,8 +16,9 @@ from typing import Any
 
 from sim.files import DamagedError, replacing
 
-_LOOKS_SEALED = re.compile(rb'"line_sha256": ".{64}"\}$')
-_SEALED = re.compile(r'(?s)(.*), "line_sha256": "([0-9a-f]{64})"\}')
+SEAL = "line_sha256"  # the last key of a line: the digest of the others
+_LOOKS_SEALED = re.compile(rf'"{SEAL}": ".{{64}}"\}}$'.encode())
+_SEALED = re.compile(rf'(?s)(.*), "{SEAL}": "([0-9a-f]{{64}})"\}}')
 
 
 def sealed(record: Mapping[str, Any]) -> str:
@@ -30,7 +31,7 @@ def sealed(record: Mapping[str, Any]) -> str:
     ('{"run": 3, "line_sha256": "a4e', {'run': 3})
     """
     text = json.dumps(record)
-    return f'{text[:-1]}, "line_sha256": "{_digest(text)}"}}'
+    return f'{text[:-1]}, "{SEAL}": "{_digest(text)}"}}'
 
 
 def unsealed(line: str) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.files import DamagedError, replacing
-from sim.journal import sealed, unsealed
+from sim.journal import SEAL, sealed, unsealed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,9 +154,9 @@ def _read_note(text: str, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         earlier = None
     # Earlier versions wrote no digests.
-    if isinstance(earlier, dict) and not {_COLUMNS, "sha256"} & set(earlier):
+    if isinstance(earlier, dict) and not {_COLUMNS, SEAL} & set(earlier):
         return earlier
-    if '"sha256"' in text or f'"{_COLUMNS}"' in text:
+    if f'"{SEAL}"' in text or f'"{_COLUMNS}"' in text:
         raise DamagedError(f"{path}: damaged: its note is not as it was written")
     raise NoNoteError(f"{path}: its note cannot be read")
 
