@@ -100,7 +100,6 @@ class Forks:
         """Return how a worker ended, as subprocess has it; None while it runs."""
         while self._listen(wait=False):
             self._heard()
-        self._heard()
         if process not in self._statuses and self._server.poll() is not None:
             return self._server.returncode or 1  # it ended, and its workers with it
         return self._statuses.get(process)
@@ -116,6 +115,8 @@ class Forks:
             more = self._here.recv(1 << 16, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
+        except ConnectionResetError:  # it was killed before it had read all orders
+            more = b""
         self._said += more
         if wait and not more:
             raise ConnectionResetError
