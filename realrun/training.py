@@ -255,13 +255,10 @@ class Run:
             )
             sys.stderr.flush()
 
-        def loss() -> float:
-            found = self._validation_loss()
-            assert found is not None
-            return found
-
         world = self.world
-        return Evaluating(self.asked.evaluate_every, loss, world.gathered, world.rank, tell)
+        return Evaluating(
+            self.asked.evaluate_every, self._held_out_loss, world.gathered, world.rank, tell
+        )
 
     def _check(self) -> ReplicaCheck:
         if self.paced:
@@ -463,9 +460,12 @@ class Run:
         )
 
     def _validation_loss(self) -> float | None:
+        """Return the loss at the end, where it is asked for and anything is trained."""
+        return None if self.data is None or not self.asked.held_out else self._held_out_loss()
+
+    def _held_out_loss(self) -> float:
         """Mean loss on batches that no worker trains on."""
-        if self.data is None or not self.asked.held_out:
-            return None
+        assert self.data is not None
         batches = self.data.validation(*_VALIDATION, self.device)
         losses: list[float] = [self.model.loss_on(*batch) for batch in batches]
         return sum(losses) / len(losses)

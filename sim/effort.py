@@ -49,10 +49,6 @@ class Effort:
     seconds: float
     bytes: float
 
-    def times(self, runs: float) -> Effort:
-        """Return what it takes several times, one after the other."""
-        return Effort(self.seconds * runs, self.bytes)
-
 
 def effort(scenario: Scenario) -> Effort:
     """Estimate what it takes to predict a scenario."""

@@ -17,7 +17,7 @@ from realrun.checkpoint_folder import check_free, tidy
 from realrun.errors import RunError
 from sim.cli.output import checked_file, checked_folder
 from sim.cli.simulate import TRACES
-from sim.files import clear_partial, replacing
+from sim.files import clear_partial
 from sim.scenario.errors import path_shown
 from sim.told import first_line
 
@@ -94,13 +94,9 @@ class Outputs:
         from realrun import saved
         from sim.trace_files import save as save_trace
 
-        def trace(path: Path) -> None:
-            with replacing(path) as partial:
-                save_trace(outcome.trace, partial)
-
         found: list[_Writer] = []
         if self.trace is not None:
-            found.append(("--trace", self.trace, trace))
+            found.append(("--trace", self.trace, lambda path: save_trace(outcome.trace, path)))
         if self.losses is not None:
             found.append(
                 ("--losses", self.losses, lambda path: loss_files.write(outcome.losses, path))

@@ -25,7 +25,6 @@ from realrun.validation.kept import next_calibration_file, record, recorded, tra
 from realrun.validation.load import OtherLoad
 from realrun.validation.plan import Planned, order
 from sim.figures import figures
-from sim.files import replacing
 from sim.scenario import Scenario, Study
 from sim.trace_files import save as save_trace
 from sim.units import format_seconds
@@ -197,8 +196,7 @@ class Measuring:
         if repeat == 0:
             path = trace_file(self.folder, each)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                save_trace(outcome.trace, partial)
+            save_trace(outcome.trace, path)
         found = {
             **_figures(outcome, each.scenario),
             "order": number,

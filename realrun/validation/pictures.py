@@ -12,7 +12,7 @@ import numpy as np
 from realrun.validation.configurations import deviations
 from realrun.validation.lost_time import causes, selected
 from realrun.validation.statistics import MODELS
-from sim.files import replacing
+from sim.plots import save as save_figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,8 +227,7 @@ def save(rows: pd.DataFrame, table: pd.DataFrame, folder: Path) -> list[Path]:
     paths = []
     for name, figure in {**drawn, "causes": _causes(selected(table))}.items():
         paths.append(folder / f"{name}.png")
-        with replacing(paths[-1]) as written:
-            figure.savefig(written, dpi=130)
+        save_figure(figure, paths[-1], dpi=130)
     return paths
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.files import replacing
 from sim.perfetto import events, write_events
-from sim.plots import timeline
+from sim.plots import save, timeline
 from sim.trace import Trace
 
 if TYPE_CHECKING:
@@ -104,8 +103,7 @@ def save_picture(predicted_trace: Trace, measured_trace: Trace, title: str, path
     upper, lower = figure.subplots(2, 1)
     timelines(predicted_trace, measured_trace, (upper, lower))
     figure.suptitle(title, fontsize=11)
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=130)
+    save(figure, path, dpi=130)
 
 
 def save_both(predicted_trace: Trace, measured_trace: Trace, path: Path) -> None:
@@ -129,8 +127,7 @@ def save_both(predicted_trace: Trace, measured_trace: Trace, path: Path) -> None
         shift = (max(starts) - start) * 1e6  # events are in microseconds
         for event in events(trace):
             found.append({**event, "ts": event["ts"] + shift} if "ts" in event else event)
-    with replacing(path) as partial:
-        write_events(found, partial)
+    write_events(found, path)
 
 
 def _first_round(trace: Trace) -> float:

@@ -81,10 +81,10 @@ def _panels(frame: pd.DataFrame, varied: list[str]) -> list[list[dict[str, list[
             "(--over), or keep the runs that matter"
         )
     _, across, down = min(fitting, key=lambda each: each[0])
-    beside = [{across: [value]} for value in frame[across].unique()]
+    columns = [{across: [value]} for value in frame[across].unique()]
     if down is None:
-        return [beside]
-    return [[{down: [value], **each} for each in beside] for value in frame[down].unique()]
+        return [columns]
+    return [[{down: [value], **each} for each in columns] for value in frame[down].unique()]
 
 
 def bars(frame: pd.DataFrame) -> Figure:
