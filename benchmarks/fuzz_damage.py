@@ -257,7 +257,7 @@ WITH_TORCH = ("checkpoint", "saved model", "conditions")
 
 
 def damages(seed: int, number: int) -> Iterator[Damage]:
-    """Yield so many, of each kind that can be read here in turn."""
+    """Yield ``number`` damages, of each kind that can be read here in turn."""
     kinds = [kind for kind in KINDS if kind not in WITH_TORCH or _has_torch()]
     for at, kind in enumerate(islice(cycle(kinds), number)):
         yield Damage(kind, seed, at)

@@ -498,7 +498,7 @@ _CYCLE = [kind for kind, share in SHARES.items() for _ in range(share)]
 
 
 def different(seed: int, inputs: int) -> Iterator[Input]:
-    """Yield so many inputs of a seed, no two of which are the same."""
+    """Yield that many inputs of a seed, no two of which are the same."""
     seen: set[int] = set()
     for number in count():
         if len(seen) == inputs:

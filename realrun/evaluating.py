@@ -1,4 +1,4 @@
-"""The loss on data that no worker trains on, every so many rounds while training goes on."""
+"""The loss on data that no worker trains on, evaluated at intervals during training."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class Worker:
         Raises
         ------
         subprocess.TimeoutExpired
-            If it does not end within so many seconds.
+            If it does not end within ``timeout`` seconds.
         """
         end = None if timeout is None else monotonic() + timeout
         while (status := self.poll()) is None:

@@ -34,7 +34,7 @@ _POLL_S = 0.05
 
 
 class Part:
-    """One rank's losses, written by a thread while the run goes on.
+    """One rank's losses, written by a thread during the run.
 
     Parameters
     ----------

@@ -8,7 +8,8 @@ and waits for. From the counts, a rule with measured constants (benchmarks/effor
 
 T are the transfers of the schedules that are laid over the links, S the sites, runs how often
 the scenario is simulated until its rounds repeat, and again in every replication. Not known
-beforehand is how long a method that looks at the clock computes meanwhile; at least once.
+beforehand is how long a method that looks at the clock computes while it communicates:
+there the estimate is a lower bound.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class _Ended:
 
 
 class _Enough(Exception):  # noqa: N818 - not an error
-    """So many operations have been counted that more would take noticeable time."""
+    """Enough operations have been counted; counting more would take noticeable time."""
 
 
 class _Counted(CollectiveCalls[_Ended]):

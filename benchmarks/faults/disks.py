@@ -23,7 +23,7 @@ def alone() -> None:
 
 @contextmanager
 def disk(folder: Path, size: int) -> Iterator[None]:
-    """Mount a file system of so many bytes over a folder."""
+    """Mount a file system of ``size`` bytes over a folder."""
     folder.mkdir(exist_ok=True)
     _run("mount", "-t", "tmpfs", "-o", f"size={max(size, 1 << 14)}", "tmpfs", str(folder))
     try:

@@ -136,7 +136,7 @@ class Bench:
                 ended = self.run()
         if ended.status not in (0, 1):
             met.lost.append(_LOST)
-            met.wrong.append(f"did not go on: {ended.said[-1:]}")
+            met.wrong.append(f"did not resume: {ended.said[-1:]}")
         elif differing := self.same():
             met.lost += differing
             met.wrong.append("ended with other bytes")
@@ -178,7 +178,7 @@ def _refused(bench: Bench, fault: str, spoil: Callable[[Path], None]) -> Iterato
 
 
 def filling(bench: Bench) -> Iterator[Met]:
-    """Room for a part: said in a line, and with more room it goes on and loses nothing."""
+    """Room for a part: one line says so; with more room the command resumes, nothing is lost."""
     met = bench.met("disk fills up")
     needed = sum(map(len, bench.whole.values()))
     for share in (0.2, 0.5, 0.8):
@@ -339,7 +339,7 @@ def _cut(content: bytes, chance: random.Random) -> bytes:
 
 
 def ended_by(number: signal.Signals) -> Callable[[Bench], Iterator[Met]]:
-    """Return the fault of a signal at random moments, after each of which the command goes on."""
+    """Return the fault of a signal at random times, after each of which the command is resumed."""
 
     def signalled(bench: Bench) -> Iterator[Met]:
         met = bench.met(number.name)

@@ -64,7 +64,7 @@ EvaluateEvery = Annotated[
     _option(
         "--evaluate-every",
         "ROUNDS",
-        "Evaluate on text that no worker trains on every so many rounds; all wait for it.",
+        "Rounds between two evaluations on text that no worker trains on; all workers wait.",
         "Run",
     ),
 ]

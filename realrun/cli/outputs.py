@@ -56,7 +56,7 @@ class Outputs:
 
     @contextmanager
     def of_workers(self, workers: int) -> Iterator[None]:
-        """Launch workers meanwhile: nobody else may write where they do, and nothing of them stays.
+        """Guard the places where workers write, and clear what they leave half written.
 
         Raises
         ------

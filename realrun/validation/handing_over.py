@@ -28,7 +28,7 @@ def handed_over(study: Study, plan: Sequence[Planned]) -> Iterator[Handed]:
     if any(METHODS.get(method.name) is not method.program for method in methods):
         yield Handed()  # a program of the user's is found from the study's folder: they plan again
         return
-    # Without a name: nobody else can put another one there, and it ends with who has it open.
+    # Without a name: nobody can replace it, and it vanishes when the last process closes it.
     with tempfile.TemporaryFile() as file:
         pickle.dump((replace(study, combinations=()), list(plan)), file)
         file.flush()
@@ -42,6 +42,6 @@ def received() -> tuple[Study, list[Planned]] | None:
         return None
     size = os.fstat(int(handle)).st_size
     found: tuple[Study, list[Planned]]
-    # Not read: all workers share one place in the file.
+    # Not with read: all workers share one position in the file.
     found = pickle.loads(os.pread(int(handle), size, 0))
     return found

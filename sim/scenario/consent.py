@@ -56,6 +56,6 @@ def is_own(path: Path) -> bool:
 def bundled_folder() -> Path:
     """Return where the scenarios that come with the program are."""
     package = Path(__file__).resolve().parents[1]
-    # In a wheel they are inside the package, in a checkout beside it.
+    # In a wheel they are inside the package, in a checkout next to it.
     folder = package / "scenarios"
     return folder if folder.is_dir() else package.parent / "scenarios"
