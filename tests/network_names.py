@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from realrun.namespaces import enter_in_thread
+from realrun.namespaces import enter, enter_in_thread
 
 _SO_NETNS_COOKIE = 71
 
@@ -21,6 +21,8 @@ def networks(processes: Iterable[int]) -> set[int]:
     """Cookies of the namespaces that any of these processes is in or holds open."""
     found: dict[str, int] = {}
     with ExitStack() as open_files:  # while a namespace is open, no other gets its number
+        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        open_files.callback(os.close, home)
         for path in (path for process in processes for path in _places(process)):
             try:
                 name = os.readlink(path)
@@ -28,7 +30,7 @@ def networks(processes: Iterable[int]) -> set[int]:
                     continue
                 handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 open_files.callback(os.close, handle)
-                found[name] = enter_in_thread(handle, _cookie)
+                found[name] = enter_in_thread(handle, lambda: _cookie_and_back(home))
             except OSError:  # the process has ended
                 continue
     return set(found.values())
@@ -40,9 +42,18 @@ def everywhere() -> set[int]:
     return networks(process for process in others if process != os.getpid())
 
 
-def _cookie() -> int:
-    with socket.socket() as anything:
-        return int.from_bytes(anything.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+def _cookie_and_back(home: int) -> int:
+    """Of the namespace that this thread is in.
+
+    A thread that was joined is listed for a moment longer: if it were still there, this process
+    would seem to be in the namespace it asked about.
+    """
+    try:
+        with socket.socket() as anything:
+            cookie = anything.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    finally:
+        enter(home)
+    return int.from_bytes(cookie, "little")
 
 
 def _places(process: int) -> Iterator[Path]:

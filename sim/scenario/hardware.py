@@ -262,8 +262,8 @@ def _check_complete(data: Mapping[str, Any], origin: Origin) -> None:
         raise problem(
             origin,
             missing[0],
-            f"missing, like {len(missing) - 1} more that calibration.entries lists; the file was "
-            "cut or edited: copy it again, or take the names off that list",
+            f"missing ({len(missing)} of {len(listed)} that calibration.entries lists); the file "
+            "was cut or edited: copy it again, or remove the names from that list",
         )
 
 

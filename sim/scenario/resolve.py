@@ -160,7 +160,7 @@ def _method(context: Context, model: ModelSize) -> Method:
     given = dict(section.model_extra or {})
     for key in sorted(context.document.inherited & set(given)):
         # Written for another method, or for several: it stays if this one takes it, and such a
-        # value. What the other method does not take either is a slip of the pen.
+        # value. What the other method does not take either is a mistake.
         if context.document.written_for in METHODS and not who_takes(key):
             continue
         try:
