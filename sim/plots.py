@@ -286,6 +286,8 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
                 else "optimizer"
                 if row.operation in OPTIMIZER
                 else "quantise"
+                if row.operation == "quantize"
+                else "other"
             )
             pieces = [(start, row.end_s, cause)]
         for rank in range(shown):

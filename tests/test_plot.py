@@ -10,10 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from command_line import Bandwise
+from matplotlib.figure import Figure
+from plain_scenario import plain
 
 from sim import plots, result_files
 from sim.breakdown import CAUSES
 from sim.cli.pictures import bars, curves
+from sim.runtime import simulate
+from sim.trace import Row
 
 BANDWIDTH = "network.bandwidth_bytes_per_s"
 
@@ -199,3 +203,12 @@ def test_no_label_is_a_formula_or_a_warning(tmp_path: Path) -> None:
     shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert len(shown) == 5
     assert re.fullmatch(r"long .*\.\.\..*", shown[-1])
+
+
+def test_an_evaluation_in_a_timeline_is_no_quantization() -> None:
+    trace = simulate(plain("diloco", {"sync_every": 2}), rounds=1)
+    trace.rows.append(Row(0, "main", "evaluate", "1", "", -1, 0.0, 1, 3.0, 3.5))
+    ax = plots.timeline(trace, Figure().add_subplot())
+    drawn = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "other" in drawn
+    assert "quantise" not in drawn
