@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from sim.compute import GRADIENT
+from sim.operations import COMPUTED, OPERATIONS
 from sim.trace import SPAWN, WAIT, Row, Trace
 
 CAUSES = (
-    "compute",
-    "optimizer",
-    "quantise",
+    *COMPUTED,
     "contention",
     "exposed_communication",
     "waiting",
@@ -26,18 +24,10 @@ def listed(spent: Mapping[str, float], *, measured: bool = False) -> dict[str, f
     return {c: part for c, part in spent.items() if measured or c != "other" or part > 0}
 
 
-OPTIMIZER = frozenset(
-    {
-        "inner_optimizer",
-        "optimizer_shard",
-        "outer_gradient",
-        "outer_step",
-        "eager_outer_step",
-        "average_parameters",
-        "hand_over",
-        "publish",
-    }
-)
+def cause_of(operation: str) -> str:
+    """Return what the time of a computation is spent on."""
+    row = OPERATIONS.get(operation)
+    return "other" if row is None else row.cause
 
 
 class Accounts:
@@ -159,13 +149,5 @@ def _computed(row: Row, taken: float, spent: dict[str, float]) -> None:
     whole = row.end_s - row.begin_s
     work = row.work_s if row.work_s == row.work_s else whole  # nan: not calibrated
     share = min(work / whole, 1.0)
-    if row.operation in GRADIENT:
-        cause = "compute"
-    elif row.operation in OPTIMIZER:
-        cause = "optimizer"
-    elif row.operation == "quantize":
-        cause = "quantise"
-    else:
-        cause = "other"
-    spent[cause] += taken * share
+    spent[cause_of(row.operation)] += taken * share
     spent["contention"] += taken * (1 - share)

@@ -7,10 +7,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.operations import OPERATIONS
 from sim.scenario.resolved import Jitter, Machine
-
-GRADIENT = frozenset({"forward", "backward", "accumulate", "inner_step"})
-"""Operations of micro-batches; jitter applies to them and to nothing else."""
 
 _MOST_FACTORS = 200_000_000  # draws at once: some seconds
 _BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot change them
@@ -150,20 +148,13 @@ class Computation:
         backward_layers = layers - (1 - self._first_layer)
         self._micro_batch_s = self._layer_s * (layers + self._backward * backward_layers)
         self._whole_s = {
-            "inner_optimizer": machine.optimizer_seconds / speed,
-            "outer_gradient": machine.outer_gradient_seconds / speed,
-            "outer_step": machine.outer_step_seconds / speed,
-            "eager_outer_step": machine.outer_step_seconds / speed,
-            "average_parameters": machine.outer_step_seconds / speed,
-            "quantize": machine.quantize_seconds / speed,
-        }
-        self._fixed_s = {
-            "optimizer_shard": machine.optimizer_seconds / workers / speed,
-            "hand_over": 0.0,
-            "publish": 0.0,
+            row.name: machine.seconds_of(row.name)
+            / (workers if row.scales_with == "workers" else 1)
+            / speed
+            for row in OPERATIONS.values()
+            if row.scales_with != "micro-batches"
         }
         self._factor = 1.0  # of the micro-batch under way
-        self.knows_all = frozenset(GRADIENT | self._whole_s.keys() | self._fixed_s.keys())
 
     def seconds(self, operation: str, layers: range | None, times: int) -> float:
         """Undisturbed seconds of ``times`` runs of an operation; draws their factors.
@@ -187,8 +178,7 @@ class Computation:
             return self._micro_batch_s * self._factors.sum(times)
         if operation == "inner_step":
             return self._micro_batch_s * self._factors.sum(times * self._accumulation)
-        whole = self._whole_s.get(operation)
-        if whole is not None:
-            share = 1.0 if layers is None else len(layers) / self._layers
-            return whole * share * times
-        return self._fixed_s[operation] * times
+        whole = self._whole_s[operation]
+        if layers is not None and OPERATIONS[operation].scales_with == "layers":
+            whole *= len(layers) / self._layers
+        return whole * times

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.breakdown import CAUSES, Accounts
-from sim.compute import GRADIENT, read_layers
+from sim.compute import read_layers
+from sim.operations import OPERATIONS
 from sim.throughput import Throughput, planned
 from sim.trace import LOOK, ROUND, Row, Trace, Window
 from sim.traffic import Exchange, Sent
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
+
+_TRAINS = {row.name for row in OPERATIONS.values() if row.scales_with == "micro-batches"}
 
 
 @dataclass(frozen=True)
@@ -264,7 +267,7 @@ class _Counts:
                     committed += number
             if operation == ROUND:
                 rounds[rank] += 1
-            elif operation in GRADIENT or operation == "hand_over":
+            elif operation in _TRAINS or operation == "hand_over":
                 number = _layers_trained(row, trace)
                 if operation == "hand_over":
                     number, pending[rank] = pending[rank], 0

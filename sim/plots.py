@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.breakdown import CAUSES, OPTIMIZER
-from sim.compute import GRADIENT
+from sim.breakdown import CAUSES, cause_of
 from sim.files import replacing
 from sim.trace import WAIT, Trace
 
@@ -280,16 +279,7 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
             pieces = [(on_wire[id(row)], row.end_s, "sending")]
         else:
             lane = "compute"
-            cause = (
-                "compute"
-                if row.operation in GRADIENT
-                else "optimizer"
-                if row.operation in OPTIMIZER
-                else "quantise"
-                if row.operation == "quantize"
-                else "other"
-            )
-            pieces = [(start, row.end_s, cause)]
+            pieces = [(start, row.end_s, cause_of(row.operation))]
         for rank in range(shown):
             if origin[rank] != row.rank:
                 continue

@@ -71,7 +71,12 @@ def test_theory_shares_nothing_with_the_runtime() -> None:
                 assert ".".join(module.split(".")[:2]) in allowed, f"{path.name} imports {module}"
 
 
+def test_the_table_of_operations_stands_on_nothing_of_ours() -> None:
+    assert not {name for name in imported(SIM / "operations.py") if name.startswith("sim")}
+
+
 def test_resolved_scenario_knows_neither_files_nor_units() -> None:
-    for name, known in (("resolved", {"sim.scenario.identity"}), ("identity", set())):
+    resolved = {"sim.scenario.identity", "sim.operations"}
+    for name, known in (("resolved", resolved), ("identity", set())):
         found = {m for m in imported(SIM / "scenario" / f"{name}.py") if m.startswith("sim")}
         assert found == known

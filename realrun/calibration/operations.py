@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from statistics import fmean, median
 from time import perf_counter, sleep
 from typing import Any
@@ -14,6 +15,7 @@ import torch.distributed as dist
 
 from realrun.connections import fresh_group
 from realrun.training import Run
+from sim.operations import timed as with_own_time
 from sim.program import QUANTIZED
 
 _MICRO_BATCHES = 10
@@ -86,12 +88,17 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
         timed("accumulate", model.accumulate)
         timed("inner_optimizer", lambda: model.inner_optimizer(whole))
     group = run.shared.group("main")
+    others = [
+        (row.name, partial(getattr(model, row.name), whole, *row.measured_with))
+        for row in with_own_time()
+        if row.name != "inner_optimizer" and hasattr(model, row.name)
+    ]
     for number in range(_OTHERS + 1):
         if number == 1:
             device.drain()
-            timings.forget_last("outer_gradient", "outer_step", "quantize")
-        timed("outer_gradient", lambda: model.outer_gradient(whole, 0))
-        timed("outer_step", lambda: model.outer_step(whole, 0, 0.7, 0.9, True, 0.0))
+            timings.forget_last(*(name for name, _ in others), "quantize")
+        for name, action in others:
+            timed(name, action)
         if dtype in QUANTIZED:
             timed("quantize", lambda: group.pack("all_reduce", model.delta(whole, 0), dtype))
     device.drain()

@@ -20,6 +20,7 @@ from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
 from realrun.placement import name_of
 from sim import __version__
 from sim.files import replacing
+from sim.operations import timed
 from sim.scenario.hardware import SCHEMA, entries
 
 _MOST_SAMPLES = 400
@@ -134,9 +135,9 @@ def _machine(computed: Computed) -> dict[str, Any]:
         "inner_step_s": _spread([s * computed.n_grad_accumulation for s in micro_batch]),
         "samples": _factors([own.seconds["accumulate"] for own in computed.timings]),
     }
-    for operation in ("inner_optimizer", "outer_gradient", "outer_step", "quantize"):
-        if seconds := all_of(operation):
-            found[f"{operation}_s"] = _spread(seconds)
+    for row in timed():
+        if seconds := all_of(row.name):
+            found[row.measured] = _spread(seconds)
     beside = [each for own in computed.timings for each in own.beside]
     if beside:
         by_rate = slowdown_by_rate(beside)

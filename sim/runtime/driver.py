@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim import limits
 from sim.compute import written
+from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
     ArgumentError,
@@ -198,7 +199,7 @@ class Driver(CollectiveCalls[Activity]):
         except KeyError:
             raise SimulationError(
                 f"compute({operation}): no scenario has a time for this operation; "
-                f"known are {', '.join(sorted(self._computation.knows_all))}"
+                f"known are {', '.join(sorted(OPERATIONS))}"
             ) from None
         except ValueError as error:
             raise TooLarge(str(error)) from error

@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any
 
 from sim import units
+from sim.operations import OPERATIONS
 from sim.scenario.advice import hinted, synonym
 from sim.scenario.advice import shown as shown_key
 from sim.scenario.document import Change, Given, flattened
@@ -52,12 +53,8 @@ _SIZES = ("window", "mss")
 _DURATIONS = (
     "rtt",
     "latency",
-    "step_time",
-    "optimizer_time",
-    "outer_gradient_time",
-    "outer_step_time",
-    "quantize_time",
     "first_collective_time",
+    *(row.key for row in OPERATIONS.values() if row.key),
 )
 _FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss")
 _COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")

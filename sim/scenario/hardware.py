@@ -15,11 +15,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from sim.inputs import read
+from sim.operations import timed
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
 from sim.scenario.resolved import CollectiveTable
-from sim.scenario.tables import Record, checked
+from sim.scenario.tables import Record, checked, with_keys
 
 SCHEMA = 1
 
@@ -124,14 +125,16 @@ class ColdStartRecord(Pairs):
     seconds: list[_Seconds]
 
 
-class MachineRecord(Record):
-    """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
+@with_keys((row.measured for row in timed()), _Seconds)
+class _Operations(Record):
+    """Seconds per operation on one worker."""
 
     inner_step_s: _Seconds | None = None
-    inner_optimizer_s: _Seconds | None = None
-    outer_gradient_s: _Seconds | None = None
-    outer_step_s: _Seconds | None = None
-    quantize_s: _Seconds | None = None
+
+
+class MachineRecord(_Operations):
+    """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
+
     parameters: _Positive | None = None
     frozen_parameters: _Positive | None = None
     active_parameters: _Positive | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, TypeVar
 
+from sim.operations import Operation, timed
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean
 from sim.scenario.hardware import MachineRecord, Pairs
@@ -27,14 +28,6 @@ DEFAULT_BATCH = 2**20
 
 Assumed = list[tuple[str, str]]
 _T = TypeVar("_T", int, float)
-
-# Scenario key, hardware key: operations whose time grows with the parameters.
-_OPERATIONS = (
-    ("optimizer_time", "inner_optimizer_s"),
-    ("outer_gradient_time", "outer_gradient_s"),
-    ("outer_step_time", "outer_step_s"),
-    ("quantize_time", "quantize_s"),
-)
 
 
 class MachineReader:
@@ -63,7 +56,7 @@ class MachineReader:
         speed = self._speed()
         jitter = self._jitter()
         first = self._or("first_layer_backward", site.first_layer_backward, 1.0, "1")
-        times = {key: self._operation(key, name) for key, name in _OPERATIONS}
+        times: dict[str, Any] = {row.field: self._operation(row) for row in timed()}
         machine = Machine(
             step_seconds=step_seconds,
             batch_tokens=batch_tokens,
@@ -71,10 +64,7 @@ class MachineReader:
             first_layer_backward=first,
             speed=speed,
             jitter=jitter,
-            optimizer_seconds=times["optimizer_time"],
-            outer_gradient_seconds=times["outer_gradient_time"],
-            outer_step_seconds=times["outer_step_time"],
-            quantize_seconds=times["quantize_time"],
+            **times,
             communication_slowdown=self._slowdown("communication_slowdown"),
             side_slowdown=self._slowdown("side_slowdown"),
             communication_s_per_byte=self._per_byte(),
@@ -179,20 +169,21 @@ class MachineReader:
         self._assume("step_time", f"{format_seconds(seconds * ratio)} ({note})")
         return seconds * ratio
 
-    def _operation(self, key: str, name: str) -> float:
-        measured: float | None = getattr(self.measured, name)
-        given: float | None = self._own(key, measured)
+    def _operation(self, row: Operation) -> float:
+        """Return the seconds of an operation, whose time grows with the parameters."""
+        measured: float | None = getattr(self.measured, row.measured)
+        given: float | None = self._own(row.key, measured)
         if given is not None:
             return given
         if measured is None:
-            self._assume(key, "0 s")
+            self._assume(row.key, "0 s")
             return 0.0
         size = self.measured.parameters or self.model.parameters
         ratio = self.model.parameters / size
         note = self.measured_name
         if not _same(ratio, 1):
             note += f"; EXTRAPOLATED from {format_count(size)} parameters"
-        self._assume(key, f"{format_seconds(measured * ratio)} ({note})")
+        self._assume(row.key, f"{format_seconds(measured * ratio)} ({note})")
         return float(measured * ratio)
 
     def _slowdown(self, key: str) -> float:

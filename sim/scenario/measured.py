@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from sim.operations import timed
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.hardware import LinkRecord, MachineRecord, tables_of
@@ -71,8 +73,12 @@ def machine_of(context: Context, index: int) -> Measured:
 
 def _packing(record: MachineRecord, speed: float) -> MachineRecord:
     """Return what paced computation takes: values are packed by a machine of speed 1."""
-    seconds = None if record.quantize_s is None else record.quantize_s * speed
-    return MachineRecord(parameters=record.parameters, quantize_s=seconds)
+    packing: dict[str, Any] = {}
+    for row in timed():
+        seconds = getattr(record, row.measured)
+        if row.scales_with == "elements" and seconds is not None:
+            packing[row.measured] = seconds * speed
+    return MachineRecord(parameters=record.parameters, **packing)
 
 
 def real_speed(context: Context, index: int) -> float:

@@ -9,12 +9,15 @@ module knows neither TOML nor options nor units.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf, sqrt
-from typing import Any
+from typing import Any, TypeVar
 
+from sim.operations import OPERATIONS, timed
 from sim.scenario.identity import sha256
+
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -79,15 +82,23 @@ class Jitter:
         return self.distribution == "empirical" or (self.distribution != "constant" and self.cv > 0)
 
 
+def _with_operation_times(record: type[_R]) -> type[_R]:
+    """Give a record a field for the seconds of every operation that is timed."""
+    times = [(row.field, float, 0.0) for row in timed()]
+    about = {"__doc__": record.__doc__, "__module__": record.__module__}
+    return make_dataclass(record.__name__, times, bases=(record,), namespace=about, frozen=True)
+
+
+@_with_operation_times
 @dataclass(frozen=True)
 class Machine:
     """How long each operation takes on one worker. Times are for speed 1, in seconds.
 
     ``step_seconds`` is one inner step, that is ``n_grad_accumulation`` micro-batches forward
     and backward, *without* the optimizer; a backward pass takes ``backward_ratio`` times as long
-    as a forward pass. ``optimizer_seconds``, ``outer_gradient_seconds``,
-    ``outer_step_seconds`` and ``quantize_seconds`` are for the whole model; a part of the
-    layers is charged its share. Every operation's time is divided by ``speed``.
+    as a forward pass. The other operations that take time have a field each
+    (:attr:`sim.operations.Operation.field`, like ``optimizer_seconds``), for the whole model; a
+    part of the layers is charged its share. Every operation's time is divided by ``speed``.
     ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
     collective on the wire; ``side_slowdown`` (>= 1) multiplies both queues of a worker while
     its main and its spawned program compute at once. ``communication_s_per_byte`` is what a
@@ -108,10 +119,6 @@ class Machine:
     first_layer_backward: float = 1.0
     speed: float = 1.0
     jitter: Jitter = Jitter()
-    optimizer_seconds: float = 0.0
-    outer_gradient_seconds: float = 0.0
-    outer_step_seconds: float = 0.0
-    quantize_seconds: float = 0.0
     communication_slowdown: float = 1.0
     side_slowdown: float = 1.0
     communication_s_per_byte: float = 0.0
@@ -120,6 +127,11 @@ class Machine:
     backward_ratio: float = 2.0
     accelerators: int = 0
     peak_flops: float = 0.0
+
+    def seconds_of(self, operation: str) -> float:
+        """Return the seconds of an operation of the whole model, at speed 1."""
+        row = OPERATIONS[operation]
+        return float(getattr(self, row.field)) if row.key else 0.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from sim.operations import timed
 from sim.scenario import fields as f
+from sim.scenario.tables import with_keys
 
 
 class Section(BaseModel):
@@ -68,8 +70,9 @@ class JitterSection(Section):
     file: f.Text | None = None
 
 
-class SiteSection(Section):
-    """[[site]]: workers joined by fast links, and what one of them runs on."""
+@with_keys((row.key for row in timed()), f.OperationTime)
+class _OnAMachine(Section):
+    """How many workers a site has, and how long operations take on one of them."""
 
     name: f.Name | None = None
     count: f.Workers | None = None
@@ -84,10 +87,11 @@ class SiteSection(Section):
     speed: f.Speed | None = None
     jitter: Annotated[JitterSection | None, BeforeValidator(f.jitter)] = None
     first_layer_backward: f.Share | None = None
-    optimizer_time: f.OperationTime | None = None
-    outer_gradient_time: f.OperationTime | None = None
-    outer_step_time: f.OperationTime | None = None
-    quantize_time: f.OperationTime | None = None
+
+
+class SiteSection(_OnAMachine):
+    """[[site]]: workers joined by fast links, and what one of them runs on."""
+
     side_slowdown: f.Slowdown | None = None
     communication_slowdown: f.Slowdown | None = None
     communication_byte_time: f.OperationTime | None = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sim.scenario.errors import Origin, ScenarioError, listed, nearest, problem
 from sim.scenario.fields import RefusedError
@@ -18,6 +18,16 @@ class Record(BaseModel):
     """A table with known keys only, and nothing converted silently."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def with_keys(names: Iterable[str], kind: Any) -> Callable[[type[_M]], type[_M]]:
+    """Give a table more keys after its own, each optional and of one kind."""
+    keys: dict[str, Any] = dict.fromkeys(names, (kind | None, None))
+
+    def extended(table: type[_M]) -> type[_M]:
+        return create_model(table.__name__, __base__=table, __module__=table.__module__, **keys)
+
+    return extended
 
 
 _TYPES = {

@@ -51,10 +51,10 @@ class Costs:
         self.backward = ratio * self.forward_layer * (self.layers - 1 + first)
         self.micro_batch = self.forward + self.backward
         # Of the whole model; k layers of L take k / L of it.
-        self.optimizer = seconds([m.optimizer_seconds for m in machines])
-        self.outer_gradient = seconds([m.outer_gradient_seconds for m in machines])
-        self.outer_step = seconds([m.outer_step_seconds for m in machines])
-        self.quantize = seconds([m.quantize_seconds for m in machines])
+        self.optimizer = seconds([m.seconds_of("inner_optimizer") for m in machines])
+        self.outer_gradient = seconds([m.seconds_of("outer_gradient") for m in machines])
+        self.outer_step = seconds([m.seconds_of("outer_step") for m in machines])
+        self.quantize = seconds([m.seconds_of("quantize") for m in machines])
         self.inner_step = n * self.micro_batch + self.optimizer
 
     def zero(self) -> Seconds:
