@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -80,13 +80,16 @@ def gathered(
     ]
     residual = max(before.uncertainty, after.uncertainty) + abs(drift)
     parts: list[Any] | None = [None] * shared.workers if shared.rank == 0 else None
-    dist.gather_object((rows, residual), parts, group=control)
+    dist.gather_object((rows, residual, shared.causes), parts, group=control)
     if parts is None:
         return None
-    everything = [Row(*row) for part, _ in parts for row in part]
+    everything = [Row(*row) for part, _, _ in parts for row in part]
     _arrivals(everything)
     total = max((row.end_s for row in everything if row.end_s == row.end_s), default=0.0)
-    return Trace(everything, context, total), max(residual for _, residual in parts)
+    causes = {name: cause for _, _, declared in parts for name, cause in declared.items()}
+    return Trace(everything, replace(context, causes=causes), total), max(
+        residual for _, residual, _ in parts
+    )
 
 
 def _arrivals(rows: Iterable[Row]) -> None:

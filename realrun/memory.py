@@ -22,7 +22,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from realrun.model import TorchModel
 from realrun.stages import ModelError
 from sim import free_memory
-from sim.program import Buffer, CollectiveCalls, Program
+from sim.program import Buffer, CollectiveCalls, Program, declared_operation
 from sim.progress import Progress
 from sim.scenario import Scenario
 from sim.units import format_bytes
@@ -46,6 +46,7 @@ _PARTS = {
 _ON_HOST = ("outer", "_outer._fresh", "_outer._optimizers")
 
 # Verbs that read numbers, which a tensor without contents does not have; none adds to the state.
+# What a program declares to be an operation may read some, too.
 _NOT_REHEARSED = ("accumulate", "forward", "backward", "publish")
 
 _QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
@@ -244,7 +245,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
             if args[0] in self._optimized:
                 return _Ended()  # its moments are there already
             self._optimized.add(args[0])
-        if verb.__name__ not in _NOT_REHEARSED:
+        if verb.__name__ not in _NOT_REHEARSED and declared_operation(verb) is None:
             self.model.perform(verb, args, kwargs, 1)
         return _Ended()
 

@@ -71,6 +71,7 @@ class Shared:
     ``evaluating``: what evaluates now and then, if that is asked for.
     ``late``: says in a clause who has not come to a group's call after a number of seconds.
     ``by_tokens``: whether a mean over workers weighs each by the tokens of its round.
+    ``causes``: on what the operations that programs declared spend their time.
     """
 
     rank: int
@@ -93,6 +94,7 @@ class Shared:
     observed: list[float] = field(default_factory=list)  # by the main program
     in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity
     rows: list[Row] = field(default_factory=list)
+    causes: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     late: Callable[[str, int, float], str] = lambda group, call, waited_s: ""

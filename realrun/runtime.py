@@ -28,11 +28,20 @@ from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
-from sim.program import QUANTIZED, ArgumentError, Buffer, CollectiveCalls, Program, wire_bytes
+from sim.operations import Operation
+from sim.program import (
+    QUANTIZED,
+    ArgumentError,
+    Buffer,
+    CollectiveCalls,
+    Program,
+    declared_operation,
+    wire_bytes,
+)
 from sim.runtime.errors import HOW_LONG
 from sim.scenario import ScenarioError
 from sim.told import first_line, method_failed
-from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
+from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 T = TypeVar("T")
 
@@ -231,6 +240,9 @@ class TorchWorker(CollectiveCalls[Activity]):
         """Run a verb of the model; see :class:`sim.program.Worker`."""
         self._count()
         operation, check = verb.__name__, self._shared.check
+        declared = declared_operation(verb)
+        if declared is not None:
+            note_cause(self._shared.causes, declared)
         layers = args[0] if args and isinstance(args[0], range) else None
         if self._shared.restart is not None:
             if check is not None:
@@ -243,7 +255,7 @@ class TorchWorker(CollectiveCalls[Activity]):
             return self._computed
         timed = partial(self._timed, operation, detail, times, commits=commits)
         if self._shared.pace is not None:
-            timed(self._pace, operation, layers, times)
+            timed(self._pace, operation, layers, times, declared)
             perform(verb, args, kwargs, times)
         else:
             timed(perform, verb, args, kwargs, times)
@@ -279,11 +291,13 @@ class TorchWorker(CollectiveCalls[Activity]):
         sleep((shared.now() - began) * (shared.slower - 1))
         return result
 
-    def _pace(self, operation: str, layers: range | None, times: int) -> None:
+    def _pace(
+        self, operation: str, layers: range | None, times: int, declared: Operation | None = None
+    ) -> None:
         """Sleep instead of computing."""
         assert self._shared.pace is not None
         began = self._shared.now()
-        work = self._shared.pace.computation.seconds(operation, layers, times)
+        work = self._shared.pace.computation.seconds(operation, layers, times, declared)
         sleep(max(0.0, began + work - self._shared.now()))
 
     def _inner_steps(self, times: int, commits: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from sim.operations import COMPUTED, OPERATIONS
+from sim.operations import COMPUTED
 from sim.trace import SPAWN, WAIT, Row, Trace
 
 CAUSES = (
@@ -22,12 +22,6 @@ CAUSES = (
 def listed(spent: Mapping[str, float], *, measured: bool = False) -> dict[str, float]:
     """Return the causes that a run can have: a simulated one has no other ones."""
     return {c: part for c, part in spent.items() if measured or c != "other" or part > 0}
-
-
-def cause_of(operation: str) -> str:
-    """Return what the time of a computation is spent on."""
-    row = OPERATIONS.get(operation)
-    return "other" if row is None else row.cause
 
 
 class Accounts:
@@ -119,7 +113,7 @@ class Accounts:
                 busy = row.end_s
             taken = min(row.end_s, end) - max(row.begin_s, begin)
             if taken > 0:
-                _computed(row, taken, spent)
+                _computed(row, self._trace.context.cause_of(row.operation), taken, spent)
 
     def _blocked(
         self,
@@ -144,10 +138,10 @@ class Accounts:
         spent["exposed_communication"] += exposed - setup
 
 
-def _computed(row: Row, taken: float, spent: dict[str, float]) -> None:
+def _computed(row: Row, cause: str, taken: float, spent: dict[str, float]) -> None:
     """Add ``taken`` seconds of a computation; what exceeds its undisturbed time is contention."""
     whole = row.end_s - row.begin_s
     work = row.work_s if row.work_s == row.work_s else whole  # nan: not calibrated
     share = min(work / whole, 1.0)
-    spent[cause_of(row.operation)] += taken * share
+    spent[cause] += taken * share
     spent["contention"] += taken * (1 - share)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.operations import OPERATIONS
+from sim.operations import OPERATIONS, Operation
 from sim.scenario.resolved import Jitter, Machine
 
 _MOST_FACTORS = 200_000_000  # draws at once: some seconds
@@ -139,8 +139,9 @@ class Computation:
     def __init__(self, machine: Machine, layers: int, workers: int, factors: Factors) -> None:
         self._factors = factors
         self._layers = layers
+        self._workers = workers
         self._accumulation = machine.n_grad_accumulation
-        speed = machine.speed
+        speed = self._speed = machine.speed
         self._backward = machine.backward_ratio  # of a forward pass
         passes = (1 + self._backward) * layers * machine.n_grad_accumulation
         self._layer_s = machine.step_seconds / passes / speed
@@ -148,19 +149,27 @@ class Computation:
         backward_layers = layers - (1 - self._first_layer)
         self._micro_batch_s = self._layer_s * (layers + self._backward * backward_layers)
         self._whole_s = {
-            row.name: machine.seconds_of(row.name)
-            / (workers if row.scales_with == "workers" else 1)
-            / speed
+            row.name: self._whole(row, machine.seconds_of(row.name))
             for row in OPERATIONS.values()
             if row.scales_with != "micro-batches"
         }
         self._factor = 1.0  # of the micro-batch under way
 
-    def seconds(self, operation: str, layers: range | None, times: int) -> float:
+    def _whole(self, row: Operation, seconds: float) -> float:
+        """Seconds of the whole model that one worker computes, at its speed."""
+        return seconds / (self._workers if row.scales_with == "workers" else 1) / self._speed
+
+    def seconds(
+        self,
+        operation: str,
+        layers: range | None,
+        times: int,
+        declared: Operation | None = None,
+    ) -> float:
         """Undisturbed seconds of ``times`` runs of an operation; draws their factors.
 
         ``inner_step`` counts the gradient part alone: its optimizer is charged as
-        ``inner_optimizer``.
+        ``inner_optimizer``. ``declared``: what a program says of an operation of its own.
 
         Raises
         ------
@@ -178,7 +187,10 @@ class Computation:
             return self._micro_batch_s * self._factors.sum(times)
         if operation == "inner_step":
             return self._micro_batch_s * self._factors.sum(times * self._accumulation)
-        whole = self._whole_s[operation]
-        if layers is not None and OPERATIONS[operation].scales_with == "layers":
+        if declared is None:
+            row, whole = OPERATIONS[operation], self._whole_s[operation]
+        else:
+            row, whole = declared, self._whole(declared, declared.seconds)
+        if layers is not None and row.scales_with == "layers":
             whole *= len(layers) / self._layers
         return whole * times

@@ -4,6 +4,7 @@ A row says on what the time is spent, what it grows with and which key of a scen
 The seconds that the simulator charges (:mod:`sim.compute`), the keys of [[site]] and of hardware
 files, what ``realrun calibrate`` measures, and where figures and pictures put the time all follow
 from the rows, so an operation is added here alone. What it does to state is the model's business.
+A program declares one of its own with :func:`sim.program.operation`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ class Operation:
     #: On what its time is spent.
     cause: Cause
     scales_with: Growth
-    #: Key of [[site]] that gives its seconds, of the whole model; none: it takes no time.
+    #: Key of [[site]] that gives its seconds, of the whole model.
     key: str = ""
     #: What it is given after the layers when it is measured.
     measured_with: tuple[Any, ...] = ()
+    #: Its seconds of the whole model at speed 1, where no key gives them.
+    seconds: float = 0.0
 
     @property
     def field(self) -> str:

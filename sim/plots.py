@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.breakdown import CAUSES, cause_of
+from sim.breakdown import CAUSES
 from sim.files import replacing
 from sim.trace import WAIT, Trace
 
@@ -279,7 +279,7 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
             pieces = [(on_wire[id(row)], row.end_s, "sending")]
         else:
             lane = "compute"
-            pieces = [(start, row.end_s, cause_of(row.operation))]
+            pieces = [(start, row.end_s, trace.context.cause_of(row.operation))]
         for rank in range(shown):
             if origin[rank] != row.rank:
                 continue

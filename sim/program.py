@@ -20,10 +20,14 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from sim.operations import COMPUTED, OPERATIONS, Cause, Operation
 
 Started = TypeVar("Started")
 Method = TypeVar("Method", bound=Callable[..., Any])
+_Verb = TypeVar("_Verb", bound=Callable[..., None])
 
 DTYPE_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "int8": 8, "fp4": 4}
 QUANTIZED = ("int8", "fp4")
@@ -140,6 +144,64 @@ def kept_equal(method: Callable[..., Any], arguments: Mapping[str, Any]) -> Equa
     signature = inspect.signature(method).parameters.values()
     defaults = {each.name: each.default for each in signature if each.default is not each.empty}
     return what(**{**defaults, **arguments})
+
+
+def operation(
+    cause: Cause,
+    *,
+    seconds: float,
+    scales_with: Literal["layers", "workers", "nothing"] = "layers",
+) -> Callable[[_Verb], _Verb]:
+    """Declare a function of one's own to be an operation, for :meth:`Worker.compute`.
+
+    The simulator charges its time and runs the function only on models that hold numbers;
+    realrun runs and times it. Traces have it under the function's name, figures under ``cause``.
+    What it writes into the model is part of checkpoints, what it keeps elsewhere is not.
+
+    Parameters
+    ----------
+    cause
+        On what its time is spent.
+    seconds
+        Of one run at speed 1; with "layers" of a run on the whole model.
+    scales_with
+        "layers": a run on k of L layers, its first argument, takes k / L of it. "workers": a run
+        takes it divided by the number of workers. "nothing": every run takes it.
+
+    Raises
+    ------
+    ValueError
+        For another cause or growth, a time that is negative or not finite, or the name of an
+        operation that every scenario has a time for.
+
+    Examples
+    --------
+    >>> @operation("quantise", seconds=0.02)
+    ... def sparsify(layers): ...
+    >>> declared_operation(sparsify).cause
+    'quantise'
+    """
+    if cause not in COMPUTED:
+        raise ValueError(f'cause "{cause}" must be one of {", ".join(COMPUTED)}')
+    if scales_with not in (known := ("layers", "workers", "nothing")):
+        raise ValueError(f'scales_with "{scales_with}" must be one of {", ".join(known)}')
+    if not (isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"seconds must be finite and not negative, not {seconds}")
+
+    def declare(verb: _Verb) -> _Verb:
+        name = verb.__name__
+        if name in OPERATIONS:
+            raise ValueError(f"{name} is an operation of every model; give yours another name")
+        verb.operation = Operation(name, cause, scales_with, seconds=seconds)  # type: ignore[attr-defined]
+        return verb
+
+    return declare
+
+
+def declared_operation(verb: Callable[..., None]) -> Operation | None:
+    """Return what a function has been declared to be with :func:`operation`; None if nothing."""
+    found = getattr(verb, "operation", None)
+    return found if isinstance(found, Operation) else None
 
 
 class Buffer(Protocol):
@@ -323,7 +385,7 @@ class Worker(Protocol):
         commits: bool = False,
         **kwargs: Any,
     ) -> Activity:
-        """Run a verb of the model ``times`` times on this worker's queue.
+        """Run a verb of the model, or an :func:`operation`, ``times`` times on this worker's queue.
 
         ``commits`` declares that this commits an update of the verb's layers (of all layers
         if it is given none): updates are counted from these declarations alone.

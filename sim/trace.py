@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.operations import OPERATIONS, Operation
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -103,7 +105,8 @@ class Context:
     seconds of one inner step by rank. ``micro_batch_tokens`` by rank. ``sent_share``: for
     each "operation dtype" the bytes sent by each rank per byte of the buffer. ``standing_for``:
     for each simulated rank all the ranks whose rows are the same. ``measured``: whether a
-    real run wrote the rows. ``window``: None leaves out the first round.
+    real run wrote the rows. ``window``: None leaves out the first round. ``causes``: on what the
+    operations that the program declared spend their time.
     """
 
     sites: tuple[str, ...]
@@ -119,6 +122,27 @@ class Context:
     method: str = ""
     measured: bool = False
     window: Window | None = None
+    causes: dict[str, str] = field(default_factory=dict)
+
+    def cause_of(self, operation: str) -> str:
+        """Return on what a computation's time is spent; "other" where nobody has declared it."""
+        row = OPERATIONS.get(operation)
+        return self.causes.get(operation, "other") if row is None else row.cause
+
+
+def note_cause(causes: dict[str, str], declared: Operation) -> None:
+    """Add an operation that a program has declared to ``causes``, by its name.
+
+    Raises
+    ------
+    ValueError
+        If it is what traces call something else, or was declared with another cause before.
+    """
+    name, cause = declared.name, declared.cause
+    if name in (ROUND, WAIT, LOOK, SPAWN):
+        raise ValueError(f"{name} means something else in a trace; give the operation another name")
+    if causes.setdefault(name, cause) != cause:
+        raise ValueError(f"{name} was declared as {causes[name]} before, and now as {cause}")
 
 
 class Trace:

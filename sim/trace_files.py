@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.files import DamagedError, free_bytes
+from sim.operations import COMPUTED
 from sim.perfetto import write
 from sim.table_files import NoNoteError, read_csv, read_parquet, write_csv, write_parquet
 from sim.trace import COLUMNS, Context, Row, Trace, Window
@@ -128,6 +129,9 @@ def _check_context(context: Context, total_s: float, path: Path) -> None:
     for name, values in by_rank.items():
         if len(values) != workers:
             raise DamagedError(f"{path}: {name} has {len(values)} values for {workers} workers")
+    for operation, cause in context.causes.items():
+        if cause not in COMPUTED:
+            raise DamagedError(f"{path}: {operation} has the cause {cause}, which is none")
     if not 0 <= total_s < inf:
         raise DamagedError(f"{path}: total_s is {total_s}; it must be finite and not negative")
 

@@ -14,6 +14,7 @@ from sim.program import (
     Buffer,
     CollectiveCalls,
     Program,
+    declared_operation,
     wire_bytes,
 )
 from sim.progress import Progress
@@ -21,7 +22,7 @@ from sim.runtime.activity import Activity, After
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.runtime.groups import Call
 from sim.told import method_failed
-from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
+from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 if TYPE_CHECKING:
     from sim.runtime.run import Runtime
@@ -188,18 +189,21 @@ class Driver(CollectiveCalls[Activity]):
         **kwargs: Any,
     ) -> Activity:
         self._check_size()
-        operation = verb.__name__
+        operation, declared = verb.__name__, declared_operation(verb)
+        if declared is not None:
+            note_cause(self.runtime.causes, declared)
         first = args[0] if args else kwargs.get("layers")
         layers = first if isinstance(first, range) else None
         detail = (
             written(layers) if layers is not None else (str(first) if first is not None else "")
         )
         try:
-            work = self._computation.seconds(operation, layers, times)
+            work = self._computation.seconds(operation, layers, times, declared)
         except KeyError:
             raise SimulationError(
                 f"compute({operation}): no scenario has a time for this operation; "
-                f"known are {', '.join(sorted(OPERATIONS))}"
+                f"known are {', '.join(sorted(OPERATIONS))}; declare one of your own with "
+                "@operation from sim.program"
             ) from None
         except ValueError as error:
             raise TooLarge(str(error)) from error

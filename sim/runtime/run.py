@@ -61,6 +61,7 @@ class Runtime:
         self.last_end = 0.0
         self.drivers: list[Driver] = []
         self.groups: dict[str, Group | GlooGroup] = {}
+        self.causes: dict[str, str] = {}  # of what programs declared
         self._calls: dict[tuple[int, str], int] = {}
         self._sent_share: dict[str, tuple[float, ...]] = {}
         self.replay = (
@@ -222,6 +223,7 @@ class Runtime:
             standing_for=self.standing_for,
             sent_share=self._sent_share,
             method=scenario.method.name,
+            causes=self.causes,
         )
 
 

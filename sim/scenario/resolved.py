@@ -131,7 +131,7 @@ class Machine:
     def seconds_of(self, operation: str) -> float:
         """Return the seconds of an operation of the whole model, at speed 1."""
         row = OPERATIONS[operation]
-        return float(getattr(self, row.field)) if row.key else 0.0
+        return float(getattr(self, row.field)) if row.key else row.seconds
 
 
 @dataclass(frozen=True)
