@@ -22,6 +22,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from realrun.model import TorchModel
 from realrun.stages import ModelError
 from sim import free_memory
+from sim.compute import applied_to
 from sim.program import Buffer, CollectiveCalls, Program, declared_operation
 from sim.progress import Progress
 from sim.scenario import Scenario
@@ -209,7 +210,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         batches = [worker.machine.batch_tokens for worker in scenario.workers]
         self._progress = Progress(batches, scenario.tokens_per_step, rank)
         self._quiet = self._size = 0
-        self._optimized: set[range] = set()
+        self._optimized: set[range | None] = set()
 
     @property
     def now(self) -> float:
@@ -242,9 +243,10 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         if verb.__name__ == "inner_step":
             verb, args = self.model.inner_optimizer, (range(self.model.num_layers),)
         if verb.__name__ == "inner_optimizer":
-            if args[0] in self._optimized:
+            layers, _ = applied_to(args, kwargs)
+            if layers in self._optimized:
                 return _Ended()  # its moments are there already
-            self._optimized.add(args[0])
+            self._optimized.add(layers)
         if verb.__name__ not in _NOT_REHEARSED and declared_operation(verb) is None:
             self.model.perform(verb, args, kwargs, 1)
         return _Ended()

@@ -27,7 +27,7 @@ from realrun.errors import PeerLostError, RunError
 from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
-from sim.compute import written
+from sim.compute import applied_to, written
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,
@@ -243,12 +243,11 @@ class TorchWorker(CollectiveCalls[Activity]):
         declared = declared_operation(verb)
         if declared is not None:
             note_cause(self._shared.causes, declared)
-        layers = args[0] if args and isinstance(args[0], range) else None
+        layers, detail = applied_to(args, kwargs)
         if self._shared.restart is not None:
             if check is not None:
                 check.computed(operation, layers, skipped=True)
             return self._computed  # its effect is in the restored state
-        detail = written(layers) if layers is not None else (str(args[0]) if args else "")
         perform = self.model.perform
         if operation == "inner_step":
             self._inner_steps(times, commits)

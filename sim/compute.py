@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,22 @@ def _written(start: int, stop: int, step: int, count: int) -> str:
     if count == 1:
         return str(start)
     return f"{start}:{stop}" if step == 1 else f"{start}:{stop}:{step}"
+
+
+def applied_to(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[range | None, str]:
+    """Return the layers that a verb is given, if any, and what traces write of its first argument.
+
+    Examples
+    --------
+    >>> applied_to((range(2), 0), {}), applied_to((), {"layers": range(1)})
+    ((range(0, 2), '0:2'), (range(0, 1), '0'))
+    >>> applied_to(("update",), {}), applied_to((), {})
+    ((None, 'update'), (None, ''))
+    """
+    first = args[0] if args else kwargs.get("layers")
+    if isinstance(first, range):
+        return first, written(first)
+    return None, "" if first is None else str(first)
 
 
 @lru_cache(maxsize=4096)

@@ -252,6 +252,27 @@ def test_a_paced_run_sleeps_as_long_as_an_operation_declares(
     assert [row.operation for row in shared.rows] == ["short"]
 
 
+def test_layers_that_are_given_by_name_are_known_to_both_runtimes() -> None:
+    pytest.importorskip("torch")
+    from realrun.memory import state_bytes
+    from realrun.process import Limits, Shared
+    from realrun.runtime import TorchWorker
+
+    def named(worker: Any) -> Program:
+        yield worker.compute(worker.model.inner_optimizer, layers=range(1))
+        yield worker.compute(worker.model.outer_gradient, layers=range(1, 2))
+
+    scenario = plain(named, workers=1)
+    shared = Shared(0, 1, Quadratic(scenario.model, 0, 1), Limits())
+    worker = TorchWorker(shared)
+    worker.drive(named(worker))
+    done = [("inner_optimizer", "0"), ("outer_gradient", "1")]
+    for rows in (shared.rows, simulate(scenario).rows):
+        assert [(row.operation, row.detail) for row in rows] == done
+    on_device, _ = state_bytes(scenario, 0)
+    assert on_device["optimizer"] > 0
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_a_saved_trace_keeps_what_was_declared(tmp_path: Path, suffix: str) -> None:
     path, scenario = tmp_path / f"trace{suffix}", plain(sparse)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from sim import limits
-from sim.compute import written
+from sim.compute import applied_to
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
@@ -192,11 +192,7 @@ class Driver(CollectiveCalls[Activity]):
         operation, declared = verb.__name__, declared_operation(verb)
         if declared is not None:
             note_cause(self.runtime.causes, declared)
-        first = args[0] if args else kwargs.get("layers")
-        layers = first if isinstance(first, range) else None
-        detail = (
-            written(layers) if layers is not None else (str(first) if first is not None else "")
-        )
+        layers, detail = applied_to(args, kwargs)
         try:
             work = self._computation.seconds(operation, layers, times, declared)
         except KeyError:
