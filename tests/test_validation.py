@@ -29,6 +29,7 @@ from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only
 from realrun.validation.run import check_folder
 from sim.files import DamagedError
 from sim.locks import locked
+from sim.operations import timed
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
@@ -307,6 +308,7 @@ def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> N
     (record,) = calibration(out).machines.values()
     assert record.inner_step_s is not None
     assert record.inner_step_s > 0
+    assert {row.measured for row in timed()} - record.model_fields_set == {"quantize_s"}
     assert record.cold_start is not None
     assert len(record.cold_start.pairs) == 2
     assert all(pause > 0 and longer >= 0 for pause, longer in record.cold_start.pairs)

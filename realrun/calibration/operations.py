@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from realrun.connections import fresh_group
 from realrun.training import Run
-from sim.operations import timed as with_own_time
+from sim.operations import timed
 from sim.program import QUANTIZED
 
 _MICRO_BATCHES = 10
@@ -74,7 +74,7 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
     model, device = run.model, run.shared.device
     whole = range(model.num_layers)
 
-    def timed(operation: str, action: Callable[[], object]) -> None:
+    def measure(operation: str, action: Callable[[], object]) -> None:
         begin = device.mark()
         action()
         end = device.mark()
@@ -85,12 +85,12 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
             device.drain()
             timings.forget_last("accumulate", "inner_optimizer")
             dist.barrier(group=run.world.control)
-        timed("accumulate", model.accumulate)
-        timed("inner_optimizer", lambda: model.inner_optimizer(whole))
+        measure("accumulate", model.accumulate)
+        measure("inner_optimizer", lambda: model.inner_optimizer(whole))
     group = run.shared.group("main")
     others = [
         (row.name, partial(getattr(model, row.name), whole, *row.measured_with))
-        for row in with_own_time()
+        for row in timed()
         if row.name != "inner_optimizer" and hasattr(model, row.name)
     ]
     for number in range(_OTHERS + 1):
@@ -98,9 +98,9 @@ def time_operations(run: Run, timings: Timings, dtype: str | None) -> None:
             device.drain()
             timings.forget_last(*(name for name, _ in others), "quantize")
         for name, action in others:
-            timed(name, action)
+            measure(name, action)
         if dtype in QUANTIZED:
-            timed("quantize", lambda: group.pack("all_reduce", model.delta(whole, 0), dtype))
+            measure("quantize", lambda: group.pack("all_reduce", model.delta(whole, 0), dtype))
     device.drain()
     _time_after_pauses(run, timings)
 
