@@ -18,6 +18,7 @@ from sim.traffic import Exchange, Sent
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
 
+# What micro-batches are made of.
 _TRAINS = {row.name for row in OPERATIONS.values() if row.scales_with == "micro-batches"}
 
 

@@ -21,7 +21,8 @@ Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]
 
 "micro-batches": a part of an inner step (DESIGN.md section 3 has the formulas), and jitter applies.
 "layers": k layers of L take k / L of the time of the whole model. "workers": each of M workers
-takes 1 / M. "elements": a buffer takes its share of the model's parameters.
+takes 1 / M. "elements": a buffer takes its share of the model's parameters. "nothing": every run
+takes all of it.
 """
 
 
