@@ -61,14 +61,27 @@ class Capacity:
         self._others = others
 
     def __getitem__(self, number: int) -> float:
-        return float(self.of(np.array(number)))
+        return float(self.of(np.array([number]))[0])
 
     def of(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return those of many links, in the shape of their numbers."""
+        rates = self._others.take(numbers - self._pairs.size, mode="clip")
         pair = numbers < self._pairs.size
-        a, b = np.divmod(np.where(pair, numbers, 0), len(self._pairs))
-        other = np.where(pair, 0, numbers - self._pairs.size)
-        return np.where(pair, self._pairs[a, b], self._others[other])
+        rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
+        return rates
+
+
+def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the different numbers in order, and where among them each one is.
+
+    As ``np.unique`` does, which sorts; numbers that lie close together need no sorting.
+    """
+    least = numbers.min() if numbers.size else 0
+    if numbers.max(initial=0) - least > 4 * numbers.size:
+        distinct, place = np.unique(numbers, return_inverse=True)
+        return distinct, place
+    there = np.bincount(numbers - least) > 0
+    return np.flatnonzero(there) + least, (np.cumsum(there) - 1)[numbers - least]
 
 
 class Links:
@@ -205,11 +218,10 @@ class Links:
         a, b = self._site[sender], self._site[receiver]
         sites = len(self.scenario.sites)
         inside = a == b
-        none = np.full_like(a, -1)
-        crossed = np.where(
-            inside[:, None],
-            np.stack([self._first_out + sender, self._first_in + receiver, none], axis=1),
-            np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1),
+        crossed = np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1)
+        at, to = sender[inside], receiver[inside]
+        crossed[inside] = np.stack(
+            [self._first_out + at, self._first_in + to, np.full_like(at, -1)], axis=1
         )
         return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
 
@@ -245,16 +257,17 @@ class _Priced:
         for transfers in rounds:
             if transfers is not laid:  # one that is repeated is laid over the links once
                 laid = transfers
-                by, numbers, place, times = self._laid(links, transfers)
-                every = np.union1d(crossed, numbers)
-                so_far = np.zeros(len(every))
-                so_far[np.searchsorted(every, crossed)] = crossing
-                crossed, crossing = every, so_far
-                place = np.searchsorted(every, numbers)[place]
+                used, numbers, place, times = self._laid(links, transfers)
+                before, so_far = len(crossed), crossing
+                crossed, at = _distinct(np.concatenate([crossed, numbers]))
+                crossing, here = np.zeros(len(crossed)), at[before:]
+                crossing[at[:before]] = so_far
             self._rounds.append(times)
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
-            np.add.at(crossing, place, carried[by])
+            more = crossing[here]
+            np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
+            crossing[here] = more
             if links.limited:
                 connection = np.minimum(*links.connections(transfers.sender, transfers.receiver))
                 used_pairs = connection < inf
@@ -277,23 +290,24 @@ class _Priced:
 
     def _laid(
         self, links: Links, transfers: Transfers
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], _Times]:
+    ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
         """Return what a round takes, and behind which links that are not unlimited.
 
         Returns
         -------
-        by, numbers, place
-            One entry in ``by`` and ``place`` for every time that a transfer crosses such a link:
-            which transfer, and where among the ``numbers`` of the links.
+        used
+            Which of the links on its route a transfer crosses and may be limited by, [n, 3].
+        numbers, place
+            Of these links the numbers, in order, and for each that is used its place there.
         times
             What the round takes.
         """
         route, latency = links.route(transfers.sender, transfers.receiver)
-        rate = np.where(route >= 0, links.capacity.of(route), inf)
-        limits = rate < inf
-        by = np.nonzero(limits)[0]
-        numbers, place = np.unique(route[limits], return_inverse=True)
-        rate[limits] /= np.bincount(place)[place]  # shared by all that cross it in this round
+        rate = links.capacity.of(route)
+        used = (route >= 0) & (rate < inf)
+        numbers, place = _distinct(route[used])
+        rate[~used] = inf
+        rate[used] /= np.bincount(place)[place]  # how many cross it in this round
         sent = rate.min(axis=1)
         if links.limited:
             paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
@@ -308,7 +322,7 @@ class _Priced:
             and np.ptp(latency) == 0
         )
         times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
-        return by, numbers, place, times
+        return used, numbers, place, times
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
