@@ -15,6 +15,7 @@ from simpy.events import URGENT
 from sim.collectives import Schedule, Transfers, schedule
 from sim.gloo import alone
 from sim.scenario.connections import limits
+from sim.scenario.pairs import Pairs
 from sim.scenario.resolved import CollectiveTable, Scenario
 from sim.wires import Limits, Way, Wires
 
@@ -25,14 +26,16 @@ SAME_INSTANT = 1e-12  # relative
 class Cost:
     """One collective alone on the network.
 
-    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared, and
-    ``use`` is the fraction of each link's capacity taken meanwhile (one entry per link).
+    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared.
+    ``links`` are those that it crosses and that are not unlimited, by number, in order, and
+    ``use`` is the fraction of each one's capacity taken meanwhile.
     ``pairs`` are the pairs of workers whose connections limit it, by number, and ``pair_use`` the
     fraction taken of what their connections carry.
     """
 
     latency_s: float
     transmit_s: float
+    links: NDArray[np.intp]
     use: NDArray[np.float64]
     pairs: NDArray[np.intp]
     pair_use: NDArray[np.float64]
@@ -43,6 +46,44 @@ class Cost:
         return self.latency_s + self.transmit_s
 
 
+def _table(pairs: Pairs) -> NDArray[np.float64]:
+    """Return it as an array S x S, which takes no memory where all pairs are alike."""
+    if pairs.common is not None:
+        return np.broadcast_to(np.float64(pairs.common), (len(pairs), len(pairs)))
+    return np.array(pairs.rows, dtype=float)
+
+
+class Capacity:
+    """Bytes/s of every link, by number: pairs of sites row by row, and behind them the others."""
+
+    def __init__(self, pairs: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+        self._pairs = pairs
+        self._others = others
+
+    def __getitem__(self, number: int) -> float:
+        return float(self.of(np.array([number]))[0])
+
+    def of(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return those of many links, in the shape of their numbers."""
+        rates = self._others.take(numbers - self._pairs.size, mode="clip")
+        pair = numbers < self._pairs.size
+        rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
+        return rates
+
+
+def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the different numbers in order, and where among them each one is.
+
+    As ``np.unique`` does, which sorts; numbers that lie close together need no sorting.
+    """
+    least = numbers.min() if numbers.size else 0
+    if numbers.max(initial=0) - least > 4 * numbers.size:
+        distinct, place = np.unique(numbers, return_inverse=True)
+        return distinct, place
+    there = np.bincount(numbers - least) > 0
+    return np.flatnonzero(there) + least, (np.cumsum(there) - 1)[numbers - least]
+
+
 class Links:
     """The links of a scenario: between sites, up and down each site, into and out of workers."""
 
@@ -50,25 +91,26 @@ class Links:
         self.scenario = scenario
         sites, workers = len(scenario.sites), len(scenario.workers)
         self._site = np.array([worker.site for worker in scenario.workers])
-        pair = np.array(scenario.network.bandwidth, dtype=float).reshape(sites, sites)
         within = np.array(
             [scenario.sites[worker.site].within_bandwidth for worker in scenario.workers]
         )
         # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
-        self.capacity = np.concatenate(
-            [
-                pair.ravel(),
-                [site.uplink for site in scenario.sites],
-                [site.downlink for site in scenario.sites],
-                within,
-                within,
-            ]
+        self.capacity = Capacity(
+            _table(scenario.network.bandwidth),
+            np.concatenate(
+                [
+                    [site.uplink for site in scenario.sites],
+                    [site.downlink for site in scenario.sites],
+                    within,
+                    within,
+                ]
+            ),
         )
         self._first_up = sites * sites
         self._first_down = self._first_up + sites
         self._first_out = self._first_down + sites
         self._first_in = self._first_out + workers
-        self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
+        self._latency = _table(scenario.network.latency)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
         self.limited = bool(limits(scenario.network))
         self.by_messages = (
@@ -105,8 +147,7 @@ class Links:
         if not len(others):
             return inf
         crossed, _ = self.route(np.full_like(others, rank), others)
-        rates = np.where(crossed >= 0, self.capacity[crossed], inf)
-        return float(rates.min())
+        return float(self.capacity.of(crossed[crossed >= 0]).min())
 
     def sent_share(self, operation: str, dtype: str) -> NDArray[np.float64]:
         """Bytes that each rank sends, per byte of the buffer; shape [M]."""
@@ -117,7 +158,7 @@ class Links:
         scenario = self.scenario
         random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(env, self.capacity.tolist(), self._way, host, random_timing, self._limits)
+        return Wires(env, self.capacity, self._way, host, random_timing, self._limits)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
@@ -151,8 +192,7 @@ class Links:
 
     def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
         host, workers = self.scenario.network.collectives.host, len(self.scenario.workers)
-        rates = self.capacity.tolist()
-        seconds = alone(rates, self._way, host, workers, kind, self._limits)
+        seconds = alone(self.capacity, self._way, host, workers, kind, self._limits)
         priced = self._priced(*kind[:2]).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
         return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
@@ -178,11 +218,10 @@ class Links:
         a, b = self._site[sender], self._site[receiver]
         sites = len(self.scenario.sites)
         inside = a == b
-        none = np.full_like(a, -1)
-        crossed = np.where(
-            inside[:, None],
-            np.stack([self._first_out + sender, self._first_in + receiver, none], axis=1),
-            np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1),
+        crossed = np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1)
+        at, to = sender[inside], receiver[inside]
+        crossed[inside] = np.stack(
+            [self._first_out + at, self._first_in + to, np.full_like(at, -1)], axis=1
         )
         return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
 
@@ -212,17 +251,23 @@ class _Priced:
         self.sent = np.zeros(workers)
         self._workers = workers
         self._rounds: list[_Times] = []
-        crossing = np.zeros(len(links.capacity))
+        crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
         laid: Transfers | None = None
         for transfers in rounds:
             if transfers is not laid:  # one that is repeated is laid over the links once
                 laid = transfers
-                route, used, times = self._laid(links, transfers)
+                used, numbers, place, times = self._laid(links, transfers)
+                before, so_far = len(crossed), crossing
+                crossed, at = _distinct(np.concatenate([crossed, numbers]))
+                crossing, here = np.zeros(len(crossed)), at[before:]
+                crossing[at[:before]] = so_far
             self._rounds.append(times)
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
-            np.add.at(crossing, route[used], np.broadcast_to(carried[:, None], route.shape)[used])
+            more = crossing[here]
+            np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
+            crossing[here] = more
             if links.limited:
                 connection = np.minimum(*links.connections(transfers.sender, transfers.receiver))
                 used_pairs = connection < inf
@@ -230,9 +275,9 @@ class _Priced:
                 busy.append((carried / connection)[used_pairs])
         # Who shares a link is counted per round, and workers that are a round ahead of others
         # use links at the same time as these: no link carries its bytes faster than it can.
-        self._use = np.divide(
-            crossing, links.capacity, out=np.zeros_like(crossing), where=crossing > 0
-        )
+        capacity = links.capacity.of(crossed)
+        self._links = crossed
+        self._use = np.divide(crossing, capacity, out=np.zeros_like(crossing), where=crossing > 0)
         self._transmit_per_byte = max(
             self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
         )
@@ -245,12 +290,24 @@ class _Priced:
 
     def _laid(
         self, links: Links, transfers: Transfers
-    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], _Times]:
-        """Return the links that a round crosses, which of them there are, and what it takes."""
+    ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
+        """Return what a round takes, and behind which links that are not unlimited.
+
+        Returns
+        -------
+        used
+            Which of the links on its route a transfer crosses and may be limited by, [n, 3].
+        numbers, place
+            Of these links the numbers, in order, and for each that is used its place there.
+        times
+            What the round takes.
+        """
         route, latency = links.route(transfers.sender, transfers.receiver)
-        used = route >= 0
-        together = np.bincount(route[used], minlength=len(links.capacity))
-        rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
+        rate = links.capacity.of(route)
+        used = (route >= 0) & (rate < inf)
+        numbers, place = _distinct(route[used])
+        rate[~used] = inf
+        rate[used] /= np.bincount(place)[place]  # how many cross it in this round
         sent = rate.min(axis=1)
         if links.limited:
             paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
@@ -264,13 +321,14 @@ class _Priced:
             and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
             and np.ptp(latency) == 0
         )
-        return route, used, (transfers, seconds_per_byte, unhindered, latency, bool(alike))
+        times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
+        return used, numbers, place, times
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
         total = self._longest_path(size, with_latency=True)
         latency = max(0.0, total - transmit)
-        return Cost(latency, transmit, self._use, self._pairs, self._pair_use)
+        return Cost(latency, transmit, self._links, self._use, self._pairs, self._pair_use)
 
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
         """Last arrival when all workers enter round 0 at time 0."""
@@ -314,7 +372,7 @@ def progressive_filling(use: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     flows = len(use)
     speed = np.zeros(flows)
-    peak = use.max(axis=1)
+    peak = use.max(axis=1, initial=0.0)
     growing = peak > 0
     speed[~growing] = 1.0
     weight = np.zeros(flows)
@@ -364,7 +422,14 @@ class Flow:
 
 def _uses(flows: list[Flow]) -> NDArray[np.float64]:
     """What flows use of each link, and of the connections that those of one group share."""
-    use = np.array([flow.cost.use for flow in flows])
+    links = flows[0].cost.links
+    if all(flow.cost.links is links for flow in flows):
+        use = np.array([flow.cost.use for flow in flows])
+    else:
+        links = np.unique(np.concatenate([flow.cost.links for flow in flows]))
+        use = np.zeros((len(flows), len(links)))
+        for row, flow in zip(use, flows, strict=True):
+            row[np.searchsorted(links, flow.cost.links)] = flow.cost.use
     columns: dict[tuple[str, int], int] = {}
     for flow in flows:
         for pair in flow.cost.pairs.tolist():

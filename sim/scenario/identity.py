@@ -12,28 +12,38 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import lru_cache
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 
 # Fields of a scenario that are written in another form, or that decide nothing.
 _APART = ("method", "workers", "assumed", "left_out")
 
 
-def sha256(scenario: Any) -> str:
-    """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal."""
+def sha256(scenario: Any, schema: int = SCHEMA) -> str:
+    """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal.
+
+    Parameters
+    ----------
+    scenario
+        A resolved one.
+    schema
+        0 is the rule before hashes had a schema; in 1 all pairs of sites were written out.
+    """
+    if schema == 0:
+        return _of_schema_0(scenario)
     different = dict.fromkeys(worker.machine for worker in scenario.workers)
     machines = {machine: number for number, machine in enumerate(different)}
-    return _digest(
-        {
-            "schema": SCHEMA,
-            **_differing(scenario, apart=_APART),
-            "method": _method(scenario.method),
-            "machines": [_plain(machine) for machine in machines],
-            "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
-        }
-    )
+    data = {
+        "schema": schema,
+        **_differing(scenario, apart=_APART),
+        "method": _method(scenario.method),
+        "machines": [_plain(machine) for machine in machines],
+        "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
+    }
+    if schema == 1:
+        data["network"] |= _every_pair(scenario.network)
+    return _digest(data)
 
 
 def _method(method: Any) -> dict[str, Any]:
@@ -47,6 +57,11 @@ def _method(method: Any) -> dict[str, Any]:
             if key not in signature or signature[key].default != value
         },
     }
+
+
+def _every_pair(network: Any) -> dict[str, Any]:
+    """Return the tables of a network row by row, as they were hashed up to schema 1."""
+    return {"bandwidth": list(network.bandwidth), "latency": list(network.latency)}
 
 
 def _differing(record: Any, apart: Sequence[str] = ()) -> dict[str, Any]:
@@ -70,25 +85,8 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_text(data).encode()).hexdigest()
-
-
-def _text(value: Any) -> str:
-    """Return what ``json.dumps(value, sort_keys=True, separators=(",", ":"))`` does.
-
-    Networks of thousands of sites are millions of numbers, few of them different.
-    """
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(k)}:{_text(v)}" for k, v in sorted(value.items())) + "}"
-    if not isinstance(value, list | tuple):
-        return json.dumps(value, default=str)
-    numbers = set(map(type, value)) == {float}
-    return "[" + ",".join(map(_number if numbers else _text, value)) + "]"
-
-
-@lru_cache(maxsize=4096)
-def _number(value: float) -> str:
-    return json.dumps(value)
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # The rule of schema 0, under which runs were kept: every field and every argument that there
@@ -107,7 +105,7 @@ _FIRST = {
     "CollectiveTable": "operation dtype bytes seconds",
     "HostCosts": "message_s byte_s call_s element_s quantized_element_s window_bytes",
     "Collectives": "algorithm order concurrent quantize_block first_seconds tables host",
-    "Network": "bandwidth latency collectives",
+    "Network": "collectives",
 }
 _FIRST_ARGUMENTS = frozenset(
     [
@@ -119,8 +117,7 @@ _FIRST_ARGUMENTS = frozenset(
 )
 
 
-def sha256_of_schema_0(scenario: Any) -> str:
-    """Return the hash under which a scenario was kept before hashes had a schema."""
+def _of_schema_0(scenario: Any) -> str:
     first = {worker.site: worker.machine for worker in reversed(scenario.workers)}
     given = scenario.method.arguments.items()
     return _digest(
@@ -133,7 +130,7 @@ def sha256_of_schema_0(scenario: Any) -> str:
             },
             "sites": [_as_first(site) for site in scenario.sites],
             "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],
-            "network": _as_first(scenario.network),
+            "network": _as_first(scenario.network) | _every_pair(scenario.network),
             "name": scenario.name,
         }
     )
