@@ -36,10 +36,10 @@ from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
 from sim.program import QUANTIZED, kept_equal
-from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, sections
 from sim.scenario.schema import ScenarioFile
 from sim.trace import Context, Trace
+from sim.trace_context import context_of, sent_shares
 from sim.units import format_count
 
 _VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
@@ -449,14 +449,15 @@ class Run:
 
     def _context(self) -> Context:
         """What the figures must know, as the simulator writes it."""
-        simulated = simulate(self.scenario, rounds=1).context
         return replace(
-            simulated,
+            context_of(self.scenario, sent_shares(self.scenario, self.shared.rows)),
             measured=True,
             # gloo has two threads per group; ours that carries int8 and fp4 is one.
             concurrent=1 if self._quantised() or self.backend == "nccl" else 2,
-            standing_for={rank: (rank,) for rank in range(self.world.workers)},
             first_collective_s=0.0 if self.asked.warm else inf,
+            # Those of the scenario were not the ones that computed.
+            accelerators=(),
+            peak_flops=(),
         )
 
     def _validation_loss(self) -> float | None:

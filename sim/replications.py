@@ -176,7 +176,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
     def run(number: int) -> tuple[Figures, Scenario]:
         one = replace(scenario, replication=scenario.replication + number)
         last[:] = [simulate(one, replay=replay)]
-        return figures(last[0], one), one
+        return figures(last[0]), one
 
     found = replicated(run, lambda each: _a_round_s(each[0]), replications_of(scenario))
     result, one = found.median

@@ -118,9 +118,9 @@ def test_a_prediction_covers_the_rounds_that_are_measured(plan: list[Planned]) -
     scenario = as_calibrated(each, calibration(LAB / "calibration-2-launch-1.toml"))
     trace = simulate(scenario, rounds=each.scenario.run.rounds)
     assert trace.context.window is None  # as in a trace that was measured
-    windowed = figures(simulate(scenario), scenario)
+    windowed = figures(simulate(scenario))
     assert windowed.window_rounds == (each.scenario.run.rounds or 0) - 1
-    assert figures(trace, scenario) == windowed
+    assert figures(trace) == windowed
 
 
 # The rule, key by key

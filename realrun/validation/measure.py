@@ -198,7 +198,7 @@ class Measuring:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_trace(outcome.trace, path)
         found = {
-            **_figures(outcome, each.scenario),
+            **_figures(outcome),
             "order": number,
             "calibration": self._calibration_file.name,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,9 +212,9 @@ class Measuring:
         )
 
 
-def _figures(outcome: Outcome, scenario: Scenario) -> dict[str, Any]:
+def _figures(outcome: Outcome) -> dict[str, Any]:
     """Seconds per round of the window, and how they were spent."""
-    found = figures(outcome.trace, scenario)
+    found = figures(outcome.trace)
     rounds = found.window_rounds
     length = found.wall_clock_s / rounds
     return {

@@ -197,6 +197,6 @@ def _rounds(scenario: Scenario, duration_s: float) -> int:
     Chosen without any calibration, so that a plan does not depend on one.
     """
     run = replace(scenario.run, tokens=None, steps=None, rounds=None)
-    found = figures(simulate(replace(scenario, run=run), rounds=6), scenario)
+    found = figures(simulate(replace(scenario, run=run), rounds=6))
     a_round = found.wall_clock_s / found.window_rounds
     return min(max(ceil(duration_s / a_round), _LEAST_ROUNDS), _MOST_ROUNDS) + 1
