@@ -167,7 +167,7 @@ class Measuring:
     def _opened(self, each: Planned) -> Run:
         train = each.sections.train.model_copy(update={"emulate_speeds": False})
         sections = each.sections.model_copy(update={"train": train})
-        return opened(self.place, self._asked(), each.scenario, sections)
+        return opened(self.place, self._asked(), replace(each.loaded, sections=sections))
 
     def _write_calibration(self) -> None:
         contents = self._calibration.contents()
@@ -176,7 +176,7 @@ class Measuring:
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:
-        return Asked(None, timeout_s=self.timeout_s, held_out=False, warm=True, fresh=in_a_lab())
+        return Asked(timeout_s=self.timeout_s, held_out=False, warm=True, fresh=in_a_lab())
 
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:
@@ -186,8 +186,8 @@ class Measuring:
             return
         self._load.begin()
         # Paced computation of another repeat has other factors, as another replication has.
-        scenario = replace(each.scenario, replication=repeat)
-        outcome = run_in(self.place, self._asked(), scenario, each.sections)
+        again = replace(each.scenario, replication=repeat)
+        outcome = run_in(self.place, self._asked(), replace(each.loaded, scenario=again))
         world = self.place.world
         here = world.gathered(self._load.own_s())[: world.local_workers]  # rank 0's machine
         busy = self._load.others_share(sum(here))

@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.figures import figures
 from sim.runtime import simulate
-from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
@@ -42,6 +42,11 @@ class Planned:
     def workers(self) -> int:
         """M."""
         return len(self.scenario.workers)
+
+    @property
+    def loaded(self) -> Loaded:
+        """The scenario with its sections, to be run for real."""
+        return Loaded(self.scenario, self.sections)
 
     @property
     def name(self) -> str:
