@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from realrun.validation.archive import calibration
 from realrun.validation.plan import Planned, planned
-from realrun.validation.predict import as_calibrated, as_run, calibration, simulated
+from realrun.validation.predict import as_calibrated, as_run, simulated
 from sim.breakdown import listed
 from sim.cli import app
 from sim.figures import figures
