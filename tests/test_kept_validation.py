@@ -15,19 +15,23 @@ import pytest
 pytest.importorskip("torch")
 
 from realrun.validation import archive as archives
+from realrun.validation import pictures, run
 from realrun.validation.archive import Archive, about, belongs, trace_file
 from realrun.validation.collect import rows
 from realrun.validation.configurations import configurations
 from realrun.validation.plan import Planned, planned
 from realrun.validation.predict import BASELINES, predict
+from realrun.validation.report import findings, report
 from realrun.validation.rows import checked, load
 from realrun.validation.run import validate
+from realrun.validation.timelines import chosen
 from sim import journal, replications
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, Study, load_study
 from sim.scenario.identity import SCHEMA
 from sim.trace import Trace
 from sim.trace_files import save
+from sim.visible import visible
 
 LAB = Path(__file__).parent.parent / "validation" / "lab"
 
@@ -83,6 +87,17 @@ def test_kept_runs_are_found_by_the_hash_of_their_schema(plan: list[Planned]) ->
     assert not belongs(each, {**now, "sha256": kept["sha256"]})
 
 
+def test_the_kept_report_is_what_its_table_says_to_the_byte(
+    study: Study, plan: list[Planned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(run, "rows", lambda *_: load(LAB / "report.csv"))
+    monkeypatch.setattr(run, "write", lambda *arguments: given.extend(arguments[:-1]))
+    archive = Archive(LAB)
+    run.report(study, plan, archive, [], [], chosen(plan, archive))
+    assert visible(report(findings(*given))) == (LAB / "report.md").read_text()
+
+
 def test_a_report_reads_its_archive_once_and_simulates_nothing_twice(
     study: Study, plan: list[Planned], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +132,7 @@ def test_a_report_reads_its_archive_once_and_simulates_nothing_twice(
     monkeypatch.setattr(replications, "simulate", counted)
     monkeypatch.setattr(journal, "read", read_journal)
     monkeypatch.setattr(archives, "read_toml", read_toml)
+    monkeypatch.setattr(pictures, "save", lambda *_: None)
     assert validate(study, two, tmp_path, None, None) is not None
     assert read == Counter(["runs.jsonl", calibrated])
     assert set(simulations.values()) == {1}
