@@ -123,6 +123,14 @@ class Context:
     measured: bool = False
     window: Window | None = None
     causes: dict[str, str] = field(default_factory=dict)
+    #: The horizon, in rounds or in tokens of all workers; None: it ends with what was simulated.
+    horizon_rounds: int | None = None
+    horizon_tokens: float | None = None
+    #: Floating-point operations of the model per token; 0: not known.
+    flops_per_token: float = 0.0
+    #: How many accelerators each rank has, and the FLOP/s that one could do at most; 0: not known.
+    accelerators: tuple[int, ...] = ()
+    peak_flops: tuple[float, ...] = ()
 
     def cause_of(self, operation: str) -> str:
         """Return on what a computation's time is spent; "other" where nobody has declared it."""

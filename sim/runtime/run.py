@@ -6,6 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from sim.runtime.driver import Driver
 from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Collective, Group, Numbers
-from sim.trace import Context, Row, Trace
+from sim.trace import Row, Trace
+from sim.trace_context import context_of
 from sim.window import simulate_window
 
 if TYPE_CHECKING:
@@ -186,7 +188,9 @@ class Runtime:
                         f"{collective.operation}, rank {missing[0]} never did; every worker must "
                         "issue the same collectives in the same order"
                     )
-        return Trace(self.rows, self._context(), self.last_end)
+        context = context_of(self.scenario, self._sent_share)
+        context = replace(context, standing_for=self.standing_for, causes=self.causes)
+        return Trace(self.rows, context, self.last_end)
 
     def _who_waits(self, blocked: list[Driver]) -> str:
         lines = []
@@ -205,26 +209,6 @@ class Runtime:
         if len(blocked) > 4:
             lines.append(f"and {len(blocked) - 4} more")
         return "deadlock: " + "; ".join(lines)
-
-    def _context(self) -> Context:
-        scenario = self.scenario
-        workers = scenario.workers
-        return Context(
-            sites=tuple(site.name for site in scenario.sites),
-            site_of=tuple(worker.site for worker in workers),
-            layers=scenario.model.layers,
-            n_grad_accumulation=tuple(w.machine.n_grad_accumulation for w in workers),
-            step_s=tuple(w.machine.step_seconds / w.machine.speed for w in workers),
-            micro_batch_tokens=tuple(
-                w.machine.batch_tokens / w.machine.n_grad_accumulation for w in workers
-            ),
-            concurrent=self.concurrent,
-            first_collective_s=scenario.network.collectives.first_seconds,
-            standing_for=self.standing_for,
-            sent_share=self._sent_share,
-            method=scenario.method.name,
-            causes=self.causes,
-        )
 
 
 def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
