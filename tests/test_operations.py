@@ -280,7 +280,7 @@ def test_a_saved_trace_keeps_what_was_declared(tmp_path: Path, suffix: str) -> N
     trace_files.save(trace, path)
     again = trace_files.load(path)
     assert again.context.causes == {"sparsify": "quantise"}
-    before, after = (figures(each, scenario).breakdown for each in (trace, again))
+    before, after = (figures(each).breakdown for each in (trace, again))
     assert after == pytest.approx(before)
     trace.context.causes["sparsify"] = "magic"
     trace_files.save(trace, path)
