@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -178,23 +179,35 @@ def test_a_hash_is_that_of_the_whole_text(where: str, monkeypatch: pytest.Monkey
     assert identity._digest(texts[0]) == hashlib.sha256(whole.encode()).hexdigest()
 
 
-def test_every_pair_was_hashed_before_schema_2(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_hashed_row_by_row_unless_many_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hashes of up to 100 sites, and where pairs differ of all, are what they always were."""
     texts = []
     monkeypatch.setattr(identity, "_digest", texts.append)
-    scenario = many(3, "network.rtt=30ms", "network.per=pair", bandwidth="1Gbit/s")
-    for schema in (0, 1):
-        identity.sha256(scenario, schema)
-    inf = float("inf")
-    for text in texts:
-        network = json.loads(json.dumps(text["network"], default=str))
-        assert network["bandwidth"] == [
-            [inf, 125e6, 125e6],
-            [125e6, inf, 125e6],
-            [125e6, 125e6, inf],
-        ]
-        assert network["latency"] == [[0.0, 0.015, 0.015], [0.015, 0, 0.015], [0.015, 0.015, 0]]
-    assert "schema" not in texts[0]
-    assert texts[1]["schema"] == 1
+    for sites in (3, 100):
+        scenario = many(sites, "network.rtt=30ms", "network.per=pair", bandwidth="1Gbit/s")
+        identity.sha256(scenario)
+        identity.sha256_of_schema_0(scenario)
+        for text in (texts.pop(), texts.pop()):
+            assert text["network"]["bandwidth"] == list(Pairs.alike(sites, 125e6, inf))
+            assert text["network"]["latency"] == list(Pairs.alike(sites, 0.015, 0.0))
+    scenario = many(101, "network.rtt=30ms")
+    rows = [list(row) for row in scenario.network.latency]
+    identity.sha256(scenario)
+    assert texts.pop()["network"]["latency"] == {"common": 0.015, "diagonal": 0.0}
+    rows[3][5] = 1.0
+    identity.sha256(replace(scenario, network=replace(scenario.network, latency=rows)))
+    assert [list(row) for row in texts.pop()["network"]["latency"]] == rows
+
+
+def test_hashes_of_many_sites_tell_their_links_apart() -> None:
+    rates = [many(101, bandwidth=rate).sha256 for rate in ("1Gbit/s", "2Gbit/s")]
+    pairs = [
+        many(101, "network.per=pair", bandwidth=rate).sha256 for rate in ("1Gbit/s", "2Gbit/s")
+    ]
+    trips = [many(101, rtt=rtt).sha256 for rtt in ("10ms", "20ms")]
+    assert len({*rates, *pairs, *trips, many(102, bandwidth="1Gbit/s").sha256}) == 7
 
 
 def test_what_is_alike_is_what_a_matrix_says() -> None:

@@ -14,7 +14,7 @@ from sim.files import clear_partial
 from sim.scenario.errors import Origin, path_shown, problem
 from sim.scenario.fields import AtLeastOne, Text
 from sim.scenario.hardware import Calibration, Hardware, read_hardware
-from sim.scenario.identity import SCHEMA, sha256
+from sim.scenario.identity import SCHEMA, sha256_of_schema_0
 from sim.scenario.reading import read_toml
 from sim.scenario.tables import checked
 
@@ -48,8 +48,9 @@ def belongs(each: Planned, kept: Record) -> bool:
     A record that names no schema of its hash is of schema 0.
     """
     train = each.sections.train.model_dump(exclude_none=True)
-    digest = sha256(each.case, kept.get("sha256_schema", 0))
-    now = each.name, digest, each.scenario.run.rounds, train
+    schema = kept.get("sha256_schema", 0)
+    sha256 = sha256_of_schema_0(each.case) if schema == 0 else each.case.sha256
+    now = each.name, sha256, each.scenario.run.rounds, train
     return (kept["name"], kept["sha256"], kept["rounds_asked"], kept.get("train", train)) == now
 
 

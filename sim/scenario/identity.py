@@ -14,36 +14,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 1
 
 # Fields of a scenario that are written in another form, or that decide nothing.
-_APART = ("method", "workers", "assumed", "left_out")
+_APART = ("method", "workers", "network", "assumed", "left_out")
+
+# Of a network: one number for each pair of sites.
+_BY_PAIR = ("bandwidth", "latency")
+_WRITTEN_OUT = 100  # sites; of more, what all pairs have in common stands for them
 
 
-def sha256(scenario: Any, schema: int = SCHEMA) -> str:
-    """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal.
-
-    Parameters
-    ----------
-    scenario
-        A resolved one.
-    schema
-        0 is the rule before hashes had a schema; in 1 all pairs of sites were written out.
-    """
-    if schema == 0:
-        return _of_schema_0(scenario)
+def sha256(scenario: Any) -> str:
+    """Return the hash of a :class:`sim.scenario.resolved.Scenario`, in hexadecimal."""
     different = dict.fromkeys(worker.machine for worker in scenario.workers)
     machines = {machine: number for number, machine in enumerate(different)}
-    data = {
-        "schema": schema,
-        **_differing(scenario, apart=_APART),
-        "method": _method(scenario.method),
-        "machines": [_plain(machine) for machine in machines],
-        "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
-    }
-    if schema == 1:
-        data["network"] |= _every_pair(scenario.network)
-    return _digest(data)
+    return _digest(
+        {
+            "schema": SCHEMA,
+            **_differing(scenario, apart=_APART),
+            "method": _method(scenario.method),
+            "network": _differing(scenario.network, apart=_BY_PAIR) | _by_pair(scenario.network),
+            "machines": [_plain(machine) for machine in machines],
+            "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
+        }
+    )
 
 
 def _method(method: Any) -> dict[str, Any]:
@@ -59,9 +53,15 @@ def _method(method: Any) -> dict[str, Any]:
     }
 
 
-def _every_pair(network: Any) -> dict[str, Any]:
-    """Return the tables of a network row by row, as they were hashed up to schema 1."""
-    return {"bandwidth": list(network.bandwidth), "latency": list(network.latency)}
+def _by_pair(network: Any) -> dict[str, Any]:
+    """Return a network's bandwidth and latency row by row, unless that would be too much."""
+    tables = {name: getattr(network, name) for name in _BY_PAIR}
+    return {
+        name: list(pairs)
+        if len(pairs) <= _WRITTEN_OUT or pairs.common is None
+        else {"common": pairs.common, "diagonal": pairs.diagonal}
+        for name, pairs in tables.items()
+    }
 
 
 def _differing(record: Any, apart: Sequence[str] = ()) -> dict[str, Any]:
@@ -117,7 +117,8 @@ _FIRST_ARGUMENTS = frozenset(
 )
 
 
-def _of_schema_0(scenario: Any) -> str:
+def sha256_of_schema_0(scenario: Any) -> str:
+    """Return the hash under which a scenario was kept before hashes had a schema."""
     first = {worker.site: worker.machine for worker in reversed(scenario.workers)}
     given = scenario.method.arguments.items()
     return _digest(
@@ -130,7 +131,7 @@ def _of_schema_0(scenario: Any) -> str:
             },
             "sites": [_as_first(site) for site in scenario.sites],
             "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],
-            "network": _as_first(scenario.network) | _every_pair(scenario.network),
+            "network": _as_first(scenario.network) | _by_pair(scenario.network),
             "name": scenario.name,
         }
     )
