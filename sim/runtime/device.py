@@ -7,10 +7,9 @@ from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
-import simpy
 
+from sim.clock import SAME_INSTANT, Timer
 from sim.compute import cold_start_s
-from sim.network import SAME_INSTANT
 
 if TYPE_CHECKING:
     from sim.runtime.activity import Activity
@@ -25,7 +24,7 @@ class Queue:
     ``stretch`` is how much slower than undisturbed it runs at present.
     """
 
-    __slots__ = ("busy", "device", "jobs", "left", "runtime", "updated", "version")
+    __slots__ = ("busy", "device", "jobs", "left", "runtime", "timer", "updated")
 
     def __init__(self, runtime: Runtime, device: Device) -> None:
         self.runtime = runtime
@@ -33,13 +32,13 @@ class Queue:
         self.jobs: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
         self.left = 0.0
         self.updated = 0.0
-        self.version = 0
+        self.timer: Timer | None = None
         self.busy = False
 
     def put(self, work: float, rows: tuple[Row, ...], activity: Activity) -> None:
         """Queue ``work`` undisturbed seconds; an idle queue does no work at once."""
         if work <= 0 and not self.busy:
-            now = self.runtime.env.now
+            now = self.runtime.clock.now
             for row in rows:
                 row.begin_s = row.end_s = now
             activity.end()
@@ -54,7 +53,7 @@ class Queue:
 
     def _begin(self) -> None:
         work, rows, _ = self.jobs[0]
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         for row in rows:
             row.begin_s = now
         self.busy = True
@@ -64,28 +63,22 @@ class Queue:
 
     def reschedule(self, stretch: float) -> None:
         """Set the end of the computation under way anew."""
-        self.version += 1
-        version = self.version
-
-        def fire(_: simpy.Event) -> None:
-            if self.version == version:
-                self._end()
-
-        event = simpy.Timeout(self.runtime.env, self.left * stretch)
-        event.callbacks.append(fire)
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.runtime.clock.after(self.left * stretch, self._end)
 
     def progress(self, stretch: float) -> None:
         """Account for the time since the last change, during which ``stretch`` held."""
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         self.left = max(0.0, self.left - (now - self.updated) / stretch)
         self.updated = now
 
     def _end(self) -> None:
-        env = self.runtime.env
-        self.runtime.wire.end_before(env.now * (1 + SAME_INSTANT))
+        now = self.runtime.clock.now
+        self.runtime.wire.end_before(now * (1 + SAME_INSTANT))
         _, rows, activity = self.jobs.popleft()
         self.busy = False
-        now = self.device.warm_until = env.now
+        self.device.warm_until = now
         if len(rows) == 1:
             rows[0].end_s = now
         else:  # several operations in one go: each its share of the time, in order
@@ -144,7 +137,7 @@ class Device:
         """How much longer a computation takes that begins now, after a pause."""
         if not self.machine.cold_start or self.queues[0].busy or self.queues[1].busy:
             return 0.0
-        return cold_start_s(self.machine, self.queues[0].runtime.env.now - self.warm_until)
+        return cold_start_s(self.machine, self.queues[0].runtime.clock.now - self.warm_until)
 
     def communicates(self, more: int, rate: float) -> None:
         """Note that a collective went on the wire (+1) or left it (-1)."""

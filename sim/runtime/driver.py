@@ -54,7 +54,7 @@ class Driver(CollectiveCalls[Activity]):
 
     def advance(self) -> None:
         """Let the program go on until it waits for something that has not ended."""
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         if self._waiting is not None:
             self._waiting.end_s = now
             self._waiting.ready_s = self.blocked_on.ready_s  # type: ignore[union-attr]
@@ -112,7 +112,7 @@ class Driver(CollectiveCalls[Activity]):
                     f"long{HOW_LONG}"
                 )
             answer = self._observations.popleft()
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         self.runtime.rows.append(
             Row(self.rank, self.name, LOOK, what, "", -1, 0.0, 1, now, now, observed=answer)
         )
@@ -121,7 +121,7 @@ class Driver(CollectiveCalls[Activity]):
     def too_many_rows(self) -> TooLarge:
         return TooLarge(
             f"the simulation passed {limits.MOST_ROWS} operations in round {self._round} of "
-            f"{self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for fewer: "
+            f"{self.runtime.rounds}, {self.runtime.clock.now:.3g} s into the run; ask for fewer: "
             "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
             "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
             "run.measured_rounds"
@@ -137,7 +137,7 @@ class Driver(CollectiveCalls[Activity]):
         if wires is not None and wires.messages > limits.MOST_MESSAGES:
             raise TooLarge(
                 f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round "
-                f"{self._round} of {self.runtime.rounds}, {self.runtime.env.now:.3g} s into the "
+                f"{self._round} of {self.runtime.rounds}, {self.runtime.clock.now:.3g} s into the "
                 "run; ask for a smaller run.measured_rounds, or for "
                 'network.collective.algorithm = "ring", '
                 "which computes a collective's time without its messages"
@@ -146,11 +146,11 @@ class Driver(CollectiveCalls[Activity]):
     # -- what programs call ---------------------------------------------------------------
     @property
     def now(self) -> float:
-        return self.look("now", self.runtime.env.now)
+        return self.look("now", self.runtime.clock.now)
 
     def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
         runtime = self.runtime
-        now = runtime.env.now
+        now = runtime.clock.now
         more = self._round < runtime.rounds and not self._reached(steps)
         if why := self._progress.endless(more):
             raise SimulationError(why)
@@ -202,7 +202,7 @@ class Driver(CollectiveCalls[Activity]):
             ) from None
         except ValueError as error:
             raise TooLarge(str(error)) from error
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, now, now, work)
         self.runtime.rows.append(row)
         rows: tuple[Row, ...] = (row,)
@@ -250,7 +250,7 @@ class Driver(CollectiveCalls[Activity]):
         group = runtime.group(self._group)
         call = runtime.count_call(self.rank, self._group)
         activity = Activity(self, self._group, call, f"{operation} of {size:.0f} bytes")
-        now = runtime.env.now
+        now = runtime.clock.now
         if dtype in QUANTIZED:
             share = buffer.elements / runtime.parameters
             work = self._computation.seconds("quantize", None, 1) * share
@@ -282,14 +282,14 @@ class Driver(CollectiveCalls[Activity]):
         call = runtime.count_call(self.rank, f"spawn {name}")
         side = Driver(runtime, self.rank, f"{name}#{call}", name, side=True)
         side._progress = self._progress
-        now = runtime.env.now
+        now = runtime.clock.now
         runtime.rows.append(Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now))
         activity = Activity(self, name, call, f"spawned {name}")
         runtime.drivers.append(side)
 
         def ended() -> None:
             runtime.drivers.remove(side)
-            activity.ready_s = runtime.env.now
+            activity.ready_s = runtime.clock.now
             activity.end()
 
         side.begin(program(side, *args), ended)

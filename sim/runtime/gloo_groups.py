@@ -47,7 +47,7 @@ class GlooGroup:
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called, and let it begin."""
-        collective = joined(self.calls, call, self.runtime.env.now)
+        collective = joined(self.calls, call, self.runtime.clock.now)
         # Nobody has a result before all have called, and nobody reads what is in flight.
         if (
             collective.complete(self.runtime)
@@ -79,7 +79,7 @@ class GlooGroup:
 
         def ended() -> None:
             device.communicates(-1, rate)
-            call.row.end_s = runtime.env.now
+            call.row.end_s = runtime.clock.now
             if collective.operation == "broadcast":
                 passed_on(collective, call)
             self._unfinished[number] -= 1

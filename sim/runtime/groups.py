@@ -67,7 +67,7 @@ class Collective:
         """Whether all members have called; if the last one just did, note when."""
         if len(self.arrived) < len(runtime.simulated):
             return False
-        now = runtime.env.now
+        now = runtime.clock.now
         for row in self.rows:
             row.ready_s = now
         for activity in self.activities:
@@ -121,7 +121,7 @@ class Group:
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called; with the last one the collective is ready."""
-        collective = joined(self.calls, call, self.runtime.env.now)
+        collective = joined(self.calls, call, self.runtime.clock.now)
         if collective.complete(self.runtime):
             self.grant()
 
@@ -141,7 +141,7 @@ class Group:
         """Give the result to all members and the place on the wire to the next."""
         collective = self.calls.pop(call)
         self.running -= 1
-        now = self.runtime.env.now
+        now = self.runtime.clock.now
         for row in collective.rows:
             row.end_s = now
         if collective.numbers:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-import simpy
-
+from sim.clock import Clock
 from sim.compute import Computation, Factors
 from sim.limits import Rows
 from sim.methods import METHODS
@@ -44,10 +43,10 @@ class Runtime:
     ) -> None:
         self.scenario = scenario
         self.rounds = rounds
-        self.env = simpy.Environment()
-        self.wire = Wire(self.env)
+        self.clock = Clock()
+        self.wire = Wire(self.clock)
         self.links = Links(scenario)
-        self.wires = self.links.wires(self.env) if self.links.by_messages else None
+        self.wires = self.links.wires(self.clock) if self.links.by_messages else None
         self.rows = Rows(self._too_many_rows)
         self.unfinished = 0  # activities that have been started and have not ended
         # With gloo a collective does not end for all at once: no two workers are alike.
@@ -172,7 +171,7 @@ class Runtime:
             self.drivers.append(driver)
         for driver in list(self.drivers):
             driver.begin(method.program(driver, **method.arguments), lambda: None)
-        self.env.run()
+        self.clock.run()
         blocked = [driver for driver in self.drivers if not driver.over]
         if blocked:
             raise Deadlock(self._who_waits(blocked))
