@@ -76,6 +76,8 @@ class Queue:
     def _end(self) -> None:
         now = self.runtime.clock.now
         self.runtime.wire.end_before(now * (1 + SAME_INSTANT))
+        if self.timer is not None:  # set again, where a collective that just ended slowed this down
+            self.timer.cancel()
         _, rows, activity = self.jobs.popleft()
         self.busy = False
         self.device.warm_until = now
