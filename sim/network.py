@@ -388,8 +388,8 @@ class Wire:
         flow = Flow(cost, self._clock.now + cost.latency_s + extra_s, on_end, group)
         self._flows.append(flow)
         if len(self._flows) == 1:
-            self._schedule(flow, flow.transmit_at + cost.transmit_s, end=True)
-            self.next_end = flow.end_at
+            self.next_end = flow.transmit_at + cost.transmit_s
+            self._schedule(flow, self.next_end, end=True)
         else:
             self._share()
 

@@ -21,6 +21,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 Started = TypeVar("Started")
@@ -75,6 +76,7 @@ def bytes_per_element(dtype: str) -> float:
     return size
 
 
+@lru_cache(maxsize=4096)
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantised.
 

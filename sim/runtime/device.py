@@ -38,13 +38,15 @@ class Queue:
                 row.begin_s = row.end_s = now
             activity.end()
             return
-        if cold := self._device.cold_start_s():
+        device = self._device
+        if device.cools and (cold := device.cold_start_s()):
             work += cold
             rows[0].work_s += cold
         self._jobs.append((work, rows, activity))
         if not self.busy:
             self._begin()
-            self._device.changed(self)
+            if device.varies:
+                device.changed(self)
 
     def _begin(self) -> None:
         work, rows, activity = self._jobs[0]
@@ -55,7 +57,9 @@ class Queue:
         self.busy = True
         self._left = work
         self._updated = now
-        self._timer = self._clock.after(work * self._device.stretch(self._number), self._end)
+        if self._device.varies:
+            work *= self._device.stretch(self._number)
+        self._timer = self._clock.after(work, self._end)
 
     def stretched(self, before: float, after: float) -> None:
         """Let the computation under way continue ``after`` times slower instead of ``before``."""
@@ -67,15 +71,15 @@ class Queue:
         self._timer = self._clock.after(self._left * after, self._end)
 
     def _end(self) -> None:
-        now = self._clock.now
-        self._device.ends_first(now * (1 + SAME_INSTANT))
+        now, device = self._clock.now, self._device
+        device.ends_first(now * (1 + SAME_INSTANT))
         if (
             self._timer is not None
         ):  # set again, where a collective that just ended slowed this down
             self._timer.cancel()
         _, rows, activity = self._jobs.popleft()
         self.busy = False
-        self._device.warm_until = now
+        device.warm_until = now
         if activity.ended:
             pass  # it has failed, and its rows with it
         elif len(rows) == 1:
@@ -90,8 +94,8 @@ class Queue:
             rows[-1].end_s = now
         if self._jobs:
             self._begin()
-        else:
-            self._device.changed(self)
+        elif device.varies:
+            device.changed(self)
         activity.end()
 
 
@@ -122,10 +126,11 @@ class Device:
         "_side",
         "_stretches",
         "_traffic",
-        "_varies",
+        "cools",
         "disturbed",
         "ends_first",
         "queues",
+        "varies",
         "warm_until",
     )
 
@@ -145,7 +150,10 @@ class Device:
             self._on_line = float(np.interp(line, rates, factors) - 1)
         #: Whether communication slows it down.
         self.disturbed = self._contention != 1.0 or self._per_byte > 0 or self._on_line > 0
-        self._varies = self.disturbed or self._side != 1.0
+        #: Whether computations are slowed down at times.
+        self.varies = self.disturbed or self._side != 1.0
+        #: Whether the first computation after a pause takes longer.
+        self.cools = bool(machine.cold_start)
         self.warm_until = 0.0  # when its last computation ended
         self.queues = (Queue(clock, self, 0), Queue(clock, self, 1))
         self._stretches = [1.0, 1.0]  # how much slower than undisturbed each queue now runs
@@ -154,7 +162,7 @@ class Device:
 
     def cold_start_s(self) -> float:
         """How much longer a computation takes that begins now, after a pause."""
-        if not self._machine.cold_start or self.queues[0].busy or self.queues[1].busy:
+        if self.queues[0].busy or self.queues[1].busy:
             return 0.0
         return cold_start_s(self._machine, self._clock.now - self.warm_until)
 
@@ -162,12 +170,11 @@ class Device:
         """Note that a collective went on the wire (+1) or left it (-1)."""
         self._communicating += more
         self._traffic = self._traffic + more * rate if self._communicating else 0.0
-        self.changed()
+        if self.varies:
+            self.changed()
 
     def stretch(self, number: int) -> float:
         """How many times slower than undisturbed a queue now runs."""
-        if not self._varies:
-            return 1.0
         factor = self._contention if self._communicating else 1.0
         # Bytes that are on the line a part of the time slow computation down that part.
         on_line = self._on_line * min(1.0, self._traffic / self._line)
@@ -179,8 +186,6 @@ class Device:
 
     def changed(self, by: Queue | None = None) -> None:
         """Something began or ended: bring the queues' speeds up to date."""
-        if not self._varies:
-            return
         for number, queue in enumerate(self.queues):
             if queue.busy and queue is not by:
                 before = self._stretches[number]

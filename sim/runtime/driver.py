@@ -184,10 +184,6 @@ class Driver(CollectiveCalls[Activity]):
 
     def _started(self, row: Row) -> Activity:
         """Return what has been started, unless the run has become too large."""
-        self._shared.unfinished += 1
-        return Activity(self, row)
-
-    def _check_size(self) -> None:
         shared = self._shared
         if shared.unfinished > limits.MOST_UNFINISHED:
             raise TooLarge(
@@ -204,6 +200,8 @@ class Driver(CollectiveCalls[Activity]):
                 'network.collective.algorithm = "ring", '
                 "which computes a collective's time without its messages"
             )
+        shared.unfinished += 1
+        return Activity(self, row)
 
     # -- what programs call ---------------------------------------------------------------
     @property
@@ -211,8 +209,13 @@ class Driver(CollectiveCalls[Activity]):
         return self.look("now", self._clock.now)
 
     def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
-        now = self._clock.now
-        more = self._round < self._shared.rounds and not self._reached(steps)
+        now, shared = self._clock.now, self._shared
+        reached = self._reached(steps)
+        if self._round == shared.rounds and not reached and shared.longer is not None:
+            shared.rounds = shared.longer()
+            if self._round == shared.rounds:  # others may have been told now that it was the last
+                shared.longer = None
+        more = self._round < shared.rounds and not reached
         if why := self._progress.endless(more):
             raise SimulationError(why)
         own = self._progress.begin(steps)
@@ -239,13 +242,15 @@ class Driver(CollectiveCalls[Activity]):
         commits: bool = False,
         **kwargs: Any,
     ) -> Activity:
-        self._check_size()
         operation = verb.__name__
-        first = args[0] if args else kwargs.get("layers")
-        layers = first if isinstance(first, range) else None
-        detail = (
-            written(layers) if layers is not None else (str(first) if first is not None else "")
-        )
+        layers: range | None = None
+        detail = ""
+        if args or kwargs:
+            first = args[0] if args else kwargs.get("layers")
+            if isinstance(first, range):
+                layers, detail = first, written(first)
+            elif first is not None:
+                detail = str(first)
         try:
             work = self._computation.seconds(operation, layers, times)
         except KeyError:
@@ -289,7 +294,6 @@ class Driver(CollectiveCalls[Activity]):
     def _collective(
         self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
     ) -> Activity:
-        self._check_size()
         shared, block = self._shared, self._shared.quantize_block
         try:
             size = wire_bytes(buffer.elements, dtype, block)
@@ -330,7 +334,6 @@ class Driver(CollectiveCalls[Activity]):
         return quantized
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
-        self._check_size()
         shared = self._shared
         name = program.__name__
         call = shared.count_call(self.rank, f"spawn {name}")

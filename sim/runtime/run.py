@@ -6,6 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -25,7 +26,7 @@ from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
 from sim.scenario.resolved import Scenario
 from sim.trace import Context, Trace
-from sim.window import simulate_window
+from sim.window import Longer, simulate_window
 
 
 class Runtime:
@@ -73,8 +74,8 @@ class Runtime:
             scenario.model.parameters,
             rounds,
             inf if horizon is None else horizon,
-            collectives.quantize_block,
-            scenario.run.average_by == "tokens",
+            quantize_block=collectives.quantize_block,
+            by_tokens=scenario.run.average_by == "tokens",
             wires=wires,
         )
         if replay is not None:
@@ -105,9 +106,11 @@ class Runtime:
             for rank, machine in machines.items()
         ]
 
-    def run(self) -> Trace:
-        """Let all programs run to their end."""
+    def run(self, longer: Longer | None = None) -> Trace:
+        """Let all programs run to their end; ``longer`` may have them begin more rounds."""
         method, shared = self.scenario.method, self._shared
+        if longer is not None:
+            shared.longer = partial(self._rounds, longer)
         for driver in [
             Driver(shared, replica, MAIN, MAIN, side=False) for replica in self._replicas
         ]:
@@ -127,6 +130,14 @@ class Runtime:
                         "issue the same collectives in the same order"
                     )
         return Trace(shared.rows, self._context(), shared.last_end)
+
+    def _rounds(self, longer: Longer) -> int:
+        """Return how many rounds are begun, where the first program has begun them all."""
+        shared, most = self._shared, self.scenario.run.rounds
+        if most is not None and shared.rounds >= most:
+            return shared.rounds
+        asked = longer(Trace(shared.rows, self._context(), self._clock.now))
+        return asked if most is None else min(asked, most)
 
     def _missing(self, collective: Collective | None) -> list[int]:
         """Return the ranks that have not called a collective."""
@@ -232,10 +243,10 @@ def simulate(
         if rounds is None:
             rounds = len(replay.round_begins()) - 1
 
-    def run(asked: Scenario, limit: int) -> Trace:
+    def run(asked: Scenario, limit: int, longer: Longer | None) -> Trace:
         # No more rounds than the horizon has: the program then ends by itself.
         limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
-        return Runtime(asked, limit, models, replay).run()
+        return Runtime(asked, limit, models, replay).run(longer)
 
     with _garbage_collection_paused():
         if rounds is not None:

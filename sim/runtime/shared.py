@@ -52,6 +52,8 @@ class Shared:
     #: Rounds after which the run ends, or tokens of all workers.
     rounds: int
     horizon_tokens: float = inf
+    #: Asked once all rounds have been begun: how many it shall be.
+    longer: Callable[[], int] | None = None
     quantize_block: int = 256
     #: Whether a mean over workers weighs each by the tokens of its round.
     by_tokens: bool = False

@@ -57,7 +57,7 @@ class Transport:
         float
             Seconds that it takes alone.
         """
-        load = self._load(kind)
+        cost = self._load(kind).cost
         extra = self.first_extra(call)
         if self._disturbs:
             for rank in self._devices:
@@ -69,8 +69,8 @@ class Transport:
                     self.ends(kind, rank)
                 undisturbed()
 
-        self._wire.start(load.cost, extra, ended, group)
-        return load.cost.seconds + extra
+        self._wire.start(cost, extra, ended, group)
+        return cost.seconds + extra
 
     def alone_s(self, kind: Kind) -> float:
         """Seconds of a collective alone, were it not its group's first."""
