@@ -123,9 +123,10 @@ class StudyFolder:
             ) from error
         self._refuse_other(parquet, "results", note)
         try:
-            frame, _ = table_files.read_parquet(parquet)
+            frame, note = table_files.read_parquet(parquet)
         except DamagedError as error:
             raise DamagedError(f"{error}; remove it to have the study run again") from error
+        table_files.restore_parquet(frame, note, parquet)
         if not (self._path / _CSV).exists():
             self._write_csv(frame)
         (self._path / _PROGRESS).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,31 @@ class NoNoteError(ValueError):
 
 def write_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> None:
     """Write a table with its note."""
+    with replacing(path) as partial:
+        partial.write_bytes(_parquet(frame, note))
+
+
+def restore_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> None:
+    """Write what was read from a file again if a byte of it is another.
+
+    A digest is of what we read. Other programs also read what a column's least and greatest value
+    are, which stands beside it.
+    """
+    whole = _parquet(frame, note)
+    if path.read_bytes() != whole:
+        with replacing(path) as partial:
+            partial.write_bytes(whole)
+
+
+def _parquet(frame: pd.DataFrame, note: Mapping[str, Any]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
     metadata = {**(table.schema.metadata or {}), _KEY: _with_digests(frame, note).encode()}
-    with replacing(path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+    content = BytesIO()
+    pq.write_table(table.replace_schema_metadata(metadata), content)
+    return content.getvalue()
 
 
 def write_csv(frame: pd.DataFrame, note: Mapping[str, Any], path: Path, heading: str) -> None:

@@ -147,6 +147,20 @@ def test_damaged_results_are_refused_with_the_column(tmp_path: Path) -> None:
     assert "results.parquet: damaged: column wall_clock_s is not as it was written" in text
 
 
+def test_results_that_are_used_again_are_whole_to_the_byte(tmp_path: Path) -> None:
+    """Also where a bit was flipped that no value depends on: others may read it."""
+    first = run(small(2), tmp_path)
+    path = tmp_path / "results.parquet"
+    whole, used = path.read_bytes(), 0
+    for place in range(0, len(whole), 499):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with suppress(StudyError, DamagedError):
+            assert run(small(2), tmp_path).equals(first)
+            assert path.read_bytes() == whole
+            used += 1
+    assert used
+
+
 def test_a_damaged_line_of_the_progress_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
