@@ -34,6 +34,7 @@ from sim.program import (
     ArgumentError,
     Buffer,
     CollectiveCalls,
+    PeerLost,
     Program,
     declared_operation,
     wire_bytes,
@@ -72,11 +73,14 @@ class TorchWorker(CollectiveCalls[Activity]):
     def drive(self, program: Generator[Any, None, None]) -> None:
         """Run a program to its end, waiting for what it yields.
 
+        What fails of what it waits for is thrown into it where it waits, as the simulator does. Of
+        a collective of NCCL's that has failed the host hears when it next waits for the device: at
+        a look, at a checkpoint, at a round now and then, at the end.
+
         Raises
         ------
         PeerLostError
-            With the collective that failed. Of NCCL's the host hears when it next waits for the
-            device: at a look, at a checkpoint, at a round now and then, at the end.
+            With the collective that failed, where the program does not catch it.
         """
         try:
             self._drive(program)
@@ -89,13 +93,22 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def _drive(self, program: Generator[Any, None, None]) -> None:
         shared = self._shared
-        for activity in program:
+        failed: PeerLost | None = None
+        while True:
+            try:
+                activity = next(program) if failed is None else program.throw(failed)
+            except StopIteration:
+                break
+            failed = None
             self._count()
             if not activity.group or shared.restart is not None:
                 continue
             row = self._row(WAIT, "", activity.group, activity.call)
             begin = self.device.mark()
-            activity.wait()
+            try:
+                activity.wait()
+            except PeerLost as error:
+                failed = error
             _when(self.device, row, begin, self.device.mark())
             shared.in_flight.pop(id(activity), None)
         if self._program == MAIN:

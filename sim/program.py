@@ -9,6 +9,7 @@
 5. Results never travel through ``yield``.
 6. What is observed through ``.done`` or ``now`` may change how much is computed, never how
    many collectives are issued: a count that depends on local time is a hang.
+7. What has failed is thrown into the program that waits for it, as :class:`PeerLost`.
 
 Two runtimes run the same text: :mod:`sim.runtime` in virtual time, realrun on
 torch.distributed.
@@ -20,6 +21,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -37,6 +39,14 @@ _BYTES = re.compile(r"(\d+(?:\.\d*)?(?:e-?\d+)?)\s*B")
 
 class ArgumentError(ValueError):
     """A method's arguments exclude each other or do not fit the model."""
+
+
+class PeerLost(Exception):  # noqa: N818 - it says what it is
+    """A collective has failed because a member is gone or did not come in time.
+
+    It is thrown into the program that waits for the collective, or for the spawned program that
+    waited for it. A program may catch it around its ``yield``; uncaught, it ends the run.
+    """
 
 
 def bytes_per_element(dtype: str) -> float:
@@ -70,6 +80,7 @@ def bytes_per_element(dtype: str) -> float:
     return size
 
 
+@lru_cache(maxsize=4096)
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantised.
 

@@ -77,7 +77,7 @@ ASKED = """
         "hashes": len({measured.sha256, given.sha256}),
         "assumed": dict(measured.assumed)["site.compress_time"],
         "column": over_axis("compress_time=1s,2s").name,
-        "breakdown": figures(simulate(given), given).breakdown,
+        "breakdown": figures(simulate(given)).breakdown,
     }
     try:
         load("case.toml", {}, ["site.compres_time=3s"])

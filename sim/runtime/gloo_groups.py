@@ -7,16 +7,14 @@ are there or not, and ends when it has its own result (:mod:`sim.gloo`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
+from sim.clock import Clock
 from sim.gloo import part
 from sim.messages import End, ends
 from sim.program import QUANTIZED
-from sim.runtime.groups import Call, Collective, exchange, joined, passed_on
+from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
+from sim.runtime.transport import Transport
 from sim.wires import Connections, Wires
-
-if TYPE_CHECKING:
-    from sim.runtime.run import Runtime
 
 
 class _Lane:
@@ -32,29 +30,42 @@ class GlooGroup:
     """The collectives of one group.
 
     int8 and fp4 have connections and a thread of their own, as in realrun: they are two
-    exchanges that nothing may separate.
+    exchanges that nothing may separate. Parameters are those of :class:`Group`, and ``wires``,
+    which carry the messages.
     """
 
-    def __init__(self, runtime: Runtime, name: str, wires: Wires) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        name: str,
+        members: Simulated,
+        clock: Clock,
+        transport: Transport,
+        concurrent: int,
+        quantize_block: int,
+        wires: Wires,
+    ) -> None:
         self.name = name
+        self.members = members
         self.calls: dict[int, Collective] = {}
-        self._workers = len(runtime.scenario.workers)
-        self._plain = _Lane(wires, self._workers, runtime.concurrent)
-        self._quantized = _Lane(wires, self._workers, 1)
+        self._clock = clock
+        self._transport = transport
+        self._quantize_block = quantize_block
+        self._plain = _Lane(wires, len(members), concurrent)
+        self._quantized = _Lane(wires, len(members), 1)
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called, and let it begin."""
-        collective = joined(self.calls, call, self.runtime.env.now)
+        now = self._clock.now
+        collective = joined(self.calls, call, now)
         # Nobody has a result before all have called, and nobody reads what is in flight.
         if (
-            collective.complete(self.runtime)
+            collective.complete(len(self.members), now)
             and collective.numbers
             and collective.operation != "broadcast"
         ):
-            exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
+            exchange(collective, self.members, self._quantize_block)
         lane = self._quantized if call.dtype in QUANTIZED else self._plain
         lane.waiting[call.row.rank].append((collective, call))
         self._begin(lane, call.row.rank)
@@ -65,21 +76,19 @@ class GlooGroup:
             self._run(lane, *lane.waiting[rank].popleft())
 
     def _run(self, lane: _Lane, collective: Collective, call: Call) -> None:
-        runtime, rank, number = self.runtime, call.row.rank, call.row.call
+        transport, kind = self._transport, collective.kind
+        rank, number = call.row.rank, call.row.call
         if number not in self._ends:
             self._ends[number] = ends(lane.connections)
-            self._unfinished[number] = self._workers
-        extra = runtime.first_extra(number)
-        seconds = runtime.links.cost(*collective.kind).seconds
-        call.row.work_s = seconds + extra
-        rates = runtime.rates(collective, seconds)
-        rate = rates[rank] if rates else 0.0
-        device = runtime.devices[rank]
-        device.communicates(+1, rate)
+            self._unfinished[number] = len(self.members)
+        extra = transport.first_extra(number)
+        call.row.work_s = transport.alone_s(kind) + extra
+        transport.begins(kind, rank)
 
         def ended() -> None:
-            device.communicates(-1, rate)
-            call.row.end_s = runtime.env.now
+            transport.ends(kind, rank)
+            if not call.activity.ended:  # nor failed
+                call.row.end_s = self._clock.now
             if collective.operation == "broadcast":
                 passed_on(collective, call)
             self._unfinished[number] -= 1
@@ -92,4 +101,4 @@ class GlooGroup:
         # Which of a rank's threads is first is chance, and another's on another rank.
         end = self._ends[number][rank]
         woken_s = lane.connections.wires.waking_s() / 2
-        end.run(part(end, *collective.kind, before_s=extra + woken_s), ended)
+        end.run(part(end, *kind, before_s=extra + woken_s), ended)
