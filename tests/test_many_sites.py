@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import simpy
 
+from sim.clock import Clock
 from sim.effort import effort
 from sim.network import Links
 from sim.scenario import Scenario, ScenarioError, identity, load, load_study
@@ -112,7 +112,7 @@ def test_lines_of_gloos_messages_are_made_when_one_carries_something(per: str) -
     scenarios = {sites: many(sites, f"network.per={per}") for sites in (2, FEW, MANY)}
 
     def between_two(sites: int) -> None:
-        wires = Links(scenarios[sites]).wires(simpy.Environment())
+        wires = Links(scenarios[sites]).wires(Clock())
         lines = wires.between(0, sites - 1)[0]
         assert len(lines) == (2 if per == "site" else 1)
 
