@@ -22,7 +22,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from realrun.model import TorchModel
 from realrun.stages import ModelError
 from sim import free_memory
-from sim.compute import applied_to
+from sim.layers import applied_to
 from sim.program import Buffer, CollectiveCalls, Program, declared_operation
 from sim.progress import Progress
 from sim.scenario import Scenario

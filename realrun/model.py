@@ -21,7 +21,7 @@ from realrun.errors import RunError, of_rank
 from realrun.optimizers import Inner
 from realrun.outer import Outer
 from realrun.sharded import Handed, Sharded, under
-from sim.compute import written
+from sim.layers import written
 from sim.scenario import ScenarioError
 from sim.told import told
 

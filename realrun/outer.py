@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from realrun import optimizers
 from realrun.buffers import Delta, Layout
 from realrun.outer_state import OnDevice, OnHost
-from sim.compute import read_layers, written
+from sim.layers import read_layers, written
 
 
 class Outer:

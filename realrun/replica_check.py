@@ -19,7 +19,7 @@ from torch import Tensor
 from realrun.collectives import Collective, tensor_of
 from realrun.errors import AgreedError, ranks
 from realrun.model import TorchModel
-from sim.compute import written
+from sim.layers import written
 from sim.program import Buffer, Equal, kept_equal
 from sim.scenario import ScenarioError
 from sim.scenario.resolved import Method

@@ -27,7 +27,7 @@ from realrun.errors import PeerLostError, RunError
 from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
-from sim.compute import applied_to, written
+from sim.layers import applied_to, written
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,

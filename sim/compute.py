@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,69 +11,6 @@ from sim.scenario.resolved import Jitter, Machine
 _MOST_FACTORS = 200_000_000  # draws at once: some seconds
 _BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot change them
 _JITTER_STREAM = 0  # one random stream per worker and purpose
-
-
-def written(layers: range) -> str:
-    """Write a range of layers as the trace's detail does.
-
-    Examples
-    --------
-    >>> written(range(0, 24, 8)), written(range(3, 4)), written(range(2, 6))
-    ('0:24:8', '3', '2:6')
-    """
-    # Not cached by the range itself: range(0, 4, 3) == range(0, 6, 3), but they read differently.
-    return _written(layers.start, layers.stop, layers.step, len(layers))
-
-
-@lru_cache(maxsize=4096)
-def _written(start: int, stop: int, step: int, count: int) -> str:
-    if count == 1:
-        return str(start)
-    return f"{start}:{stop}" if step == 1 else f"{start}:{stop}:{step}"
-
-
-def applied_to(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[range | None, str]:
-    """Return the layers that a verb is given, if any, and what traces write of its first argument.
-
-    Examples
-    --------
-    >>> applied_to((range(2), 0), {}), applied_to((), {"layers": range(1)})
-    ((range(0, 2), '0:2'), (range(0, 1), '0'))
-    >>> applied_to(("update",), {}), applied_to((), {})
-    ((None, 'update'), (None, ''))
-    """
-    first = args[0] if args else kwargs.get("layers")
-    if isinstance(first, range):
-        return first, written(first)
-    return None, "" if first is None else str(first)
-
-
-@lru_cache(maxsize=4096)
-def read_layers(detail: str) -> range:
-    """Read a detail back into a range of layers.
-
-    Examples
-    --------
-    >>> read_layers("0:24:8"), read_layers("3")
-    (range(0, 24, 8), range(3, 4))
-    """
-    numbers = [int(part) for part in detail.split(":")]
-    return range(numbers[0], numbers[0] + 1) if len(numbers) == 1 else range(*numbers)
-
-
-def cold_start_s(machine: Machine, pause_s: float) -> float:
-    """How much longer the first operation after a pause takes, in seconds.
-
-    Examples
-    --------
-    >>> machine = Machine(step_seconds=1, batch_tokens=1, cold_start=((0.1, 0.002), (0.3, 0.004)))
-    >>> [round(cold_start_s(machine, pause), 6) for pause in (0.0, 0.05, 0.2, 9.0)]
-    [0.0, 0.001, 0.003, 0.004]
-    """
-    if pause_s <= 0 or not machine.cold_start:
-        return 0.0
-    pauses, seconds = zip(*machine.cold_start, strict=True)
-    return float(np.interp(pause_s, (0.0, *pauses), (0.0, *seconds)))
 
 
 class Factors:

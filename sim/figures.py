@@ -8,7 +8,7 @@ from math import inf, isnan, nan
 import numpy as np
 
 from sim.breakdown import CAUSES, Accounts
-from sim.compute import read_layers
+from sim.layers import read_layers
 from sim.operations import OPERATIONS
 from sim.throughput import Throughput, throughput
 from sim.trace import LOOK, ROUND, Context, Row, Trace, Window

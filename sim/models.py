@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.compute import written
+from sim.layers import written
 from sim.scenario.resolved import ModelSize
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import sim
 from sim import __version__, journal, table_files
 from sim.files import DamagedError, free_bytes, replacing
 from sim.visible import guarded_columns
@@ -63,7 +64,7 @@ def of_simulator(function: Callable[..., Any]) -> bool:
 
 @cache
 def _simulator() -> bytes:
-    package = Path(__file__).parent
+    package = Path(sim.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         if package / "cli" not in path.parents:

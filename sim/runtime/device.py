@@ -9,8 +9,8 @@ from math import inf
 import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
-from sim.compute import cold_start_s
 from sim.runtime.activity import Activity
+from sim.scenario.cold_start import cold_start_s
 from sim.scenario.resolved import Machine
 from sim.trace import Row
 

@@ -7,7 +7,7 @@ from math import isnan
 from typing import Any
 
 from sim import limits
-from sim.compute import applied_to
+from sim.layers import applied_to
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.operations import timed
+from sim.scenario.cold_start import cold_start_s
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.hardware import LinkRecord, MachineRecord, tables_of
@@ -99,8 +100,6 @@ def slowed_by_sleeping(machine: Machine) -> Machine:
     What a micro-batch takes longer after such a sleep is part of every step; only what a longer
     pause costs beyond that remains of ``cold_start``.
     """
-    from sim.compute import cold_start_s
-
     if machine.speed == 1 or not machine.cold_start:
         return machine
     micro_batch_s = machine.step_seconds / machine.n_grad_accumulation
