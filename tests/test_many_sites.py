@@ -26,7 +26,7 @@ from sim.scenario.pairs import Pairs
 from sim.subsets import links, scaled, with_bandwidth, with_sites
 
 ALONE = {"--model": "1B", "--step-time": "1s"}
-FEW, MANY = 300, 1200
+FEW, MANY = 200, 800
 
 
 def many(sites: int, *settings: str, **options: str) -> Scenario:
