@@ -289,14 +289,14 @@ class _Priced:
     def _laid(
         self, links: Links, transfers: Transfers
     ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
-        """Return what a round takes, and behind which links that are not unlimited.
+        """Lay a round over the links.
 
         Returns
         -------
         used
-            Which of the links on its route a transfer crosses and may be limited by, [n, 3].
+            Which links on its route have a limited capacity, for each of n transfers; [n, 3].
         numbers, place
-            Of these links the numbers, in order, and for each that is used its place there.
+            The numbers of these links, in order; and where among them each use of a link is.
         times
             What the round takes.
         """
@@ -305,7 +305,7 @@ class _Priced:
         used = (route >= 0) & (rate < inf)
         numbers, place = _distinct(route[used])
         rate[~used] = inf
-        rate[used] /= np.bincount(place)[place]  # how many cross it in this round
+        rate[used] /= np.bincount(place)[place]  # all that cross a link in a round share it
         sent = rate.min(axis=1)
         if links.limited:
             paced, acknowledged = links.connections(transfers.sender, transfers.receiver)

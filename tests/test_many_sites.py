@@ -22,11 +22,12 @@ from sim.effort import effort
 from sim.network import Links
 from sim.scenario import Scenario, ScenarioError, identity, load, load_study
 from sim.scenario.connections import WINDOW, windowed
+from sim.scenario.hardware import Hardware
 from sim.scenario.pairs import Pairs
 from sim.subsets import links, scaled, with_bandwidth, with_sites
 
 ALONE = {"--model": "1B", "--step-time": "1s"}
-FEW, MANY = 300, 1200
+FEW, MANY = 200, 800
 
 
 def many(sites: int, *settings: str, **options: str) -> Scenario:
@@ -161,6 +162,22 @@ def test_of_alike_links_two_of_the_fastest_lines_say_where_windows_limit(
     monkeypatch.setattr(Scenario, "rate", lambda *asked: looked.append(asked[1:]) or rate(*asked))
     assert windowed(scenario) is not None
     assert len(looked) <= 12
+
+
+def test_the_only_link_of_a_hardware_file_is_looked_up_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[tuple[str, ...]] = []
+    link = Hardware.link
+    monkeypatch.setattr(Hardware, "link", lambda *asked: looked.append(asked[1:]) or link(*asked))
+    file = tmp_path / "hw.toml"
+    file.write_text(
+        "[calibration]\nschema = 1\n[link.a-b]\ngoodput_bytes_per_s = 1e6\nrtt_s = 0.1\n"
+    )
+    scenario = many(300, hardware=str(file))
+    assert len(looked) <= 2
+    assert (scenario.network.bandwidth.common, scenario.network.latency.common) == (1e6, 0.05)
+    assert scenario.network.per == "pair"
 
 
 def test_as_many_sites_as_workers_are_taken() -> None:
