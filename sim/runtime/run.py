@@ -54,7 +54,7 @@ class Runtime:
                 self._clock,
                 machine,
                 links.slowest_from(rank) if machine.transmission_slowdown else inf,
-                wire.end_before,
+                wire,
             )
             for rank, machine in machines.items()
         }
