@@ -432,7 +432,7 @@ class Wire:
     def _end(self, flow: Flow) -> None:
         if flow.timer is not None:
             flow.timer.cancel()
-            flow.timer = None  # it knows the flow: both go when nobody else knows them
+            flow.timer = None  # it knows the flow: both go once nothing else knows them
         self._flows.remove(flow)
         if self._flows:
             self._share()
