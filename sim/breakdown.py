@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 
 from sim.compute import GRADIENT
-from sim.trace import SPAWN, WAIT, Row, Trace
+from sim.trace import LOOK, SPAWN, WAIT, Row, Trace
 
 CAUSES = (
     "compute",
@@ -51,10 +51,14 @@ class Accounts:
         }
         self._spawned: set[tuple[str, str]] = set()  # who spawned, and what
         self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
+        measured = trace.context.measured
         for row in trace.rows:
-            program = row.program
-            self._programs[row.rank].setdefault(program, []).append(row)
-            if row.operation == SPAWN:
+            program, operation = row.program, row.operation
+            rows = self._programs[row.rank].setdefault(program, [])
+            # A look takes no time; what it could part are waits, or what a real worker does.
+            if measured or operation != LOOK or not rows or rows[-1].operation == WAIT:
+                rows.append(row)
+            if operation == SPAWN:
                 self._spawned.add((program, row.group))
             if program == "main" and row.end_s > self._ends[row.rank]:
                 self._ends[row.rank] = row.end_s
