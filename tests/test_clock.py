@@ -39,7 +39,7 @@ def test_a_timer_that_is_cancelled_does_nothing_and_one_that_has_fired_stays_so(
     assert seen == [1.0]
 
 
-def test_time_goes_on_from_where_a_run_has_ended() -> None:
+def test_time_continues_where_a_run_has_ended() -> None:
     clock, seen = Clock(), list[float]()
     clock.after(1.5, lambda: seen.append(clock.now))
     clock.run()

@@ -297,9 +297,11 @@ class Driver(CollectiveCalls[Activity]):
                 f"rank {self.rank} ({self.name}): {operation}: {error}"
             ) from error
         # What is sent is what the buffer holds now, however long quantizing takes.
-        weight = self._progress.weight if mean and shared.by_tokens else 1.0
-        numbers = numbers_of(self.rank, buffer, dtype, block, weight)
-        group = shared.group(self._group)
+        numbers = None
+        if getattr(buffer, "values", None) is not None:
+            weight = self._progress.weight if mean and shared.by_tokens else 1.0
+            numbers = numbers_of(self.rank, buffer, dtype, block, weight)
+        group = shared.groups.get(self._group) or shared.group(self._group)
         call = shared.count_call(self.rank, self._group)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None
         detail = f"{buffer.name} {buffer.detail}".strip()
