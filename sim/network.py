@@ -461,7 +461,10 @@ class Wire:
     def end_before(self, instant: float) -> None:
         """End what ends up to ``instant`` now: at one instant collectives end first."""
         while self.next_end <= instant:
-            self._end(min(self._flows, key=lambda flow: flow.end_at))
+            flow = min(self._flows, key=lambda flow: flow.end_at)
+            assert flow.timer is not None
+            flow.timer.cancel()
+            self._end(flow)
 
     def _share(self) -> None:
         """Recompute the speeds of all flows after one began, started transmitting or ended."""
@@ -491,12 +494,11 @@ class Wire:
             flow.timer.cancel()
         flow.end_at = at if end else inf
         action = partial(self._end, flow) if end else self._share
-        flow.timer = self._clock.after(max(0.0, at - self._clock.now), action, first=True)
+        seconds = at - self._clock.now
+        flow.timer = self._clock.after(seconds if seconds > 0 else 0.0, action, first=True)
 
     def _end(self, flow: Flow) -> None:
-        if flow.timer is not None:
-            flow.timer.cancel()
-            flow.timer = None  # it knows the flow: both go when nobody else knows them
+        flow.timer = None  # it knows the flow: both go once nothing else knows them
         self._flows.remove(flow)
         if self._flows:
             self._share()

@@ -27,6 +27,12 @@ class Exchange:
     per_step: float = 0.0  # in one inner step; filled in by the figures
 
 
+def _exchange(kind: tuple[str, str], sizes: list[float], share: tuple[float, ...]) -> Exchange:
+    most = max(sizes)
+    sent = tuple(each * most for each in share)
+    return Exchange(*kind, min(sizes), most, sent, len(sizes))
+
+
 class Sent:
     """What a run sends; ``exchanges`` by kind, the methods for an average worker."""
 
@@ -34,42 +40,32 @@ class Sent:
         context = trace.context
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
-        pieces: list[tuple[float, float, float]] = []
-        sizes: dict[tuple[str, str], tuple[float, float, int]] = {}
+        starts, stops, sent = [], [], []
+        sizes: dict[tuple[str, str], list[float]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
-                size = row.bytes
                 kind = row.operation, row.detail.rpartition(" ")[2]
-                least, most, count = sizes.get(kind, (size, size, 0))
-                sizes[kind] = min(least, size), max(most, size), count + 1
-                pieces.append((start, row.end_s, size * mean_share.get(" ".join(kind), 0.0)))
+                sizes.setdefault(kind, []).append(row.bytes)
+                starts.append(start)
+                stops.append(row.end_s)
+                sent.append(row.bytes * mean_share.get(" ".join(kind), 0.0))
         self.exchanges = tuple(
-            Exchange(
-                operation,
-                dtype,
-                least,
-                most,
-                tuple(
-                    share * most for share in context.sent_share.get(f"{operation} {dtype}", (0.0,))
-                ),
-                count,
-            )
-            for (operation, dtype), (least, most, count) in sizes.items()
+            _exchange(kind, found, context.sent_share.get(" ".join(kind), (0.0,)))
+            for kind, found in sizes.items()
         )
-        edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
+        edges = np.unique([*starts, *stops] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))
-        starts, stops, _ = np.array(pieces).reshape(-1, 3).T
-        places = zip(
-            np.searchsorted(edges, starts).tolist(),
-            np.searchsorted(edges, stops).tolist(),
-            strict=True,
-        )
-        for (start, stop, sent), (first, last) in zip(pieces, places, strict=True):
-            if last > first:
-                rate[first:last] += sent / (stop - start)
+        places = np.searchsorted(edges, starts), np.searchsorted(edges, stops)
+        taken = np.subtract(stops, starts)
+        pieces = zip(*(each.tolist() for each in places), taken.tolist(), sent, strict=True)
+        for first, last, seconds, size in pieces:
+            if last == first + 1:
+                rate[first] += size / seconds
+            elif last > first:
+                rate[first:last] += size / seconds
             else:
-                jump[first] += sent
+                jump[first] += size
         # A collective that takes no time is spread over nothing: it counts at its instant.
         self._edges = edges
         self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])

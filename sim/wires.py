@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -115,10 +116,6 @@ class Wires:
         self._limits = limits or (lambda sender, receiver: (host.window_bytes, inf))
         self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
 
-    def after(self, seconds: float, action: Action) -> None:
-        """Do something after so many seconds, before computations of the same instant."""
-        self.clock.after(seconds, action, first=True)
-
     def waking_s(self) -> float:
         """Seconds until another thread has woken up: up to twice ``message_s``, by chance.
 
@@ -182,31 +179,32 @@ class Connections:
         if rate < inf:
             paced = self._paced.setdefault((sender, receiver), Line(rate))
             lines = [paced, *lines]
-        self._pass(lines, size, (first, last), latency, arrived)
+        self._pass(lines, 0, size, (first, last), latency, arrived)
         return last
 
     def _pass(
         self,
         lines: Sequence[Line],
+        passed: int,
         size: float,
         comes: tuple[float, float],
         latency: float,
         arrived: Action,
     ) -> None:
-        """Let a message through all lines, each when its first byte comes there."""
-        wires, now, (first, last) = self.wires, self.wires.clock.now, comes
+        """Let a message through all lines but those it has passed, each as its first byte comes."""
+        wires, (first, last) = self.wires, comes
+        clock = wires.clock
+        now = clock.now
         data = size > PREAMBLE_BYTES
-        while lines and first <= now:
-            line, lines = lines[0], lines[1:]
+        for number in range(passed, len(lines)):
+            if first > now:
+                go_on = partial(self._pass, lines, number, size, (first, last), latency, arrived)
+                clock.after(first - now, go_on, first=True)
+                return
             if data:
-                first, last = line.pass_on(first, last, size)
+                first, last = lines[number].pass_on(first, last, size)
             else:
-                first = last = line.behind(first)
-        if lines:
-            wires.after(
-                first - now, lambda: self._pass(lines, size, (first, last), latency, arrived)
-            )
-            return
+                first = last = lines[number].behind(first)
         # The thread that reads a question answers it; data wake another one up.
         effect = wires.waking_s() * (1.0 if data else 0.5)
-        wires.after(last + latency + effect - now, arrived)
+        clock.after(last + latency + effect - now, arrived, first=True)

@@ -56,7 +56,7 @@ class Runtime:
                 self._clock,
                 machine,
                 links.slowest_from(rank) if machine.transmission_slowdown else inf,
-                wire.end_before,
+                wire,
             )
             for rank, machine in machines.items()
         }
@@ -138,7 +138,7 @@ class Runtime:
         shared, most = self._shared, self.scenario.run.rounds
         if most is not None and shared.rounds >= most:
             return shared.rounds
-        asked = longer(Trace(shared.rows, self._context(), self._clock.now))
+        asked = longer(shared.rows, self._clock.now)
         return asked if most is None else min(asked, most)
 
     def _missing(self, collective: Collective | None) -> list[int]:

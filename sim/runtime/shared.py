@@ -77,10 +77,9 @@ class Shared:
 
     def group(self, name: str) -> Group | GlooGroup:
         """Return the lasting group of that name."""
-        found = self.groups.get(name)
-        if found is None:
-            found = self.groups[name] = self.new_group(name)
-        return found
+        if name not in self.groups:
+            self.groups[name] = self.new_group(name)
+        return self.groups[name]
 
     def count_call(self, rank: int, group: str) -> int:
         """Number of a rank's next call in a group."""

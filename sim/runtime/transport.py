@@ -13,12 +13,13 @@ Kind = tuple[str, str, float]
 
 
 class _Load(NamedTuple):
-    """What a kind of collective costs alone, and the bytes/s that each rank then sends.
+    """What a kind of collective costs and takes alone, and the bytes/s that each rank then sends.
 
     There are no rates where nothing is slowed down by them.
     """
 
     cost: Cost
+    seconds: float
     rates: tuple[float, ...]
 
 
@@ -57,8 +58,8 @@ class Transport:
         float
             Seconds that it takes alone.
         """
-        cost = self._load(kind).cost
-        extra = self.first_extra(call)
+        cost, seconds, _ = self._loads.get(kind) or self._load(kind)
+        extra = self._first_s if call == 0 else 0.0
         if self._disturbs:
             for rank in self._devices:
                 self.begins(kind, rank)
@@ -70,11 +71,11 @@ class Transport:
                 undisturbed()
 
         self._wire.start(cost, extra, ended, group)
-        return cost.seconds + extra
+        return seconds + extra
 
     def alone_s(self, kind: Kind) -> float:
         """Seconds of a collective alone, were it not its group's first."""
-        return self._load(kind).cost.seconds
+        return self._load(kind).seconds
 
     def first_extra(self, call: int) -> float:
         """Seconds that a group's first collective takes longer."""
@@ -102,7 +103,8 @@ class Transport:
                 share = self._links.sent_share(operation, dtype)
                 self.sent_share[key] = tuple(share.tolist())
             rates: tuple[float, ...] = ()
-            if self._disturbs and cost.seconds > 0:
-                rates = tuple(share * size / cost.seconds for share in self.sent_share[key])
-            found = self._loads[kind] = _Load(cost, rates)
+            seconds = cost.seconds
+            if self._disturbs and seconds > 0:
+                rates = tuple(share * size / seconds for share in self.sent_share[key])
+            found = self._loads[kind] = _Load(cost, seconds, rates)
         return found
