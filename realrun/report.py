@@ -55,7 +55,7 @@ def progress(horizon_tokens: float | None) -> Iterator[Callable[[float, Tensor],
 def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     """Print what was measured, in the table that ``bandwise simulate`` prints."""
     from sim.cli.output import show as printed
-    from sim.cli.simulate import report
+    from sim.cli.run_report import report
     from sim.figures import figures
 
     result = figures(outcome.trace)

@@ -135,7 +135,7 @@ def test_measured_times_scale_with_operations_and_optimizers_with_what_is_traine
 
 
 def test_the_first_line_names_both():
-    from sim.cli.simulate import _subject
+    from sim.cli.run_report import _subject
 
     scenario = load(None, LORA, FROZEN)
     assert "20M parameters trained, 7B frozen" in _subject(scenario)

@@ -237,7 +237,7 @@ def test_unequal_batches_are_averaged_unweighted_and_the_answer_lists_it() -> No
 
 
 def test_the_first_lines_say_which_mean_is_taken() -> None:
-    from sim.cli.simulate import _subject
+    from sim.cli.run_report import _subject
 
     options = {**SITES, "--method": "ddp"}
     workers, tokens = (

@@ -13,7 +13,7 @@ import typer
 
 from realrun.errors import AgreedError, RunError, of_rank
 from realrun.launch import end_with_parent, report
-from sim.cli.app import Group
+from sim.cli.program import Group
 from sim.signals import end_when_asked
 
 COMMANDS = {
@@ -48,7 +48,6 @@ class Realrun(Group):
     program: ClassVar[str] = "realrun"
     package: ClassVar[str] = "realrun.cli"
     summaries: ClassVar[dict[str, str]] = COMMANDS
-    panel_of: ClassVar[dict[str, str]] = {}
 
     def tell(self, error: Exception, line: str) -> None:
         """Say what went wrong.

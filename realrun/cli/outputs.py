@@ -16,7 +16,7 @@ from realrun import loss_files
 from realrun.checkpoint_folder import check_free, tidy
 from realrun.errors import RunError
 from sim.cli.output import checked_file, checked_folder
-from sim.cli.simulate import TRACES
+from sim.cli.traces import TRACES
 from sim.files import clear_partial
 from sim.scenario.errors import path_shown
 from sim.told import first_line

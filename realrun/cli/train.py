@@ -11,8 +11,8 @@ from realrun.cli import options
 from realrun.cli.outputs import Outputs
 from sim.cli.errors import UserError
 from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.simulate import logged
 from sim.cli.tables import format_asked
+from sim.cli.traces import logged
 
 
 @takes_scenario()

@@ -8,10 +8,9 @@ import typer
 
 from sim.cli import intervals
 from sim.cli.effort import foresee
-from sim.cli.errors import UserError, chosen
+from sim.cli.errors import UserError, chosen, naming
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import progress, show
-from sim.cli.simulate import naming
 from sim.cli.tables import (
     BOUNDS,
     DECLARES_NONE,

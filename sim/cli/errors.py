@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sim.told import one_line
@@ -161,3 +162,14 @@ def chosen(option: str, word: str, known: Iterable[str]) -> str:
     raise UserError(
         f'{option}: unknown "{word}"{did_you_mean(word, names)} (one of {", ".join(names)})'
     )
+
+
+@contextmanager
+def naming(method: str) -> Iterator[None]:
+    """Say which method's arguments do not fit."""
+    from sim.program import ArgumentError
+
+    try:
+        yield
+    except ArgumentError as error:
+        raise UserError(f"method.{method}: {error}") from error

@@ -9,10 +9,9 @@ import typer
 
 from sim.cli import intervals
 from sim.cli.effort import foresee
-from sim.cli.errors import UserError
+from sim.cli.errors import UserError, naming
 from sim.cli.options import Asked, Format, Json, takes_scenario
 from sim.cli.output import show
-from sim.cli.simulate import naming
 from sim.cli.tables import (
     BOUNDS,
     PREDICTION,
