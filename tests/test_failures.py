@@ -67,7 +67,7 @@ def test_the_row_of_what_has_failed_ends_at_the_failure() -> None:
         row = row_of(trace, operation)
         assert (row.begin_s, row.ready_s, row.end_s) == (0.0, 0.0, 1.0)
         assert row_of(trace, operation, rank=1).end_s == 2.0
-    assert sum(figures(trace, scenario).breakdown.values()) == pytest.approx(1.0)
+    assert sum(figures(trace).breakdown.values()) == pytest.approx(1.0)
 
 
 def test_until_a_failure_the_others_waited_for_the_member_that_never_came() -> None:
@@ -81,7 +81,7 @@ def test_until_a_failure_the_others_waited_for_the_member_that_never_came() -> N
     trace, scenario = caught_by(one_never_calls)
     row = row_of(trace, "all_reduce")
     assert (row.ready_s, row.end_s) == (1.0, 1.0)
-    assert figures(trace, scenario).overall_breakdown["waiting"] > 0.0
+    assert figures(trace).overall_breakdown["waiting"] > 0.0
 
 
 def test_it_is_thrown_where_the_program_waits_however_late() -> None:
