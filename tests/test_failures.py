@@ -12,7 +12,6 @@ from plain_scenario import plain
 from sim.figures import figures
 from sim.program import PeerLost, Program
 from sim.runtime import SimulationError, simulate
-from sim.scenario.resolved import Scenario
 from sim.trace import WAIT, Row, Trace
 
 WHOLE = range(2)
@@ -36,9 +35,8 @@ def row_of(trace: Trace, operation: str, rank: int = 0) -> Row:
     return next(row for row in trace.rows if (row.operation, row.rank) == (operation, rank))
 
 
-def caught_by(program: Callable[..., Program]) -> tuple[Trace, Scenario]:
-    scenario = plain(program)
-    return simulate(scenario), scenario
+def caught_by(program: Callable[..., Program]) -> Trace:
+    return simulate(plain(program))
 
 
 def test_a_program_may_catch_the_failure_of_what_it_waits_for() -> None:
@@ -50,7 +48,7 @@ def test_a_program_may_catch_the_failure_of_what_it_waits_for() -> None:
             yield worker.compute(worker.model.accumulate)
 
     said: list[str] = []
-    trace, _ = caught_by(catches)
+    trace = caught_by(catches)
     assert said == [LOST]
     assert row_of(trace, "accumulate").begin_s == 1.0
     assert all(row.operation != "accumulate" for row in trace.rows if row.rank == 1)
@@ -62,7 +60,7 @@ def test_the_row_of_what_has_failed_ends_at_the_failure() -> None:
         with suppress(PeerLost):
             yield failing_reduction(worker)
 
-    trace, scenario = caught_by(catches)
+    trace = caught_by(catches)
     for operation in ("all_reduce", WAIT):
         row = row_of(trace, operation)
         assert (row.begin_s, row.ready_s, row.end_s) == (0.0, 0.0, 1.0)
@@ -78,7 +76,7 @@ def test_until_a_failure_the_others_waited_for_the_member_that_never_came() -> N
             except PeerLost:
                 yield worker.compute(worker.model.accumulate)
 
-    trace, scenario = caught_by(one_never_calls)
+    trace = caught_by(one_never_calls)
     row = row_of(trace, "all_reduce")
     assert (row.ready_s, row.end_s) == (1.0, 1.0)
     assert figures(trace).overall_breakdown["waiting"] > 0.0
@@ -94,7 +92,7 @@ def test_it_is_thrown_where_the_program_waits_however_late() -> None:
         except PeerLost:
             yield worker.compute(worker.model.accumulate)
 
-    trace, _ = caught_by(waits_later)
+    trace = caught_by(waits_later)
     assert [row.end_s for row in trace.rows if (row.operation, row.rank) == ("accumulate", 0)] == [
         5.0,
         6.0,
@@ -131,7 +129,7 @@ def test_a_spawned_program_that_does_not_catch_it_fails_for_who_waits_for_that()
         except PeerLost:
             yield worker.compute(worker.model.accumulate)
 
-    trace, _ = caught_by(spawns)
+    trace = caught_by(spawns)
     assert row_of(trace, "accumulate").begin_s == 1.0
 
     def does_not_catch(worker: Any) -> Program:
@@ -146,6 +144,6 @@ def test_what_has_ended_cannot_fail() -> None:
         yield failing_reduction(worker, after=3.0)
         yield worker.compute(worker.model.accumulate)
 
-    trace, _ = caught_by(fine)
+    trace = caught_by(fine)
     assert [row_of(trace, "all_reduce", rank).end_s for rank in (0, 1)] == [2.0, 2.0]
     assert trace.total_s == 3.0
