@@ -1,7 +1,7 @@
 """What a worker trains on: ``[data]`` opened, read in batches, restartable at an exact position.
 
-:mod:`realrun.corpus` says where tokens come from, :mod:`realrun.shards` who reads which. Each
-epoch a worker reads all its samples once, in an order drawn from (seed, rank, epoch). Where it
+:mod:`realrun.corpus` says where tokens come from, :mod:`realrun.shards` who reads which.
+Each epoch a worker reads all its samples once, in an order drawn from (seed, rank, epoch). Where it
 is, is two numbers: epoch and position.
 
 Shape suffixes: B sequences, T positions (``context``).

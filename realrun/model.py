@@ -1,6 +1,7 @@
 """Tensors behind the verbs: passes through the stages, gradients, the inner optimizer.
 
-The outer half is in :mod:`realrun.outer`, the sharded optimizer in :mod:`realrun.sharded`.
+The outer half is in :mod:`realrun.outer`, the sharded optimizer in
+:mod:`realrun.sharded`.
 
 All parameters live in one flat fp32 vector, layer after layer, and so do their gradients; the
 module's own parameters are views into it. What is sent, stepped or averaged is then a slice.

@@ -1,8 +1,8 @@
 """Trained models as files: what --save writes, plain torch loads, and --start takes.
 
 The file holds ``module.state_dict()`` of the module that the user's function returned, of
-``nn.ModuleList(stages)`` if it returned a list, or of :class:`realrun.gpt.GPT`. Plain torch loads
-it::
+``nn.ModuleList(stages)`` if it returned a list, or of :class:`realrun.gpt.GPT`. Plain torch
+loads it::
 
     module.load_state_dict(safetensors.torch.load_file("model.safetensors"))
 

@@ -1,7 +1,7 @@
 """A model as a sequence of stages: what training layer by layer asks of any torch module.
 
-A stage is a module that takes what the stage before it gives; the first takes inputs_BT, the
-last gives logits_BTV. The decoder of :mod:`realrun.gpt` is one stage per layer. A module of the
+A stage is a module that takes what the stage before it gives; the first takes inputs_BT, the last
+gives logits_BTV. The decoder of :mod:`realrun.gpt` is one stage per layer. A module of the
 user's, named "package.module:function", is one stage, or as many as the function returns.
 """
 

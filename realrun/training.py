@@ -50,16 +50,16 @@ class Asked:
     """How to train.
 
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
-    write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
-    ``backend`` "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for.
-    ``save`` is where rank 0 will write the trained model (:mod:`realrun.saved`), ``losses`` those
-    of all ranks (:mod:`realrun.loss_files`); ``start`` is a saved model, with whose parameters and
-    buffers training begins. ``held_out`` asks for the loss on
-    text that no worker trains on, which takes a while. ``warm`` says that these processes have
-    sent each other something before: nothing is then set up by a first collective. ``fresh`` asks
-    for connections of the run's own (:class:`realrun.collectives.Group`). ``check_replicas``
-    compares at every round what the method keeps equal on all workers. ``evaluate_every`` is the
-    number of rounds between two evaluations of the loss on held-out text.
+    write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda"; ``backend``
+    "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for. ``save`` is where rank
+    0 will write the trained model (:mod:`realrun.saved`), ``losses`` those of all ranks
+    (:mod:`realrun.loss_files`); ``start`` is a saved model, with whose parameters and buffers
+    training begins. ``held_out`` asks for the loss on text that no worker trains on, which takes a
+    while. ``warm`` says that these processes have sent each other something before: nothing is then
+    set up by a first collective. ``fresh`` asks for connections of the run's own
+    (:class:`realrun.collectives.Group`). ``check_replicas`` compares at every round what
+    the method keeps equal on all workers. ``evaluate_every`` is the number of rounds between two
+    evaluations of the loss on held-out text.
     """
 
     replay: Trace | None = None

@@ -38,7 +38,8 @@ MESSAGE_S = 12e-6
 _COUNTED = 3  # rounds
 _MOST_COUNTED = 200_000  # operations; a program that has more is not counted to its end
 
-# Rounds that are simulated (:mod:`sim.window`): until they repeat, and then under random timing.
+# Rounds that are simulated (:mod:`sim.window`): until they repeat, and then under random
+# timing.
 _STILL, _LOOKING, _RANDOM = 15, 80, 56
 _STILL_RUNS = 2
 

@@ -1,10 +1,10 @@
 """What workers compute: a table with one row per operation.
 
-A row says on what the time is spent, what it grows with and which key of a scenario gives it.
-The seconds that the simulator charges (:mod:`sim.compute`), the keys of [[site]] and of hardware
-files, what ``realrun calibrate`` measures, and where figures and pictures put the time all follow
-from the rows, so an operation is added here alone. What it does to state is the model's business.
-A program declares one of its own with :func:`sim.program.operation`.
+A row says on what the time is spent, what it grows with and which key of a scenario gives it. The
+seconds that the simulator charges (:mod:`sim.compute`), the keys of [[site]] and of
+hardware files, what ``realrun calibrate`` measures, and where figures and pictures put the time all
+follow from the rows, so an operation is added here alone. What it does to state is the model's
+business. A program declares one of its own with :func:`sim.program.operation`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables that only programs write: a note and a digest per column, checked when they are read.
 
-The note is one line of JSON with a digest of its own (see :mod:`sim.journal`): in the metadata of
-a Parquet file, on the first line of a CSV file.
+The note is one line of JSON with a digest of its own (see :mod:`sim.journal`): in the
+metadata of a Parquet file, on the first line of a CSV file.
 """
 
 from __future__ import annotations

@@ -320,7 +320,8 @@ def test_simulator_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, sim.runtime, sim.figures, sim.scenario; sys.exit('torch' in sys.modules)"
+    imports = "import sys, sim.runtime, sim.figures, sim.scenario"
+    code = f"{imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -25,11 +25,11 @@ _R = TypeVar("_R")
 class Run:
     """When to stop. At most one of tokens, steps, rounds is set; none means "steady".
 
-    ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method);
-    ``None`` leaves the choice to the method and to whether there is jitter. ``replications`` is
-    how many predict something random; None is as many as it takes (:mod:`sim.replications`).
-    ``average_by`` says what counts in a mean over workers: "workers", each once, or "tokens",
-    those of its round.
+    ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method); ``None``
+    leaves the choice to the method and to whether there is jitter. ``replications`` is how many
+    predict something random; None is as many as it takes (:mod:`sim.replications`).
+    ``average_by`` says what counts in a mean over workers: "workers", each once, or "tokens", those
+    of its round.
     """
 
     tokens: float | None = None
