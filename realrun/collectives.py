@@ -161,7 +161,7 @@ class Group:
             self._thread.start()
 
     def pack(self, operation: str, buffer: Buffer, dtype: str, weight: float = 1.0) -> Packed:
-        """Quantize a buffer times a weight; for the errors see :mod:`realrun.quantize`."""
+        """Quantize a buffer times a weight; errors as :mod:`realrun.quantize` says."""
         target = tensor_of(buffer)
         packed = prepare(
             operation, _weighted(target, weight), dtype, self._block, self._members.count
