@@ -78,6 +78,7 @@ class Shared:
     model: Any
     limits: Limits
     quantize_block: int = 256
+    site: tuple[int, ...] = ()  # ranks at this worker's site; none: all are at one
     pace: Pace | None = None
     slower: float = 1.0
     replay: dict[str, deque[float]] | None = None

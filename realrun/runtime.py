@@ -13,7 +13,7 @@ and what was in flight counts as received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from math import nan
 from time import sleep
@@ -55,7 +55,8 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._group = group
         self._round = 0
         self._progress = shared.progress()
-        self.rank = shared.rank
+        self.rank, self.workers = shared.rank, shared.workers
+        self.site = shared.site or tuple(range(shared.workers))
         self.model = shared.model
         self.device = shared.device
         self._computed = Activity(self)  # what has ended when the call returns is one and the same
@@ -315,8 +316,15 @@ class TorchWorker(CollectiveCalls[Activity]):
         self.device.later(marks, split)
 
     def _collective(
-        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
     ) -> Activity:
+        if over is not None:
+            raise RunError("over= of a collective is not carried out yet; leave it out")
         self._count()
         shared = self._shared
         size = wire_bytes(buffer.elements, dtype, shared.quantize_block)

@@ -212,6 +212,7 @@ class Run:
             self.model,
             ends,
             scenario.network.collectives.quantize_block,
+            site=scenario.ranks_by_site[scenario.workers[world.rank].site],
             timeout=timedelta(seconds=asked.timeout_s),
             fresh=asked.fresh,
             device=timed_on(device),

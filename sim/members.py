@@ -44,26 +44,33 @@ def everyone(workers: int) -> Members:
     return Members(tuple(range(workers)), "")
 
 
-def members_of(over: Iterable[int], workers: int) -> Members:
+def members_of(over: Iterable[int] | None, workers: int, caller: int | None = None) -> Members:
     """Return the members that ``over=`` of a collective names.
 
     Parameters
     ----------
     over
-        Ranks, in any order.
+        Ranks, in any order; None stands for all.
     workers
         How many there are in all.
+    caller
+        The rank that calls the collective, if it is known.
 
     Raises
     ------
     ValueError
-        If they are no ranks, or one of them stands there twice.
+        If they are no ranks, if one of them is there twice, or if the caller is not.
     """
+    if over is None:
+        return everyone(workers)
     try:
         ranks = tuple(map(index, over))
     except TypeError:
         raise ValueError(f"over={over!r}: not a tuple of ranks") from None
-    return _members(ranks, workers)
+    members = _members(ranks, workers)
+    if caller is not None and caller not in members:
+        raise ValueError(f"over={members.ranks}: called by rank {caller}, which is not in it")
+    return members
 
 
 @lru_cache(maxsize=4096)

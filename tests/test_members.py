@@ -30,9 +30,16 @@ def test_a_group_says_who_its_members_are(ranks, others) -> None:
 
 
 def test_all_ranks_are_everyone() -> None:
+    assert members_of(None, 3) is everyone(3)
     assert members_of((2, 0, 1), 3) is everyone(3)
     assert everyone(3).name == ""
     assert members_of((0,), 1) is everyone(1)
+
+
+def test_who_calls_is_a_member() -> None:
+    assert members_of((0, 3), 4, caller=3) == members_of((0, 3), 4)
+    with pytest.raises(ValueError, match=r"^over=\(0, 3\): called by rank 2, which is not in it$"):
+        members_of((0, 3), 4, caller=2)
 
 
 @pytest.mark.parametrize(

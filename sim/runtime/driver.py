@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sim import limits
@@ -32,6 +32,8 @@ class Driver(CollectiveCalls[Activity]):
     def __init__(self, runtime: Runtime, rank: int, name: str, group: str, side: bool) -> None:
         self.runtime = runtime
         self.rank = rank
+        self.workers = len(runtime.scenario.workers)
+        self.site = runtime.scenario.ranks_by_site[runtime.scenario.workers[rank].site]
         self.name = name
         self.model = runtime.models[rank]
         self._group = group
@@ -234,8 +236,15 @@ class Driver(CollectiveCalls[Activity]):
         return activity
 
     def _collective(
-        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
     ) -> Activity:
+        if over is not None:
+            raise SimulationError("over= of a collective is not simulated yet; leave it out")
         self._check_size()
         runtime = self.runtime
         try:
