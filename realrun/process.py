@@ -119,6 +119,7 @@ class Shared:
                 self.quantize_block,
                 self.timeout,
                 self.device,
+                name=name,
                 spawned=name != MAIN,
                 fresh=self.fresh,
             )
