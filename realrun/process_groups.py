@@ -2,8 +2,8 @@
 
 `torch.distributed.new_group` takes part of all ranks. With ``use_local_synchronization=True`` the
 members suffice, but in torch 2.13 the name by which they find each other then counts the process
-groups that a rank has made so far: two members of which one has made more wait for each other for
-ever. So here the name is ours, as in torchft and OpenRLHF.
+groups that a rank has made so far: two members of which one has made more never find each other.
+So here the name is ours.
 
 To make one waits for all members, and one rank may make several: in its calling threads, ranks
 that first call overlapping groups in different orders would wait for each other in a circle. So
@@ -33,7 +33,7 @@ def store_of_all() -> Any:
     Of one connection several threads may not wait at once.
     """
     store: Any = c10d._get_default_store()
-    return store.clone() if hasattr(store, "clone") else store  # torch 2.7
+    return store.clone() if hasattr(store, "clone") else store  # which older torch lacks
 
 
 def of_members(name: str, members: Members, timeout: timedelta, store: Any) -> Any:
