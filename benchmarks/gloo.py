@@ -23,8 +23,7 @@ from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 
-import simpy
-
+from sim.clock import Clock
 from sim.gloo import part
 from sim.messages import End, ends
 from sim.scenario import load
@@ -69,10 +68,10 @@ def read(path: Path) -> list[Case]:
 
 def predicted(case: Case) -> float:
     """Seconds until the last rank has all results, by gloo's messages."""
-    env, workers = simpy.Environment(), case.workers
+    clock, workers = Clock(), case.workers
     rates = [case.bandwidth_mbit_per_s * 1e6 / 8] * workers**2
     latency = case.rtt_ms * 1e-3 / 2
-    wires = Wires(env, rates, lambda a, b: ((a * workers + b,), latency), HOST)
+    wires = Wires(clock, rates, lambda a, b: ((a * workers + b,), latency), HOST)
     connections = Connections(wires, workers)
     collectives = [ends(connections) for _ in range(case.at_once)]
     last = 0.0
@@ -80,7 +79,7 @@ def predicted(case: Case) -> float:
     def begin(waiting: deque[End]) -> None:
         def ended() -> None:
             nonlocal last
-            last = env.now
+            last = clock.now
             begin(waiting)
 
         if waiting:
@@ -91,8 +90,8 @@ def predicted(case: Case) -> float:
         waiting = deque(every[rank] for every in collectives)
         for _ in range(THREADS):
             start = case.skew_s if rank == 1 else 0.0
-            wires.after(start, lambda _, waiting=waiting: begin(waiting))
-    env.run()
+            wires.after(start, lambda waiting=waiting: begin(waiting))
+    clock.run()
     return last
 
 

@@ -22,8 +22,7 @@ from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 
-import simpy
-
+from sim.clock import Clock
 from sim.gloo import part
 from sim.messages import ends
 from sim.network import Links
@@ -54,8 +53,8 @@ def scenario() -> Scenario:
 
 def predicted(replication: int = 0) -> Times:
     """What the model says of so many all-reduces."""
-    env = simpy.Environment()
-    wires = Links(replace(scenario(), replication=replication)).wires(env)
+    clock = Clock()
+    wires = Links(replace(scenario(), replication=replication)).wires(clock)
     connections, called = Connections(wires, 4), [0.0] * 4
     found: Times = []
     for _ in range(TIMES + SKIPPED):
@@ -63,14 +62,14 @@ def predicted(replication: int = 0) -> Times:
         for end in ends(connections):
 
             def note(rank: int = end.rank, ended: list[float] = ended) -> None:
-                ended[rank] = env.now
+                ended[rank] = clock.now
 
-            before_s = called[end.rank] - env.now + wires.waking_s() / 2
+            before_s = called[end.rank] - clock.now + wires.waking_s() / 2
             end.run(part(end, "all_reduce", "bf16", BYTES, before_s=before_s), note)
-        env.run()
+        clock.run()
         found.append([at - min(called) for at in ended])
         # The next has its own clock: nothing of this one is under way any more.
-        called = [env.now + at - min(ended) for at in ended]
+        called = [clock.now + at - min(ended) for at in ended]
     return found[SKIPPED:]
 
 

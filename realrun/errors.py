@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from sim.program import PeerLost
+
 
 class RunError(Exception):
     """A run that cannot begin or go on; the text is one line for the user."""
 
 
-class PeerLostError(RunError):
-    """A collective failed: a peer is gone or did not come in time. The cause is elsewhere."""
+class PeerLostError(RunError, PeerLost):
+    """A peer is gone or did not come in time. The cause is elsewhere.
+
+    Of a collective that failed; a program may catch it as :class:`sim.program.PeerLost`.
+    """
 
 
 class AgreedError(RunError):

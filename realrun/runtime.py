@@ -28,7 +28,15 @@ from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.compute import written
-from sim.program import QUANTIZED, ArgumentError, Buffer, CollectiveCalls, Program, wire_bytes
+from sim.program import (
+    QUANTIZED,
+    ArgumentError,
+    Buffer,
+    CollectiveCalls,
+    PeerLost,
+    Program,
+    wire_bytes,
+)
 from sim.runtime.errors import HOW_LONG
 from sim.scenario import ScenarioError
 from sim.told import first_line, method_failed
@@ -64,11 +72,14 @@ class TorchWorker(CollectiveCalls[Activity]):
     def drive(self, program: Generator[Any, None, None]) -> None:
         """Run a program to its end, waiting for what it yields.
 
+        What fails of what it waits for is thrown into it where it waits, as the simulator does. Of
+        a collective of NCCL's that has failed the host hears when it next waits for the device: at
+        a look, at a checkpoint, at a round now and then, at the end.
+
         Raises
         ------
         PeerLostError
-            With the collective that failed. Of NCCL's the host hears when it next waits for the
-            device: at a look, at a checkpoint, at a round now and then, at the end.
+            With the collective that failed, where the program does not catch it.
         """
         try:
             self._drive(program)
@@ -81,13 +92,22 @@ class TorchWorker(CollectiveCalls[Activity]):
 
     def _drive(self, program: Generator[Any, None, None]) -> None:
         shared = self._shared
-        for activity in program:
+        failed: PeerLost | None = None
+        while True:
+            try:
+                activity = next(program) if failed is None else program.throw(failed)
+            except StopIteration:
+                break
+            failed = None
             self._count()
             if not activity.group or shared.restart is not None:
                 continue
             row = self._row(WAIT, "", activity.group, activity.call)
             begin = self.device.mark()
-            activity.wait()
+            try:
+                activity.wait()
+            except PeerLost as error:
+                failed = error
             _when(self.device, row, begin, self.device.mark())
             shared.in_flight.pop(id(activity), None)
         if self._program == MAIN:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 from math import ceil
 from typing import TYPE_CHECKING
 
-import simpy
-
+from sim.clock import Clock
 from sim.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
 from sim.wires import Connections, Limits, Way, Wires
@@ -87,17 +86,17 @@ def alone(
     >>> round(alone([1e6, 1e6], way, HostCosts(), 2, kind), 3)
     0.54
     """
-    env = simpy.Environment()
-    connections = Connections(Wires(env, rates, way, host, limits=limits), workers)
+    clock = Clock()
+    connections = Connections(Wires(clock, rates, way, host, limits=limits), workers)
     last = 0.0
 
     def ended() -> None:
         nonlocal last
-        last = env.now
+        last = clock.now
 
     for end in ends(connections):
         end.run(part(end, *kind), ended)
-    env.run()
+    clock.run()
     return last
 
 

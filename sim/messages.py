@@ -70,12 +70,12 @@ class End:
         received = Moment()
         self._receives[peer].append(received)
         other = self._others[peer]
-        self._connections.put(self.rank, peer, 0.0, lambda _: other._hears(self.rank))
+        self._connections.put(self.rank, peer, 0.0, lambda: other._hears(self.rank))
         return received
 
     def pause(self, seconds: float) -> Moment:
         """Spend time on what came."""
-        return Moment(self._wires.env.now + seconds)
+        return Moment(self._wires.clock.now + seconds)
 
     def wake(self) -> Moment:
         """Let another thread have its turn."""
@@ -85,9 +85,9 @@ class End:
         """Run this rank's part, and say when it has ended."""
         wires = self._wires
 
-        def go_on(_: object = None) -> None:
+        def go_on() -> None:
             for moment in script:
-                if moment.at > wires.env.now:
+                if moment.at > wires.clock.now:
                     if moment.at == inf:
                         moment.waiter = wait
                     else:
@@ -96,7 +96,7 @@ class End:
             ended()
 
         def wait(moment: Moment) -> None:
-            seconds = moment.at - wires.env.now
+            seconds = moment.at - wires.clock.now
             if seconds > 0:
                 wires.after(seconds, go_on)
             else:
@@ -114,11 +114,11 @@ class End:
 
     def _leave(self, peer: int, size: float, sent: Moment) -> None:
         other = self._others[peer]
-        sent.known(self._connections.put(self.rank, peer, size, lambda _: other._gets(self.rank)))
+        sent.known(self._connections.put(self.rank, peer, size, lambda: other._gets(self.rank)))
 
     def _gets(self, peer: int) -> None:
         """Data from a peer are there."""
-        self._receives[peer].popleft().known(self._wires.env.now)
+        self._receives[peer].popleft().known(self._wires.clock.now)
 
 
 def ends(connections: Connections) -> list[End]:

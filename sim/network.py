@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from random import Random
 
 import numpy as np
-import simpy
 from numpy.typing import NDArray
-from simpy.events import URGENT
 
+from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.collectives import Schedule, Transfers, schedule
 from sim.gloo import alone
 from sim.members import Members, everyone
 from sim.scenario.connections import limits
 from sim.scenario.resolved import CollectiveTable, Scenario
 from sim.wires import Limits, Way, Wires
-
-SAME_INSTANT = 1e-12  # relative
 
 
 @dataclass(frozen=True)
@@ -125,12 +123,12 @@ class Links:
         """Bytes that each member sends, per byte of the buffer; shape [members]."""
         return self._priced(operation, dtype, members).sent
 
-    def wires(self, env: simpy.Environment) -> Wires:
+    def wires(self, clock: Clock) -> Wires:
         """The same links for gloo's messages."""
         scenario = self.scenario
         random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(env, self.capacity.tolist(), self._way, host, random_timing, self._limits)
+        return Wires(clock, self.capacity.tolist(), self._way, host, random_timing, self._limits)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
@@ -379,9 +377,9 @@ class Flow:
         "left",
         "on_end",
         "speed",
+        "timer",
         "transmit_at",
         "updated",
-        "version",
     )
 
     def __init__(
@@ -395,7 +393,7 @@ class Flow:
         self.speed = 1.0
         self.end_at = inf
         self.on_end = on_end
-        self.version = 0
+        self.timer: Timer | None = None
 
 
 def _uses(flows: list[Flow]) -> NDArray[np.float64]:
@@ -416,18 +414,18 @@ def _uses(flows: list[Flow]) -> NDArray[np.float64]:
 class Wire:
     """The collectives now on the wire, in virtual time."""
 
-    def __init__(self, env: simpy.Environment) -> None:
-        self._env = env
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._flows: list[Flow] = []
         self.next_end = inf
 
     def start(self, cost: Cost, extra_s: float, on_end: Callable[[], None], group: str) -> None:
         """Put a collective of a group on the wire now; ``extra_s`` is added to its latency."""
-        flow = Flow(cost, self._env.now + cost.latency_s + extra_s, on_end, group)
+        flow = Flow(cost, self._clock.now + cost.latency_s + extra_s, on_end, group)
         self._flows.append(flow)
         if len(self._flows) == 1:
-            self._schedule(flow, flow.transmit_at + cost.transmit_s, end=True)
-            self.next_end = flow.end_at
+            self.next_end = flow.transmit_at + cost.transmit_s
+            self._schedule(flow, self.next_end, end=True)
         else:
             self._share()
 
@@ -438,7 +436,7 @@ class Wire:
 
     def _share(self) -> None:
         """Recompute the speeds of all flows after one began, started transmitting or ended."""
-        now = self._env.now
+        now = self._clock.now
         transmitting = []
         for flow in self._flows:
             if flow.transmit_at <= now * (1 + SAME_INSTANT):
@@ -460,24 +458,15 @@ class Wire:
         self.next_end = min((flow.end_at for flow in self._flows), default=inf)
 
     def _schedule(self, flow: Flow, at: float, *, end: bool) -> None:
-        flow.version += 1
+        if flow.timer is not None:
+            flow.timer.cancel()
         flow.end_at = at if end else inf
-        version = flow.version
-
-        def fire(_: simpy.events.Event) -> None:
-            if flow.version == version:
-                if end:
-                    self._end(flow)
-                else:
-                    self._share()
-
-        event = simpy.Event(self._env)
-        event._ok, event._value = True, None
-        event.callbacks = [fire]
-        self._env.schedule(event, priority=URGENT, delay=max(0.0, at - self._env.now))
+        action = partial(self._end, flow) if end else self._share
+        flow.timer = self._clock.after(max(0.0, at - self._clock.now), action, first=True)
 
     def _end(self, flow: Flow) -> None:
-        flow.version += 1
+        assert flow.timer is not None
+        flow.timer.cancel()
         self._flows.remove(flow)
         if self._flows:
             self._share()

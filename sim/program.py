@@ -12,6 +12,7 @@
 7. ``over=`` names the ranks that a collective is over. All of them name the same, each from the
    scenario, the number of the round and a seed alone, and issue the collectives of a group (a
    program's, over the same ranks) in the same order.
+8. What has failed is thrown into the program that waits for it, as :class:`PeerLost`.
 
 Two runtimes run the same text: :mod:`sim.runtime` in virtual time, realrun on
 torch.distributed.
@@ -23,6 +24,7 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 Started = TypeVar("Started")
@@ -36,6 +38,14 @@ _BYTES = re.compile(r"(\d+(?:\.\d*)?(?:e-?\d+)?)\s*B")
 
 class ArgumentError(ValueError):
     """A method's arguments exclude each other or do not fit the model."""
+
+
+class PeerLost(Exception):  # noqa: N818 - it says what it is
+    """A collective has failed because a member is gone or did not come in time.
+
+    It is thrown into the program that waits for the collective, or for the spawned program that
+    waited for it. A program may catch it around its ``yield``; uncaught, it ends the run.
+    """
 
 
 def bytes_per_element(dtype: str) -> float:
@@ -69,6 +79,7 @@ def bytes_per_element(dtype: str) -> float:
     return size
 
 
+@lru_cache(maxsize=4096)
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
     """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantised.
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sim.backlog import Length, growing, length, pace
+from sim.scenario.resolved import Jitter, Scenario
 from sim.trace import LOOK, ROUND, WAIT, Trace, Window
-
-if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
 
 _MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits
 _MEASURED_JITTER = 50
@@ -29,7 +27,14 @@ _MOST_ROWS = 400_000
 _SAME = 1e-6  # relative to a round
 
 
-def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
+Longer = Callable[[Trace], int]
+"""Takes the trace of a run whose first program has begun all rounds; returns how many more than
+these it shall have, in all, or the same number."""
+Run = Callable[[Scenario, int, Longer | None], Trace]
+"""Simulates a scenario for at most that many rounds."""
+
+
+def simulate_window(scenario: Scenario, run: Run) -> Trace:
     """Simulate as many rounds as a window needs, and note the window in the trace.
 
     With ``skip_rounds`` or ``measured_rounds`` given, those rounds; if they reach a horizon in
@@ -44,7 +49,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
     Parameters
     ----------
     run
-        Simulates a scenario for at most so many rounds.
+        Simulates a scenario for at most that many rounds.
     """
     asked = scenario.run
     if asked.skip_rounds is not None or asked.measured_rounds is not None:
@@ -52,7 +57,7 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         measured = asked.measured_rounds or _MEASURED
         # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
         ahead = _unequal(scenario) or scenario.random
-        trace = run(scenario, skip + measured + ahead)
+        trace = run(scenario, skip + measured + ahead, None)
         if asked.rounds is not None and asked.rounds <= skip + measured:
             return _with_window(trace, Window(skip, asked.rounds, steady=True))
         return _checked(_noted(trace, skip, skip + measured, steady=True))
@@ -62,27 +67,31 @@ def simulate_window(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -
         assert window is not None
         spare = len(still.round_begins()) - 1 - window.last
         skip = max(1, window.first)
-        trace = run(scenario, skip + _MEASURED_JITTER + spare + 1)
+        trace = run(scenario, skip + _MEASURED_JITTER + spare + 1, None)
         trace = _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
         # Random times of the same mean never make it faster.
         return trace if window.steady else trace.evaluated(round_s=window.round_s, lower_bound=True)
     return _settled(scenario, run)
 
 
-def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace:
+def _settled(scenario: Scenario, run: Run) -> Trace:
     limit = 1 + _MEASURED + _unequal(scenario)
     runs: list[Length] = []
+
+    def longer(trace: Trace) -> int:
+        nonlocal limit
+        limit = _limit_after(trace, limit)
+        return limit
+
     while True:
-        trace = run(scenario, limit)
+        trace = run(scenario, limit, longer)
         begins = trace.round_begins()
         rounds = len(begins) - 1
         runs.append(length(trace))
         looks = any(row.operation == LOOK for row in trace.rows)
         if looks:
-            least, most = _MEASURED_LOOKING
-            wanted = least if limit < least else most
-            if rounds == limit < most and len(trace.rows) < _CHEAP_ROWS:
-                limit = wanted + 2
+            if rounds == limit and len(trace.rows) < _CHEAP_ROWS and (more := _looking(limit)):
+                limit = more
                 continue
             return _noted(trace, 1, rounds, steady=True)
         last = _last_in_common(trace)
@@ -94,13 +103,39 @@ def _settled(scenario: Scenario, run: Callable[[Scenario, int], Trace]) -> Trace
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
-                runs.insert(0, length(run(scenario, fewer)))
+                runs.insert(0, length(run(scenario, fewer, None)))
             first = max(1, last // 2)
             middle, end = begins[[first, last]].max(axis=1)
             round_s, least = pace(runs, float(end - middle) / max(1, last - first))
             trace = _noted(trace, first, last, steady=False)
             return trace.evaluated(round_s=round_s, lower_bound=least)
         limit *= 2
+
+
+def _looking(limit: int) -> int:
+    """Return the rounds to simulate after ``limit`` ones where a method looks; 0: no more."""
+    least, most = _MEASURED_LOOKING
+    return 0 if limit >= most else (least if limit < least else most) + 2
+
+
+def _limit_after(trace: Trace, limit: int) -> int:
+    """Return a higher limit where it is certain already that so few rounds are not enough.
+
+    The run then continues instead of being begun again. Certain it is where the method looks and
+    rounds are cheap, and where one worker stands for all and its rounds took different times, or
+    were not filled yet. The rows that the end of the run would add are allowed for.
+    """
+    rows = 2 * len(trace.rows)
+    if any(row.operation == LOOK for row in trace.rows):
+        return _looking(limit) or limit if rows < _CHEAP_ROWS else limit
+    if len(trace.context.standing_for) > 1 or limit >= _MOST_ROUNDS or rows > _MOST_ROWS:
+        return limit
+    first = max(1, limit - _MEASURED)
+    begins = np.append(trace.round_begins()[:, :1], [[trace.total_s]], axis=0)
+    filled = first >= max(_first_filled(trace), _first_awaited(trace))
+    if filled and (begins[limit] <= begins[first] or _periods(begins, first, limit)):
+        return limit
+    return 2 * limit
 
 
 def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
@@ -175,19 +210,27 @@ def _repeats(trace: Trace, first: int, last: int) -> bool:
     whole = begins[last] - begins[first]
     if float(np.ptp(whole)) > tolerance:
         return False  # some workers are still gaining on others
-    took = np.diff(begins, axis=0)
-    for period in (1, 2, 4):
-        if first - period < 0:
-            break
-        if float(np.abs(took[first:last] - took[first - period : last - period]).max()) <= (
-            tolerance
-        ) and all(
+    return any(
+        all(
             _alike(by_round[number], by_round[number - period], tolerance)
             for by_round in lags.values()
             for number in range(first, last)
-        ):
-            return True
-    return False
+        )
+        for period in _periods(begins, first, last)
+    )
+
+
+def _periods(begins: NDArray[np.float64], first: int, last: int) -> list[int]:
+    """Return after how many rounds, of 1, 2 and 4, rounds first .. last - 1 took as long again."""
+    tolerance = _SAME * float(begins[last].mean() - begins[first].mean()) / (last - first)
+    took = np.diff(begins, axis=0)
+    return [
+        period
+        for period in (1, 2, 4)
+        if period <= first
+        and float(np.abs(took[first:last] - took[first - period : last - period]).max())
+        <= tolerance
+    ]
 
 
 def _alike(a: list[float], b: list[float], tolerance: float) -> bool:
@@ -212,8 +255,6 @@ def _unequal(scenario: Scenario) -> bool:
 
 
 def _without_jitter(scenario: Scenario) -> Scenario:
-    from sim.scenario.resolved import Jitter
-
     still = [
         replace(worker, machine=replace(worker.machine, jitter=Jitter()))
         for worker in scenario.workers

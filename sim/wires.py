@@ -14,8 +14,7 @@ from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
-import simpy
-from simpy.events import URGENT
+from sim.clock import Action, Clock
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import HostCosts
@@ -27,7 +26,6 @@ Way = tuple[tuple[int, ...], float]
 """Numbers of the lines between two ranks, and the latency in seconds."""
 Limits = tuple[float, float]
 """Bytes that a connection between two ranks may have in flight, and its bytes/s."""
-Action = Callable[[simpy.Event], None]
 
 
 class Line:
@@ -76,8 +74,8 @@ class Wires:
 
     Parameters
     ----------
-    env
-        The clock.
+    clock
+        Virtual time.
     rates
         Of each line, bytes/s.
     way
@@ -93,14 +91,14 @@ class Wires:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        clock: Clock,
         rates: Sequence[float],
         way: Callable[[int, int], Way],
         host: HostCosts,
         chance: Random | None = None,
         limits: Callable[[int, int], Limits] | None = None,
     ) -> None:
-        self.env = env
+        self.clock = clock
         self.host = host
         self.messages = 0  # so far
         self._chance = chance
@@ -111,10 +109,7 @@ class Wires:
 
     def after(self, seconds: float, action: Action) -> None:
         """Do something after so many seconds, before computations of the same instant."""
-        event = simpy.Event(self.env)
-        event._ok, event._value = True, None
-        event.callbacks = [action]
-        self.env.schedule(event, priority=URGENT, delay=seconds)
+        self.clock.after(seconds, action, first=True)
 
     def waking_s(self) -> float:
         """Seconds until another thread has woken up: up to twice ``message_s``, by chance.
@@ -177,7 +172,7 @@ class Connections:
         if self._ranks is not None:
             ends = self._ranks[sender], self._ranks[receiver]
         lines, latency, round_trip, per_byte, rate = wires.between(*ends)
-        first = last = now = wires.env.now
+        first = last = now = wires.clock.now
         size += PREAMBLE_BYTES
         if per_byte > 0:
             full = max(now, self._full[sender, receiver])
@@ -200,7 +195,7 @@ class Connections:
         arrived: Action,
     ) -> None:
         """Let a message through all lines, each when its first byte comes there."""
-        wires, now, (first, last) = self.wires, self.wires.env.now, comes
+        wires, now, (first, last) = self.wires, self.wires.clock.now, comes
         data = size > PREAMBLE_BYTES
         while lines and first <= now:
             line, lines = lines[0], lines[1:]
@@ -210,7 +205,7 @@ class Connections:
                 first = last = line.behind(first)
         if lines:
             wires.after(
-                first - now, lambda _: self._pass(lines, size, (first, last), latency, arrived)
+                first - now, lambda: self._pass(lines, size, (first, last), latency, arrived)
             )
             return
         # The thread that reads a question answers it; data wake another one up.

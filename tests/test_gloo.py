@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_scenario import machine, plain
 from test_identities import SIZE, scenario
 
+from sim.clock import Clock
 from sim.figures import figures
 from sim.gloo import SEGMENT_BYTES, part
 from sim.messages import ends
@@ -64,20 +64,20 @@ def carried_out(
 ) -> tuple[list[float], Counter[int]]:
     """When each rank ends, and the bytes that it sends, on lines of their own for every pair."""
     workers = len(starts)
-    env = simpy.Environment()
-    wires = Wires(env, [rate] * workers**2, lambda a, b: ((a * workers + b,), latency), host)
+    clock = Clock()
+    wires = Wires(clock, [rate] * workers**2, lambda a, b: ((a * workers + b,), latency), host)
     connections = Counting(wires, workers)
     found = [0.0] * workers
 
     def begin(end: Any) -> None:
         def ended() -> None:
-            found[end.rank] = env.now
+            found[end.rank] = clock.now
 
         end.run(part(end, operation, dtype, size), ended)
 
     for end, start in zip(ends(connections), starts, strict=True):
-        wires.after(start, lambda _, end=end: begin(end))
-    env.run()
+        wires.after(start, lambda end=end: begin(end))
+    clock.run()
     return found, connections.counts
 
 

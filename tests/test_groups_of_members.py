@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from datetime import timedelta
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from collective_reference import CASES, own_values, received
 
 pytest.importorskip("torch")
 
@@ -23,22 +21,8 @@ from realrun.collectives import Collective, Group
 from realrun.device import Host
 from sim.members import members_of
 from sim.program import QUANTIZED
-from sim.rounding import carried, reduced
 
 WORKERS, BLOCK = 4, 32
-PARTS = (((0, 1), (2, 3)), ((1, 2), (0, 3)), ((0, 1, 3), (2,)), ((0, 1, 2, 3),))
-KINDS = [
-    *product(("all_reduce", "reduce_scatter"), ("fp32", "bf16", *QUANTIZED), (True, False)),
-    *product(("all_gather", "broadcast"), ("fp32", "bf16"), (False,)),
-]
-CASES = list(product(PARTS, KINDS, (1, 250)))
-# Slices of equal size: a buffer cannot hold more than it sends.
-CASES += product(PARTS, [("all_to_all", dtype, False) for dtype in ("fp32", "bf16")], (12, 240))
-
-
-def own_values(rank: int, size: int) -> NDArray[np.float32]:
-    """Whole numbers so small that their sums are exact in every type but the quantized ones."""
-    return np.random.default_rng([rank, size]).integers(-40, 40, size).astype(np.float32)
 
 
 class Groups:
@@ -133,32 +117,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [pickle.loads((folder / f"{rank}").read_bytes()) for rank in range(WORKERS)]
 
 
-def expected(over: tuple[int, ...], kind: tuple[str, str, bool], size: int) -> Iterator[Any]:
-    """What each member's buffer then holds."""
-    operation, dtype, mean = kind
-    values = [own_values(rank, size).astype(np.float64) for rank in over]
-    sent = [carried(each, dtype, BLOCK) for each in values]
-    count = len(over)
-    slices = [slice(size * i // count, size * (i + 1) // count) for i in range(count)]
-    for place, own in enumerate(slices):
-        result = values[place].copy()
-        if operation == "all_reduce":
-            result = reduced(sent, dtype, BLOCK, mean=mean)
-        elif operation == "reduce_scatter":
-            result[own] = reduced(sent, dtype, BLOCK, mean=mean, back=False)[own]
-        elif operation == "all_gather":
-            result = np.concatenate([each[part] for each, part in zip(sent, slices, strict=True)])
-        elif operation == "all_to_all":
-            result = np.concatenate([each[own] for each in sent])
-        else:
-            result = sent[0]
-        yield result
-
-
 def test_members_receive_what_numpy_computes_of_theirs_alone(ranks: list[dict[str, Any]]) -> None:
     for number, (parts, kind, size) in enumerate(CASES):
         for over in map(tuple, map(sorted, parts)):
-            for rank, values in zip(over, expected(over, kind, size), strict=True):
+            for rank, values in zip(over, received(over, kind, size, BLOCK), strict=True):
                 np.testing.assert_allclose(
                     ranks[rank]["every case"][number],
                     values,

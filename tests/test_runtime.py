@@ -217,6 +217,18 @@ def test_collectives_end_before_computations_at_one_instant() -> None:
     assert counts(1.0) == counts(1 / 3) == counts(0.7) == counts(1e-7)
 
 
+def test_a_computation_ends_once_with_the_collective_that_slowed_it_down() -> None:
+    def beside(worker: Any) -> Program:
+        reduction = worker.all_reduce(worker.model.parameters(WHOLE), "bf16")
+        yield worker.compute(worker.model.accumulate)
+        yield reduction
+
+    # 200 bytes take as long as 0.9 s of computation three times slower, but for the last digit.
+    slowed = [machine(0.9, communication_slowdown=3.0)] * 2
+    trace = simulate(plain(beside, machines=slowed, bandwidth=200 / (3 * 0.9)))
+    assert ends(trace, "accumulate") == ends(trace, "all_reduce") == pytest.approx([2.7])
+
+
 def test_now_is_an_observation() -> None:
     seen = []
 

@@ -7,12 +7,12 @@ from math import inf
 from pathlib import Path
 
 import pytest
-import simpy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 from ties import MEASURED, later, predicted, read
 
+from sim.clock import Clock
 from sim.network import Links
 from sim.scenario import load
 from sim.scenario.resolved import HostCosts
@@ -27,27 +27,26 @@ def sent(
     rates: tuple[float, ...] = (RATE,),
 ) -> list[float]:
     """When each message (start, sender, receiver, bytes) arrives, all on the same lines."""
-    env = simpy.Environment()
+    clock = Clock()
     found = [inf] * len(messages)
 
     def way(sender: int, receiver: int) -> Way:
         return tuple(range(len(rates))), LATENCY
 
-    connections = Connections(Wires(env, rates, way, HostCosts(window_bytes=window)), 4)
+    connections = Connections(Wires(clock, rates, way, HostCosts(window_bytes=window)), 4)
     for number, (start, sender, receiver, size) in enumerate(messages):
 
-        def arrived(_: object, number: int = number) -> None:
-            found[number] = env.now
+        def arrived(number: int = number) -> None:
+            found[number] = clock.now
 
         def put(
-            _: object,
             message: tuple[int, int, float] = (sender, receiver, size),
             arrived: object = arrived,
         ) -> None:
             connections.put(*message, arrived)  # type: ignore[arg-type]
 
         connections.wires.after(start, put)
-    env.run()
+    clock.run()
     return found
 
 
@@ -101,18 +100,18 @@ def test_the_narrowest_line_decides_and_the_first_bytes_go_ahead() -> None:
 
 def test_a_line_is_not_kept_for_who_comes_later() -> None:
     """The first message waits on its own line; the second, put later, comes to theirs first."""
-    env = simpy.Environment()
+    clock = Clock()
     ways: dict[int, Way] = {0: ((0, 2), 0.0), 1: ((1, 2), 0.0)}
-    wires = Wires(env, [1e5, 1e6, 1e6], lambda sender, receiver: ways[sender % 2], HostCosts())
+    wires = Wires(clock, [1e5, 1e6, 1e6], lambda sender, receiver: ways[sender % 2], HostCosts())
     connections, found = Connections(wires, 2), {}
 
     def put(sender: int, name: str) -> None:
-        connections.put(sender, 8, 1e5, lambda _: found.update({name: env.now}))
+        connections.put(sender, 8, 1e5, lambda: found.update({name: clock.now}))
 
     put(0, "first")
     put(0, "behind it")
-    wires.after(0.5, lambda _: put(1, "later"))
-    env.run()
+    wires.after(0.5, lambda: put(1, "later"))
+    clock.run()
     assert found["later"] == pytest.approx(0.6, rel=1e-2)
     assert found["behind it"] == pytest.approx(2.0, rel=1e-2)
 
@@ -129,23 +128,24 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
             "site.site-2.uplink=8 Mbit/s",
         ],
     )
-    env = simpy.Environment()
-    connections, found = Connections(Links(scenario).wires(env), 3), {}
-    connections.put(1, 0, 1e6, lambda _: found.update(data=env.now))
+    clock = Clock()
+    connections, found = Connections(Links(scenario).wires(clock), 3), {}
+    connections.put(1, 0, 1e6, lambda: found.update(data=clock.now))
     connections.wires.after(
-        1e-3, lambda _: connections.put(1, 2, 0, lambda _: found.update(question=env.now))
+        1e-3, lambda: connections.put(1, 2, 0, lambda: found.update(question=clock.now))
     )
-    env.run()
+    clock.run()
     assert found["question"] == pytest.approx(1.0, rel=1e-3)
 
 
 def test_members_of_a_group_are_known_by_their_places() -> None:
     """Of the ranks 1 and 3 the second one sends: over its own line."""
-    env = simpy.Environment()
-    wires = Wires(env, [1e6, 2e6, 4e6, 8e6], lambda sender, receiver: ((sender,), 0.0), HostCosts())
+    clock = Clock()
+    rates = [1e6, 2e6, 4e6, 8e6]
+    wires = Wires(clock, rates, lambda sender, receiver: ((sender,), 0.0), HostCosts())
     connections, found = Connections(wires, 2, (1, 3)), {}
-    connections.put(1, 0, 1e6, lambda _: found.update(arrived=env.now))
-    env.run()
+    connections.put(1, 0, 1e6, lambda: found.update(arrived=clock.now))
+    clock.run()
     assert found["arrived"] == pytest.approx((1e6 + PREAMBLE_BYTES) / 8e6)
 
 

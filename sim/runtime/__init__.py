@@ -3,6 +3,11 @@
 One driver per program of each worker asks its generator for the next activity and waits for
 it. Computations queue on the worker; collectives are matched by group and call number, and
 begin when the last member has called. Workers that nothing can tell apart are simulated once.
+
+run: one run, and which workers are simulated once. driver: one program, and the worker that it
+sees. shared: what the programs of a run share. activity: what they start and wait for. device:
+computations and what slows them down. groups, gloo_groups: collectives in the order of their
+calls. transport: what happens to a collective that is ready. errors: why a program cannot go on.
 """
 
 from sim.runtime.errors import (

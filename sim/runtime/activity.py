@@ -3,45 +3,86 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from sim.runtime.driver import Driver
+from sim.program import PeerLost
+from sim.trace import SPAWN, Row
+
+
+class Starter(Protocol):
+    """What an activity asks of the worker that started it."""
+
+    def look(self, what: str, answer: float) -> float:
+        """Log an observation; in a replay, answer what was logged."""
+        ...
+
+    def over(self, activity: Activity) -> None:
+        """Note that an activity has ended or failed."""
+        ...
 
 
 class Activity:
-    """Something started; see :class:`sim.program.Activity`."""
+    """Something started; see :class:`sim.program.Activity`.
 
-    __slots__ = ("call", "driver", "ended", "group", "ready_s", "text", "waiters")
+    It ends or fails once. Whoever waits for it then resumes: ``waiters`` are called in the order
+    in which they came.
+    """
 
-    def __init__(self, driver: Driver, group: str = "", call: int = -1, text: str = "") -> None:
-        self.driver = driver
-        driver.runtime.unfinished += 1
+    __slots__ = (
+        "_looked",
+        "_starter",
+        "call",
+        "ended",
+        "error",
+        "group",
+        "ready_s",
+        "row",
+        "waiters",
+    )
+
+    def __init__(self, starter: Starter, row: Row) -> None:
+        self._starter = starter
+        self._looked = ""
+        self.row = row
+        self.group = row.group  # "" for a computation
+        self.call = row.call
         self.ended = False
-        self.waiters: list[Driver] = []
-        self.group = group  # "" for a computation
-        self.call = call
+        self.error: PeerLost | None = None
         self.ready_s = 0.0
-        self.text = text
+        self.waiters: list[Callable[[], None]] = []
+
+    @property
+    def text(self) -> str:
+        """What it is, in words."""
+        row = self.row
+        if row.operation == SPAWN:
+            return f"spawned {row.detail}"
+        if row.call >= 0:
+            return f"{row.operation} of {row.bytes:.0f} bytes"
+        return f"{row.operation} {row.detail}".strip()
 
     @property
     def done(self) -> bool:
-        """Whether it has ended; a look that is logged."""
-        return bool(self.driver.look(f"done {self.group} {self.call}", float(self.ended)))
+        """Whether it has ended or failed; a look that is logged."""
+        what = self._looked
+        if not what:  # thousands of looks at one activity share their text
+            what = self._looked = f"done {self.group} {self.call}"
+        return self._starter.look(what, 1.0 if self.ended else 0.0) != 0.0
 
     def end(self) -> None:
-        """Let those who wait for it go on."""
+        """Let those who wait for it resume; nothing if it has failed before."""
+        if self.ended:
+            return
         self.ended = True
-        self.driver.runtime.unfinished -= 1
-        waiters, self.waiters = self.waiters, []
-        for driver in waiters:
-            driver.advance()
+        self._starter.over(self)
+        waiters = self.waiters
+        if waiters:
+            self.waiters = []
+            for resume in waiters:
+                resume()
 
-
-class After:
-    """Stands among an activity's waiters to run something when it ends."""
-
-    __slots__ = ("advance",)
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.advance = action
+    def fail(self, error: PeerLost) -> None:
+        """Have the error thrown into those who wait for it, now or later."""
+        if not self.ended:
+            self.error = error
+            self.end()

@@ -3,90 +3,86 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
-import simpy
 
+from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.compute import cold_start_s
-from sim.network import SAME_INSTANT
-
-if TYPE_CHECKING:
-    from sim.runtime.activity import Activity
-    from sim.runtime.run import Runtime
-    from sim.scenario.resolved import Worker
-    from sim.trace import Row
+from sim.runtime.activity import Activity
+from sim.scenario.resolved import Machine
+from sim.trace import Row
 
 
 class Queue:
-    """One queue of a worker's device: computations one after the other, in order of the calls.
+    """One queue of a worker's device: computations one after the other, in order of the calls."""
 
-    ``stretch`` is how much slower than undisturbed it runs at present.
-    """
+    __slots__ = ("_clock", "_device", "_jobs", "_left", "_number", "_timer", "_updated", "busy")
 
-    __slots__ = ("busy", "device", "jobs", "left", "runtime", "updated", "version")
-
-    def __init__(self, runtime: Runtime, device: Device) -> None:
-        self.runtime = runtime
-        self.device = device
-        self.jobs: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
-        self.left = 0.0
-        self.updated = 0.0
-        self.version = 0
+    def __init__(self, clock: Clock, device: Device, number: int) -> None:
+        self._clock = clock
+        self._device = device
+        self._number = number
+        self._jobs: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
+        self._left = 0.0
+        self._updated = 0.0
+        self._timer: Timer | None = None
         self.busy = False
 
     def put(self, work: float, rows: tuple[Row, ...], activity: Activity) -> None:
         """Queue ``work`` undisturbed seconds; an idle queue does no work at once."""
         if work <= 0 and not self.busy:
-            now = self.runtime.env.now
+            now = self._clock.now
             for row in rows:
                 row.begin_s = row.end_s = now
             activity.end()
             return
-        if cold := self.device.cold_start_s():
+        device = self._device
+        if device.cools and (cold := device.cold_start_s()):
             work += cold
             rows[0].work_s += cold
-        self.jobs.append((work, rows, activity))
+        self._jobs.append((work, rows, activity))
         if not self.busy:
             self._begin()
-            self.device.changed(self)
+            if device.varies:
+                device.changed(self)
 
     def _begin(self) -> None:
-        work, rows, _ = self.jobs[0]
-        now = self.runtime.env.now
-        for row in rows:
-            row.begin_s = now
+        work, rows, activity = self._jobs[0]
+        now = self._clock.now
+        if not activity.ended:  # nor failed
+            for row in rows:
+                row.begin_s = now
         self.busy = True
-        self.left = work
-        self.updated = now
-        self.reschedule(self.device.stretch(self))
+        self._left = work
+        self._updated = now
+        if self._device.varies:
+            work *= self._device.stretch(self._number)
+        self._timer = self._clock.after(work, self._end)
 
-    def reschedule(self, stretch: float) -> None:
-        """Set the end of the computation under way anew."""
-        self.version += 1
-        version = self.version
-
-        def fire(_: simpy.Event) -> None:
-            if self.version == version:
-                self._end()
-
-        event = simpy.Timeout(self.runtime.env, self.left * stretch)
-        event.callbacks.append(fire)
-
-    def progress(self, stretch: float) -> None:
-        """Account for the time since the last change, during which ``stretch`` held."""
-        now = self.runtime.env.now
-        self.left = max(0.0, self.left - (now - self.updated) / stretch)
-        self.updated = now
+    def stretched(self, before: float, after: float) -> None:
+        """Let the computation under way continue ``after`` times slower instead of ``before``."""
+        now = self._clock.now
+        self._left = max(0.0, self._left - (now - self._updated) / before)
+        self._updated = now
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.after(self._left * after, self._end)
 
     def _end(self) -> None:
-        env = self.runtime.env
-        self.runtime.wire.end_before(env.now * (1 + SAME_INSTANT))
-        _, rows, activity = self.jobs.popleft()
+        now, device = self._clock.now, self._device
+        device.ends_first(now * (1 + SAME_INSTANT))
+        if (
+            self._timer is not None
+        ):  # set again, where a collective that just ended slowed this down
+            self._timer.cancel()
+        _, rows, activity = self._jobs.popleft()
         self.busy = False
-        now = self.device.warm_until = env.now
-        if len(rows) == 1:
+        device.warm_until = now
+        if activity.ended:
+            pass  # it has failed, and its rows with it
+        elif len(rows) == 1:
             rows[0].end_s = now
         else:  # several operations in one go: each its share of the time, in order
             begin = rows[0].begin_s
@@ -96,81 +92,103 @@ class Queue:
                 begin += (now - rows[0].begin_s) * (row.work_s / total if total else 0.0)
                 row.end_s = begin
             rows[-1].end_s = now
-        if self.jobs:
+        if self._jobs:
             self._begin()
-        else:
-            self.device.changed(self)
+        elif device.varies:
+            device.changed(self)
         activity.end()
 
 
 class Device:
-    """The two queues of one worker and what disturbs them."""
+    """The two queues of one worker and what disturbs them.
+
+    Parameters
+    ----------
+    clock
+        Virtual time.
+    machine
+        The worker's.
+    line
+        Bytes/s of its slowest way to another worker.
+    ends_first
+        Ends the collectives that end up to an instant: at one instant they end before
+        computations.
+    """
 
     __slots__ = (
-        "communicating",
-        "contention",
+        "_clock",
+        "_communicating",
+        "_contention",
+        "_line",
+        "_machine",
+        "_on_line",
+        "_per_byte",
+        "_side",
+        "_stretches",
+        "_traffic",
+        "cools",
         "disturbed",
-        "line",
-        "machine",
-        "on_line",
-        "per_byte",
+        "ends_first",
         "queues",
-        "side",
-        "stretches",
-        "traffic",
+        "varies",
         "warm_until",
     )
 
-    def __init__(self, runtime: Runtime, worker: Worker) -> None:
-        self.contention = worker.machine.communication_slowdown
-        self.side = worker.machine.side_slowdown
-        self.per_byte = worker.machine.communication_s_per_byte
-        self.line, self.on_line = inf, 0.0
-        if worker.machine.transmission_slowdown:
-            rates, factors = zip(*worker.machine.transmission_slowdown, strict=True)
-            self.line = runtime.links.slowest_from(worker.rank)
-            self.on_line = float(np.interp(self.line, rates, factors) - 1)
-        self.disturbed = (
-            self.contention != 1.0 or self.per_byte > 0 or self.on_line > 0
-        )  # by communication
-        self.machine = worker.machine
+    def __init__(
+        self, clock: Clock, machine: Machine, line: float, ends_first: Callable[[float], None]
+    ) -> None:
+        self._clock = clock
+        self._machine = machine
+        self.ends_first = ends_first
+        self._contention = machine.communication_slowdown
+        self._side = machine.side_slowdown
+        self._per_byte = machine.communication_s_per_byte
+        self._line, self._on_line = inf, 0.0
+        if machine.transmission_slowdown:
+            rates, factors = zip(*machine.transmission_slowdown, strict=True)
+            self._line = line
+            self._on_line = float(np.interp(line, rates, factors) - 1)
+        #: Whether communication slows it down.
+        self.disturbed = self._contention != 1.0 or self._per_byte > 0 or self._on_line > 0
+        #: Whether computations are slowed down at times.
+        self.varies = self.disturbed or self._side != 1.0
+        #: Whether the first computation after a pause takes longer.
+        self.cools = bool(machine.cold_start)
         self.warm_until = 0.0  # when its last computation ended
-        self.queues = (Queue(runtime, self), Queue(runtime, self))
-        self.stretches = [1.0, 1.0]
-        self.communicating = 0
-        self.traffic = 0.0  # bytes/s that its collectives now send, on average
+        self.queues = (Queue(clock, self, 0), Queue(clock, self, 1))
+        self._stretches = [1.0, 1.0]  # how much slower than undisturbed each queue now runs
+        self._communicating = 0
+        self._traffic = 0.0  # bytes/s that its collectives now send, on average
 
     def cold_start_s(self) -> float:
         """How much longer a computation takes that begins now, after a pause."""
-        if not self.machine.cold_start or self.queues[0].busy or self.queues[1].busy:
+        if self.queues[0].busy or self.queues[1].busy:
             return 0.0
-        return cold_start_s(self.machine, self.queues[0].runtime.env.now - self.warm_until)
+        return cold_start_s(self._machine, self._clock.now - self.warm_until)
 
     def communicates(self, more: int, rate: float) -> None:
         """Note that a collective went on the wire (+1) or left it (-1)."""
-        self.communicating += more
-        self.traffic = self.traffic + more * rate if self.communicating else 0.0
-        self.changed()
+        self._communicating += more
+        self._traffic = self._traffic + more * rate if self._communicating else 0.0
+        if self.varies:
+            self.changed()
 
-    def stretch(self, queue: Queue) -> float:
-        """How many times slower than undisturbed the queue now runs."""
-        factor = self.contention if self.communicating else 1.0
+    def stretch(self, number: int) -> float:
+        """How many times slower than undisturbed a queue now runs."""
+        factor = self._contention if self._communicating else 1.0
         # Bytes that are on the line a part of the time slow computation down that part.
-        on_line = self.on_line * min(1.0, self.traffic / self.line)
-        factor *= 1 + self.traffic * self.per_byte + on_line
+        on_line = self._on_line * min(1.0, self._traffic / self._line)
+        factor *= 1 + self._traffic * self._per_byte + on_line
         if self.queues[0].busy and self.queues[1].busy:
-            factor *= self.side
-        self.stretches[self.queues.index(queue)] = factor
+            factor *= self._side
+        self._stretches[number] = factor
         return factor
 
     def changed(self, by: Queue | None = None) -> None:
         """Something began or ended: bring the queues' speeds up to date."""
-        if not self.disturbed and self.side == 1.0:
-            return
-        for index, queue in enumerate(self.queues):
+        for number, queue in enumerate(self.queues):
             if queue.busy and queue is not by:
-                before = self.stretches[index]
-                after = self.stretch(queue)
+                before = self._stretches[number]
+                after = self.stretch(number)
                 if after != before:
-                    queue.progress(before)
-                    queue.reschedule(after)
+                    queue.stretched(before, after)

@@ -3,83 +3,119 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from math import isnan
+from typing import Any
 
 from sim import limits
 from sim.compute import written
+from sim.members import members_of
 from sim.program import (
     QUANTIZED,
     ArgumentError,
     Buffer,
     CollectiveCalls,
+    PeerLost,
     Program,
     wire_bytes,
 )
-from sim.progress import Progress
-from sim.runtime.activity import Activity, After
+from sim.runtime.activity import Activity
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
-from sim.runtime.groups import Call
+from sim.runtime.groups import Call, numbers_of
+from sim.runtime.shared import Replica, Shared
 from sim.told import method_failed
 from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row
 
-if TYPE_CHECKING:
-    from sim.runtime.run import Runtime
+MAIN = "main"
 
 
 class Driver(CollectiveCalls[Activity]):
-    """One program of one worker; the :class:`sim.program.Worker` that the program sees."""
+    """One program of one worker; the :class:`sim.program.Worker` that the program sees.
 
-    def __init__(self, runtime: Runtime, rank: int, name: str, group: str, side: bool) -> None:
-        self.runtime = runtime
-        self.rank = rank
-        self.workers = len(runtime.scenario.workers)
-        self.site = runtime.scenario.ranks_by_site[runtime.scenario.workers[rank].site]
+    Parameters
+    ----------
+    shared, replica
+        What it shares with all programs of the run, and with those of its worker.
+    name, group
+        Of the program, and of the group of its collectives.
+    side
+        Whether it computes on the device's second queue.
+    """
+
+    def __init__(
+        self, shared: Shared, replica: Replica, name: str, group: str, *, side: bool
+    ) -> None:
+        self._shared = shared
+        self._replica = replica
+        self.rank, self.workers, self.site = replica.rank, shared.workers, replica.site
         self.name = name
-        self.model = runtime.models[rank]
+        self.model = replica.model
         self._group = group
-        self._queue = runtime.devices[rank].queues[1 if side else 0]
-        self._computation = runtime.computations[rank]
-        self._observations = runtime.replay.get((rank, name)) if runtime.replay else None
+        self._clock = shared.clock
+        self._rows = shared.rows
+        self._queue = replica.device.queues[1 if side else 0]
+        self._computation = replica.computation
+        self._observations = shared.replay.get((self.rank, name)) if shared.replay else None
         self._program: Generator[Any, None, None] | None = None
+        self._ended: Callable[[PeerLost | None], None] | None = None
         self._waiting: Row | None = None
         self.blocked_on: Activity | None = None
-        self.ended: Callable[[], None] | None = None
-        self.over = False
         self._round = 0
-        self._progress = Progress(runtime.batch_tokens, runtime.tokens_per_step, rank)
+        self._progress = replica.progress
+        shared.running[self] = None
 
     # -- driving -------------------------------------------------------------------------
-    def begin(self, program: Program, ended: Callable[[], None]) -> None:
+    def begin(self, program: Program, ended: Callable[[PeerLost | None], None]) -> None:
+        """Run a program; ``ended`` is called at its end, with the failure that it did not catch."""
         self._program = program
-        self.ended = ended
+        self._ended = ended
         self.advance()
 
     def advance(self) -> None:
         """Let the program go on until it waits for something that has not ended."""
-        now = self.runtime.env.now
-        if self._waiting is not None:
-            self._waiting.end_s = now
-            self._waiting.ready_s = self.blocked_on.ready_s  # type: ignore[union-attr]
-            self._waiting = None
-        self.blocked_on = None
+        now = self._clock.now
+        activity, self.blocked_on = self.blocked_on, None
+        error = None
+        if activity is not None:
+            if self._waiting is not None:
+                self._waiting.end_s = now
+                self._waiting.ready_s = activity.ready_s
+                self._waiting = None
+            if activity.error is not None:
+                error = self._known(activity)
+        failed = None
         try:
-            self._go_on(now)
+            if self._go_on(now, error):
+                return
+        except PeerLost as uncaught:
+            failed = uncaught
         except (SimulationError, ArgumentError, MemoryError):
             raise
         except Exception as error:
-            if failed := method_failed(self._program, error):
-                raise SimulationError(f"rank {self.rank}: {failed}") from error
+            if why := method_failed(self._program, error):
+                raise SimulationError(f"rank {self.rank}: {why}") from error
             raise
+        self._shared.last_end = max(self._shared.last_end, now)
+        del self._shared.running[self]
+        self._ended(failed)  # type: ignore[misc]
 
-    def _go_on(self, now: float) -> None:
-        rows = self.runtime.rows
-        for at_once, activity in enumerate(self._program):  # type: ignore[arg-type]
+    def _go_on(self, now: float, error: PeerLost | None) -> bool:
+        """Return whether the program waits for something; otherwise it has ended."""
+        program = self._program
+        assert program is not None
+        at_once = 0
+        while True:
+            try:
+                activity = next(program) if error is None else program.throw(error)
+            except StopIteration:
+                return False
+            error = None
             if at_once > limits.MOST_UNFINISHED:
                 raise SimulationError(
                     f"rank {self.rank} ({self.name}): the program has waited "
                     f"{limits.MOST_UNFINISHED} times for what had ended, and no time passes; "
                     "end its loop, or let it start something that takes time"
                 )
+            at_once += 1
             if not isinstance(activity, Activity):
                 raise SimulationError(
                     f"rank {self.rank} ({self.name}): the program yielded {activity!r}; yield what "
@@ -89,20 +125,36 @@ class Driver(CollectiveCalls[Activity]):
                 row = Row(
                     self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now
                 )
-                rows.append(row)
-                if activity.ended:
+                self._rows.append(row)
+                if not activity.ended:
+                    self._waiting = row
+                else:
                     row.end_s = now
                     row.ready_s = activity.ready_s
-                    continue
-                self._waiting = row
-            elif activity.ended:
-                continue
-            self.blocked_on = activity
-            activity.waiters.append(self)
+            if not activity.ended:
+                self.blocked_on = activity
+                activity.waiters.append(self.advance)
+                return True
+            if activity.error is not None:
+                error = self._known(activity)
+
+    def _known(self, activity: Activity) -> PeerLost | None:
+        """Return why an activity has failed, to throw it into the program that waits for it."""
+        if activity in self._shared.failed:
+            self._shared.failed.remove(activity)
+        return activity.error
+
+    def over(self, activity: Activity) -> None:
+        """Note that something this program has started has ended or failed."""
+        self._shared.unfinished -= 1
+        if activity.error is None:
             return
-        self.over = True
-        self.runtime.last_end = max(self.runtime.last_end, now)
-        self.ended()  # type: ignore[misc]
+        self._shared.failed.append(activity)
+        row, now = activity.row, self._clock.now
+        if row.operation != SPAWN:
+            row.end_s = now
+            if isnan(row.ready_s):  # until now its members have waited for the last one
+                row.ready_s = activity.ready_s = now
 
     def look(self, what: str, answer: float) -> float:
         """Log an observation; in a replay, answer what was logged."""
@@ -114,68 +166,71 @@ class Driver(CollectiveCalls[Activity]):
                     f"long{HOW_LONG}"
                 )
             answer = self._observations.popleft()
-        now = self.runtime.env.now
-        self.runtime.rows.append(
+        if len(self._rows) >= limits.MOST_ROWS:
+            raise self._too_many_rows()
+        now = self._clock.now
+        self._rows.append(
             Row(self.rank, self.name, LOOK, what, "", -1, 0.0, 1, now, now, observed=answer)
         )
         return answer
 
-    def too_many_rows(self) -> TooLarge:
+    def _too_many_rows(self) -> TooLarge:
         return TooLarge(
-            f"the simulation passed {limits.MOST_ROWS} operations in round {self._round} of "
-            f"{self.runtime.rounds}, {self.runtime.env.now:.3g} s into the run; ask for fewer: "
+            f"the simulation passed {limits.MOST_ROWS} operations in round {self._replica.round} "
+            f"of {self._shared.rounds}, {self._clock.now:.3g} s into the run; ask for fewer: "
             "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
             "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
             "run.measured_rounds"
         )
 
-    def _check_size(self) -> None:
-        if self.runtime.unfinished > limits.MOST_UNFINISHED:
+    def _started(self, row: Row) -> Activity:
+        """Return what has been started, unless the run has become too large."""
+        shared = self._shared
+        if shared.unfinished > limits.MOST_UNFINISHED:
             raise TooLarge(
                 f"rank {self.rank} ({self.name}): {limits.MOST_UNFINISHED} operations have been "
                 "started and none of them has ended; yield what is started, or start less at once"
             )
-        wires = self.runtime.wires
-        if wires is not None and wires.messages > limits.MOST_MESSAGES:
+        if len(self._rows) >= limits.MOST_ROWS:
+            raise self._too_many_rows()
+        if shared.wires is not None and shared.wires.messages > limits.MOST_MESSAGES:
             raise TooLarge(
                 f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round "
-                f"{self._round} of {self.runtime.rounds}, {self.runtime.env.now:.3g} s into the "
+                f"{self._round} of {shared.rounds}, {self._clock.now:.3g} s into the "
                 "run; ask for a smaller run.measured_rounds, or for "
                 'network.collective.algorithm = "ring", '
                 "which computes a collective's time without its messages"
             )
+        shared.unfinished += 1
+        return Activity(self, row)
 
     # -- what programs call ---------------------------------------------------------------
     @property
     def now(self) -> float:
-        return self.look("now", self.runtime.env.now)
+        return self.look("now", self._clock.now)
 
     def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
-        runtime = self.runtime
-        now = runtime.env.now
-        more = self._round < runtime.rounds and not self._reached(steps)
+        now, shared = self._clock.now, self._shared
+        reached = self._reached(steps)
+        if self._round == shared.rounds and not reached and shared.longer is not None:
+            shared.rounds = shared.longer()
+            if self._round == shared.rounds:  # others may have been told now that it was the last
+                shared.longer = None
+        more = self._round < shared.rounds and not reached
         if why := self._progress.endless(more):
             raise SimulationError(why)
         own = self._progress.begin(steps)
         self.model.pace = self._progress.pace
-        row = Row(
-            self.rank,
-            self.name,
-            ROUND,
-            str(self._round),
-            "",
-            -1,
-            0.0,
-            own if more else 0,
-            now,
-            now,
-        )
-        runtime.rows.append(row)
+        times = own if more else 0
+        detail = str(self._round)
+        self._rows.append(Row(self.rank, self.name, ROUND, detail, "", -1, 0.0, times, now, now))
         self._round += 1
+        if self.name == MAIN:
+            self._replica.round = self._round
         return more
 
     def _reached(self, steps: int | tuple[int, ...] | None) -> bool:
-        horizon = self.runtime.horizon_tokens
+        horizon = self._shared.horizon_tokens
         if steps is None:
             return bool(self.model.committed_tokens >= horizon)
         return self._progress.tokens >= horizon
@@ -188,13 +243,15 @@ class Driver(CollectiveCalls[Activity]):
         commits: bool = False,
         **kwargs: Any,
     ) -> Activity:
-        self._check_size()
         operation = verb.__name__
-        first = args[0] if args else kwargs.get("layers")
-        layers = first if isinstance(first, range) else None
-        detail = (
-            written(layers) if layers is not None else (str(first) if first is not None else "")
-        )
+        layers: range | None = None
+        detail = ""
+        if args or kwargs:
+            first = args[0] if args else kwargs.get("layers")
+            if isinstance(first, range):
+                layers, detail = first, written(first)
+            elif first is not None:
+                detail = str(first)
         try:
             work = self._computation.seconds(operation, layers, times)
         except KeyError:
@@ -204,9 +261,9 @@ class Driver(CollectiveCalls[Activity]):
             ) from None
         except ValueError as error:
             raise TooLarge(str(error)) from error
-        now = self.runtime.env.now
+        now = self._clock.now
         row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, now, now, work)
-        self.runtime.rows.append(row)
+        self._rows.append(row)
         rows: tuple[Row, ...] = (row,)
         if operation == "inner_step":
             optimizer = self._computation.seconds("inner_optimizer", None, times)
@@ -225,13 +282,13 @@ class Driver(CollectiveCalls[Activity]):
                 optimizer,
                 commits=commits,
             )
-            self.runtime.rows.append(second)
+            self._rows.append(second)
             rows = (row, second)
             work += optimizer
         else:
             row.commits = commits
         self.model.perform(verb, args, kwargs, times)
-        activity = Activity(self, text=f"{operation} {detail}".strip())
+        activity = self._started(row)
         self._queue.put(work, rows, activity)
         return activity
 
@@ -243,63 +300,61 @@ class Driver(CollectiveCalls[Activity]):
         mean: bool = False,
         over: Iterable[int] | None = None,
     ) -> Activity:
-        if over is not None:
-            raise SimulationError("over= of a collective is not simulated yet; leave it out")
-        self._check_size()
-        runtime = self.runtime
+        shared, block = self._shared, self._shared.quantize_block
         try:
-            size = wire_bytes(buffer.elements, dtype, runtime.quantize_block)
+            members = members_of(over, self.workers, self.rank)
+            size = wire_bytes(buffer.elements, dtype, block)
         except ValueError as error:
             raise SimulationError(
                 f"rank {self.rank} ({self.name}): {operation}: {error}"
             ) from error
-        # What is sent is what the buffer holds now, however long quantising takes.
-        weight = self._progress.weight if mean and runtime.by_tokens else 1.0
-        numbers = runtime.numbers_of(self.rank, buffer, dtype, weight)
-        group = runtime.group(self._group)
-        call = runtime.count_call(self.rank, self._group)
-        activity = Activity(self, self._group, call, f"{operation} of {size:.0f} bytes")
-        now = runtime.env.now
-        if dtype in QUANTIZED:
-            share = buffer.elements / runtime.parameters
-            work = self._computation.seconds("quantize", None, 1) * share
-            row = Row(
-                self.rank, self.name, "quantize", buffer.detail, "", -1, 0.0, 1, now, now, now, work
-            )
-            runtime.rows.append(row)
-            quantized = Activity(self)
-            self._queue.put(work, (row,), quantized)
-        else:
-            quantized = None
+        # What is sent is what the buffer holds now, however long quantizing takes.
+        weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
+        numbers = numbers_of(self.rank, buffer, dtype, block, weight)
+        name = self._group + members.name
+        group = shared.group(name, members)
+        call = shared.count_call(self.rank, name)
+        quantized = self._quantize(buffer) if dtype in QUANTIZED else None
         detail = f"{buffer.name} {buffer.detail}".strip()
-        row = Row(
-            self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now
-        )
-        runtime.rows.append(row)
+        now = self._clock.now
+        row = Row(self.rank, self.name, operation, f"{detail} {dtype}", name, call, size, 1, now)
+        self._rows.append(row)
+        activity = self._started(row)
         called = Call(row, activity, dtype, mean, numbers)
         if quantized is None or quantized.ended:
             group.arrive(called)
         else:
-            after = After(lambda: group.arrive(called))
-            quantized.waiters.append(after)  # type: ignore[arg-type]
+            quantized.waiters.append(lambda: group.arrive(called))
         return activity
 
-    def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
-        self._check_size()
-        runtime = self.runtime
-        name = program.__name__
-        call = runtime.count_call(self.rank, f"spawn {name}")
-        side = Driver(runtime, self.rank, f"{name}#{call}", name, side=True)
-        side._progress = self._progress
-        now = runtime.env.now
-        runtime.rows.append(Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now))
-        activity = Activity(self, name, call, f"spawned {name}")
-        runtime.drivers.append(side)
+    def _quantize(self, buffer: Buffer) -> Activity:
+        """Compute what a quantized collective waits for; the program does not."""
+        share = buffer.elements / self._shared.parameters
+        work = self._computation.seconds("quantize", None, 1) * share
+        now = self._clock.now
+        detail = buffer.detail
+        row = Row(self.rank, self.name, "quantize", detail, "", -1, 0.0, 1, now, now, now, work)
+        self._rows.append(row)
+        quantized = self._started(row)
+        self._queue.put(work, (row,), quantized)
+        return quantized
 
-        def ended() -> None:
-            runtime.drivers.remove(side)
-            activity.ready_s = runtime.env.now
-            activity.end()
+    def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
+        shared = self._shared
+        name = program.__name__
+        call = shared.count_call(self.rank, f"spawn {name}")
+        side = Driver(shared, self._replica, f"{name}#{call}", name, side=True)
+        now = self._clock.now
+        row = Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now)
+        self._rows.append(row)
+        activity = self._started(row)
+
+        def ended(failed: PeerLost | None) -> None:
+            activity.ready_s = self._clock.now
+            if failed is None:
+                activity.end()
+            else:
+                activity.fail(failed)
 
         side.begin(program(side, *args), ended)
         return activity

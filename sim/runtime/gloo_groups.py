@@ -7,54 +7,70 @@ are there or not, and ends when it has its own result (:mod:`sim.gloo`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
 
+from sim.clock import Clock
 from sim.gloo import part
+from sim.members import Members
 from sim.messages import End, ends
 from sim.program import QUANTIZED
-from sim.runtime.groups import Call, Collective, exchange, joined, passed_on
+from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
+from sim.runtime.transport import Transport
 from sim.wires import Connections, Wires
-
-if TYPE_CHECKING:
-    from sim.runtime.run import Runtime
 
 
 class _Lane:
     """Connections of their own and, on each rank, threads that take one call after the other."""
 
-    def __init__(self, wires: Wires, workers: int, threads: int) -> None:
-        self.connections = Connections(wires, workers)
-        self.free = [threads] * workers
-        self.waiting: list[deque[tuple[Collective, Call]]] = [deque() for _ in range(workers)]
+    def __init__(self, wires: Wires, members: Members, threads: int) -> None:
+        ranks = members.ranks
+        self.connections = Connections(wires, len(ranks), ranks if members.name else None)
+        self.free = dict.fromkeys(ranks, threads)
+        self.waiting: dict[int, deque[tuple[Collective, Call]]] = {rank: deque() for rank in ranks}
 
 
 class GlooGroup:
     """The collectives of one group.
 
     int8 and fp4 have connections and a thread of their own, as in realrun: they are two
-    exchanges that nothing may separate.
+    exchanges that nothing may separate. Parameters are those of :class:`Group`, and ``wires``,
+    which carry the messages.
     """
 
-    def __init__(self, runtime: Runtime, name: str, wires: Wires) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        name: str,
+        members: Members,
+        simulated: Simulated,
+        clock: Clock,
+        transport: Transport,
+        concurrent: int,
+        quantize_block: int,
+        wires: Wires,
+    ) -> None:
         self.name = name
+        self.members = members
+        self.simulated = simulated
         self.calls: dict[int, Collective] = {}
-        self._workers = len(runtime.scenario.workers)
-        self._plain = _Lane(wires, self._workers, runtime.concurrent)
-        self._quantized = _Lane(wires, self._workers, 1)
+        self._clock = clock
+        self._transport = transport
+        self._quantize_block = quantize_block
+        self._plain = _Lane(wires, members, concurrent)
+        self._quantized = _Lane(wires, members, 1)
+        self._places = {rank: place for place, rank in enumerate(members.ranks)}
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called, and let it begin."""
-        collective = joined(self.calls, call, self.runtime.env.now)
+        now = self._clock.now
+        collective = joined(self.calls, call, now)
         # Nobody has a result before all have called, and nobody reads what is in flight.
         if (
-            collective.complete(self.runtime)
+            collective.complete(len(self.members), now)
             and collective.numbers
             and collective.operation != "broadcast"
         ):
-            exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
+            exchange(collective, self.members, self.simulated, self._quantize_block)
         lane = self._quantized if call.dtype in QUANTIZED else self._plain
         lane.waiting[call.row.rank].append((collective, call))
         self._begin(lane, call.row.rank)
@@ -65,23 +81,21 @@ class GlooGroup:
             self._run(lane, *lane.waiting[rank].popleft())
 
     def _run(self, lane: _Lane, collective: Collective, call: Call) -> None:
-        runtime, rank, number = self.runtime, call.row.rank, call.row.call
+        transport, kind, members = self._transport, collective.kind, self.members
+        rank, number = call.row.rank, call.row.call
         if number not in self._ends:
             self._ends[number] = ends(lane.connections)
-            self._unfinished[number] = self._workers
-        extra = runtime.first_extra(number)
-        seconds = runtime.links.cost(*collective.kind).seconds
-        call.row.work_s = seconds + extra
-        rates = runtime.rates(collective, seconds)
-        rate = rates[rank] if rates else 0.0
-        device = runtime.devices[rank]
-        device.communicates(+1, rate)
+            self._unfinished[number] = len(members)
+        extra = transport.first_extra(number, members)
+        call.row.work_s = transport.alone_s(kind, members) + extra
+        transport.begins(kind, members, rank)
 
         def ended() -> None:
-            device.communicates(-1, rate)
-            call.row.end_s = runtime.env.now
+            transport.ends(kind, members, rank)
+            if not call.activity.ended:  # nor failed
+                call.row.end_s = self._clock.now
             if collective.operation == "broadcast":
-                passed_on(collective, call)
+                passed_on(collective, call, members.ranks[0])
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 del self.calls[number], self._ends[number], self._unfinished[number]
@@ -90,6 +104,6 @@ class GlooGroup:
             call.activity.end()
 
         # Which of a rank's threads is first is chance, and another's on another rank.
-        end = self._ends[number][rank]
+        end = self._ends[number][self._places[rank]]
         woken_s = lane.connections.wires.waking_s() / 2
-        end.run(part(end, *collective.kind, before_s=extra + woken_s), ended)
+        end.run(part(end, *kind, before_s=extra + woken_s), ended)

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import isnan
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.rounding import Floats, reduced
+from sim.clock import Clock
+from sim.members import Members
+from sim.program import Buffer
+from sim.rounding import Floats, carried, reduced
+from sim.runtime.activity import Activity
 from sim.runtime.errors import CollectiveMismatch
-
-if TYPE_CHECKING:
-    from sim.runtime.activity import Activity
-    from sim.runtime.run import Runtime
-    from sim.trace import Row
-
+from sim.runtime.transport import Kind, Transport
+from sim.trace import Row
 
 Numbers = tuple[int, Floats, Floats]
 """Rank, what it sent as its dtype rounds it, and where the result goes."""
 
+Simulated = Mapping[int, tuple[int, ...]]
+"""The ranks that are simulated, each with all the ranks that it stands for."""
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class Call:
     """What one rank has called; ``numbers`` where its buffer holds any."""
 
@@ -33,46 +37,43 @@ class Call:
 
 
 class Collective:
-    """One call number of one group: who has arrived, and with what."""
+    """One call number of one group: who has called it, and with what."""
 
-    __slots__ = (
-        "activities",
-        "arrived",
-        "bytes",
-        "dtype",
-        "last_call_s",
-        "mean",
-        "numbers",
-        "operation",
-        "rows",
-    )
+    __slots__ = ("calls", "kind", "last_call_s", "mean", "numbers", "operation")
 
     def __init__(self, first: Call) -> None:
-        self.operation = first.row.operation
-        self.dtype = first.dtype
-        self.bytes = first.row.bytes
+        row = first.row
+        self.operation = row.operation
+        self.kind: Kind = (row.operation, first.dtype, row.bytes)
         self.mean = first.mean
         self.last_call_s = 0.0  # so far
-        self.arrived: list[int] = []
-        self.rows: list[Row] = []
-        self.activities: list[Activity] = []
+        self.calls: list[Call] = []
         self.numbers: list[Numbers] = []
 
     @property
-    def kind(self) -> tuple[str, str, float]:
-        """Operation, dtype and bytes: what its time depends on."""
-        return self.operation, self.dtype, self.bytes
+    def arrived(self) -> list[int]:
+        """Ranks that have called, in that order."""
+        return [call.row.rank for call in self.calls]
 
-    def complete(self, runtime: Runtime) -> bool:
+    @property
+    def failed(self) -> bool:
+        """Whether it has failed for a member."""
+        return any(call.activity.error is not None for call in self.calls)
+
+    def complete(self, members: int, now: float) -> bool:
         """Whether all members have called; if the last one just did, note when."""
-        if len(self.arrived) < len(runtime.simulated):
+        if len(self.calls) < members:
             return False
-        now = runtime.env.now
-        for row in self.rows:
-            row.ready_s = now
-        for activity in self.activities:
-            activity.ready_s = now
+        for call in self.calls:
+            if isnan(call.row.ready_s):  # who has a broadcast's result was not to wait for others
+                call.row.ready_s = call.activity.ready_s = now
         return True
+
+    def end(self, now: float) -> None:
+        """Note when it has ended for all members."""
+        for call in self.calls:
+            if not call.activity.ended:  # nor failed
+                call.row.end_s = now
 
 
 def joined(calls: dict[int, Collective], call: Call, now: float) -> Collective:
@@ -82,109 +83,158 @@ def joined(calls: dict[int, Collective], call: Call, now: float) -> Collective:
     if collective is None:
         collective = calls[row.call] = Collective(call)
     elif (row.operation, call.dtype, row.bytes) != collective.kind:
+        operation, dtype, size = collective.kind
         raise CollectiveMismatch(
             f"call {row.call} of group {row.group}: rank {row.rank} calls {row.operation} of "
             f"{row.bytes:.0f} bytes ({call.dtype}), but rank {collective.arrived[0]} called "
-            f"{collective.operation} of {collective.bytes:.0f} bytes ({collective.dtype}); "
+            f"{operation} of {size:.0f} bytes ({dtype}); "
             "every worker must issue the same collectives in the same order"
         )
     collective.last_call_s = now
-    collective.arrived.append(row.rank)
-    collective.rows.append(row)
-    collective.activities.append(call.activity)
+    collective.calls.append(call)
     if call.numbers is not None:
         collective.numbers.append(call.numbers)
     return collective
 
 
-def passed_on(collective: Collective, call: Call) -> None:
-    """Give one rank what rank 0 broadcasts, which it may have before all others have called."""
-    row, activity = call.row, call.activity
+def passed_on(collective: Collective, call: Call, first: int) -> None:
+    """Give one rank what the first broadcasts, which it may have before all others have called."""
+    row = call.row
     if call.numbers is not None:
         sent = {member: values for member, values, _ in collective.numbers}
-        call.numbers[2][...] = sent[0]
+        call.numbers[2][...] = sent[first]
     if isnan(row.ready_s):  # who calls later does not concern it
-        row.ready_s = activity.ready_s = collective.last_call_s
-        collective.rows.remove(row)
-        collective.activities.remove(activity)
+        row.ready_s = call.activity.ready_s = collective.last_call_s
 
 
 class Group:
-    """The collectives of one group, carried out in the order of their call numbers."""
+    """The collectives of one group, carried out in the order of their call numbers.
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
-        self.runtime = runtime
+    Parameters
+    ----------
+    name
+        The program's group.
+    members
+        Who takes part.
+    simulated
+        Those of them that are simulated, each with all that it stands for.
+    clock
+        Virtual time.
+    transport
+        What happens to a collective that all have called.
+    concurrent
+        How many are under way at once.
+    quantize_block
+        Values per scale of int8 and fp4.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        members: Members,
+        simulated: Simulated,
+        clock: Clock,
+        transport: Transport,
+        concurrent: int,
+        quantize_block: int,
+    ) -> None:
         self.name = name
+        self.members = members
+        self.simulated = simulated
         self.calls: dict[int, Collective] = {}
-        self.granted = 0  # call numbers below this are or were on the wire
-        self.running = 0
+        self._clock = clock
+        self._transport = transport
+        self._concurrent = concurrent
+        self._quantize_block = quantize_block
+        self._granted = 0  # call numbers below this are or were on the wire
+        self._running = 0
 
     def arrive(self, call: Call) -> None:
         """Note that a member has called; with the last one the collective is ready."""
-        collective = joined(self.calls, call, self.runtime.env.now)
-        if collective.complete(self.runtime):
-            self.grant()
+        now = self._clock.now
+        collective = joined(self.calls, call, now)
+        if collective.complete(len(self.simulated), now):
+            self._grant()
 
-    def grant(self) -> None:
+    def _grant(self) -> None:
         """Put on the wire what is ready and whose turn it is."""
-        runtime = self.runtime
-        while self.running < runtime.concurrent:
-            collective = self.calls.get(self.granted)
-            if collective is None or len(collective.arrived) < len(runtime.simulated):
+        while self._running < self._concurrent:
+            number = self._granted
+            collective = self.calls.get(number)
+            if collective is None or len(collective.calls) < len(self.simulated):
                 return
-            call = self.granted
-            self.granted += 1
-            self.running += 1
-            runtime.start(self, call, collective)
+            self._granted += 1
+            self._running += 1
+            ended = partial(self._finish, number, collective)
+            alone_s = self._transport.carry(collective.kind, self.members, self.name, number, ended)
+            for call in collective.calls:
+                call.row.work_s = alone_s
 
-    def finish(self, call: int) -> None:
+    def _finish(self, number: int, collective: Collective) -> None:
         """Give the result to all members and the place on the wire to the next."""
-        collective = self.calls.pop(call)
-        self.running -= 1
-        now = self.runtime.env.now
-        for row in collective.rows:
-            row.end_s = now
+        del self.calls[number]
+        self._running -= 1
+        collective.end(self._clock.now)
         if collective.numbers:
-            exchange(collective, self.runtime.standing_for, self.runtime.quantize_block)
-        self.grant()
-        for activity in collective.activities:
-            activity.end()
+            exchange(collective, self.members, self.simulated, self._quantize_block)
+        self._grant()
+        for call in collective.calls:
+            call.activity.end()
+
+
+def numbers_of(
+    rank: int, buffer: Buffer, dtype: str, quantize_block: int, weight: float = 1.0
+) -> Numbers | None:
+    """Round what a buffer holds, times a weight, as its dtype does; None without numbers."""
+    values = getattr(buffer, "values", None)
+    if values is None:
+        return None
+    weighted = values if weight == 1 else values * weight
+    sent = carried(weighted, dtype, quantize_block)
+    if hasattr(buffer, "sent"):
+        buffer.sent = sent
+    return rank, sent, values
 
 
 def exchange(
-    collective: Collective, standing_for: dict[int, tuple[int, ...]], quantize_block: int
+    collective: Collective, members: Members, simulated: Simulated, quantize_block: int
 ) -> None:
     """Let a collective act on buffers that hold numbers; rounded as its dtype rounds."""
     arrived = sorted(collective.numbers, key=lambda item: item[0])
     sent = [
         values
         for rank, values, _ in arrived
-        for _ in range(len(standing_for[rank]))  # workers simulated once count all
+        for _ in range(len(simulated[rank]))  # workers simulated once count all
     ]
     count = len(sent)
     length = len(sent[0])
+
+    def own_slice(rank: int) -> slice:
+        place = members.place(rank)
+        return slice(length * place // count, length * (place + 1) // count)
+
     if collective.operation in ("all_reduce", "reduce_scatter"):
         result = reduced(
             sent,
-            collective.dtype,
+            collective.kind[1],
             quantize_block,
             mean=collective.mean,
             back=collective.operation == "all_reduce",
         )
     elif collective.operation == "all_gather":
-        slices = [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+        slices = map(own_slice, members.ranks)
         result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])
     elif collective.operation == "broadcast":
         result = sent[0]
     else:
         for rank, _, target in arrived:
-            own = slice(length * rank // count, length * (rank + 1) // count)
+            own = own_slice(rank)
             target[...] = np.concatenate([values[own] for values in sent])
         return
     for rank, _, target in arrived:
         if collective.operation == "reduce_scatter":
             # A worker receives its own slice and nothing else: what it must not read is poison.
-            own = slice(length * rank // count, length * (rank + 1) // count)
+            own = own_slice(rank)
             target[...] = np.nan
             target[own] = result[own]
         else:

@@ -6,30 +6,32 @@ import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import simpy
-
+from sim.clock import Clock
 from sim.compute import Computation, Factors
-from sim.limits import Rows
+from sim.members import Members
 from sim.methods import METHODS
 from sim.models import Sized
 from sim.network import Links, Wire
-from sim.rounding import carried
+from sim.program import PeerLost
+from sim.progress import Progress
 from sim.runtime.device import Device
-from sim.runtime.driver import Driver
-from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError
+from sim.runtime.driver import MAIN, Driver
+from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
 from sim.runtime.gloo_groups import GlooGroup
-from sim.runtime.groups import Collective, Group, Numbers
-from sim.trace import Context, Row, Trace
-from sim.window import simulate_window
+from sim.runtime.groups import Collective, Group
+from sim.runtime.shared import Replica, Running, Shared
+from sim.runtime.transport import Transport
+from sim.scenario.resolved import Scenario
+from sim.trace import Context, Trace
+from sim.window import Longer, simulate_window
 
-if TYPE_CHECKING:
-    from sim.program import Buffer
-    from sim.scenario.resolved import Scenario
 
-MAIN = "main"
+class NotAlikeError(SimulationError):
+    """Workers that were simulated once are told apart: a collective is over some of them."""
 
 
 class Runtime:
@@ -41,162 +43,125 @@ class Runtime:
         rounds: int,
         models: Mapping[int, Any] | None,
         replay: Trace | None,
+        *,
+        merge: bool = True,
     ) -> None:
         self.scenario = scenario
-        self.rounds = rounds
-        self.env = simpy.Environment()
-        self.wire = Wire(self.env)
-        self.links = Links(scenario)
-        self.wires = self.links.wires(self.env) if self.links.by_messages else None
-        self.rows = Rows(self._too_many_rows)
-        self.unfinished = 0  # activities that have been started and have not ended
+        self._clock = Clock()
+        links, wire = Links(scenario), Wire(self._clock)
+        wires = links.wires(self._clock) if links.by_messages else None
         # With gloo a collective does not end for all at once: no two workers are alike.
-        merge = models is None and replay is None and self.wires is None
+        merge = merge and models is None and replay is None and wires is None
         self.standing_for = merged(scenario, merge=merge)
-        self.simulated = tuple(self.standing_for)
-        collectives = scenario.network.collectives
+        collectives, workers = scenario.network.collectives, scenario.workers
         self.concurrent = collectives.concurrent
-        self.quantize_block = collectives.quantize_block
-        self.parameters = scenario.model.parameters
-        self.last_end = 0.0
-        self.drivers: list[Driver] = []
-        self.groups: dict[str, Group | GlooGroup] = {}
-        self._calls: dict[tuple[int, str], int] = {}
-        self._sent_share: dict[str, tuple[float, ...]] = {}
-        self.replay = (
-            {key: deque(answers) for key, answers in replay.observations().items()}
-            if replay is not None
-            else None
-        )
-        size, workers = scenario.model, scenario.workers
-        self.models = models or {
-            rank: Sized(
-                size, workers[rank].machine.n_grad_accumulation, workers[rank].machine.batch_tokens
+        machines = {rank: workers[rank].machine for rank in self.standing_for}
+        devices = {
+            rank: Device(
+                self._clock,
+                machine,
+                links.slowest_from(rank) if machine.transmission_slowdown else inf,
+                wire.end_before,
             )
-            for rank in self.simulated
+            for rank, machine in machines.items()
         }
-        self.computations = {
-            rank: Computation(
-                workers[rank].machine,
-                size.layers,
-                len(workers),
-                Factors(
-                    workers[rank].machine.jitter,
-                    scenario.run.seed,
-                    workers[rank].random_stream,
-                    scenario.replication,
-                ),
-            )
-            for rank in self.simulated
-        }
-        self.devices = {rank: Device(self, workers[rank]) for rank in self.simulated}
-        self._disturbed = any(d.disturbed for d in self.devices.values())
-        self.by_tokens = scenario.run.average_by == "tokens"
-        self.batch_tokens = tuple(worker.machine.batch_tokens for worker in workers)
-        self.tokens_per_step = scenario.tokens_per_step
+        transport = Transport(links, wire, devices, collectives.first_seconds)
+        self._sent_share = transport.sent_share
+
+        def new_group(name: str, members: Members) -> Group | GlooGroup:
+            simulated, block = self.standing_for, collectives.quantize_block
+            if members.name:
+                if len(simulated) < len(workers):
+                    raise NotAlikeError
+                simulated = {rank: (rank,) for rank in members.ranks}
+            given = (name, members, simulated, self._clock, transport, self.concurrent, block)
+            if wires is None or len(members) == 1:
+                return Group(*given)
+            return GlooGroup(*given, wires)
+
         horizon = scenario.horizon_tokens
-        self.horizon_tokens = inf if horizon is None else horizon
-
-    def _too_many_rows(self, row: Row) -> Exception:
-        main = next(each for each in self.drivers if (each.rank, each.name) == (row.rank, MAIN))
-        return main.too_many_rows()
-
-    def group(self, name: str) -> Group | GlooGroup:
-        """The lasting group of that name."""
-        if name not in self.groups:
-            self.groups[name] = (
-                Group(self, name) if self.wires is None else GlooGroup(self, name, self.wires)
+        self._shared = Shared(
+            self._clock,
+            len(workers),
+            new_group,
+            scenario.model.parameters,
+            rounds,
+            inf if horizon is None else horizon,
+            quantize_block=collectives.quantize_block,
+            by_tokens=scenario.run.average_by == "tokens",
+            wires=wires,
+        )
+        if replay is not None:
+            logged = replay.observations()
+            self._shared.replay = {key: deque(answers) for key, answers in logged.items()}
+        batches = tuple(worker.machine.batch_tokens for worker in workers)
+        size = scenario.model
+        self._replicas = [
+            Replica(
+                rank,
+                scenario.ranks_by_site[workers[rank].site],
+                models[rank]
+                if models
+                else Sized(size, machine.n_grad_accumulation, machine.batch_tokens),
+                devices[rank],
+                Computation(
+                    machine,
+                    size.layers,
+                    len(workers),
+                    Factors(
+                        machine.jitter,
+                        scenario.run.seed,
+                        workers[rank].random_stream,
+                        scenario.replication,
+                    ),
+                ),
+                Progress(batches, scenario.tokens_per_step, rank),
             )
-        return self.groups[name]
+            for rank, machine in machines.items()
+        ]
 
-    def count_call(self, rank: int, group: str) -> int:
-        """Number of a rank's next call in a group."""
-        key = (rank, group)
-        number = self._calls.get(key, 0)
-        self._calls[key] = number + 1
-        return number
-
-    def numbers_of(
-        self, rank: int, buffer: Buffer, dtype: str, weight: float = 1.0
-    ) -> Numbers | None:
-        """Round what a buffer holds, times a weight, as its dtype does; None without numbers."""
-        values = getattr(buffer, "values", None)
-        if values is None:
-            return None
-        weighted = values if weight == 1 else values * weight
-        sent = carried(weighted, dtype, self.quantize_block)
-        if hasattr(buffer, "sent"):
-            buffer.sent = sent
-        return rank, sent, values
-
-    def start(self, group: Group, call: int, collective: Collective) -> None:
-        """Put a ready collective on the wire."""
-        cost = self.links.cost(collective.operation, collective.dtype, collective.bytes)
-        extra = self.first_extra(call)
-        for row in collective.rows:
-            row.work_s = cost.seconds + extra
-        rates = self.rates(collective, cost.seconds)
-        self._communicating(+1, rates)
-
-        def ended() -> None:
-            self._communicating(-1, rates)
-            group.finish(call)
-
-        self.wire.start(cost, extra, ended, group.name)
-
-    def first_extra(self, call: int) -> float:
-        """Seconds that a group's first collective takes longer."""
-        first = self.scenario.network.collectives.first_seconds
-        return first if call == 0 and len(self.scenario.workers) > 1 else 0.0
-
-    def rates(self, collective: Collective, seconds: float) -> list[float]:
-        """Bytes/s that each rank sends on average in a collective that takes so long alone."""
-        key = f"{collective.operation} {collective.dtype}"
-        if key not in self._sent_share:
-            share = self.links.sent_share(collective.operation, collective.dtype)
-            self._sent_share[key] = tuple(share.tolist())
-        if not self._disturbed or seconds <= 0:
-            return []
-        return [share * collective.bytes / seconds for share in self._sent_share[key]]
-
-    def _communicating(self, change: int, rates: list[float]) -> None:
-        if self._disturbed:
-            for rank, device in self.devices.items():
-                device.communicates(change, rates[rank] if rates else 0.0)
-
-    def run(self) -> Trace:
-        """Let all programs run to their end."""
-        method = self.scenario.method
-        for rank in self.simulated:
-            driver = Driver(self, rank, MAIN, MAIN, side=False)
-            self.drivers.append(driver)
-        for driver in list(self.drivers):
-            driver.begin(method.program(driver, **method.arguments), lambda: None)
-        self.env.run()
-        blocked = [driver for driver in self.drivers if not driver.over]
-        if blocked:
-            raise Deadlock(self._who_waits(blocked))
-        for group in self.groups.values():
+    def run(self, longer: Longer | None = None) -> Trace:
+        """Let all programs run to their end; ``longer`` may have them begin more rounds."""
+        method, shared = self.scenario.method, self._shared
+        if longer is not None:
+            shared.longer = partial(self._rounds, longer)
+        for driver in [
+            Driver(shared, replica, MAIN, MAIN, side=False) for replica in self._replicas
+        ]:
+            driver.begin(method.program(driver, **method.arguments), _ended)
+        self._clock.run()
+        if shared.running:
+            raise Deadlock(self._who_waits(list(shared.running)))
+        for failed in shared.failed:
+            _ended(failed.error)
+        for group in shared.groups.values():
             for call, collective in group.calls.items():
-                missing = [rank for rank in self.simulated if rank not in collective.arrived]
-                if missing:
+                missing = _missing(group, collective)
+                if missing and not collective.failed:
                     raise CollectiveMismatch(
                         f"call {call} of group {group.name}: rank {collective.arrived[0]} called "
                         f"{collective.operation}, rank {missing[0]} never did; every worker must "
                         "issue the same collectives in the same order"
                     )
-        return Trace(self.rows, self._context(), self.last_end)
+        return Trace(shared.rows, self._context(), shared.last_end)
 
-    def _who_waits(self, blocked: list[Driver]) -> str:
-        lines = []
+    def _rounds(self, longer: Longer) -> int:
+        """Return how many rounds are begun, where the first program has begun them all."""
+        shared, most = self._shared, self.scenario.run.rounds
+        if most is not None and shared.rounds >= most:
+            return shared.rounds
+        asked = longer(Trace(shared.rows, self._context(), self._clock.now))
+        return asked if most is None else min(asked, most)
+
+    def _who_waits(self, blocked: list[Running]) -> str:
+        lines, groups = [], self._shared.groups
         for driver in blocked[:4]:
             activity = driver.blocked_on
             assert activity is not None
             text = f"rank {driver.rank} ({driver.name}) waits for {activity.text}"
-            if activity.group in self.groups and activity.call >= 0:
-                collective = self.groups[activity.group].calls.get(activity.call)
-                arrived = collective.arrived if collective else []
-                missing = [rank for rank in self.simulated if rank not in arrived]
+            if activity.group in groups and activity.call >= 0:
+                group = groups[activity.group]
+                missing = _missing(group, group.calls.get(activity.call))
                 text += f", call {activity.call} of group {activity.group}"
                 if missing:
                     text += f", which rank {', '.join(map(str, missing[:4]))} never issued"
@@ -225,11 +190,24 @@ class Runtime:
         )
 
 
+def _missing(group: Group | GlooGroup, collective: Collective | None) -> list[int]:
+    """Return the members of a group that have not called a collective."""
+    arrived = set(collective.arrived) if collective is not None else set()
+    return [rank for rank in group.simulated if rank not in arrived]
+
+
+def _ended(failed: PeerLost | None) -> None:
+    """End the run with a failure that no program has caught."""
+    if failed is not None:
+        raise SimulationError(str(failed)) from failed
+
+
 def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     """Group ranks that behave alike: same machine, nothing random, a program of ours.
 
     Collectives are barriers over all workers, so two workers with the same machine have the
-    same timeline wherever they stand. A method of the user's may look at its rank.
+    same timeline wherever they stand. A method of the user's may look at its rank. One that
+    names members is begun again with all workers apart.
     """
     method = scenario.method
     ours = METHODS.get(method.name) is method.program
@@ -282,15 +260,21 @@ def simulate(
         if rounds is None:
             rounds = len(replay.round_begins()) - 1
 
-    def run(asked: Scenario, limit: int) -> Trace:
-        # No more rounds than the horizon has: the program then ends by itself.
-        limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
-        return Runtime(asked, limit, models, replay).run()
+    def simulated(*, merge: bool) -> Trace:
+        def run(asked: Scenario, limit: int, longer: Longer | None) -> Trace:
+            # No more rounds than the horizon has: the program then ends by itself.
+            limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
+            return Runtime(asked, limit, models, replay, merge=merge).run(longer)
+
+        if rounds is not None:
+            return Runtime(scenario, rounds, models, replay, merge=merge).run()
+        return simulate_window(scenario, run)
 
     with _garbage_collection_paused():
-        if rounds is not None:
-            return Runtime(scenario, rounds, models, replay).run()
-        return simulate_window(scenario, run)
+        try:
+            return simulated(merge=True)
+        except NotAlikeError:
+            return simulated(merge=False)
 
 
 def _check_replay(scenario: Scenario, replay: Trace) -> None:
