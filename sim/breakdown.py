@@ -51,10 +51,11 @@ class Accounts:
         self._spawned: set[tuple[str, str]] = set()  # who spawned, and what
         self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
         for row in trace.rows:
-            self._programs[row.rank].setdefault(row.program, []).append(row)
+            program = row.program
+            self._programs[row.rank].setdefault(program, []).append(row)
             if row.operation == SPAWN:
-                self._spawned.add((row.program, row.group))
-            if row.program == "main" and row.end_s > self._ends[row.rank]:
+                self._spawned.add((program, row.group))
+            if program == "main" and row.end_s > self._ends[row.rank]:
                 self._ends[row.rank] = row.end_s
         # When each group sets up: the first collective's extra time, as it goes on the wire.
         extra = trace.context.first_collective_s
@@ -92,14 +93,14 @@ class Accounts:
         start = stop = ready = 0.0
         group = ""
         issued = inf  # when a collective was called that a real worker is handing over
-        for row in [*rows, None]:
-            if row is not None and row.begin_s > issued:
-                spent["exposed_communication"] += max(
-                    0.0, min(row.begin_s, end) - max(issued, begin)
-                )
+        measured = self._trace.context.measured
+        for row in rows:
+            begin_s = row.begin_s
+            if begin_s > issued:
+                spent["exposed_communication"] += max(0.0, min(begin_s, end) - max(issued, begin))
             issued = inf
-            waits = row is not None and row.operation == WAIT
-            if row is not None and waits and (row.program, row.group) not in self._spawned:
+            waits = row.operation == WAIT
+            if waits and (row.program, row.group) not in self._spawned:
                 if group and row.begin_s <= stop:
                     if row.end_s > stop:
                         stop, ready, group = row.end_s, row.ready_s, row.group
@@ -111,8 +112,6 @@ class Accounts:
             if group:
                 self._blocked(max(start, busy), stop, ready, group, begin, end, spent)
                 group = ""
-            if row is None:
-                return
             if waits:
                 side = self._programs[rank].get(f"{row.group}#{row.call}", [])
                 inside = max(begin, row.begin_s, busy), min(end, row.end_s)
@@ -122,14 +121,17 @@ class Accounts:
             if row.call >= 0:
                 # A collective takes no time of its own, waiting for it does; but a real worker
                 # copies and hands over what it sends before it goes on.
-                if self._trace.context.measured and row.operation != SPAWN:
-                    issued = row.begin_s
+                if measured and row.operation != SPAWN:
+                    issued = begin_s
                 continue
-            if row.end_s > busy:
-                busy = row.end_s
-            taken = min(row.end_s, end) - max(row.begin_s, begin)
-            if taken > 0:
-                _computed(row, taken, spent)
+            end_s = row.end_s
+            if end_s > busy:
+                busy = end_s
+            # Looks and rounds take no time, and most of what is left lies on one side.
+            if end_s > begin_s and end_s > begin and begin_s < end:
+                _computed(row, min(end_s, end) - max(begin_s, begin), spent)
+        if group:
+            self._blocked(max(start, busy), stop, ready, group, begin, end, spent)
 
     def _blocked(
         self,

@@ -465,8 +465,9 @@ class Wire:
         flow.timer = self._clock.after(max(0.0, at - self._clock.now), action, first=True)
 
     def _end(self, flow: Flow) -> None:
-        assert flow.timer is not None
-        flow.timer.cancel()
+        if flow.timer is not None:
+            flow.timer.cancel()
+            flow.timer = None  # it knows the flow: both go when nobody else knows them
         self._flows.remove(flow)
         if self._flows:
             self._share()

@@ -164,13 +164,14 @@ class Trace:
         """
         places: dict[tuple[int, str], list[float]] = {}  # the latest ends, as many as places
         before: dict[tuple[int, str], float] = {}
+        concurrent = self.context.concurrent
         for row in self.rows:
             if row.bytes > 0 and row.end_s == row.end_s:
                 group = (row.rank, row.group)
                 ends = places.setdefault(group, [])
-                free = ends[0] if len(ends) == self.context.concurrent else 0.0
+                free = ends[0] if len(ends) == concurrent else 0.0
                 start = before[group] = max(row.ready_s, before.get(group, 0.0), free)
-                if len(ends) < self.context.concurrent:
+                if len(ends) < concurrent:
                     heappush(ends, row.end_s)
                 elif row.end_s > ends[0]:
                     heapreplace(ends, row.end_s)

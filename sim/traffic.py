@@ -38,15 +38,11 @@ class Sent:
         sizes: dict[tuple[str, str], tuple[float, float, int]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
-                dtype = row.detail.rpartition(" ")[2]
-                least, most, count = sizes.get((row.operation, dtype), (row.bytes, row.bytes, 0))
-                sizes[row.operation, dtype] = (
-                    min(least, row.bytes),
-                    max(most, row.bytes),
-                    count + 1,
-                )
-                sent = row.bytes * mean_share.get(f"{row.operation} {dtype}", 0.0)
-                pieces.append((start, row.end_s, sent))
+                size = row.bytes
+                kind = row.operation, row.detail.rpartition(" ")[2]
+                least, most, count = sizes.get(kind, (size, size, 0))
+                sizes[kind] = min(least, size), max(most, size), count + 1
+                pieces.append((start, row.end_s, size * mean_share.get(" ".join(kind), 0.0)))
         self.exchanges = tuple(
             Exchange(
                 operation,
@@ -63,8 +59,13 @@ class Sent:
         edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))
-        for start, stop, sent in pieces:
-            first, last = np.searchsorted(edges, [start, stop])
+        starts, stops, _ = np.array(pieces).reshape(-1, 3).T
+        places = zip(
+            np.searchsorted(edges, starts).tolist(),
+            np.searchsorted(edges, stops).tolist(),
+            strict=True,
+        )
+        for (start, stop, sent), (first, last) in zip(pieces, places, strict=True):
             if last > first:
                 rate[first:last] += sent / (stop - start)
             else:
