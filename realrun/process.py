@@ -111,8 +111,8 @@ class Shared:
     def group(self, name: str) -> Group:
         """What stands behind a program's group.
 
-        Made when first asked for, by all ranks in the same order: the main program asks, in
-        its own thread.
+        Made when first asked for. That of all workers by all ranks in the same order: the main
+        program asks, in its own thread.
         """
         if name not in self.groups:
             self.groups[name] = Group(

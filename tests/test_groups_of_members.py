@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,30 @@ pytest.importorskip("torch")
 
 import torch
 from processes import together
+from test_identities import SIZE, scenario
+from two_levels import at_once, two_levels
 
 from realrun.buffers import Flat
 from realrun.collectives import Collective, Group
 from realrun.device import Host
+from realrun.errors import RunError
+from realrun.process import Limits, Shared
+from realrun.runtime import TorchWorker
 from sim.members import members_of
-from sim.program import QUANTIZED
+from sim.program import QUANTIZED, Program
+from sim.quadratic import Quadratic
+from sim.runtime import simulate
+from sim.scenario.resolved import Method, Run
+from sim.trace import Row, Trace
 
-WORKERS, BLOCK = 4, 32
+WORKERS, BLOCK, ROUNDS = 4, 32, 5
+TOKENS = (1.0, 2.0, 1.0, 4.0)
+TOY: dict[str, Any] = {"noise": 0.3, "momentum": 0.5}
+PROGRAMS: list[tuple[Callable[..., Program], dict[str, Any]]] = [
+    (two_levels, {"sync_every": 2, "average_every": 3}),
+    (two_levels, {"sync_every": 1, "average_every": 4}),
+    (at_once, {}),
+]
 
 
 class Groups:
@@ -67,8 +85,21 @@ def process(rank: int, folder: Path) -> None:
     results["two programs"] = two_programs(groups)
     for group in groups.made.values():
         group.close()
+    results["trained"] = [trained(rank, program, arguments) for program, arguments in PROGRAMS]
     results["nobody came"] = nobody_came(rank)
     (folder / f"{rank}").write_bytes(pickle.dumps(results))
+
+
+def trained(rank: int, program: Callable[..., Program], arguments: dict[str, Any]) -> Any:
+    """A program's rows, and the toy's parameters afterwards."""
+    model = Quadratic(SIZE, rank, WORKERS, **TOY)
+    limits = Limits(rounds=ROUNDS, batch_tokens=TOKENS)
+    shared = Shared(rank, WORKERS, model, limits, BLOCK, by_tokens=True)
+    worker = TorchWorker(shared)
+    worker.drive(program(worker, **arguments))
+    shared.close()
+    rows = [[getattr(row, name) for name in Row.__slots__] for row in shared.rows]
+    return rows, model.theta, model.outer
 
 
 def in_a_circle(groups: Groups) -> list[float]:
@@ -128,6 +159,44 @@ def test_members_receive_what_numpy_computes_of_theirs_alone(ranks: list[dict[st
                     atol=1e-6 if kind[1] in QUANTIZED else 0,
                     err_msg=f"{kind} of {size} over {over} at rank {rank}",
                 )
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_real_processes_give_the_simulators_trace_and_parameters(
+    ranks: list[dict[str, Any]], number: int
+) -> None:
+    """By the tokens of the members, and the second time in groups of the same names."""
+    program, arguments = PROGRAMS[number]
+    plain = scenario("local_sgd", WORKERS)
+    workers = tuple(
+        replace(each, machine=replace(each.machine, batch_tokens=tokens))
+        for each, tokens in zip(plain.workers, TOKENS, strict=True)
+    )
+    collectives = replace(plain.network.collectives, quantize_block=BLOCK)
+    asked = replace(
+        plain,
+        run=Run(average_by="tokens"),
+        workers=workers,
+        method=Method(program.__name__, program, arguments),
+        network=replace(plain.network, collectives=collectives),
+    )
+    models = {rank: Quadratic(SIZE, rank, WORKERS, **TOY) for rank in range(WORKERS)}
+    simulated = simulate(asked, rounds=ROUNDS, models=models)
+    found = [each["trained"][number] for each in ranks]
+    rows = [Row(*row) for own, _, _ in found for row in own]
+    assert simulated.sequence() == Trace(rows, simulated.context, 0.0).sequence()
+    for rank, (_, theta, outer) in enumerate(found):
+        np.testing.assert_allclose(theta, models[rank].theta, rtol=1e-5)
+        np.testing.assert_allclose(outer, models[rank].outer, rtol=1e-5)
+
+
+def test_a_mistake_is_a_line_with_rank_and_collective() -> None:
+    worker = TorchWorker(Shared(2, WORKERS, Quadratic(SIZE, 2, WORKERS), Limits(rounds=1)))
+    with pytest.raises(RunError) as refused:
+        worker.broadcast(worker.model.handed_count(), "fp32", over=(0, 1))
+    assert str(refused.value) == (
+        "rank 2 (main): broadcast: over=(0, 1): called by rank 2, which is not in it"
+    )
 
 
 def test_first_collectives_in_a_circle_do_not_wait_for_each_other(

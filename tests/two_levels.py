@@ -1,4 +1,4 @@
-"""Local SGD at two levels: averages of pairs, and now and then of everyone."""
+"""Programs whose collectives are over some of the workers."""
 
 from __future__ import annotations
 
@@ -35,3 +35,27 @@ def parts_of(workers: int, average_every: int) -> Parts:
     return lambda number: (
         neighbours(number, workers) if (number + 1) % average_every else [tuple(range(workers))]
     )
+
+
+def exchanged(worker: Worker, over: tuple[int, ...]) -> Program:
+    """Average outer gradients in a background task."""
+    model = worker.model
+    yield worker.all_reduce(model.delta(range(model.num_layers)), "bf16", over=over)
+
+
+def at_once(worker: Worker) -> Program:
+    """Average outer gradients in pairs of neighbours, and parameters with the other neighbour."""
+    model, number = worker.model, 0
+    whole = range(model.num_layers)
+    while worker.next_round(steps=1):
+        one, other = (
+            next(pair for pair in neighbours(turn, worker.workers) if worker.rank in pair)
+            for turn in (number, number + 1)
+        )
+        yield worker.compute(model.inner_step)
+        yield worker.compute(model.outer_gradient, whole)
+        side = worker.spawn(exchanged, one)
+        yield worker.all_reduce(model.parameters(whole), "int8", over=other)
+        yield side
+        yield worker.compute(model.outer_step, whole, 0, 1.0, 0.5, False, 0.5, commits=True)
+        number += 1
