@@ -99,6 +99,11 @@ def _written(ranks: tuple[int, ...]) -> str:
 def named(group: str, workers: int) -> Members:
     """Return the members that the name of a group in a trace says.
 
+    Raises
+    ------
+    ValueError
+        If it does not name any.
+
     Examples
     --------
     >>> [named(group, workers=8).ranks for group in ("main[0,3]", "main[4:8]", "side[0:7:3]")]
@@ -109,6 +114,9 @@ def named(group: str, workers: int) -> Members:
     _, bracket, ranks = group.partition("[")
     if not bracket:
         return everyone(workers)
-    if ":" in ranks:
-        return members_of(range(*map(int, ranks[:-1].split(":"))), workers)
-    return members_of(map(int, ranks[:-1].split(",")), workers)
+    if ":" not in ranks:
+        return members_of(map(int, ranks[:-1].split(",")), workers)
+    run = range(*map(int, ranks[:-1].split(":")[:3]))
+    if len(run) > workers:
+        raise ValueError(f"{group}: more than {workers} ranks")
+    return members_of(run, workers)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.files import DamagedError, free_bytes
+from sim.members import Members, named
 from sim.perfetto import write
 from sim.table_files import NoNoteError, read_csv, read_parquet, write_csv, write_parquet
 from sim.trace import COLUMNS, Context, Row, Trace, Window
@@ -123,13 +124,25 @@ def _check_context(context: Context, total_s: float, path: Path) -> None:
         "n_grad_accumulation": context.n_grad_accumulation,
         "step_s": context.step_s,
         "micro_batch_tokens": context.micro_batch_tokens,
-        **{f"sent_share of {key}": share for key, share in context.sent_share.items()},
     }
     for name, values in by_rank.items():
         if len(values) != workers:
             raise DamagedError(f"{path}: {name} has {len(values)} values for {workers} workers")
+    for key, share in context.sent_share.items():
+        members = len(_members(key, workers, f"{path}: sent_share of {key}"))
+        if len(share) != members:
+            raise DamagedError(
+                f"{path}: sent_share of {key} has {len(share)} values for {members} workers"
+            )
     if not 0 <= total_s < inf:
         raise DamagedError(f"{path}: total_s is {total_s}; it must be finite and not negative")
+
+
+def _members(group: str, workers: int, where: str) -> Members:
+    try:
+        return named(group, workers)
+    except (ValueError, OverflowError):
+        raise DamagedError(f"{where}: these are no ranks of {workers} workers") from None
 
 
 def _check_values(frame: pd.DataFrame, site_of: tuple[int, ...], path: Path) -> None:
@@ -144,6 +157,8 @@ def _check_values(frame: pd.DataFrame, site_of: tuple[int, ...], path: Path) -> 
             for name in ("bytes", "times", "end_s", "ready_s", "work_s")
         },
     }
+    for group in frame["group"].unique():
+        _members(group, len(site_of), f'{path}: column group has "{group}"')
     for name, (wrong, rule) in rules.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.trace import Trace
+from sim.members import Members, named
+from sim.trace import Row, Trace, share_key
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """All collectives of one operation and dtype in a run.
+    """All collectives of one operation and dtype in a run that are over as many workers.
 
-    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``sent_bytes`` has what
-    each rank puts on the wire for the largest; ``count`` is how many there were.
+    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``members`` are those of
+    one of the largest, for which ``sent_bytes`` has what each of them puts on the wire; ``count``
+    is how many collectives there were.
     """
 
     operation: str
     dtype: str
     smallest_bytes: float
     largest_bytes: float
+    members: Members
     sent_bytes: tuple[float, ...]
     count: int
     per_step: float = 0.0  # in one inner step; filled in by the figures
+
+    def with_others(self, other: Exchange) -> Exchange:
+        """Return it with those of another group of as many workers."""
+        largest = max(self, other, key=lambda exchange: exchange.largest_bytes)
+        return replace(
+            largest,
+            smallest_bytes=min(self.smallest_bytes, other.smallest_bytes),
+            count=self.count + other.count,
+        )
 
 
 class Sent:
@@ -35,27 +47,23 @@ class Sent:
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
         pieces: list[tuple[float, float, float]] = []
-        sizes: dict[tuple[str, str], tuple[float, float, int]] = {}
+        sizes: dict[str, tuple[Row, float, float, int]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
-                size = row.bytes
-                kind = row.operation, row.detail.rpartition(" ")[2]
-                least, most, count = sizes.get(kind, (size, size, 0))
-                sizes[kind] = min(least, size), max(most, size), count + 1
-                pieces.append((start, row.end_s, size * mean_share.get(" ".join(kind), 0.0)))
-        self.exchanges = tuple(
-            Exchange(
-                operation,
-                dtype,
-                least,
-                most,
-                tuple(
-                    share * most for share in context.sent_share.get(f"{operation} {dtype}", (0.0,))
-                ),
-                count,
-            )
-            for (operation, dtype), (least, most, count) in sizes.items()
-        )
+                size, key = row.bytes, share_key(row)
+                first, least, most, count = sizes.get(key, (row, size, size, 0))
+                sizes[key] = first, min(least, size), max(most, size), count + 1
+                pieces.append((start, row.end_s, size * mean_share.get(key, 0.0)))
+        found: dict[tuple[str, str, int], Exchange] = {}
+        for key, (first, least, most, count) in sizes.items():
+            members = named(first.group, len(context.site_of))
+            shares = context.sent_share.get(key, (0.0,))
+            dtype = first.detail.rpartition(" ")[2]
+            kind = first.operation, dtype, len(members)
+            sent_bytes = tuple(share * most for share in shares)
+            more = Exchange(*kind[:2], least, most, members, sent_bytes, count)
+            found[kind] = found[kind].with_others(more) if kind in found else more
+        self.exchanges = tuple(found.values())
         edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))

@@ -29,6 +29,14 @@ def test_a_group_says_who_its_members_are(ranks, others) -> None:
     assert (members_of(others, 41).name == members.name) is (others == ranks)
 
 
+@pytest.mark.parametrize(
+    "group", ["main[", "main[]", "main[x]", "main[0:4", "main[4:0]", "main[0:9999999999]", "m[1,9]"]
+)
+def test_a_name_that_says_no_members_is_refused(group: str) -> None:
+    with pytest.raises(ValueError):
+        named(group, 4)
+
+
 def test_all_ranks_are_everyone() -> None:
     assert members_of(None, 3) is everyone(3)
     assert members_of((2, 0, 1), 3) is everyone(3)

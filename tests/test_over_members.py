@@ -11,12 +11,16 @@ from collective_reference import CASES, own_values, received
 from plain_scenario import machine, plain
 from two_levels import two_levels
 
+from sim.collective_model import in_words
 from sim.effort import _count
+from sim.figures import figures
 from sim.methods import METHODS
+from sim.perfetto import events
 from sim.program import Program, Worker
 from sim.quadratic import Numbers
 from sim.runtime import CollectiveMismatch, Deadlock, SimulationError, simulate
 from sim.scenario.resolved import Collectives, HostCosts, Method, Run, Scenario, Site
+from sim.trace_files import load, save
 
 BLOCK = 32
 GLOO = Collectives("gloo", quantize_block=BLOCK, host=HostCosts(message_s=0.01))
@@ -220,3 +224,39 @@ def test_a_method_of_ours_that_names_members_is_simulated_with_all_workers_apart
     again = simulate(ours, rounds=4)
     assert again.frame().equals(apart.frame())
     assert len(again.context.standing_for) == 4
+
+
+def test_traffic_counts_what_members_send() -> None:
+    """Per worker: a pair of a ring sends S, all four 2 (4 - 1) S / 4."""
+
+    def both(worker: Worker) -> Program:
+        parameters = worker.model.parameters(range(worker.model.num_layers))
+        while worker.next_round(steps=1):
+            yield worker.compute(worker.model.inner_step)
+            first = worker.rank // 2 * 2
+            yield worker.all_reduce(parameters, "fp32", over=(first, first + 1))
+            yield worker.all_reduce(parameters, "fp32")
+
+    asked = plain(both, workers=4, collectives=RING)
+    trace = simulate(asked, rounds=4)
+    pairs, everyone = figures(trace, asked).exchanges
+    assert (len(pairs.members), pairs.count, pairs.sent_bytes) == (2, 4, (400.0, 400.0))
+    assert (len(everyone.members), everyone.count, everyone.sent_bytes) == (4, 4, (600.0,) * 4)
+    words = in_words((pairs, everyone), asked)
+    assert "over 2 of 4 workers; buffers of 400 B" in words
+    assert "over 4 workers; buffers of 400 B" in words
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_trace_is_read_back_as_it_was_written(suffix: str, tmp_path) -> None:
+    asked = at_two_sites(averaging, arguments={"inside": True})
+    trace = simulate(asked, rounds=2)
+    save(trace, tmp_path / f"t{suffix}")
+    again = load(tmp_path / f"t{suffix}")
+    assert again.sequence() == trace.sequence()
+    assert again.context.sent_share == {
+        "all_reduce fp32[0,2]": (1.0, 1.0),
+        "all_reduce fp32[1]": (0.0,),
+    }
+    rates = [each["args"]["Gbit/s"] for each in events(trace) if each["ph"] == "C"]
+    assert max(rates) > 0
