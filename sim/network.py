@@ -462,7 +462,8 @@ class Wire:
             flow.timer.cancel()
         flow.end_at = at if end else inf
         action = partial(self._end, flow) if end else self._share
-        flow.timer = self._clock.after(max(0.0, at - self._clock.now), action, first=True)
+        seconds = at - self._clock.now
+        flow.timer = self._clock.after(seconds if seconds > 0 else 0.0, action, first=True)
 
     def _end(self, flow: Flow) -> None:
         if flow.timer is not None:

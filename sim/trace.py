@@ -135,6 +135,7 @@ class Trace:
         self.rows = rows
         self.context = context
         self.total_s = total_s
+        self._begins: NDArray[np.float64] | None = None
 
     def evaluated(self, **changes: Any) -> Trace:
         """The same trace with some fields of its window changed."""
@@ -153,6 +154,8 @@ class Trace:
 
         The last entry is the moment at which the horizon was found to be reached.
         """
+        if self._begins is not None:
+            return self._begins
         by_rank: dict[int, list[float]] = {}
         for row in self.rows:
             if row.operation == ROUND:
@@ -161,6 +164,8 @@ class Trace:
         begins = np.empty((marks, self.workers))
         for rank, ranks in self.context.standing_for.items() if marks else ():
             begins[:, list(ranks)] = np.array(by_rank[rank])[:marks, None]
+        begins.flags.writeable = False
+        self._begins = begins
         return begins
 
     def on_wire(self) -> Iterator[tuple[Row, float]]:

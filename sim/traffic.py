@@ -74,7 +74,9 @@ class Sent:
             strict=True,
         )
         for (start, stop, sent), (first, last) in zip(pieces, places, strict=True):
-            if last > first:
+            if last == first + 1:
+                rate[first] += sent / (stop - start)
+            elif last > first:
                 rate[first:last] += sent / (stop - start)
             else:
                 jump[first] += sent

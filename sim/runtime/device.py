@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from math import inf
 
 import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.compute import cold_start_s
+from sim.network import Wire
 from sim.runtime.activity import Activity
 from sim.scenario.resolved import Machine
 from sim.trace import Row
@@ -18,17 +18,31 @@ from sim.trace import Row
 class Queue:
     """One queue of a worker's device: computations one after the other, in order of the calls."""
 
-    __slots__ = ("_clock", "_device", "_jobs", "_left", "_number", "_timer", "_updated", "busy")
+    __slots__ = (
+        "_activity",
+        "_clock",
+        "_device",
+        "_left",
+        "_number",
+        "_rows",
+        "_timer",
+        "_updated",
+        "_waiting",
+        "busy",
+    )
 
     def __init__(self, clock: Clock, device: Device, number: int) -> None:
         self._clock = clock
         self._device = device
         self._number = number
-        self._jobs: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
+        self._waiting: deque[tuple[float, tuple[Row, ...], Activity]] = deque()
+        self.busy = False
+        # Of the computation under way:
+        self._rows: tuple[Row, ...] = ()
+        self._activity: Activity | None = None
         self._left = 0.0
         self._updated = 0.0
         self._timer: Timer | None = None
-        self.busy = False
 
     def put(self, work: float, rows: tuple[Row, ...], activity: Activity) -> None:
         """Queue ``work`` undisturbed seconds; an idle queue does no work at once."""
@@ -42,19 +56,20 @@ class Queue:
         if device.cools and (cold := device.cold_start_s()):
             work += cold
             rows[0].work_s += cold
-        self._jobs.append((work, rows, activity))
-        if not self.busy:
-            self._begin()
-            if device.varies:
-                device.changed(self)
+        if self.busy:
+            self._waiting.append((work, rows, activity))
+            return
+        self._begin(work, rows, activity)
+        if device.varies:
+            device.changed(self)
 
-    def _begin(self) -> None:
-        work, rows, activity = self._jobs[0]
+    def _begin(self, work: float, rows: tuple[Row, ...], activity: Activity) -> None:
         now = self._clock.now
         if not activity.ended:  # nor failed
             for row in rows:
                 row.begin_s = now
         self.busy = True
+        self._rows, self._activity = rows, activity
         self._left = work
         self._updated = now
         if self._device.varies:
@@ -72,12 +87,12 @@ class Queue:
 
     def _end(self) -> None:
         now, device = self._clock.now, self._device
-        device.ends_first(now * (1 + SAME_INSTANT))
-        if (
-            self._timer is not None
-        ):  # set again, where a collective that just ended slowed this down
-            self._timer.cancel()
-        _, rows, activity = self._jobs.popleft()
+        if device.wire.next_end <= now * (1 + SAME_INSTANT):
+            device.wire.end_before(now * (1 + SAME_INSTANT))
+            if self._timer is not None:  # set again by a collective that has just ended
+                self._timer.cancel()
+        rows, activity = self._rows, self._activity
+        assert activity is not None
         self.busy = False
         device.warm_until = now
         if activity.ended:
@@ -92,8 +107,8 @@ class Queue:
                 begin += (now - rows[0].begin_s) * (row.work_s / total if total else 0.0)
                 row.end_s = begin
             rows[-1].end_s = now
-        if self._jobs:
-            self._begin()
+        if self._waiting:
+            self._begin(*self._waiting.popleft())
         elif device.varies:
             device.changed(self)
         activity.end()
@@ -110,9 +125,8 @@ class Device:
         The worker's.
     line
         Bytes/s of its slowest way to another worker.
-    ends_first
-        Ends the collectives that end up to an instant: at one instant they end before
-        computations.
+    wire
+        The collectives now under way: at one instant they end before computations.
     """
 
     __slots__ = (
@@ -128,18 +142,16 @@ class Device:
         "_traffic",
         "cools",
         "disturbed",
-        "ends_first",
         "queues",
         "varies",
         "warm_until",
+        "wire",
     )
 
-    def __init__(
-        self, clock: Clock, machine: Machine, line: float, ends_first: Callable[[float], None]
-    ) -> None:
+    def __init__(self, clock: Clock, machine: Machine, line: float, wire: Wire) -> None:
         self._clock = clock
         self._machine = machine
-        self.ends_first = ends_first
+        self.wire = wire
         self._contention = machine.communication_slowdown
         self._side = machine.side_slowdown
         self._per_byte = machine.communication_s_per_byte

@@ -73,8 +73,10 @@ class Driver(CollectiveCalls[Activity]):
     def advance(self) -> None:
         """Let the program go on until it waits for something that has not ended."""
         now = self._clock.now
+        program = self._program
+        assert program is not None
         activity, self.blocked_on = self.blocked_on, None
-        error = None
+        error = failed = None
         if activity is not None:
             if self._waiting is not None:
                 self._waiting.end_s = now
@@ -82,61 +84,54 @@ class Driver(CollectiveCalls[Activity]):
                 self._waiting = None
             if activity.error is not None:
                 error = self._known(activity)
-        failed = None
+        at_once = 0
         try:
-            if self._go_on(now, error):
-                return
+            while True:
+                try:
+                    activity = next(program) if error is None else program.throw(error)
+                except StopIteration:
+                    break
+                if at_once > limits.MOST_UNFINISHED or not isinstance(activity, Activity):
+                    raise self._cannot_wait(activity)
+                at_once += 1
+                ended, group = activity.ended, activity.group
+                if group:
+                    row = Row(self.rank, self.name, WAIT, "", group, activity.call, 0.0, 1, now)
+                    self._rows.append(row)
+                    if ended:
+                        row.end_s = now
+                        row.ready_s = activity.ready_s
+                    else:
+                        self._waiting = row
+                if not ended:
+                    self.blocked_on = activity
+                    activity.waiters.append(self.advance)
+                    return
+                error = None if activity.error is None else self._known(activity)
         except PeerLost as uncaught:
             failed = uncaught
         except (SimulationError, ArgumentError, MemoryError):
             raise
-        except Exception as error:
-            if why := method_failed(self._program, error):
-                raise SimulationError(f"rank {self.rank}: {why}") from error
+        except Exception as raised:
+            if why := method_failed(program, raised):
+                raise SimulationError(f"rank {self.rank}: {why}") from raised
             raise
         self._shared.last_end = max(self._shared.last_end, now)
         del self._shared.running[self]
         self._ended(failed)  # type: ignore[misc]
 
-    def _go_on(self, now: float, error: PeerLost | None) -> bool:
-        """Return whether the program waits for something; otherwise it has ended."""
-        program = self._program
-        assert program is not None
-        at_once = 0
-        while True:
-            try:
-                activity = next(program) if error is None else program.throw(error)
-            except StopIteration:
-                return False
-            error = None
-            if at_once > limits.MOST_UNFINISHED:
-                raise SimulationError(
-                    f"rank {self.rank} ({self.name}): the program has waited "
-                    f"{limits.MOST_UNFINISHED} times for what had ended, and no time passes; "
-                    "end its loop, or let it start something that takes time"
-                )
-            at_once += 1
-            if not isinstance(activity, Activity):
-                raise SimulationError(
-                    f"rank {self.rank} ({self.name}): the program yielded {activity!r}; yield what "
-                    "worker.compute, a collective or worker.spawn returned"
-                )
-            if activity.group:
-                row = Row(
-                    self.rank, self.name, WAIT, "", activity.group, activity.call, 0.0, 1, now
-                )
-                self._rows.append(row)
-                if not activity.ended:
-                    self._waiting = row
-                else:
-                    row.end_s = now
-                    row.ready_s = activity.ready_s
-            if not activity.ended:
-                self.blocked_on = activity
-                activity.waiters.append(self.advance)
-                return True
-            if activity.error is not None:
-                error = self._known(activity)
+    def _cannot_wait(self, activity: object) -> SimulationError:
+        """Return what is wrong with something that the program yields."""
+        if isinstance(activity, Activity):
+            return SimulationError(
+                f"rank {self.rank} ({self.name}): the program has waited "
+                f"{limits.MOST_UNFINISHED} times for what had ended, and no time passes; "
+                "end its loop, or let it start something that takes time"
+            )
+        return SimulationError(
+            f"rank {self.rank} ({self.name}): the program yielded {activity!r}; yield what "
+            "worker.compute, a collective or worker.spawn returned"
+        )
 
     def _known(self, activity: Activity) -> PeerLost | None:
         """Return why an activity has failed, to throw it into the program that waits for it."""

@@ -81,21 +81,21 @@ class GlooGroup:
             self._run(lane, *lane.waiting[rank].popleft())
 
     def _run(self, lane: _Lane, collective: Collective, call: Call) -> None:
-        transport, kind, members = self._transport, collective.kind, self.members
+        transport, kind = self._transport, collective.kind
         rank, number = call.row.rank, call.row.call
         if number not in self._ends:
             self._ends[number] = ends(lane.connections)
-            self._unfinished[number] = len(members)
-        extra = transport.first_extra(number, members)
-        call.row.work_s = transport.alone_s(kind, members) + extra
-        transport.begins(kind, members, rank)
+            self._unfinished[number] = len(self.members)
+        extra = transport.first_extra(number)
+        call.row.work_s = transport.alone_s(kind) + extra
+        transport.begins(kind, rank)
 
         def ended() -> None:
-            transport.ends(kind, members, rank)
+            transport.ends(kind, rank)
             if not call.activity.ended:  # nor failed
                 call.row.end_s = self._clock.now
             if collective.operation == "broadcast":
-                passed_on(collective, call, members.ranks[0])
+                passed_on(collective, call, self.members.ranks[0])
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 del self.calls[number], self._ends[number], self._unfinished[number]

@@ -121,7 +121,7 @@ class Group:
     clock
         Virtual time.
     transport
-        What happens to a collective that all have called.
+        What happens to one of its collectives that all have called.
     concurrent
         How many are under way at once.
     quantize_block
@@ -166,7 +166,7 @@ class Group:
             self._granted += 1
             self._running += 1
             ended = partial(self._finish, number, collective)
-            alone_s = self._transport.carry(collective.kind, self.members, self.name, number, ended)
+            alone_s = self._transport.carry(collective.kind, self.name, number, ended)
             for call in collective.calls:
                 call.row.work_s = alone_s
 

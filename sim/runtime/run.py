@@ -61,12 +61,11 @@ class Runtime:
                 self._clock,
                 machine,
                 links.slowest_from(rank) if machine.transmission_slowdown else inf,
-                wire.end_before,
+                wire,
             )
             for rank, machine in machines.items()
         }
-        transport = Transport(links, wire, devices, collectives.first_seconds)
-        self._sent_share = transport.sent_share
+        self._sent_share: dict[str, tuple[float, ...]] = {}
 
         def new_group(name: str, members: Members) -> Group | GlooGroup:
             simulated, block = self.standing_for, collectives.quantize_block
@@ -74,10 +73,17 @@ class Runtime:
                 if len(simulated) < len(workers):
                     raise NotAlikeError
                 simulated = {rank: (rank,) for rank in members.ranks}
+            alone = len(members) == 1
+            transport = Transport(
+                members,
+                links,
+                wire,
+                {rank: devices[rank] for rank in simulated},
+                0.0 if alone else collectives.first_seconds,
+                self._sent_share,
+            )
             given = (name, members, simulated, self._clock, transport, self.concurrent, block)
-            if wires is None or len(members) == 1:
-                return Group(*given)
-            return GlooGroup(*given, wires)
+            return Group(*given) if wires is None or alone else GlooGroup(*given, wires)
 
         horizon = scenario.horizon_tokens
         self._shared = Shared(
