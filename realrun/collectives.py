@@ -210,7 +210,7 @@ class Group:
         dtype
             fp32, bf16, fp16: what travels, and what is summed in. int8, fp4: see ``packed``.
         mean
-            Divide the sum by the number of workers (all_reduce, reduce_scatter).
+            Divide the sum by the number of members (all_reduce, reduce_scatter).
         ended
             Called once, maybe in another thread. What it raises comes out of the device's
             ``settle``, ``drain`` or ``close``.
