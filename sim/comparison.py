@@ -9,7 +9,7 @@ from math import nan
 from sim.figures import Figures
 from sim.replications import Interval, Prediction, predicted
 from sim.runtime import TooLarge
-from sim.scenario.resolved import Scenario
+from sim.scenario.resolved import Machine, Scenario
 from sim.subsets import single_site, with_sites
 
 
@@ -139,19 +139,13 @@ def _different_sites(scenario: Scenario) -> dict[int, str]:
     """
     network = scenario.network
     count = len(scenario.sites)
-    others = [
-        (network.bandwidth[a][b], network.latency[a][b])
-        for a in range(count)
-        for b in range(count)
-        if a != b
-    ]
-    machines = [
-        [worker.machine for worker in scenario.workers if worker.site == index]
-        for index in range(count)
-    ]
+    same_links = network.bandwidth.common is not None and network.latency.common is not None
+    machines: list[list[Machine]] = [[] for _ in scenario.sites]
+    for worker in scenario.workers:
+        machines[worker.site].append(worker.machine)
     by_worker = any(isinstance(value, tuple) for value in scenario.method.arguments.values())
     nameless = {replace(site, name="") for site in scenario.sites}
-    alike = len(nameless) == len(set(others)) == 1 and all(m == machines[0] for m in machines)
+    alike = same_links and len(nameless) == 1 and all(m == machines[0] for m in machines)
     if alike and not by_worker and count > 2:
         return {count - 1: f"any one of the {count} equal sites"}
     return {index: site.name for index, site in enumerate(scenario.sites)}

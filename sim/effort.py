@@ -3,13 +3,13 @@
 The method's text is run for a few rounds by a worker that only counts: what it computes, starts
 and waits for. From the counts, a rule with measured constants (benchmarks/effort.py):
 
-    seconds = runs * (t_run + T t_transfer + S^2 t_pair) + rows t_row + messages t_message
-    bytes   = T b_transfer + S^2 b_pair + (most rows of one run) b_row
+    seconds = runs * (t_run + T t_transfer + P t_pair) + rows t_row + messages t_message
+    bytes   = T b_transfer + P b_pair + (most rows of one run) b_row
 
-T are the transfers of the schedules that are laid over the links, S the sites, runs how often
-the scenario is simulated until its rounds repeat, and again in every replication. Not known
-beforehand is how long a method that looks at the clock computes while it communicates:
-there the estimate is a lower bound.
+T are the transfers of the schedules that are laid over the links, P the pairs of sites, where
+their links differ, runs how often the scenario is simulated until its rounds repeat, and again in
+every replication. Not known beforehand is how long a method that looks at the clock computes
+while it communicates: there the estimate is a lower bound.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ class Effort:
 def effort(scenario: Scenario) -> Effort:
     """Estimate what it takes to predict a scenario."""
     counted = _count(scenario)
-    workers, sites = len(scenario.workers), len(scenario.sites)
-    gloo = scenario.network.collectives.algorithm == GLOO and workers > 1
+    network, workers = scenario.network, len(scenario.workers)
+    pairs = max(len(network.bandwidth.rows), len(network.latency.rows)) ** 2
+    gloo = network.collectives.algorithm == GLOO and workers > 1
     simulated = len(merged(scenario, merge=not gloo))
     rounds, runs, longest = _rounds(scenario, looks=counted.looks > 0)
     rows_a_round = counted.rows / counted.rounds * simulated
     laid, steps = _laid(scenario, counted)
     messages = counted.messages * rounds / counted.rounds if gloo else 0.0
-    seconds = runs * (RUN_S + laid * TRANSFER_S + steps * STEP_S + sites**2 * PAIR_S)
+    seconds = runs * (RUN_S + laid * TRANSFER_S + steps * STEP_S + pairs * PAIR_S)
     seconds += rows_a_round * rounds * ROW_S + messages * MESSAGE_S
-    size = laid * TRANSFER_BYTES + sites**2 * PAIR_BYTES + rows_a_round * longest * ROW_BYTES
+    size = laid * TRANSFER_BYTES + pairs * PAIR_BYTES + rows_a_round * longest * ROW_BYTES
     return Effort(seconds, size)
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sim.clock import Clock
 from sim.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
-from sim.wires import Connections, Limits, Way, Wires
+from sim.wires import Connections, Limits, Rates, Way, Wires
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import HostCosts
@@ -58,7 +58,7 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
 
 
 def alone(
-    rates: Sequence[float],
+    rates: Rates,
     way: Callable[[int, int], Way],
     host: HostCosts,
     workers: int,

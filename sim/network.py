@@ -16,6 +16,7 @@ from sim.collectives import Schedule, Transfers, schedule
 from sim.gloo import alone
 from sim.members import Members, everyone
 from sim.scenario.connections import limits
+from sim.scenario.pairs import Pairs
 from sim.scenario.resolved import CollectiveTable, Scenario
 from sim.wires import Limits, Way, Wires
 
@@ -24,14 +25,16 @@ from sim.wires import Limits, Way, Wires
 class Cost:
     """One collective alone on the network.
 
-    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared, and
-    ``use`` is the fraction of each link's capacity taken meanwhile (one entry per link).
+    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared.
+    ``links`` are those that it crosses and that are not unlimited, by number, in order, and
+    ``use`` is the fraction of each one's capacity taken meanwhile.
     ``pairs`` are the pairs of workers whose connections limit it, by number, and ``pair_use`` the
     fraction taken of what their connections carry.
     """
 
     latency_s: float
     transmit_s: float
+    links: NDArray[np.intp]
     use: NDArray[np.float64]
     pairs: NDArray[np.intp]
     pair_use: NDArray[np.float64]
@@ -42,6 +45,44 @@ class Cost:
         return self.latency_s + self.transmit_s
 
 
+def _table(pairs: Pairs) -> NDArray[np.float64]:
+    """Return it as an array S x S, which takes no memory where all pairs are alike."""
+    if pairs.common is not None:
+        return np.broadcast_to(np.float64(pairs.common), (len(pairs), len(pairs)))
+    return np.array(pairs.rows, dtype=float)
+
+
+class Capacity:
+    """Bytes/s of every link, by number: pairs of sites row by row, and behind them the others."""
+
+    def __init__(self, pairs: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+        self._pairs = pairs
+        self._others = others
+
+    def __getitem__(self, number: int) -> float:
+        return float(self.of(np.array([number]))[0])
+
+    def of(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return those of many links, in the shape of their numbers."""
+        rates = self._others.take(numbers - self._pairs.size, mode="clip")
+        pair = numbers < self._pairs.size
+        rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
+        return rates
+
+
+def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the different numbers in order, and where among them each one is.
+
+    As ``np.unique`` does, which sorts; numbers that lie close together need no sorting.
+    """
+    least = numbers.min() if numbers.size else 0
+    if numbers.max(initial=0) - least > 4 * numbers.size:
+        distinct, place = np.unique(numbers, return_inverse=True)
+        return distinct, place
+    there = np.bincount(numbers - least) > 0
+    return np.flatnonzero(there) + least, (np.cumsum(there) - 1)[numbers - least]
+
+
 class Links:
     """The links of a scenario: between sites, up and down each site, into and out of workers."""
 
@@ -50,25 +91,26 @@ class Links:
         sites, workers = len(scenario.sites), len(scenario.workers)
         self._everyone = everyone(workers)
         self._site = np.array([worker.site for worker in scenario.workers])
-        pair = np.array(scenario.network.bandwidth, dtype=float).reshape(sites, sites)
         within = np.array(
             [scenario.sites[worker.site].within_bandwidth for worker in scenario.workers]
         )
         # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
-        self.capacity = np.concatenate(
-            [
-                pair.ravel(),
-                [site.uplink for site in scenario.sites],
-                [site.downlink for site in scenario.sites],
-                within,
-                within,
-            ]
+        self.capacity = Capacity(
+            _table(scenario.network.bandwidth),
+            np.concatenate(
+                [
+                    [site.uplink for site in scenario.sites],
+                    [site.downlink for site in scenario.sites],
+                    within,
+                    within,
+                ]
+            ),
         )
         self._first_up = sites * sites
         self._first_down = self._first_up + sites
         self._first_out = self._first_down + sites
         self._first_in = self._first_out + workers
-        self._latency = np.array(scenario.network.latency, dtype=float).reshape(sites, sites)
+        self._latency = _table(scenario.network.latency)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
         self.limited = bool(limits(scenario.network))
         self.by_messages = (
@@ -114,8 +156,7 @@ class Links:
         if not len(others):
             return inf
         crossed, _ = self.route(np.full_like(others, rank), others)
-        rates = np.where(crossed >= 0, self.capacity[crossed], inf)
-        return float(rates.min())
+        return float(self.capacity.of(crossed[crossed >= 0]).min())
 
     def sent_share(
         self, operation: str, dtype: str, members: Members | None = None
@@ -128,7 +169,7 @@ class Links:
         scenario = self.scenario
         random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(clock, self.capacity.tolist(), self._way, host, random_timing, self._limits)
+        return Wires(clock, self.capacity, self._way, host, random_timing, self._limits)
 
     def _way(self, sender: int, receiver: int) -> Way:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
@@ -163,7 +204,7 @@ class Links:
     def _by_messages(self, kind: tuple[str, str, float], members: Members) -> Cost:
         host, ranks = self.scenario.network.collectives.host, members.ranks
         seconds = alone(
-            self.capacity.tolist(),
+            self.capacity,
             lambda sender, receiver: self._way(ranks[sender], ranks[receiver]),
             host,
             len(ranks),
@@ -207,11 +248,10 @@ class Links:
         a, b = self._site[sender], self._site[receiver]
         sites = len(self.scenario.sites)
         inside = a == b
-        none = np.full_like(a, -1)
-        crossed = np.where(
-            inside[:, None],
-            np.stack([self._first_out + sender, self._first_in + receiver, none], axis=1),
-            np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1),
+        crossed = np.stack([self._first_up + a, a * sites + b, self._first_down + b], axis=1)
+        at, to = sender[inside], receiver[inside]
+        crossed[inside] = np.stack(
+            [self._first_out + at, self._first_in + to, np.full_like(at, -1)], axis=1
         )
         return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
 
@@ -244,17 +284,23 @@ class _Priced:
         self.sent = np.zeros(len(members))
         self._ranks = np.array(members.ranks, dtype=np.intp)
         self._rounds: list[_Times] = []
-        crossing = np.zeros(len(links.capacity))
+        crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
         laid: Transfers | None = None
         for transfers in rounds:
             if transfers is not laid:  # one that is repeated is laid over the links once
                 laid = transfers
-                route, used, times = self._laid(links, transfers)
+                used, numbers, place, times = self._laid(links, transfers)
+                before, so_far = len(crossed), crossing
+                crossed, at = _distinct(np.concatenate([crossed, numbers]))
+                crossing, here = np.zeros(len(crossed)), at[before:]
+                crossing[at[:before]] = so_far
             self._rounds.append(times)
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
-            np.add.at(crossing, route[used], np.broadcast_to(carried[:, None], route.shape)[used])
+            more = crossing[here]
+            np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
+            crossing[here] = more
             if links.limited:
                 sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
                 connection = np.minimum(*links.connections(sender, receiver))
@@ -263,9 +309,9 @@ class _Priced:
                 busy.append((carried / connection)[used_pairs])
         # Who shares a link is counted per round, and workers that are a round ahead of others
         # use links at the same time as these: no link carries its bytes faster than it can.
-        self._use = np.divide(
-            crossing, links.capacity, out=np.zeros_like(crossing), where=crossing > 0
-        )
+        capacity = links.capacity.of(crossed)
+        self._links = crossed
+        self._use = np.divide(crossing, capacity, out=np.zeros_like(crossing), where=crossing > 0)
         self._transmit_per_byte = max(
             self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
         )
@@ -278,13 +324,25 @@ class _Priced:
 
     def _laid(
         self, links: Links, transfers: Transfers
-    ) -> tuple[NDArray[np.intp], NDArray[np.bool_], _Times]:
-        """Return the links that a round crosses, which of them there are, and what it takes."""
+    ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
+        """Lay a round over the links.
+
+        Returns
+        -------
+        used
+            Which links on its route have a limited capacity, for each of n transfers; [n, 3].
+        numbers, place
+            The numbers of these links, in order; and where among them each use of a link is.
+        times
+            What the round takes.
+        """
         sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
         route, latency = links.route(sender, receiver)
-        used = route >= 0
-        together = np.bincount(route[used], minlength=len(links.capacity))
-        rate = np.where(used, links.capacity[route] / np.maximum(together[route], 1), inf)
+        rate = links.capacity.of(route)
+        used = (route >= 0) & (rate < inf)
+        numbers, place = _distinct(route[used])
+        rate[~used] = inf
+        rate[used] /= np.bincount(place)[place]  # all that cross a link in a round share it
         sent = rate.min(axis=1)
         if links.limited:
             paced, acknowledged = links.connections(sender, receiver)
@@ -298,13 +356,14 @@ class _Priced:
             and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
             and np.ptp(latency) == 0
         )
-        return route, used, (transfers, seconds_per_byte, unhindered, latency, bool(alike))
+        times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
+        return used, numbers, place, times
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
         total = self._longest_path(size, with_latency=True)
         latency = max(0.0, total - transmit)
-        return Cost(latency, transmit, self._use, self._pairs, self._pair_use)
+        return Cost(latency, transmit, self._links, self._use, self._pairs, self._pair_use)
 
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
         """Last arrival when all members enter round 0 at time 0."""
@@ -348,7 +407,7 @@ def progressive_filling(use: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     flows = len(use)
     speed = np.zeros(flows)
-    peak = use.max(axis=1)
+    peak = use.max(axis=1, initial=0.0)
     growing = peak > 0
     speed[~growing] = 1.0
     weight = np.zeros(flows)
@@ -398,7 +457,14 @@ class Flow:
 
 def _uses(flows: list[Flow]) -> NDArray[np.float64]:
     """What flows use of each link, and of the connections that those of one group share."""
-    use = np.array([flow.cost.use for flow in flows])
+    links = flows[0].cost.links
+    if all(flow.cost.links is links for flow in flows):
+        use = np.array([flow.cost.use for flow in flows])
+    else:
+        links = np.unique(np.concatenate([flow.cost.links for flow in flows]))
+        use = np.zeros((len(flows), len(links)))
+        for row, flow in zip(use, flows, strict=True):
+            row[np.searchsorted(links, flow.cost.links)] = flow.cost.use
     columns: dict[tuple[str, int], int] = {}
     for flow in flows:
         for pair in flow.cost.pairs.tolist():

@@ -9,6 +9,7 @@ from typing import Any
 
 from sim.methods import METHODS
 from sim.network import Links
+from sim.scenario.pairs import Pairs
 from sim.scenario.resolved import CollectiveTable, Method, Scenario
 
 
@@ -44,8 +45,8 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
             sites=tuple(scenario.sites[site] for site in sites),
             network=replace(
                 network,
-                bandwidth=tuple(tuple(network.bandwidth[a][b] for b in sites) for a in sites),
-                latency=tuple(tuple(network.latency[a][b] for b in sites) for a in sites),
+                bandwidth=network.bandwidth.among(sites),
+                latency=network.latency.among(sites),
                 collectives=replace(network.collectives, order=order),
             ),
         ),
@@ -65,9 +66,10 @@ def links(scenario: Scenario) -> dict[str, float]:
     are shared by all that leaves or enters osaka. What is unlimited is not listed.
     """
     names = [site.name for site in scenario.sites]
+    pairs = scenario.network.bandwidth
     found = {
         f"{names[a]}-{names[b]}": rate
-        for a, row in enumerate(scenario.network.bandwidth)
+        for a, row in enumerate(pairs if pairs.common != inf else ())
         for b, rate in enumerate(row)
         if a != b and rate != inf
     }
@@ -92,11 +94,20 @@ def own_lines(scenario: Scenario) -> list[str]:
 
 def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenario:
     """Multiply the bandwidth of all links between sites, or of one by name, by a factor."""
-    names = [site.name for site in scenario.sites]
+    names, pairs = [site.name for site in scenario.sites], scenario.network.bandwidth
 
     def by(name: str) -> float:
         return factor if link is None or name == link else 1.0
 
+    if link is None:
+        pairs = pairs.times(factor)
+    elif pairs.common != inf:
+        pairs = Pairs.of(
+            [
+                [rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row)]
+                for a, row in enumerate(pairs)
+            ]
+        )
     return _with_tables_of(
         scenario,
         replace(
@@ -109,13 +120,7 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
                 )
                 for site in scenario.sites
             ),
-            network=replace(
-                scenario.network,
-                bandwidth=tuple(
-                    tuple(rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row))
-                    for a, row in enumerate(scenario.network.bandwidth)
-                ),
-            ),
+            network=replace(scenario.network, bandwidth=pairs),
         ),
     )
 
@@ -130,7 +135,7 @@ def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
     if network.per == "site":
         sites = tuple(site.with_bandwidth(rate) for site in sites)
     else:
-        network = replace(network, bandwidth=((rate,) * len(sites),) * len(sites))
+        network = replace(network, bandwidth=Pairs.alike(len(sites), rate, rate))
     return _with_tables_of(scenario, replace(scenario, sites=sites, network=network))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import isfinite
 
 
@@ -94,6 +95,7 @@ def parse_rate(value: object) -> float:
     return float(number * _rate_unit(unit))
 
 
+@lru_cache(maxsize=256)
 def _rate_unit(unit: str) -> Fraction:
     match = _RATE.fullmatch(unit)
     if match is None:
@@ -220,7 +222,11 @@ def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fr
         if _finite(value) == 0 and unit_needed:
             return Fraction(0), example.split()[1]
         raise UnitError(f'no unit; write it like "{example}"')
-    text = value.strip()
+    return _split_text(value.strip(), example, unit_needed)
+
+
+@lru_cache(maxsize=4096)  # thousands of sites mostly say the same
+def _split_text(text: str, example: str, unit_needed: bool) -> tuple[Fraction, str]:
     match = _NUMBER.match(text)
     if match is None:
         if text.lower().lstrip("+-")[:3] in ("nan", "inf"):
@@ -232,7 +238,9 @@ def _split(value: object, example: str, *, unit_needed: bool = True) -> tuple[Fr
     sign, digits, exponent = match.groups()
     if len(digits) > _MOST_DIGITS:
         raise UnitError("has more digits than any sensible number")
-    number = Fraction(digits.replace("_", "")) * Fraction(10) ** int(exponent or 0)
+    number = Fraction(digits.replace("_", ""))
+    if exponent:
+        number *= Fraction(10) ** int(exponent)
     if unit_needed and not unit:
         if number == 0:  # the same in every unit
             return number, example.split()[1]

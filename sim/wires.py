@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from math import inf
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sim.clock import Action, Clock
 
@@ -26,6 +26,13 @@ Way = tuple[tuple[int, ...], float]
 """Numbers of the lines between two ranks, and the latency in seconds."""
 Limits = tuple[float, float]
 """Bytes that a connection between two ranks may have in flight, and its bytes/s."""
+
+
+class Rates(Protocol):
+    """Bytes/s of lines."""
+
+    def __getitem__(self, number: int, /) -> float:
+        """Return that of one line."""
 
 
 class Line:
@@ -77,7 +84,7 @@ class Wires:
     clock
         Virtual time.
     rates
-        Of each line, bytes/s.
+        From a line's number to its bytes/s.
     way
         From (sender, receiver) to the lines between them.
     host
@@ -92,7 +99,7 @@ class Wires:
     def __init__(
         self,
         clock: Clock,
-        rates: Sequence[float],
+        rates: Rates,
         way: Callable[[int, int], Way],
         host: HostCosts,
         chance: Random | None = None,
@@ -102,7 +109,8 @@ class Wires:
         self.host = host
         self.messages = 0  # so far
         self._chance = chance
-        self._lines = [Line(rate) for rate in rates]
+        self._rates = rates
+        self._lines: dict[int, Line] = {}  # those that carried something
         self._way = way
         self._limits = limits or (lambda sender, receiver: (host.window_bytes, inf))
         self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
@@ -130,11 +138,16 @@ class Wires:
         if found is None:
             numbers, latency = self._way(sender, receiver)
             round_trip = latency + self._way(receiver, sender)[1]
-            lines = [self._lines[number] for number in numbers]
+            lines = [self._line(number) for number in numbers]
             window, rate = self._limits(sender, receiver)
             found = lines, latency, round_trip, round_trip / window, rate
             self._ways[sender, receiver] = found
         return found
+
+    def _line(self, number: int) -> Line:
+        if number not in self._lines:
+            self._lines[number] = Line(self._rates[number])
+        return self._lines[number]
 
 
 class Connections:

@@ -55,7 +55,7 @@ class Calibration:
     # -- network -------------------------------------------------------------------------
     def known_network(self, scenario: Scenario) -> None:
         """Time collectives on links whose rate and round trip are those of a scenario."""
-        rate, rtt_s = scenario.bandwidth, 2 * scenario.network.latency[0][1]
+        rate, rtt_s = scenario.bandwidth, 2 * scenario.network.latency.between(0, 1)
         name = f"{format_rate(rate)}, {format_seconds(rtt_s)}"
         self._collectives(scenario, Link(name, rate, rtt_s), rtt_s)
 

@@ -132,10 +132,10 @@ def topology(scenario: Scenario) -> Topology:
             names = f"{sites[a].name} to {sites[b].name}"
             keys[i, j] = (
                 line(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink)
-                + line(f"pair {a} {b}", names, network.bandwidth[a][b])
+                + line(f"pair {a} {b}", names, network.bandwidth.between(a, b))
                 + line(f"down {b}", f"downlink of {sites[b].name}", sites[b].downlink)
             )
-            latency[i, j] = network.latency[a][b]
+            latency[i, j] = network.latency.between(a, b)
     number = {key: place for place, key in enumerate(lines)}
     found = Topology(
         _names(scenario),

@@ -339,12 +339,10 @@ def _where(result: Figures) -> Table:
 def _by_site(scenario: Scenario, result: Figures) -> Table | None:
     """Return the breakdown by site, where sites differ."""
     records: list[dict[str, Any]] = []
-    for index, site in enumerate(scenario.sites):
-        own = [
-            result.breakdown_by_worker[worker.rank]
-            for worker in scenario.workers
-            if worker.site == index
-        ]
+    by_site: list[list[dict[str, float]]] = [[] for _ in scenario.sites]
+    for worker in scenario.workers:
+        by_site[worker.site].append(result.breakdown_by_worker[worker.rank])
+    for index, (site, own) in enumerate(zip(scenario.sites, by_site, strict=True)):
         mean = {cause: sum(part[cause] for part in own) / len(own) for cause in result.breakdown}
         records.append({"site": site.name or f"site {index + 1}", **mean})
     first = records[0]

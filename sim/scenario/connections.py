@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from itertools import permutations
 from math import inf
 
@@ -88,7 +89,7 @@ def _slowed(scenario: Scenario) -> Windowed | None:
         return None
     found = None
     for a, b in permutations(_different(scenario), 2):
-        round_trip = network.latency[a][b] + network.latency[b][a]
+        round_trip = network.latency.between(a, b) + network.latency.between(b, a)
         rate = scenario.rate(a, b)
         if rate * round_trip <= streams.count * WINDOW:
             continue
@@ -99,12 +100,14 @@ def _slowed(scenario: Scenario) -> Windowed | None:
 
 
 def _different(scenario: Scenario) -> list[int]:
-    """Return the sites to look at: all, or where all pairs are equal two of each kind of line."""
-    network, count = scenario.network, len(scenario.sites)
-    for matrix in (network.bandwidth, network.latency):
-        if any(row.count(matrix[0][-1]) < count - 1 for row in matrix):
-            return list(range(count))
-    kinds: dict[tuple[float, float], list[int]] = {}
-    for index, site in enumerate(scenario.sites):
-        kinds.setdefault((site.uplink, site.downlink), []).append(index)
-    return [index for alike in kinds.values() for index in alike[:2]]
+    """Return the sites to look at: all, or where all pairs are equal those of the fastest lines.
+
+    Two of each direction, because the site with the fastest uplink may have the fastest downlink.
+    """
+    network, sites = scenario.network, scenario.sites
+    every = range(len(sites))
+    if network.bandwidth.common is None or network.latency.common is None:
+        return list(every)
+    up = nlargest(2, every, key=lambda site: sites[site].uplink)
+    down = nlargest(2, every, key=lambda site: sites[site].downlink)
+    return sorted({*up, *down})

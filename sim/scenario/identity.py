@@ -12,13 +12,16 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
-from functools import lru_cache
 from typing import Any
 
 SCHEMA = 1
 
 # Fields of a scenario that are written in another form, or that decide nothing.
-_APART = ("method", "workers", "assumed", "left_out")
+_APART = ("method", "workers", "network", "assumed", "left_out")
+
+# Of a network: one number for each pair of sites.
+_BY_PAIR = ("bandwidth", "latency")
+_WRITTEN_OUT = 100  # sites; of more, what all pairs have in common stands for them
 
 
 def sha256(scenario: Any) -> str:
@@ -30,6 +33,7 @@ def sha256(scenario: Any) -> str:
             "schema": SCHEMA,
             **_differing(scenario, apart=_APART),
             "method": _method(scenario.method),
+            "network": _differing(scenario.network, apart=_BY_PAIR) | _by_pair(scenario.network),
             "machines": [_plain(machine) for machine in machines],
             "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
         }
@@ -46,6 +50,17 @@ def _method(method: Any) -> dict[str, Any]:
             for key, value in method.arguments.items()
             if key not in signature or signature[key].default != value
         },
+    }
+
+
+def _by_pair(network: Any) -> dict[str, Any]:
+    """Return a network's bandwidth and latency row by row, unless that would be too much."""
+    tables = {name: getattr(network, name) for name in _BY_PAIR}
+    return {
+        name: list(pairs)
+        if len(pairs) <= _WRITTEN_OUT or pairs.common is None
+        else {"common": pairs.common, "diagonal": pairs.diagonal}
+        for name, pairs in tables.items()
     }
 
 
@@ -70,25 +85,8 @@ def _plain(value: Any) -> Any:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_text(data).encode()).hexdigest()
-
-
-def _text(value: Any) -> str:
-    """Return what ``json.dumps(value, sort_keys=True, separators=(",", ":"))`` does.
-
-    Networks of thousands of sites are millions of numbers, few of them different.
-    """
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{json.dumps(k)}:{_text(v)}" for k, v in sorted(value.items())) + "}"
-    if not isinstance(value, list | tuple):
-        return json.dumps(value, default=str)
-    numbers = set(map(type, value)) == {float}
-    return "[" + ",".join(map(_number if numbers else _text, value)) + "]"
-
-
-@lru_cache(maxsize=4096)
-def _number(value: float) -> str:
-    return json.dumps(value)
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # The rule of schema 0, under which runs were kept: every field and every argument that there
@@ -107,7 +105,7 @@ _FIRST = {
     "CollectiveTable": "operation dtype bytes seconds",
     "HostCosts": "message_s byte_s call_s element_s quantized_element_s window_bytes",
     "Collectives": "algorithm order concurrent quantize_block first_seconds tables host",
-    "Network": "bandwidth latency collectives",
+    "Network": "collectives",
 }
 _FIRST_ARGUMENTS = frozenset(
     [
@@ -133,7 +131,7 @@ def sha256_of_schema_0(scenario: Any) -> str:
             },
             "sites": [_as_first(site) for site in scenario.sites],
             "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],
-            "network": _as_first(scenario.network),
+            "network": _as_first(scenario.network) | _by_pair(scenario.network),
             "name": scenario.name,
         }
     )

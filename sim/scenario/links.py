@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations, islice
 from math import inf
 
 from sim.scenario.context import Context
@@ -11,7 +12,8 @@ from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
 from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
 from sim.scenario.measured import tables_between
-from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams, alike
+from sim.scenario.pairs import Pairs
+from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 
@@ -34,8 +36,6 @@ _HOST_COSTS = (
 )
 
 _LINKS = ("bandwidth", "rtt", "latency", "goodput")
-
-Rows = tuple[tuple[float, ...], ...]
 
 
 def per_site(context: Context) -> bool:
@@ -89,8 +89,8 @@ class NetworkReader:
         )
         per = self._per()
         if per == "site" and len(bandwidth) > 1:
-            self.line = bandwidth[0][1]
-            bandwidth = ((inf,) * len(bandwidth),) * len(bandwidth)
+            self.line = bandwidth.between(0, 1)
+            bandwidth = Pairs.alike(len(bandwidth), inf, inf)
         if section.latency is not None:
             latency = self._pairs("latency", section.latency, rows_order, {}, 0.0, 0.0, 1.0)
         else:
@@ -187,7 +187,7 @@ class NetworkReader:
         default: float,
         diagonal: float,
         factor: float,
-    ) -> Rows:
+    ) -> Pairs:
         """Return what is given, measured or assumed for each pair of sites, times ``factor``."""
         size = len(self.names)
         show = format_rate if key == "bandwidth" else format_seconds
@@ -196,11 +196,11 @@ class NetworkReader:
                 raise self._wrong_size(key, len(value.rows), len(order))
             place = {name: number for number, name in enumerate(order)}
             at = [place[name] for name in self.names]
-            return tuple(
-                tuple(
-                    diagonal if i == j else value.rows[at[i]][at[j]] * factor for j in range(size)
-                )
-                for i in range(size)
+            return Pairs.of(
+                [
+                    [diagonal if i == j else value.rows[a][b] * factor for j, b in enumerate(at)]
+                    for i, a in enumerate(at)
+                ]
             )
         hardware = self.context.hardware
         field = "goodput_bytes_per_s" if key == "bandwidth" else "rtt_s"
@@ -218,18 +218,22 @@ class NetworkReader:
                 self.context.assume(
                     f"network.{key}", f"{show(number)} ({hardware.label}, link {name})"
                 )
-            return tuple(
-                tuple(
-                    diagonal if i == j else getattr(self._link(a, b)[1], field) * factor
-                    for j, b in enumerate(self.names)
-                )
-                for i, a in enumerate(self.names)
+            if len(used) == 1:
+                return Pairs.alike(size, number * factor, diagonal)
+            return Pairs.of(
+                [
+                    [
+                        diagonal if i == j else getattr(self._link(a, b)[1], field) * factor
+                        for j, b in enumerate(self.names)
+                    ]
+                    for i, a in enumerate(self.names)
+                ]
             )
         if value is None:
             value = default
             if size > 1:
                 self.context.assume(f"network.{key}", show(value))
-        return alike(size, value * factor, diagonal)
+        return Pairs.alike(size, value * factor, diagonal)
 
     def _wrong_size(self, key: str, rows: int, sites: int) -> ScenarioError:
         names = f" ({', '.join(self.names)})" if sites <= 8 and sites == len(self.names) else ""
@@ -244,10 +248,11 @@ class NetworkReader:
         if hardware is None or not hardware.links:
             return {}
         needed = section.bandwidth is None or (section.rtt is None and section.latency is None)
+        # The only link joins all sites, as any two of them show.
+        look_at = 1 if len(hardware.links) == 1 else None
         return {
             name: link
-            for i, a in enumerate(self.names)
-            for b in self.names[i + 1 :]
+            for a, b in islice(combinations(self.names, 2), look_at)
             if needed or hardware.link(a, b) is not None
             for name, link in [self._link(a, b)]
         }
@@ -264,8 +269,8 @@ class NetworkReader:
 
     def _collectives(
         self,
-        bandwidth: Rows,
-        latency: Rows,
+        bandwidth: Pairs,
+        latency: Pairs,
         used: dict[str, LinkRecord],
         tables: tuple[CollectiveTable, ...],
     ) -> Collectives:
@@ -285,7 +290,9 @@ class NetworkReader:
             number = {name: site for site, name in enumerate(self.names)}
             order = tuple(number[name] for name in names)
         elif given.order == "best":
-            order = best_order(bandwidth, latency)
+            order = tuple(range(len(self.names)))
+            if bandwidth.common is None or latency.common is None:
+                order = best_order(tuple(bandwidth), tuple(latency))
             if len(order) > 2:
                 ring = ", ".join(self.names[site] for site in order)
                 assume("network.collective.order", f"{ring} (the best)")

@@ -35,9 +35,9 @@ from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Sit
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.validate import validated
 
-# Collectives over more take minutes to lay out, and pair links grow with the square.
-MOST_SITES = 2_000
+# Collectives over more take minutes to lay out.
 MOST_WORKERS = 10_000
+MOST_SITES = MOST_WORKERS
 
 
 def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:

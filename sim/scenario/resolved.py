@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import inf, sqrt
 from typing import Any
 
 from sim.scenario.identity import sha256
+from sim.scenario.pairs import Pairs
 
 
 @dataclass(frozen=True)
@@ -245,22 +246,9 @@ class Streams:
     segment_bytes: float = 1460.0
 
 
-@lru_cache(maxsize=2)  # the cases of a study mostly have the same ones
-def alike(sites: int, value: float, diagonal: float) -> tuple[tuple[float, ...], ...]:
-    """Return a matrix of one value for all pairs of sites, made in no time for thousands.
-
-    Examples
-    --------
-    >>> alike(3, 5.0, 0.0)
-    ((0.0, 5.0, 5.0), (5.0, 0.0, 5.0), (5.0, 5.0, 0.0))
-    """
-    row = (value,) * sites
-    return tuple((*row[:i], diagonal, *row[i + 1 :]) for i in range(sites))
-
-
 @dataclass(frozen=True)
 class Network:
-    """Links between sites, S x S: row = from, column = to; the diagonal is never read.
+    """Links between sites, by pair; rows of numbers, S x S, are taken as well.
 
     ``bandwidth`` in bytes/s is goodput (the scenario's goodput factor is already applied, to
     uplinks and downlinks as well) and is shared by all transfers from one site to another;
@@ -270,11 +258,17 @@ class Network:
     exchange.
     """
 
-    bandwidth: tuple[tuple[float, ...], ...]
-    latency: tuple[tuple[float, ...], ...]
+    bandwidth: Pairs
+    latency: Pairs
     collectives: Collectives = Collectives()
     per: str = "pair"
     streams: Streams = Streams()
+
+    def __post_init__(self) -> None:
+        for name in ("bandwidth", "latency"):
+            given = getattr(self, name)
+            if not isinstance(given, Pairs):
+                object.__setattr__(self, name, Pairs.of(given))
 
     @property
     def in_flight_bytes(self) -> float:
@@ -294,8 +288,8 @@ class Network:
         return replace(
             self,
             per="pair",
-            bandwidth=tuple(tuple(bandwidth for bandwidth, _ in row) for row in links),
-            latency=tuple(tuple(latency for _, latency in row) for row in links),
+            bandwidth=Pairs.of([[bandwidth for bandwidth, _ in row] for row in links]),
+            latency=Pairs.of([[latency for _, latency in row] for row in links]),
         )
 
 
@@ -365,7 +359,7 @@ class Scenario:
         """Bytes/s of the first pair of sites, or of the fastest uplink where it is per site."""
         if self.network.per == "site":
             return max(site.uplink for site in self.sites)
-        return self.network.bandwidth[0][1]
+        return self.network.bandwidth.between(0, 1)
 
     def on(self, network: Network) -> Scenario:
         """Return it on another network; lines that were the network's go with the old one."""
@@ -376,7 +370,7 @@ class Scenario:
 
     def rate(self, sender: int, receiver: int) -> float:
         """Bytes/s from one site to another when nothing else is sent."""
-        pair = self.network.bandwidth[sender][receiver]
+        pair = self.network.bandwidth.between(sender, receiver)
         return min(pair, self.sites[sender].uplink, self.sites[receiver].downlink)
 
     @property

@@ -226,7 +226,7 @@ def _capacity(scenario: Scenario, link: Link) -> float:
     if kind == "connection":
         return min(_streams_rate(scenario), _acknowledged_rate(scenario, a, b))
     if kind == "pair":
-        return scenario.network.bandwidth[a][b]
+        return scenario.network.bandwidth.between(a, b)
     if kind == "uplink":
         return scenario.sites[a].uplink
     if kind == "downlink":
@@ -253,7 +253,9 @@ def _acknowledged_rate(scenario: Scenario, i: int, j: int) -> float:
 
 def _latency(scenario: Scenario, i: int, j: int) -> float:
     a, b = scenario.workers[i].site, scenario.workers[j].site
-    return scenario.sites[a].within_latency if a == b else scenario.network.latency[a][b]
+    if a == b:
+        return scenario.sites[a].within_latency
+    return scenario.network.latency.between(a, b)
 
 
 def _last_arrival(scenario: Scenario, sequence: list[Round], *, latencies: bool) -> float:
