@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ import pytest
 
 from sim.figures import figures
 from sim.methods import METHODS
+from sim.replications import predicted
 from sim.runtime import simulate
-from sim.scenario import load_study
+from sim.scenario import load, load_study
 from sim.scenario.resolved import (
     Jitter,
     Machine,
@@ -32,7 +33,7 @@ from sim.scenario.resolved import (
     Site,
     Worker,
 )
-from sim.study import run
+from sim.study import row, run
 
 
 def one_site(
@@ -82,6 +83,23 @@ def test_ddp_108_layers_100_steps_not_merged(benchmark: Any) -> None:
     machines = [Machine(4.9, 2.0**20, speed=speed) for speed in (1.0, 0.9)]
     scenario = one_site(machines, "ddp", {"overlap": "layer"}, 108, 108 * 10**9)
     benchmark.pedantic(simulate, (scenario,), {"rounds": 100}, rounds=5)
+
+
+@pytest.mark.benchmark(timer=process_time)
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("ddp", []),
+        ("acco", []),
+        ("streaming_diloco", ["method.overlap=layer"]),
+        ("diloco", []),
+    ],
+    ids=["ddp, buckets", "acco", "streaming_diloco, layers", "diloco"],
+)
+def test_one_point_of_a_study_at_10b(benchmark: Any, method: str, arguments: list[str]) -> None:
+    """Simulation, figures and the row of results, in seconds of one processor."""
+    scenario = load(None, {"--model": "10B", "--method": method}, arguments)
+    benchmark.pedantic(lambda: row({}, scenario, predicted(scenario)), rounds=10, warmup_rounds=1)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--model", "10B"]], ids=" ".join)

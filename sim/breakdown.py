@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf
 
 from sim.compute import GRADIENT
-from sim.trace import SPAWN, WAIT, Row, Trace
+from sim.trace import LOOK, SPAWN, WAIT, Row, Trace
 
 CAUSES = (
     "compute",
@@ -45,15 +45,20 @@ class Accounts:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
+        self._causes: dict[str, str] = {}  # by operation
         self._programs: dict[int, dict[str, list[Row]]] = {
             rank: {"main": []} for rank in trace.context.standing_for
         }
         self._spawned: set[tuple[str, str]] = set()  # who spawned, and what
         self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
+        measured = trace.context.measured
         for row in trace.rows:
-            program = row.program
-            self._programs[row.rank].setdefault(program, []).append(row)
-            if row.operation == SPAWN:
+            program, operation = row.program, row.operation
+            rows = self._programs[row.rank].setdefault(program, [])
+            # A look takes no time; what it could part are waits, or what a real worker does.
+            if measured or operation != LOOK or not rows or rows[-1].operation == WAIT:
+                rows.append(row)
+            if operation == SPAWN:
                 self._spawned.add((program, row.group))
             if program == "main" and row.end_s > self._ends[row.rank]:
                 self._ends[row.rank] = row.end_s
@@ -94,6 +99,7 @@ class Accounts:
         group = ""
         issued = inf  # when a collective was called that a real worker is handing over
         measured = self._trace.context.measured
+        causes = self._causes
         for row in rows:
             begin_s = row.begin_s
             if begin_s > issued:
@@ -127,9 +133,18 @@ class Accounts:
             end_s = row.end_s
             if end_s > busy:
                 busy = end_s
-            # Looks and rounds take no time, and most of what is left lies on one side.
+            # Looks and rounds take no time.
             if end_s > begin_s and end_s > begin and begin_s < end:
-                _computed(row, min(end_s, end) - max(begin_s, begin), spent)
+                taken = min(end_s, end) - max(begin_s, begin)
+                whole, work = end_s - begin_s, row.work_s
+                # What exceeds its undisturbed time is contention; nan: that is not calibrated.
+                share = min(work / whole, 1.0) if work == work else 1.0
+                operation = row.operation
+                cause = causes.get(operation)
+                if cause is None:
+                    cause = causes[operation] = _cause_of(operation)
+                spent[cause] += taken * share
+                spent["contention"] += taken * (1 - share)
         if group:
             self._blocked(max(start, busy), stop, ready, group, begin, end, spent)
 
@@ -156,18 +171,10 @@ class Accounts:
         spent["exposed_communication"] += exposed - setup
 
 
-def _computed(row: Row, taken: float, spent: dict[str, float]) -> None:
-    """Add ``taken`` seconds of a computation; what exceeds its undisturbed time is contention."""
-    whole = row.end_s - row.begin_s
-    work = row.work_s if row.work_s == row.work_s else whole  # nan: not calibrated
-    share = min(work / whole, 1.0)
-    if row.operation in GRADIENT:
-        cause = "compute"
-    elif row.operation in OPTIMIZER:
-        cause = "optimizer"
-    elif row.operation == "quantize":
-        cause = "quantise"
-    else:
-        cause = "other"
-    spent[cause] += taken * share
-    spent["contention"] += taken * (1 - share)
+def _cause_of(operation: str) -> str:
+    """Return what a computation is booked as."""
+    if operation in GRADIENT:
+        return "compute"
+    if operation in OPTIMIZER:
+        return "optimizer"
+    return "quantise" if operation == "quantize" else "other"

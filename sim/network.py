@@ -498,7 +498,10 @@ class Wire:
     def end_before(self, instant: float) -> None:
         """End what ends up to ``instant`` now: at one instant collectives end first."""
         while self.next_end <= instant:
-            self._end(min(self._flows, key=lambda flow: flow.end_at))
+            flow = min(self._flows, key=lambda flow: flow.end_at)
+            assert flow.timer is not None
+            flow.timer.cancel()
+            self._end(flow)
 
     def _share(self) -> None:
         """Recompute the speeds of all flows after one began, started transmitting or ended."""
@@ -532,9 +535,7 @@ class Wire:
         flow.timer = self._clock.after(seconds if seconds > 0 else 0.0, action, first=True)
 
     def _end(self, flow: Flow) -> None:
-        if flow.timer is not None:
-            flow.timer.cancel()
-            flow.timer = None  # it knows the flow: both go when nobody else knows them
+        flow.timer = None  # it knows the flow: both go once nothing else knows them
         self._flows.remove(flow)
         if self._flows:
             self._share()

@@ -39,6 +39,13 @@ class Exchange:
         )
 
 
+def _exchange(row: Row, members: Members, sizes: list[float], share: tuple[float, ...]) -> Exchange:
+    """Return all collectives of one group that are of a row's operation and dtype."""
+    most, dtype = max(sizes), row.detail.rpartition(" ")[2]
+    sent = tuple(each * most for each in share)
+    return Exchange(row.operation, dtype, min(sizes), most, members, sent, len(sizes))
+
+
 class Sent:
     """What a run sends; ``exchanges`` by kind, the methods for an average worker."""
 
@@ -46,40 +53,35 @@ class Sent:
         context = trace.context
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
-        pieces: list[tuple[float, float, float]] = []
-        sizes: dict[str, tuple[Row, float, float, int]] = {}
+        starts, stops, sent = [], [], []
+        sizes: dict[str, tuple[Row, list[float]]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
-                size, key = row.bytes, share_key(row)
-                first, least, most, count = sizes.get(key, (row, size, size, 0))
-                sizes[key] = first, min(least, size), max(most, size), count + 1
-                pieces.append((start, row.end_s, size * mean_share.get(key, 0.0)))
-        found: dict[tuple[str, str, int], Exchange] = {}
-        for key, (first, least, most, count) in sizes.items():
-            members = named(first.group, len(context.site_of))
-            shares = context.sent_share.get(key, (0.0,))
-            dtype = first.detail.rpartition(" ")[2]
-            kind = first.operation, dtype, len(members)
-            sent_bytes = tuple(share * most for share in shares)
-            more = Exchange(*kind[:2], least, most, members, sent_bytes, count)
-            found[kind] = found[kind].with_others(more) if kind in found else more
-        self.exchanges = tuple(found.values())
-        edges = np.unique([edge for piece in pieces for edge in piece[:2]] or [0.0])
+                key = share_key(row)
+                sizes.setdefault(key, (row, []))[1].append(row.bytes)
+                starts.append(start)
+                stops.append(row.end_s)
+                sent.append(row.bytes * mean_share.get(key, 0.0))
+        exchanges: dict[tuple[str, str, int], Exchange] = {}
+        for key, (row, found) in sizes.items():
+            members = named(row.group, len(context.site_of))
+            more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
+            kind = more.operation, more.dtype, len(members)
+            exchanges[kind] = exchanges[kind].with_others(more) if kind in exchanges else more
+        self.exchanges = tuple(exchanges.values())
+        edges = np.unique([*starts, *stops] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))
-        starts, stops, _ = np.array(pieces).reshape(-1, 3).T
-        places = zip(
-            np.searchsorted(edges, starts).tolist(),
-            np.searchsorted(edges, stops).tolist(),
-            strict=True,
-        )
-        for (start, stop, sent), (first, last) in zip(pieces, places, strict=True):
+        places = np.searchsorted(edges, starts), np.searchsorted(edges, stops)
+        taken = np.subtract(stops, starts)
+        pieces = zip(*(each.tolist() for each in places), taken.tolist(), sent, strict=True)
+        for first, last, seconds, size in pieces:
             if last == first + 1:
-                rate[first] += sent / (stop - start)
+                rate[first] += size / seconds
             elif last > first:
-                rate[first:last] += sent / (stop - start)
+                rate[first:last] += size / seconds
             else:
-                jump[first] += sent
+                jump[first] += size
         # A collective that takes no time is spread over nothing: it counts at its instant.
         self._edges = edges
         self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])

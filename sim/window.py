@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sim.backlog import Length, growing, length, pace
 from sim.scenario.resolved import Jitter, Scenario
-from sim.trace import LOOK, ROUND, WAIT, Trace, Window
+from sim.trace import LOOK, ROUND, WAIT, Row, Trace, Window
 
 _MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits
 _MEASURED_JITTER = 50
@@ -27,9 +27,9 @@ _MOST_ROWS = 400_000
 _SAME = 1e-6  # relative to a round
 
 
-Longer = Callable[[Trace], int]
-"""Takes the trace of a run whose first program has begun all rounds; returns how many more than
-these it shall have, in all, or the same number."""
+Longer = Callable[[list[Row], float], int]
+"""Takes the rows of a run whose first program has begun all its rounds, and the seconds until
+then; returns the number of rounds that the run shall have, the same or a higher one."""
 Run = Callable[[Scenario, int, Longer | None], Trace]
 """Simulates a scenario for at most that many rounds."""
 
@@ -78,9 +78,9 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
     limit = 1 + _MEASURED + _unequal(scenario)
     runs: list[Length] = []
 
-    def longer(trace: Trace) -> int:
+    def longer(rows: list[Row], now: float) -> int:
         nonlocal limit
-        limit = _limit_after(trace, limit)
+        limit = _limit_after(rows, now, limit)
         return limit
 
     while True:
@@ -96,9 +96,10 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
             return _noted(trace, 1, rounds, steady=True)
         last = _last_in_common(trace)
         first = max(1, last - _MEASURED)
+        rows, rank = trace.rows, next(iter(trace.context.standing_for))
         if rounds < limit or rounds < 1:  # the horizon came first
-            return _checked(_noted(trace, _first_filled(trace), rounds, steady=True))
-        filled = first >= _first_filled(trace) and first >= _first_awaited(trace)
+            return _checked(_noted(trace, _first_filled(rows, rank), rounds, steady=True))
+        filled = first >= _first_filled(rows, rank) and first >= _first_awaited(rows, rank)
         if filled and last - first == _MEASURED and _repeats(trace, first, last):
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
@@ -118,24 +119,25 @@ def _looking(limit: int) -> int:
     return 0 if limit >= most else (least if limit < least else most) + 2
 
 
-def _limit_after(trace: Trace, limit: int) -> int:
+def _limit_after(rows: list[Row], now: float, limit: int) -> int:
     """Return a higher limit where it is certain already that so few rounds are not enough.
 
     The run then continues instead of being begun again. Certain it is where the method looks and
     rounds are cheap, and where one worker stands for all and its rounds took different times, or
     were not filled yet. The rows that the end of the run would add are allowed for.
     """
-    rows = 2 * len(trace.rows)
-    if any(row.operation == LOOK for row in trace.rows):
-        return _looking(limit) or limit if rows < _CHEAP_ROWS else limit
-    if len(trace.context.standing_for) > 1 or limit >= _MOST_ROUNDS or rows > _MOST_ROWS:
+    if any(row.operation == LOOK for row in rows):
+        return _looking(limit) or limit if 2 * len(rows) < _CHEAP_ROWS else limit
+    if limit >= _MOST_ROUNDS or 2 * len(rows) > _MOST_ROWS:
         return limit
+    begins = [*(row.begin_s for row in rows if row.operation == ROUND), now]
     first = max(1, limit - _MEASURED)
-    begins = np.append(trace.round_begins()[:, :1], [[trace.total_s]], axis=0)
-    filled = first >= max(_first_filled(trace), _first_awaited(trace))
-    if filled and (begins[limit] <= begins[first] or _periods(begins, first, limit)):
+    if len(begins) != limit + 1 or now <= begins[first]:  # of several workers, or no time passed
         return limit
-    return 2 * limit
+    rank = rows[0].rank
+    if first < max(_first_filled(rows, rank), _first_awaited(rows, rank)):
+        return 2 * limit
+    return limit if _periods(np.array(begins)[:, None], first, limit) else 2 * limit
 
 
 def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
@@ -165,14 +167,13 @@ def _last_in_common(trace: Trace) -> int:
     return max(1, int(np.flatnonzero(entered).max(initial=0)))
 
 
-def _first_filled(trace: Trace) -> int:
+def _first_filled(rows: list[Row], rank: int) -> int:
     """Round after the first in which an update was committed: until then the pipeline fills.
 
     A program that declares no update may have none to fill.
     """
-    rank = next(iter(trace.context.standing_for))
     number = -1
-    for row in trace.rows:
+    for row in rows:
         if row.rank == rank:
             number += row.operation == ROUND
             if row.commits:
@@ -180,14 +181,13 @@ def _first_filled(trace: Trace) -> int:
     return 1
 
 
-def _first_awaited(trace: Trace) -> int:
+def _first_awaited(rows: list[Row], rank: int) -> int:
     """Round in which a collective was awaited first; the last one where that is after all rounds.
 
     Until then a method with a delay does not show what it does when the delay is over.
     """
-    rank = next(iter(trace.context.standing_for))
     number = -1
-    for row in trace.rows:
+    for row in rows:
         if row.rank == rank and row.program == "main":
             number += row.operation == ROUND
             if row.operation == WAIT:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING, Protocol
@@ -106,6 +107,8 @@ class Wires:
         limits: Callable[[int, int], Limits] | None = None,
     ) -> None:
         self.clock = clock
+        #: Does something after that many seconds, before computations of the same instant.
+        self.after = partial(clock.after, first=True)
         self.host = host
         self.messages = 0  # so far
         self._chance = chance
@@ -114,10 +117,6 @@ class Wires:
         self._way = way
         self._limits = limits or (lambda sender, receiver: (host.window_bytes, inf))
         self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
-
-    def after(self, seconds: float, action: Action) -> None:
-        """Do something after so many seconds, before computations of the same instant."""
-        self.clock.after(seconds, action, first=True)
 
     def waking_s(self) -> float:
         """Seconds until another thread has woken up: up to twice ``message_s``, by chance.

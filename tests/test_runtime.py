@@ -16,8 +16,9 @@ from sim.runtime import (
     TooLarge,
     simulate,
 )
+from sim.runtime.run import Runtime
 from sim.scenario.resolved import Collectives, Jitter, Run
-from sim.trace import WAIT
+from sim.trace import COLUMNS, WAIT, Row
 
 WHOLE = range(2)
 
@@ -265,6 +266,35 @@ def test_workers_simulated_once_give_the_same_trace(method: str) -> None:
     assert len(apart.context.standing_for) == 4
     assert merged.frame().equals(apart.frame())
     assert merged.total_s == apart.total_s
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("acco", {}), ("streaming_diloco", {"overlap": "layer", "sync_every": 10})],
+)
+def test_a_run_that_is_continued_is_as_if_begun_with_all_its_rounds(
+    method: str, arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+
+    class Counted(Runtime):
+        def __init__(self, scenario: Any, rounds: int, *rest: Any) -> None:
+            begun.append(rounds)
+            super().__init__(scenario, rounds, *rest)
+
+    monkeypatch.setattr("sim.runtime.run.Runtime", Counted)
+    scenario = plain(method, arguments, bandwidth=300.0)
+    trace = simulate(scenario)
+    rounds = len(trace.round_begins()) - 1
+    assert begun == [5]
+    assert rounds > 5
+    whole = simulate(scenario, rounds=rounds)
+    assert trace.total_s == whole.total_s
+    assert [values(row) for row in trace.rows] == [values(row) for row in whole.rows]
+
+
+def values(row: Row) -> list[str]:
+    return [repr(getattr(row, name)) for name in COLUMNS]
 
 
 def test_same_seed_same_rows_and_another_seed_others() -> None:

@@ -304,10 +304,12 @@ class Driver(CollectiveCalls[Activity]):
                 f"rank {self.rank} ({self.name}): {operation}: {error}"
             ) from error
         # What is sent is what the buffer holds now, however long quantizing takes.
-        weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
-        numbers = numbers_of(self.rank, buffer, dtype, block, weight)
+        numbers = None
+        if getattr(buffer, "values", None) is not None:
+            weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
+            numbers = numbers_of(self.rank, buffer, dtype, block, weight)
         name = self._group + members.name
-        group = shared.group(name, members)
+        group = shared.groups.get(name) or shared.group(name, members)
         call = shared.count_call(self.rank, name)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None
         detail = f"{buffer.name} {buffer.detail}".strip()

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isnan
+from typing import Any
 
 import numpy as np
 
 from sim.clock import Clock
 from sim.members import Members
-from sim.program import Buffer
 from sim.rounding import Floats, carried, reduced
 from sim.runtime.activity import Activity
 from sim.runtime.errors import CollectiveMismatch
@@ -182,13 +182,9 @@ class Group:
             call.activity.end()
 
 
-def numbers_of(
-    rank: int, buffer: Buffer, dtype: str, quantize_block: int, weight: float = 1.0
-) -> Numbers | None:
-    """Round what a buffer holds, times a weight, as its dtype does; None without numbers."""
-    values = getattr(buffer, "values", None)
-    if values is None:
-        return None
+def numbers_of(rank: int, buffer: Any, dtype: str, quantize_block: int, weight: float) -> Numbers:
+    """Round the numbers that a buffer holds, times a weight, as its dtype does."""
+    values: Floats = buffer.values
     weighted = values if weight == 1 else values * weight
     sent = carried(weighted, dtype, quantize_block)
     if hasattr(buffer, "sent"):

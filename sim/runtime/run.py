@@ -156,7 +156,7 @@ class Runtime:
         shared, most = self._shared, self.scenario.run.rounds
         if most is not None and shared.rounds >= most:
             return shared.rounds
-        asked = longer(Trace(shared.rows, self._context(), self._clock.now))
+        asked = longer(shared.rows, self._clock.now)
         return asked if most is None else min(asked, most)
 
     def _who_waits(self, blocked: list[Running]) -> str:

@@ -80,10 +80,9 @@ class Shared:
 
     def group(self, name: str, members: Members) -> Group | GlooGroup:
         """Return the lasting group of that name, which says whose it is."""
-        found = self.groups.get(name)
-        if found is None:
-            found = self.groups[name] = self.new_group(name, members)
-        return found
+        if name not in self.groups:
+            self.groups[name] = self.new_group(name, members)
+        return self.groups[name]
 
     def count_call(self, rank: int, group: str) -> int:
         """Number of a rank's next call in a group."""

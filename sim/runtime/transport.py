@@ -71,7 +71,7 @@ class Transport:
         float
             Seconds that it takes alone.
         """
-        cost, seconds, _ = self._load(kind)
+        cost, seconds, _ = self._loads.get(kind) or self._load(kind)
         extra = self._first_s if call == 0 else 0.0
         if self._disturbs:
             for rank in self._devices:
