@@ -195,7 +195,7 @@ def _hardware(path: Path) -> Any:
 
 
 def _conditions(path: Path) -> Any:
-    from realrun.validation.kept import about
+    from realrun.validation.archive import about
 
     return about(path)
 

@@ -159,12 +159,12 @@ def held_out_loss(parameters: Path) -> float:
 def _model_and_data() -> tuple[Built, Data]:
     from realrun.build import build
     from realrun.data import open_data
-    from sim.scenario import load, sections
+    from sim.scenario import loaded
 
-    file = sections(str(BASE))
-    built = build(file.model, load(str(BASE)).model)
+    base = loaded(str(BASE))
+    built = build(base.sections.model, base.scenario.model)
     return built, open_data(
-        file.data, vocabulary=built.vocabulary, context=built.context, workers=WORKERS[0]
+        base.sections.data, vocabulary=built.vocabulary, context=built.context, workers=WORKERS[0]
     )
 
 

@@ -19,7 +19,7 @@ from realrun.data import open_data
 from realrun.model import TorchModel
 from realrun.optimizers import Inner
 from realrun.saved import save
-from sim.scenario import load, sections
+from sim.scenario import loaded
 
 
 def train_alone(run: Planned, parameters: Path, losses: Path) -> dict[str, Any]:
@@ -29,7 +29,8 @@ def train_alone(run: Planned, parameters: Path, losses: Path) -> dict[str, Any]:
     Nesterov's on g; at the end what is still to come, s Delta, is applied. s = 0 is DiLoCo with
     one worker.
     """
-    scenario, file = load(str(BASE), {}, run.assignments), sections(str(BASE), {}, run.assignments)
+    given = loaded(str(BASE), {}, run.assignments)
+    scenario, file = given.scenario, given.sections
     built = build(file.model, scenario.model, seed=run.seed)
     data = open_data(
         file.data, vocabulary=built.vocabulary, context=built.context, workers=1, seed=run.seed

@@ -59,7 +59,7 @@ def many_unequal(workers: int = 1024, steps: int = 100) -> Scenario:
 
 
 def work(scenario: Scenario, rounds: int) -> None:
-    figures(simulate(scenario, rounds=rounds), scenario)
+    figures(simulate(scenario, rounds=rounds))
 
 
 def test_table_4_study_on_two_cores(benchmark: Any, tmp_path: Path) -> None:

@@ -58,10 +58,10 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     from sim.cli.simulate import report
     from sim.figures import figures
 
-    result = figures(outcome.trace, scenario)
+    result = figures(outcome.trace)
     if _trained(outcome):  # sleeps need no accelerator
         peaks = [(1, peak_of(device)) for device in outcome.devices]
-        used = throughput(scenario.model, result.tokens_per_s, peaks)
+        used = throughput(outcome.trace.context.flops_per_token, result.tokens_per_s, peaks)
         result = replace(result, throughput=used)
     made = report(scenario, result, _heading(outcome), measured=True)
     for key in ("collective_model", "collectives", "assumed"):

@@ -14,12 +14,12 @@ from realrun.checkpoint import Checkpoints, State
 from realrun.data import Batches
 from realrun.process import Restart, Saving, Shared
 from realrun.rendezvous import World
-from sim.scenario import Scenario
-from sim.scenario.schema import ScenarioFile
+from sim.scenario import Loaded
 
 
-def identity(scenario: Scenario, file: ScenarioFile) -> dict[str, str]:
+def identity(loaded: Loaded) -> dict[str, str]:
     """Return what decides about a run's numbers; not how fast, how far or where it runs."""
+    scenario, file = loaded.scenario, loaded.sections
     keys: dict[str, object] = {"method.name": scenario.method.name}
     keys |= {f"method.{key}": value for key, value in scenario.method.arguments.items()}
     for name, section in (("model", file.model), ("train", file.train), ("data", file.data)):

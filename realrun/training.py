@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import inf
 from pathlib import Path
@@ -36,10 +36,9 @@ from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime import TorchWorker
 from sim.compute import Computation, Factors
 from sim.program import QUANTIZED, kept_equal
-from sim.runtime import simulate
-from sim.scenario import Scenario, ScenarioError, load, sections
-from sim.scenario.schema import ScenarioFile
+from sim.scenario import Loaded, ScenarioError
 from sim.trace import Context, Trace
+from sim.trace_context import context_of, sent_shares
 from sim.units import format_count
 
 _VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
@@ -48,7 +47,7 @@ OnStep = Callable[[float, Tensor], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """What to train, as ``bandwise simulate`` takes it, and how.
+    """How to train.
 
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda";
@@ -63,9 +62,6 @@ class Asked:
     number of rounds between two evaluations of the loss on held-out text.
     """
 
-    source: str | None
-    options: Mapping[str, str] = field(default_factory=dict)
-    settings: list[str] = field(default_factory=list)
     replay: Trace | None = None
     checkpoints: Path | None = None
     checkpoint_every: int = 100
@@ -112,11 +108,15 @@ class Outcome:
     devices: tuple[str, ...] = ()
 
 
-def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Outcome | None:
+def run_worker(
+    loaded: Loaded, asked: Asked, on_step: OnStep = lambda tokens, loss: None
+) -> Outcome | None:
     """Train this process's replica; rank, world size and address come from the environment.
 
     Parameters
     ----------
+    loaded, asked
+        What to train, and how.
     on_step
         Called on rank 0 with the tokens that all workers together have seen, and its last loss.
 
@@ -130,33 +130,23 @@ def run_worker(asked: Asked, on_step: OnStep = lambda tokens, loss: None) -> Out
     ScenarioError, RunError
         On every rank, if the run cannot begin or go on.
     """
-    scenario = load(asked.source, dict(asked.options), asked.settings)
-    file = sections(asked.source, dict(asked.options), asked.settings)
-    check_runnable(scenario, file, rank_and_workers()[1])
+    check_runnable(loaded.scenario, loaded.sections, rank_and_workers()[1])
     with meet(asked.device, asked.backend, asked.timeout_s) as place:
-        return run_in(place, asked, scenario, file, on_step)
+        return run_in(place, asked, loaded, on_step)
 
 
 def run_in(
-    place: Place,
-    asked: Asked,
-    scenario: Scenario,
-    file: ScenarioFile,
-    on_step: OnStep = lambda tokens, loss: None,
+    place: Place, asked: Asked, loaded: Loaded, on_step: OnStep = lambda tokens, loss: None
 ) -> Outcome | None:
     """Train among processes that have met; they may do so several times. See `run_worker`."""
-    return opened(place, asked, scenario, file, on_step).train()
+    return opened(place, asked, loaded, on_step).train()
 
 
 def opened(
-    place: Place,
-    asked: Asked,
-    scenario: Scenario,
-    file: ScenarioFile,
-    on_step: OnStep = lambda tokens, loss: None,
+    place: Place, asked: Asked, loaded: Loaded, on_step: OnStep = lambda tokens, loss: None
 ) -> Run:
     """Open a run on all ranks, once it is known that every rank's state fits."""
-    world = place.world
+    world, scenario, file = place.world, loaded.scenario, loaded.sections
     if file.train.compute_mode != "paced":
         world.agreed(
             lambda: check_memory(
@@ -177,16 +167,16 @@ def opened(
                     "--checkpoints", folder, CHECKPOINTS * size - there, "three rounds of them"
                 )
             )
-    return world.agreed(lambda: Run(place, asked, scenario, file, on_step))
+    return world.agreed(lambda: Run(place, asked, loaded, on_step))
 
 
 class Run:
     """What one rank has opened and made for a run."""
 
-    def __init__(
-        self, place: Place, asked: Asked, scenario: Scenario, file: ScenarioFile, on_step: OnStep
-    ) -> None:
-        self.asked, self.scenario, self.file = asked, scenario, file
+    def __init__(self, place: Place, asked: Asked, loaded: Loaded, on_step: OnStep) -> None:
+        self.asked, self.loaded = asked, loaded
+        self.scenario, self.file = loaded.scenario, loaded.sections
+        scenario = loaded.scenario
         self.world, self.device, self.backend = place.world, place.device, place.backend
         world, device = place.world, place.device
         self.machine = scenario.workers[world.rank].machine
@@ -272,8 +262,7 @@ class Run:
     def _trained(self, on_step: OnStep) -> TorchModel:
         file, scenario, machine, rank = self.file, self.scenario, self.machine, self.world.rank
         seed = file.train.seed or 0
-        source = self.asked.source
-        folder = Path(source).parent if source and Path(source).exists() else None
+        folder = self.loaded.folder
         built = build(file.model, scenario.model, seed=seed, folder=folder)
         if self.asked.start is not None:
             with about("--start"):
@@ -369,7 +358,7 @@ class Run:
                 world,
                 shared,
                 self.batches,
-                identity(scenario, self.file),
+                identity(self.loaded),
                 self.device,
             )
         if not self.paced:
@@ -402,6 +391,8 @@ class Run:
         if found is None:
             return None
         trace, residual = found
+        shares = sent_shares(scenario, trace.rows)
+        trace.context = replace(trace.context, sent_share=shares)
         tokens = sum(
             len(own) * w.machine.batch_tokens / w.machine.n_grad_accumulation
             for own, w in zip(losses, scenario.workers, strict=True)
@@ -450,14 +441,15 @@ class Run:
 
     def _context(self) -> Context:
         """What the figures must know, as the simulator writes it."""
-        simulated = simulate(self.scenario, rounds=1).context
         return replace(
-            simulated,
+            context_of(self.scenario),
             measured=True,
             # gloo has two threads per group; ours that carries int8 and fp4 is one.
             concurrent=1 if self._quantised() or self.backend == "nccl" else 2,
-            standing_for={rank: (rank,) for rank in range(self.world.workers)},
             first_collective_s=0.0 if self.asked.warm else inf,
+            # Those of the scenario were not the ones that computed.
+            accelerators=(),
+            peak_flops=(),
         )
 
     def _validation_loss(self) -> float | None:

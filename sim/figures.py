@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from math import inf, isnan, nan
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.breakdown import CAUSES, Accounts
 from sim.compute import GRADIENT, read_layers
-from sim.throughput import Throughput, planned
-from sim.trace import LOOK, ROUND, Row, Trace, Window
+from sim.throughput import Throughput, throughput
+from sim.trace import LOOK, ROUND, Context, Row, Trace, Window
 from sim.traffic import Exchange, Sent
-
-if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
 
 
 @dataclass(frozen=True)
@@ -93,15 +89,10 @@ class Figures:
         return tokens / self.tokens_per_s if self.tokens_per_s > 0 else inf
 
 
-def figures(trace: Trace, scenario: Scenario) -> Figures:
+def figures(trace: Trace) -> Figures:
     """Compute all figures of a simulated or measured run.
 
-    Parameters
-    ----------
-    trace
-        What happened.
-    scenario
-        Gives the horizon.
+    A trace whose context names no horizon ends with what was simulated.
     """
     begins = trace.round_begins().max(axis=1, initial=0.0)
     rounds = max(0, len(begins) - 1)
@@ -149,7 +140,7 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         counts.total_updates,
         float(rounds),
     )
-    beyond = _rounds_beyond(scenario, rounds, window_rounds, window_tokens, tokens_simulated)
+    beyond = _rounds_beyond(trace.context, rounds, window_rounds, window_tokens, tokens_simulated)
     if beyond > 0:
         per_round = 1 / window_rounds
         total += beyond * length * per_round
@@ -195,23 +186,28 @@ def figures(trace: Trace, scenario: Scenario) -> Figures:
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
         backlog_s=(length - simulated_s) / window_rounds if window_rounds else 0.0,
         lower_bound=window.lower_bound,
-        # What a real run computed on is known to its runtime, not to the scenario.
-        throughput=None if trace.context.measured else planned(scenario, rate),
+        throughput=_throughput(trace.context, rate),
     )
 
 
 def _rounds_beyond(
-    scenario: Scenario, rounds: int, window_rounds: int, window_tokens: float, simulated: float
+    context: Context, rounds: int, window_rounds: int, window_tokens: float, simulated: float
 ) -> float:
     """Rounds between the end of the simulation and the horizon; whole rounds only."""
-    run = scenario.run
-    if run.rounds is not None:
-        return max(0, run.rounds - rounds)
-    target = scenario.horizon_tokens
+    if context.horizon_rounds is not None:
+        return max(0, context.horizon_rounds - rounds)
+    target = context.horizon_tokens
     if target is None or window_tokens <= 0:
         return 0
     missing = (target - simulated) / (window_tokens / window_rounds)
     return float(max(0.0, np.ceil(missing - 1e-9)))
+
+
+def _throughput(context: Context, tokens_per_s: float) -> Throughput | None:
+    if context.measured:  # on what it computed is known to its runtime, not to the scenario
+        return None
+    accelerators = list(zip(context.accelerators, context.peak_flops, strict=True))
+    return throughput(context.flops_per_token, tokens_per_s, accelerators)
 
 
 def _stretched(spent: dict[str, float], share: float) -> dict[str, float]:

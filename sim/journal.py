@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def seal(path: Path) -> None:
-    """Give every line of a file of an earlier version its digest, before more is appended."""
-    records = read(path)
+def seal(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Give every line of a file of an earlier version its digest, before more is appended.
+
+    ``records`` are those that :func:`read` has returned.
+    """
     if records:
         with replacing(path) as partial:
             partial.write_text("".join(f"{sealed(record)}\n" for record in records))

@@ -71,7 +71,7 @@ def with_layer_overlap(scenario: Scenario, prediction: Prediction) -> LayerOverl
     layered = replace(method, arguments={**method.arguments, "overlap": "layer"})
     other = replace(scenario, method=layered, replication=prediction.replication)
     try:
-        return LayerOverlap(assumed, figures(simulate(other), other))
+        return LayerOverlap(assumed, figures(simulate(other)))
     except (ArgumentError, SimulationError):
         return None
 

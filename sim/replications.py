@@ -80,7 +80,7 @@ class Prediction:
 
     @property
     def trace(self) -> Trace:
-        """What happened in that replication; it is simulated again if there were several."""
+        """What happened in that replication; unless it was kept it is simulated again."""
         return self._trace()
 
 
@@ -152,7 +152,7 @@ def replications_of(scenario: Scenario) -> int | None:
     return scenario.run.replications if scenario.random else 1
 
 
-def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
+def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = False) -> Prediction:
     """Predict a scenario's figures.
 
     Methods are compared under common random numbers: the same replication of two scenarios with
@@ -165,27 +165,31 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None) -> Prediction:
         takes. They are numbered from ``scenario.replication`` on.
     replay
         As for :func:`sim.runtime.simulate`, in every replication.
+    keep
+        Whether the traces of all replications are kept until the median is known, for short runs
+        whose trace will be asked for. Nine traces of three million rows would not fit into memory.
 
     Raises
     ------
     CollectiveMismatch, Deadlock, ReplayError, TooLarge, ArgumentError
         As :func:`sim.runtime.simulate` does.
     """
-    last: list[Trace] = []
+    traces: dict[int, Trace] = {}
 
     def run(number: int) -> tuple[Figures, Scenario]:
         one = replace(scenario, replication=scenario.replication + number)
-        last[:] = [simulate(one, replay=replay)]
-        return figures(last[0], one), one
+        if not keep:
+            traces.clear()
+        traces[number] = simulate(one, replay=replay)
+        return figures(traces[number]), one
 
     found = replicated(run, lambda each: _a_round_s(each[0]), replications_of(scenario))
     result, one = found.median
-    trace = last[0]
+    trace = traces.get(found.replication)
 
     def again() -> Trace:
-        return trace if found.interval.replications == 1 else simulate(one, replay=replay)
+        return simulate(one, replay=replay) if trace is None else trace
 
-    # Only one trace is kept: nine of three million rows would not fit into memory.
     interval = found.interval.times(result.window_rounds)
     if interval.replications == 1:
         interval = Interval(1, result.wall_clock_s, result.wall_clock_s)

@@ -110,7 +110,7 @@ class _Search:
     def _at(self, factor: float) -> Figures:
         if factor not in self._runs:
             changed = scaled(self.scenario, factor, self.link)
-            self._runs[factor] = figures(simulate(changed), changed)
+            self._runs[factor] = figures(simulate(changed))
         return self._runs[factor]
 
     def answer(self, target: float, near: float | None) -> Requirement:

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from sim.scenario.presets import flops_per_token
-
-if TYPE_CHECKING:
-    from sim.scenario.resolved import ModelSize, Scenario
 
 
 @dataclass(frozen=True)
@@ -28,7 +22,7 @@ class Throughput:
 
 
 def throughput(
-    model: ModelSize, tokens_per_s: float, accelerators: Sequence[tuple[int, float]]
+    flops_per_token: float, tokens_per_s: float, accelerators: Sequence[tuple[int, float]]
 ) -> Throughput | None:
     """Return the throughput of a run, or None where some worker's accelerators are not known.
 
@@ -36,8 +30,8 @@ def throughput(
 
     Parameters
     ----------
-    model
-        Gives N, the parameters that one token computes with.
+    flops_per_token
+        6 N, of the parameters that one token computes with.
     tokens_per_s
         Of all workers together.
     accelerators
@@ -52,15 +46,5 @@ def throughput(
         return None
     number = sum(count for count, _ in accelerators)
     peak_flops = sum(count * peak for count, peak in accelerators)
-    flops = tokens_per_s * flops_per_token(
-        model.parameters, model.frozen_parameters, model.active_parameters
-    )
+    flops = tokens_per_s * flops_per_token
     return Throughput(number, peak_flops, tokens_per_s / number, flops / peak_flops)
-
-
-def planned(scenario: Scenario, tokens_per_s: float) -> Throughput | None:
-    """Return the throughput on the accelerators that the scenario names."""
-    machines = [worker.machine for worker in scenario.workers]
-    return throughput(
-        scenario.model, tokens_per_s, [(each.accelerators, each.peak_flops) for each in machines]
-    )

@@ -120,6 +120,14 @@ class Context:
     method: str = ""
     measured: bool = False
     window: Window | None = None
+    #: The horizon, in rounds or in tokens of all workers; None: it ends with what was simulated.
+    horizon_rounds: int | None = None
+    horizon_tokens: float | None = None
+    #: Floating-point operations of the model per token; 0: not known.
+    flops_per_token: float = 0.0
+    #: How many accelerators each rank has, and the FLOP/s that one could do at most; 0: not known.
+    accelerators: tuple[int, ...] = ()
+    peak_flops: tuple[float, ...] = ()
 
 
 def share_key(row: Row) -> str:

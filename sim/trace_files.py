@@ -125,6 +125,10 @@ def _check_context(context: Context, total_s: float, path: Path) -> None:
         "step_s": context.step_s,
         "micro_batch_tokens": context.micro_batch_tokens,
     }
+    # Of an earlier version, which had none, or of a run of which nobody knows them.
+    for name in ("accelerators", "peak_flops"):
+        if values := getattr(context, name):
+            by_rank[name] = values
     for name, values in by_rank.items():
         if len(values) != workers:
             raise DamagedError(f"{path}: {name} has {len(values)} values for {workers} workers")

@@ -80,7 +80,7 @@ def test_on_the_toy_nothing_is_left_out() -> None:
 
 def test_the_answer_says_what_it_assumes_of_sums() -> None:
     asked = plain("diloco", {"comm_dtype": "0.125B"})
-    words = in_words(figures(simulate(asked), asked).exchanges, asked)
+    words = in_words(figures(simulate(asked)).exchanges, asked)
     assert "all_reduce (0.125B)" in words
     assert "assumes that sums of compressed values keep their size" in words
 

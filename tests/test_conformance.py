@@ -27,6 +27,7 @@ from sim.quadratic import Quadratic  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.scenario.resolved import Scenario  # noqa: E402
 from sim.trace import LOOK, Row, Trace  # noqa: E402
+from sim.trace_context import context_of  # noqa: E402
 
 TOY: dict[str, Any] = {"noise": 0.3, "momentum": 0.5}
 ROUNDS = 4
@@ -174,8 +175,7 @@ def test_real_processes_give_the_simulators_trace_and_parameters(
     rows = [Row(*row) for own in saved for row in own["rows"]]
     models = {rank: Quadratic(SIZE, rank, workers, **TOY) for rank in range(workers)}
     ask = asked(number, workers)
-    untrained = {rank: Quadratic(SIZE, rank, workers) for rank in range(workers)}
-    measured = Trace(rows, simulate(ask, rounds=0, models=untrained).context, 0.0)
+    measured = Trace(rows, context_of(ask), 0.0)
     looks = any(row.operation == LOOK for row in rows)
     simulated = simulate(ask, rounds=ROUNDS, models=models, replay=measured if looks else None)
     assert simulated.sequence() == measured.sequence()

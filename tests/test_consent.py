@@ -165,8 +165,8 @@ def test_pictures_traces_and_results_import_nothing(
 
 def test_the_records_of_a_kept_validation_import_nothing() -> None:
     pytest.importorskip("torch")
-    from realrun.validation.kept import recorded
+    from realrun.validation.archive import Archive
 
     known = set(sys.modules)
-    assert recorded(Path(__file__).parent.parent / "validation" / "lab")
+    assert Archive(Path(__file__).parent.parent / "validation" / "lab").records
     assert {name.partition(".")[0] for name in set(sys.modules) - known} <= {"realrun", "sim"}

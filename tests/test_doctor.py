@@ -26,7 +26,7 @@ from realrun.doctor.cluster import Cluster, Machine, differences, sights  # noqa
 from realrun.doctor.finding import Finding, found, limited, missing, ready  # noqa: E402
 from realrun.doctor.look import Plan, looked, scenario_fits  # noqa: E402
 from realrun.doctor.peers import Seen, in_time, looked_around  # noqa: E402
-from sim.scenario import load, sections  # noqa: E402
+from sim.scenario import load, loaded  # noqa: E402
 
 CPU = SimpleNamespace(
     __version__="2.13.0+cpu",
@@ -63,7 +63,7 @@ def failing(error: Exception) -> Callable[..., Any]:
 
 
 def plan(*settings: str, source: str = "quick_start", **more: Any) -> Plan:
-    return Plan(load(source, {}, [*settings]), sections(source, {}, [*settings]), **more)
+    return Plan(loaded(source, {}, [*settings]), **more)
 
 
 # -- software ----------------------------------------------------------------------------

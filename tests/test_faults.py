@@ -27,7 +27,7 @@ from realrun import launch, rendezvous
 from realrun.checkpoint import Checkpoints
 from realrun.errors import AgreedError, RunError
 from realrun.resuming import identity
-from sim.scenario import load, sections
+from sim.scenario import loaded
 
 METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
 COMMAND = [sys.executable, "-m", "realrun", "train"]
@@ -296,7 +296,7 @@ def test_checkpoints_of_another_run(file: Path, saved: Path) -> None:
         "train.learning_rate=0.02": "train.learning_rate was 0.01, here it is 0.02",
     }.items():
         asked = str(file), {}, [setting]
-        own = identity(load(*asked), sections(*asked))
+        own = identity(loaded(*asked))
         with pytest.raises(AgreedError) as refused:
             Checkpoints(saved, 0, 2, own, lambda value: [value]).latest()
         assert message in str(refused.value)

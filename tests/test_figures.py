@@ -18,7 +18,7 @@ WHOLE = range(2)
 
 
 def figures_of(scenario: Any, **options: Any) -> Any:
-    return figures(simulate(scenario, **options), scenario)
+    return figures(simulate(scenario, **options))
 
 
 def nonzero(breakdown: dict[str, float]) -> dict[str, float]:

@@ -160,7 +160,7 @@ def test_a_journal_without_any_digest_is_of_an_earlier_version(tmp_path: Path):
     path = tmp_path / "runs.jsonl"
     path.write_text('{"sha256": "aa", "run": 0}\n{"run": 1}\n')
     assert journal.read(path) == [{"sha256": "aa", "run": 0}, {"run": 1}]
-    journal.seal(path)
+    journal.seal(path, journal.read(path))
     journal.append(path, {"run": 2})
     assert [record["run"] for record in journal.read(path)] == [0, 1, 2]
     path.write_text(path.read_text().replace('"run": 1', '"run": 7'))

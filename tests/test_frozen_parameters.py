@@ -139,4 +139,4 @@ def test_the_first_line_names_both():
 
     scenario = load(None, LORA, FROZEN)
     assert "20M parameters trained, 7B frozen" in _subject(scenario)
-    assert figures(simulate(scenario), scenario).compute_utilization > 0.5
+    assert figures(simulate(scenario)).compute_utilization > 0.5

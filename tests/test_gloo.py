@@ -341,7 +341,7 @@ def test_sites_with_several_workers_send_one_stream_each_way() -> None:
     assert Links(four).cost("all_reduce", "fp32", 16e6).seconds == pytest.approx(
         2 * 3 / 4 * 16e6 / 100, **near
     )
-    assert figures(simulate(four), four).steady
+    assert figures(simulate(four)).steady
 
 
 def looking(worker: Any) -> Program:
@@ -430,7 +430,7 @@ def test_too_many_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_time_goes_adds_up(method: str, arguments: dict[str, Any]) -> None:
     machines = [machine(), machine(speed=0.5), machine()]
     asked = of_gloo(method, arguments, machines=machines, bandwidth=500.0, collectives=gloo())
-    result = figures(simulate(asked), asked)
+    result = figures(simulate(asked))
     assert sum(result.breakdown.values()) == pytest.approx(1.0)
     assert result.compute_utilization > 0.1
 

@@ -31,6 +31,7 @@ from sim.runtime import simulate  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 from sim.scenario.resolved import Method, Run  # noqa: E402
 from sim.trace import LOOK, Row, Trace  # noqa: E402
+from sim.trace_context import context_of  # noqa: E402
 
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
 WORKERS, ROUNDS, BATCH, ACCUMULATION = 2, 3, 1, 2
@@ -107,8 +108,8 @@ def one_thread() -> Iterator[None]:
 def test_two_processes_train_a_decoder_as_the_simulator_does(really: Really, number: int) -> None:
     asked, saved = scenario(number), really(number)
     rows = [Row(*row) for own, _ in saved for row in own]
-    untrained, models = ({rank: replica(rank) for rank in range(WORKERS)} for _ in range(2))
-    measured = Trace(rows, simulate(asked, rounds=0, models=untrained).context, 0.0)
+    models = {rank: replica(rank) for rank in range(WORKERS)}
+    measured = Trace(rows, context_of(asked), 0.0)
     looks = any(row.operation == LOOK for row in rows)
     simulated = simulate(asked, rounds=ROUNDS, models=models, replay=measured if looks else None)
     assert simulated.sequence() == measured.sequence()

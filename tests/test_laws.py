@@ -191,7 +191,7 @@ def test_sites_may_be_relabelled(scenario, algorithm, data):
 @LAW
 @given(disturbed(), st.integers(1, 5))
 def test_fractions_lie_between_zero_and_one_and_sum_to_one(scenario, rounds):
-    found = figures(simulate(scenario, rounds=rounds), scenario)
+    found = figures(simulate(scenario, rounds=rounds))
     for breakdown in (found.breakdown, *found.breakdown_by_worker):
         assert set(breakdown) <= set(CAUSES)
         assert all(-1e-12 <= fraction <= 1 + 1e-12 for fraction in breakdown.values()), breakdown
@@ -203,9 +203,9 @@ def test_fractions_lie_between_zero_and_one_and_sum_to_one(scenario, rounds):
 @LAW
 @given(disturbed())
 def test_fractions_do_not_change_when_all_durations_do(scenario):
-    once = figures(simulate(scenario, rounds=4), scenario)
+    once = figures(simulate(scenario, rounds=4))
     scenario = stretched(scenario, 2.5)
-    scaled = figures(simulate(scenario, rounds=4), scenario)
+    scaled = figures(simulate(scenario, rounds=4))
     assert scaled.breakdown == pytest.approx(once.breakdown, rel=RELATIVE, abs=1e-12)
 
 
@@ -225,7 +225,7 @@ def test_blocking_utilization_is_its_closed_form(scenario):
     size = wire_bytes(scenario.model.parameters, "bf16")
     seconds = theory.longest_path(scenario, "all_reduce", size).total_s
     expected = theory.blocking_utilization(arguments["sync_every"] * 0.8, seconds)
-    found = figures(simulate(scenario, rounds=4), scenario)
+    found = figures(simulate(scenario, rounds=4))
     assert found.compute_utilization == pytest.approx(expected, rel=RELATIVE)
 
 
@@ -245,5 +245,5 @@ def test_who_waits_for_a_straggler_waits_as_the_closed_form_says(scenario):
         ),
     )
     expected = theory.straggler_utilization([0.8 / speed for speed in speeds])
-    found = figures(simulate(scenario, rounds=4), scenario)
+    found = figures(simulate(scenario, rounds=4))
     assert found.compute_utilization == pytest.approx(expected, rel=RELATIVE)

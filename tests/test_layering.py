@@ -63,6 +63,15 @@ def test_only_the_command_line_imports_the_command_line() -> None:
             assert not {name for name in imported(path) if name.startswith("sim.cli")}, path
 
 
+@pytest.mark.parametrize(
+    "name", ["trace", "trace_files", "perfetto", "breakdown", "traffic", "throughput", "figures"]
+)
+def test_figures_need_the_trace_alone(name: str) -> None:
+    found = imported(SIM / f"{name}.py")
+    above = ("sim.scenario", "sim.runtime", "sim.network", "sim.trace_context")
+    assert not {module for module in found if module.startswith(above)}
+
+
 def test_theory_shares_nothing_with_the_runtime() -> None:
     allowed = {"sim.theory", "sim.methods", "sim.program", "sim.scenario"}
     for path in (SIM / "theory").glob("*.py"):

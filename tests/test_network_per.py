@@ -133,7 +133,7 @@ def test_fourteen_sites_need_what_their_own_lines_carry() -> None:
     # All-to-all: S/14 over a pair's link, 13 S/14 over a site's. All-gather: 13 S/14 either way.
     assert needed[SITE] / needed[PAIR] == pytest.approx(26 / 14, rel=3e-3)
     short = load(None, {**FOURTEEN, "--bandwidth": "1.44Gbit/s"}, [SITE])
-    utilization = figures(simulate(short), short).compute_utilization
+    utilization = figures(simulate(short)).compute_utilization
     assert utilization == pytest.approx(0.911, abs=5e-4)
 
 

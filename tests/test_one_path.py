@@ -16,8 +16,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from realrun.validation.archive import calibration
 from realrun.validation.plan import Planned, planned
-from realrun.validation.predict import as_calibrated, as_run, calibration, simulated
+from realrun.validation.predict import as_calibrated, as_run, simulated
 from sim.breakdown import listed
 from sim.cli import app
 from sim.figures import figures
@@ -118,9 +119,9 @@ def test_a_prediction_covers_the_rounds_that_are_measured(plan: list[Planned]) -
     scenario = as_calibrated(each, calibration(LAB / "calibration-2-launch-1.toml"))
     trace = simulate(scenario, rounds=each.scenario.run.rounds)
     assert trace.context.window is None  # as in a trace that was measured
-    windowed = figures(simulate(scenario), scenario)
+    windowed = figures(simulate(scenario))
     assert windowed.window_rounds == (each.scenario.run.rounds or 0) - 1
-    assert figures(trace, scenario) == windowed
+    assert figures(trace) == windowed
 
 
 # The rule, key by key

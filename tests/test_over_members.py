@@ -20,6 +20,7 @@ from sim.program import Program, Worker
 from sim.quadratic import Numbers
 from sim.runtime import CollectiveMismatch, Deadlock, SimulationError, simulate
 from sim.scenario.resolved import Collectives, HostCosts, Method, Run, Scenario, Site
+from sim.trace_context import context_of, sent_shares
 from sim.trace_files import load, save
 
 BLOCK = 32
@@ -239,7 +240,7 @@ def test_traffic_counts_what_members_send() -> None:
 
     asked = plain(both, workers=4, collectives=RING)
     trace = simulate(asked, rounds=4)
-    pairs, everyone = figures(trace, asked).exchanges
+    pairs, everyone = figures(trace).exchanges
     assert (len(pairs.members), pairs.count, pairs.sent_bytes) == (2, 4, (400.0, 400.0))
     assert (len(everyone.members), everyone.count, everyone.sent_bytes) == (4, 4, (600.0,) * 4)
     words = in_words((pairs, everyone), asked)
@@ -252,6 +253,7 @@ def test_a_trace_is_read_back_as_it_was_written(suffix: str, tmp_path) -> None:
     asked = at_two_sites(averaging, arguments={"inside": True})
     trace = simulate(asked, rounds=2)
     save(trace, tmp_path / f"t{suffix}")
+    assert context_of(asked, sent_shares(asked, trace.rows)) == trace.context
     again = load(tmp_path / f"t{suffix}")
     assert again.sequence() == trace.sequence()
     assert again.context.sent_share == {

@@ -141,7 +141,7 @@ def test_what_users_of_the_measurements_write_keeps_its_name() -> None:
 
 @pytest.mark.parametrize("name", ["predicted", "measured"])
 def test_an_old_trace_has_the_figures_it_had(name: str) -> None:
-    found = figures(load_trace(KEPT / f"{name}.parquet"), load(KEPT / "tiny.toml"))
+    found = figures(load_trace(KEPT / f"{name}.parquet"))
     figure = {
         **run_record.evaluated_rounds(found, measured=name == "measured"),
         "whole_run": run_record.whole_run(found),

@@ -57,7 +57,7 @@ def test_headline_a_thousand_times_less(table_4: Reproduction) -> None:
 
 
 def figures_of(scenario: Scenario) -> Figures:
-    return figures(simulate(scenario), scenario)
+    return figures(simulate(scenario))
 
 
 def test_one_slow_worker_idles_the_others_under_ddp_but_not_under_acco() -> None:

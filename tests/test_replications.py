@@ -116,18 +116,18 @@ def test_what_is_not_random_is_run_once() -> None:
     found = predicted(still)
     assert found.interval.replications == 1
     assert found.interval.low == found.interval.high == found.figures.wall_clock_s
-    assert found.figures == figures(simulate(still), still)
+    assert found.figures == figures(simulate(still))
 
 
 def test_a_prediction_is_one_whole_run_of_median_wall_clock() -> None:
     asked = scenario(replications="3")
     runs = [replace(asked, replication=number) for number in range(3)]
-    times = sorted(figures(simulate(one), one).wall_clock_s for one in runs)
+    times = sorted(figures(simulate(one)).wall_clock_s for one in runs)
     found = predicted(asked)
     assert found.interval.replications == 3
     assert found.figures.wall_clock_s == times[1]
     assert (found.interval.low, found.interval.high) == pytest.approx((times[0], times[2]))
-    assert found.figures == figures(simulate(runs[found.replication]), asked)
+    assert found.figures == figures(simulate(runs[found.replication]))
     again = simulate(runs[found.replication])
     assert [row.end_s for row in found.trace.rows] == [row.end_s for row in again.rows]
 

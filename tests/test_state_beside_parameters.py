@@ -35,7 +35,7 @@ from realrun.rendezvous import World  # noqa: E402
 from realrun.saved import begin_from  # noqa: E402
 from realrun.stages import ModelError, stages_of, whole_of  # noqa: E402
 from realrun.training import Asked, opened  # noqa: E402
-from sim.scenario import Allowed, load, sections  # noqa: E402
+from sim.scenario import Allowed, loaded  # noqa: E402
 from sim.scenario.schema import DataSection  # noqa: E402
 
 VOCABULARY, CONTEXT, WIDTH, RANK = 16, 24, 24, 2
@@ -185,9 +185,8 @@ def train(place: Place, path: Path, **asked: Any) -> dict[str, Any]:
     """One run, as ``realrun train`` makes it; what is known of it on this rank."""
     run = opened(
         place,
-        Asked(str(path), checkpoint_every=HALF // (2 if "adapters" in path.name else 1), **asked),
-        load(str(path)),
-        sections(Allowed(path)),
+        Asked(checkpoint_every=HALF // (2 if "adapters" in path.name else 1), **asked),
+        loaded(Allowed(path)),
     )
     outcome = run.train()
     if outcome is not None and outcome.module is not None:

@@ -27,7 +27,7 @@ def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def figures_of(scenario: Scenario) -> Figures:
-    return figures(simulate(scenario), scenario)
+    return figures(simulate(scenario))
 
 
 def in_full(scenario: Scenario) -> float:

@@ -16,10 +16,12 @@ from plain_scenario import machine, plain
 from sim import trace_files as traces
 from sim.figures import figures
 from sim.files import DamagedError
+from sim.journal import sealed
 from sim.methods import METHODS
 from sim.runtime import simulate
-from sim.scenario.resolved import Jitter
+from sim.scenario.resolved import Jitter, Run
 from sim.trace import COLUMNS
+from sim.trace_context import context_of, sent_shares
 
 GOLDEN = Path(__file__).parent / "golden" / "timelines"
 NOISY = [machine(jitter=Jitter("lognormal", 0.1)), machine(1.5, jitter=Jitter("gamma", 0.1))]
@@ -37,9 +39,59 @@ def test_a_saved_trace_reads_back_with_the_same_figures(
     again = traces.load(path)
     assert again.sequence() == trace.sequence()
     assert again.observations() == trace.observations()
-    before, after = figures(trace, scenario), figures(again, scenario)
+    before, after = figures(trace), figures(again)
     assert after.breakdown == pytest.approx(before.breakdown, rel=1e-12, abs=1e-12)
     assert after.updates == before.updates
+
+
+@pytest.mark.parametrize(
+    "run", [Run(rounds=50), Run(tokens=5e4), Run(steps=900)], ids=["rounds", "tokens", "steps"]
+)
+def test_a_saved_trace_knows_its_horizon_and_its_accelerators(tmp_path: Path, run: Run) -> None:
+    known = [
+        machine(accelerators=2, peak_flops=1e15),
+        machine(1.5, accelerators=1, peak_flops=2e15),
+    ]
+    trace = simulate(plain("diloco", {"sync_every": 3}, machines=known, run=run))
+    traces.save(trace, tmp_path / "t.parquet")
+    result = figures(trace)
+    assert result.extrapolated
+    assert result.throughput is not None
+    assert result.throughput.accelerators == 3
+    assert figures(traces.load(tmp_path / "t.parquet")) == result
+
+
+def test_an_earlier_versions_trace_ends_with_what_was_simulated(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    trace = simulate(plain("diloco", {"sync_every": 3}, run=Run(rounds=50)))
+    traces.save(trace, path)
+    about, *rest = path.read_text().splitlines()
+    note = json.loads(about.removeprefix("# bandwise trace: "))
+    for key in (
+        "horizon_rounds",
+        "horizon_tokens",
+        "flops_per_token",
+        "accelerators",
+        "peak_flops",
+    ):
+        del note["context"][key]
+    kept = {key: note[key] for key in ("schema", "total_s", "context", "rows", "columns")}
+    path.write_text("\n".join(["# bandwise trace: " + sealed(kept), *rest]) + "\n")
+    now, earlier = figures(trace), figures(traces.load(path))
+    assert earlier.wall_clock_s == now.wall_clock_s
+    assert earlier.breakdown == now.breakdown
+    assert (earlier.extrapolated, earlier.total_wall_clock_s) == (False, trace.total_s)
+    assert earlier.rounds < now.rounds == 50
+    assert earlier.throughput is None
+
+
+@pytest.mark.parametrize("method", ["acco", "streaming_diloco", "ddp"])
+def test_a_context_is_read_off_the_scenario_and_the_rows(method: str) -> None:
+    asked = plain(method, {"comm_dtype": "int8"}, machines=NOISY, latency=0.01)
+    trace = simulate(asked, rounds=3)
+    rows = [row for row in trace.rows if row.rank == 0]
+    assert trace.context.sent_share
+    assert context_of(asked, sent_shares(asked, rows)) == trace.context
 
 
 def test_a_trace_of_merged_workers_holds_every_rank(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def averaging(worker, *, declared: bool = False):
 
 
 def figures_of(scenario: Any) -> Figures:
-    return figures(simulate(scenario), scenario)
+    return figures(simulate(scenario))
 
 
 def averaging(worker: Worker, *, commits: bool = True) -> Program:
@@ -164,7 +164,7 @@ def test_a_trace_file_says_what_commits(tmp_path: Path, suffix: str) -> None:
     committing = [row.operation for row in again.rows if row.commits]
     assert set(committing) == {"outer_step"}
     assert again.sequence() == trace.sequence()
-    assert figures(again, scenario).updates == 3
+    assert figures(again).updates == 3
 
 
 def test_a_trace_file_from_before_the_column_declares_nothing(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_a_trace_file_from_before_the_column_declares_nothing(tmp_path: Path) ->
     (tmp_path / "older.csv").write_text("\n".join(older) + "\n")
     trace: Trace = load(tmp_path / "older.csv")
     assert not any(row.commits for row in trace.rows)
-    assert not figures(trace, scenario).declares_updates
+    assert not figures(trace).declares_updates
 
 
 def test_a_comparison_names_the_method_whose_updates_are_unknown(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from realrun.errors import RunError
 from realrun.lab.control import Chooser, controlled
 from realrun.launch import Handed
 from realrun.namespaces import Namespace
+from realrun.validation import labs
+from realrun.validation.archive import Archive, calibration, record, tidy
 from realrun.validation.handing_over import handed_over, received
-from realrun.validation.kept import record, recorded, tidy
-from realrun.validation.measure import calibrated_on, networks
+from realrun.validation.networks import calibrated_on, networks
 from realrun.validation.plan import Planned, order, planned
-from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only, calibration
+from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only
 from realrun.validation.run import check_folder
 from sim.files import DamagedError
 from sim.locks import locked
@@ -147,12 +149,12 @@ def test_a_plan_with_a_users_method_is_made_by_every_worker(
 
 
 def test_another_studys_folder_is_refused(plan: list[Planned], tmp_path: Path) -> None:
-    check_folder(plan, tmp_path)
+    check_folder(plan, Archive(tmp_path))
     record(tmp_path, plan[0], 0, {"busy": 0.0})
-    check_folder(plan, tmp_path)
+    check_folder(plan, Archive(tmp_path))
     record(tmp_path, replace(plan[1], mode="real"), 0, {"busy": 0.0})
     with pytest.raises(ScenarioError, match="another study"):
-        check_folder(plan, tmp_path)
+        check_folder(plan, Archive(tmp_path))
 
 
 def test_a_record_that_was_broken_off_is_a_run_not_made(
@@ -162,9 +164,9 @@ def test_a_record_that_was_broken_off_is_a_run_not_made(
     record(tmp_path, plan[1], 0, {"busy": 0.0})
     path = tmp_path / "runs.jsonl"
     path.write_text(path.read_text()[:-9])
-    assert list(recorded(tmp_path)) == [(0, 0)]
+    assert list(Archive(tmp_path).records) == [(0, 0)]
     record(tmp_path, plan[1], 0, {"busy": 0.0})
-    assert list(recorded(tmp_path)) == [(0, 0), (1, 0)]
+    assert list(Archive(tmp_path).records) == [(0, 0), (1, 0)]
 
 
 def test_a_damaged_record_is_named(plan: list[Planned], tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_a_damaged_record_is_named(plan: list[Planned], tmp_path: Path) -> None:
     path = tmp_path / "runs.jsonl"
     path.write_text(path.read_text().replace('"busy": 0.0', '"busy": 7.0', 1))
     with pytest.raises(DamagedError, match=r"runs\.jsonl: line 1 is damaged"):
-        recorded(tmp_path)
+        assert Archive(tmp_path).records
 
 
 def test_what_a_killed_validation_left_is_removed(tmp_path: Path) -> None:
@@ -362,11 +364,25 @@ def test_a_lab_that_cannot_be_had_is_an_error_in_a_line(
     monkeypatch: pytest.MonkeyPatch, study: Study, plan: list[Planned], tmp_path: Path
 ) -> None:
     from realrun.lab import run as lab_run
-    from realrun.validation.run import in_labs
 
     def refused() -> Namespace:
         raise PermissionError("Operation not permitted")
 
     monkeypatch.setattr(lab_run, "Namespace", refused)
     with pytest.raises(RunError, match="only root may"):
-        in_labs(study, plan, tmp_path, ["validate"], lambda text: None)
+        labs.in_labs(study, plan, Archive(tmp_path), ["validate"], lambda text: None)
+
+
+def test_a_validation_ends_with_the_status_of_workers_that_said_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent(Played):
+        def run(self, *_: object) -> int:
+            return 7
+
+    monkeypatch.setattr(labs, "built", lambda *_, **__: nullcontext(Silent()))
+    with pytest.raises(SystemExit) as left:
+        app(["validate", str(QUICK), "--out", str(tmp_path)])
+    assert left.value.code == 7
+    assert capsys.readouterr().err == "realrun: in a lab with 2 workers and 4 networks\n"
+    assert not (tmp_path / "report.md").exists()

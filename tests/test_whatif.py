@@ -24,7 +24,7 @@ from sim.subsets import links, scaled, single_site, with_sites
 
 
 def figures_of(scenario: Any, **options: Any) -> Any:
-    return figures(simulate(scenario, **options), scenario)
+    return figures(simulate(scenario, **options))
 
 
 # -- the window ------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_the_answer_lists_the_type_it_assumed(method: str) -> None:
 
 def bytes_a_step(**more: Any) -> float:
     scenario = load(None, {**REPORTED, **more}, FP32)
-    result = figures(simulate(scenario), scenario)
+    result = figures(simulate(scenario))
     steps = result.window_tokens / scenario.tokens_per_step
     return result.sent_bytes_per_worker / steps
 

@@ -18,7 +18,7 @@ from sim.files import clear_partial
 from sim.scenario.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from sim.scenario import Scenario
+    from sim.scenario import Loaded
 
 _PARTS = ("network", "compute")
 _OUT = typer.Option("--out", metavar="FILE", help="The hardware file to write: .toml.")
@@ -47,7 +47,7 @@ def calibrate(
     own links are measured, not those that it asks for, unless --lab plays them. Under torchrun
     every process is a worker. What is sent is zeros, and a model that is thrown away.
     """
-    from sim.scenario import load
+    from sim.scenario import loaded
 
     parts = [part.strip() for part in only.split(",")]
     for part in parts:
@@ -58,11 +58,12 @@ def calibrate(
     timeout_s = options.checked_run(device, backend, timeout)
     if os.environ.get("RANK", "0") == "0":
         checked_file("--out", out, (".toml",))
-    scenario = load(asked.source, asked.options, asked.settings, single=True)
+    given = loaded(asked.source, asked.options, asked.settings, single=True)
+    scenario = given.scenario
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
-        _measure(asked, scenario, out, parts, device, backend, timeout_s)
+        _measure(given, out, parts, device, backend, timeout_s)
         return
     options.checked_processes(len(scenario.workers), has_nproc=False)
     try:
@@ -83,8 +84,7 @@ def calibrate(
 
 
 def _measure(
-    asked: Asked,
-    scenario: Scenario,
+    given: Loaded,
     out: Path,
     parts: list[str],
     device: str,
@@ -99,13 +99,13 @@ def _measure(
     from realrun.runnable import check_runnable, check_workers
     from realrun.training import Asked as Training
     from realrun.training import opened
-    from sim.scenario import sections
 
-    file = sections(asked.source, asked.options, asked.settings)
+    file = given.sections
     train = file.train.model_copy(update={"compute_mode": "real", "emulate_speeds": False})
     file = file.model_copy(update={"train": train})
     # Nothing is trained to an end, so a scenario need not have one.
-    scenario = replace(scenario, run=replace(scenario.run, tokens=None, steps=None, rounds=1))
+    run = replace(given.scenario.run, tokens=None, steps=None, rounds=1)
+    scenario = replace(given.scenario, run=run)
     rank, workers = rank_and_workers()
     check_workers(scenario, workers)
     if "compute" in parts:
@@ -120,13 +120,13 @@ def _measure(
         if "network" in parts:
             calibration.own_network()
         if "compute" in parts:
-            training = Training(asked.source, asked.options, asked.settings, timeout_s=timeout_s)
-            run = opened(place, training, scenario, file)
-            calibration.operations(run)
+            training = Training(timeout_s=timeout_s)
+            trained = opened(place, training, replace(given, scenario=scenario, sections=file))
+            calibration.operations(trained)
             if "network" in parts:
-                calibration.beside(run)
-            calibration.operations(run)
-            run.shared.close()
+                calibration.beside(trained)
+            calibration.operations(trained)
+            trained.shared.close()
         contents = calibration.contents()
         if contents is not None:
             write(contents, out)

@@ -90,12 +90,11 @@ def doctor(
 
 def _plan(asked: Asked, checkpoints: Path | None) -> Plan:
     from realrun.doctor.look import Plan
-    from sim.scenario import load, sections
+    from sim.scenario import loaded
 
     if asked.source is None and not asked.options and not asked.settings:
         return Plan(checkpoints=checkpoints)
-    given = asked.source, asked.options, asked.settings
-    return Plan(load(*given, single=True), sections(*given), checkpoints)
+    return Plan(loaded(asked.source, asked.options, asked.settings, single=True), checkpoints)
 
 
 def _report(found: Cluster, lab: list[Finding]) -> Report:

@@ -39,7 +39,7 @@ def train(
     The workers are processes on this machine, one each. Under torchrun each process that it
     started is a worker, and rank 0 speaks for all.
     """
-    from sim.scenario import load
+    from sim.scenario import load, loaded
 
     form = format_asked(form, as_json)
     timeout_s = options.checked_run(device, backend, timeout)
@@ -67,9 +67,6 @@ def train(
     from realrun.training import run_worker
 
     training = Training(
-        asked.source,
-        asked.options,
-        asked.settings,
         replay=happened,
         checkpoints=checkpoints,
         checkpoint_every=checkpoint_every,
@@ -82,14 +79,14 @@ def train(
         check_replicas=check_replicas,
         evaluate_every=evaluate_every,
     )
-    scenario = load(asked.source, asked.options, asked.settings, single=True)
-    with progress(scenario.horizon_tokens) as step:
-        outcome = run_worker(training, step)
+    given = loaded(asked.source, asked.options, asked.settings, single=True)
+    with progress(given.scenario.horizon_tokens) as step:
+        outcome = run_worker(given, training, step)
     if outcome is None:
         return
     unread = None
     try:
-        show(outcome, scenario, form)
+        show(outcome, given.scenario, form)
         sys.stdout.flush()
     except BrokenPipeError as error:  # files are written all the same
         unread = error

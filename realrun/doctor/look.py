@@ -12,7 +12,7 @@ from pathlib import Path
 
 from realrun.doctor import machine, network, software
 from realrun.doctor.finding import Finding, found, missing, ready
-from sim.scenario import Scenario, ScenarioFile
+from sim.scenario import Loaded, Scenario
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,20 @@ class Plan:
     where they are still to be started; ``here`` how many of them on this machine.
     """
 
-    scenario: Scenario | None = None
-    file: ScenarioFile | None = None
+    loaded: Loaded | None = None
     checkpoints: Path | None = None
     started: int | None = None
     here: int | None = None
 
     @property
+    def scenario(self) -> Scenario | None:
+        """What is to be trained, if anything is."""
+        return None if self.loaded is None else self.loaded.scenario
+
+    @property
     def paced(self) -> bool:
         """Whether computation is replaced by sleeps."""
-        return self.file is not None and self.file.train.compute_mode == "paced"
+        return self.loaded is not None and self.loaded.sections.train.compute_mode == "paced"
 
     @property
     def workers(self) -> int:
@@ -106,9 +110,8 @@ def scenario_fits(plan: Plan) -> Finding:
     from realrun.build import check_described
     from realrun.stages import ModelError
 
-    scenario, file = plan.scenario, plan.file
-    assert scenario is not None
-    assert file is not None
+    assert plan.loaded is not None
+    scenario, file = plan.loaded.scenario, plan.loaded.sections
     if not plan.paced:
         try:
             check_described(file.model)
@@ -164,7 +167,8 @@ def _facts(
     from sim import __version__
 
     said = {finding.check: finding.what for finding in findings}
-    scenario = "" if plan.file is None else _mark(plan.file.model_dump_json(warnings=False))
+    given = plan.loaded and plan.loaded.sections.model_dump_json(warnings=False)
+    scenario = _mark(given) if given else ""
     return {
         "bandwise": __version__,
         "python": said.get("python", ""),

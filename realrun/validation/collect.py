@@ -1,23 +1,15 @@
-"""Predictions beside measurements: the rows of a validation's report."""
+"""Predictions next to measurements: the rows of a validation's report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from math import nan
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realrun.validation.kept import Record, about, calibration_files, calibration_of, recorded
+from realrun.validation.archive import Launch, Measured
 from realrun.validation.plan import Planned
-from realrun.validation.predict import (
-    alpha_beta,
-    as_calibrated,
-    bandwidth_only,
-    calibration,
-    simulated,
-)
+from realrun.validation.predict import BASELINES, Predicted, a_round_s
 from realrun.validation.rows import COLUMNS
 from sim.figures import Figures
 from sim.scenario.hardware import Hardware
@@ -25,8 +17,6 @@ from sim.scenario.resolved import Network
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BASELINES = {"bandwidth_only": bandwidth_only, "alpha_beta": alpha_beta}
 
 _CAUSES = {
     "exposed_communication": "exposed",
@@ -38,42 +28,18 @@ _CAUSES = {
 }
 
 
-@dataclass(frozen=True)
-class Results:
-    """Where results are, and what to put beside them.
-
-    ``folder`` holds runs and calibrations, ``other`` calibrations of another launch or None;
-    ``baselines`` names simpler models.
-    """
-
-    folder: Path
-    repeats: int
-    baselines: tuple[str, ...] = tuple(BASELINES)
-    other: Path | None = None
-
-
-def rows(plan: Sequence[Planned], results: Results) -> pd.DataFrame:
-    """Return a row per run that was measured, beside what is predicted of it."""
+def rows(measured: Sequence[Measured], predictions: Sequence[Predicted]) -> pd.DataFrame:
+    """Return a row per run that was measured, next to what is predicted of it."""
     import pandas as pd
 
-    kept = recorded(results.folder)
-    found = []
-    for each in plan:
-        wanted = [(each.number, repeat) for repeat in range(results.repeats)]
-        records = [kept[key] for key in wanted if key in kept]
-        found += list(_of_configuration(each, records, results))
+    pairs = zip(measured, predictions, strict=True)
+    found = [row for each, predicted in pairs for row in _of_configuration(each, predicted)]
     return pd.DataFrame(found, columns=list(COLUMNS))
 
 
-def _of_configuration(
-    each: Planned, records: Sequence[Record], results: Results
-) -> Iterator[dict[str, Any]]:
-    if not records:
-        return
-    own = calibration_of(results.folder, records[-1])
-    hardware = calibration(own)
-    scenario = as_calibrated(each, hardware)
-    network = scenario.network
+def _of_configuration(measured: Measured, predicted: Predicted) -> Iterator[dict[str, Any]]:
+    each, launch = measured.planned, measured.launch
+    network = predicted.scenario.network
     shared = {
         "run": each.number,
         "scenario": each.name,
@@ -84,33 +50,24 @@ def _of_configuration(
         "rtt_s": _rtt(network),
         "heterogeneity": _heterogeneity(each, network),
         "compute_mode": each.mode,
-        **_predicted(simulated(scenario).figures),
-        **{
-            f"{name}_s": _a_round(simulated(model(each, hardware)).figures)
-            if name in results.baselines
-            else nan
-            for name, model in BASELINES.items()
-        },
-        "other_calibration_s": _by_other(each, results.other),
-        "extrapolated": _extrapolated(each, network, hardware),
-        "tolerance_applies": each.mode == "paced" or _has_cores(own),
+        **_predicted(predicted.figures),
+        **{f"{name}_s": predicted.simpler_s.get(name, nan) for name in BASELINES},
+        "other_calibration_s": predicted.by_other_s,
+        "extrapolated": _extrapolated(each, network, launch.hardware),
+        "tolerance_applies": each.mode == "paced" or _has_cores(launch),
     }
-    for record in records:
+    for record in measured.runs:
         yield {**shared, **_measured(record)}
 
 
-def _has_cores(own: Path) -> bool:
+def _has_cores(launch: Launch) -> bool:
     """Whether every worker of a launch had a core; real computation else has no target."""
-    told = about(own)
+    told = launch.conditions
     return (told.workers_on_a_machine or told.workers) <= told.cores
 
 
-def _a_round(found: Figures) -> float:
-    return found.wall_clock_s / found.window_rounds
-
-
 def _predicted(found: Figures) -> dict[str, Any]:
-    length = _a_round(found)
+    length = a_round_s(found)
     spent = {cause: share * length for cause, share in found.breakdown.items()}
     return {
         "predicted_s": length,
@@ -175,13 +132,6 @@ def _bandwidth(each: Planned, network: Network) -> float:
 def _rtt(network: Network) -> float:
     """Return the round trip of the first pair of sites, the one that the study's axis sets."""
     return network.latency[0][1] + network.latency[1][0]
-
-
-def _by_other(each: Planned, other: Path | None) -> float:
-    there = calibration_files(other, each.workers) if other is not None else []
-    if not there:
-        return nan
-    return _a_round(simulated(as_calibrated(each, calibration(there[-1]))).figures)
 
 
 def _extrapolated(each: Planned, network: Network, hardware: Hardware) -> str:

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import product
-from math import inf
-from pathlib import Path
 from typing import Any
 
 from realrun.calibration.launch import Calibration
 from realrun.calibration.records import write
 from realrun.errors import AgreedError
 from realrun.lab.control import Chooser, in_a_lab
-from realrun.lab.topology import Topology, topology
+from realrun.lab.topology import topology
 from realrun.placement import Place
 from realrun.training import Asked, Outcome, Run, opened, run_in
-from realrun.validation.kept import next_calibration_file, record, recorded, trace_file
+from realrun.validation.archive import Archive, next_calibration_file, record, trace_file
 from realrun.validation.load import OtherLoad
+from realrun.validation.networks import calibrated_on, networks
 from realrun.validation.plan import Planned, order
 from sim.figures import figures
 from sim.scenario import Scenario, Study
@@ -32,49 +30,13 @@ from sim.units import format_seconds
 _AGAIN = 4  # runs of real computation after which operations are timed again
 
 
-@dataclass(frozen=True)
-class Network:
-    """A network that a lab is asked to be, and a scenario that describes it."""
-
-    scenario: Scenario
-    topology: Topology
-
-
-def calibrated_on(study: Study, plan: Sequence[Planned], workers: int) -> list[Scenario]:
-    """Return the networks that the calibration may see: equal links of the study's choice."""
-    assert study.validation is not None
-    asked = study.validation.calibrate
-    base = next(each.scenario for each in plan if each.workers == workers)
-    if asked.bandwidth is None or asked.rtt is None:
-        return [base]
-    return [_equal_links(base, rate, rtt) for rate, rtt in product(asked.bandwidth, asked.rtt)]
-
-
-def _equal_links(scenario: Scenario, rate: float, rtt_s: float) -> Scenario:
-    sites = tuple(replace(site, uplink=inf, downlink=inf) for site in scenario.sites)
-    network = scenario.network.with_links(lambda a, b: (rate, rtt_s / 2))
-    return replace(scenario, sites=sites, network=network)
-
-
-def networks(study: Study, plan: Sequence[Planned], workers: int) -> list[Network]:
-    """Return every network that workers of this number will ask for, each once."""
-    scenarios = calibrated_on(study, plan, workers)
-    scenarios += [each.scenario for each in plan if each.workers == workers]
-    found: list[Network] = []
-    for scenario in scenarios:
-        made = topology(scenario)
-        if made not in [other.topology for other in found]:
-            found.append(Network(scenario, made))
-    return found
-
-
 @dataclass
 class Measuring:
     """One launch of workers, and what it has learnt so far."""
 
     study: Study
     plan: Sequence[Planned]
-    folder: Path
+    archive: Archive
     place: Place
     timeout_s: float
     tell: Callable[[str], None]
@@ -88,7 +50,7 @@ class Measuring:
         )
         self._chooser = Chooser() if self._known and world.rank == 0 else None
         self._load = OtherLoad()
-        self._calibration_file = next_calibration_file(self.folder, world.workers)
+        self._calibration_file = next_calibration_file(self.archive.folder, world.workers)
         own = [each for each in self.plan if each.workers == world.workers]
         self._calibrated_on = calibrated_on(self.study, self.plan, world.workers) if own else []
         dtypes = {each.scenario.comm_dtype for each in own}
@@ -102,10 +64,8 @@ class Measuring:
         world, about = self.place.world, self.study.validation
         assert about is not None
         todo = order(self.plan, world.workers, about.repeats, shuffled=about.shuffled)
-        done = recorded(self.folder)
-        mine = [(each.number, repeat) for each, repeat in todo]
-        left = world.gathered([pair for pair in mine if pair not in done])[0]
-        runs = [(each, repeat) for each, repeat in todo if (each.number, repeat) in left]
+        done = world.gathered(list(self.archive.records) if world.rank == 0 else [])[0]
+        runs = [(each, repeat) for each, repeat in todo if (each.number, repeat) not in done]
         if not runs:
             return
         real = [each for each, _ in todo if each.mode == "real"]
@@ -167,7 +127,7 @@ class Measuring:
     def _opened(self, each: Planned) -> Run:
         train = each.sections.train.model_copy(update={"emulate_speeds": False})
         sections = each.sections.model_copy(update={"train": train})
-        return opened(self.place, self._asked(), each.scenario, sections)
+        return opened(self.place, self._asked(), replace(each.loaded, sections=sections))
 
     def _write_calibration(self) -> None:
         contents = self._calibration.contents()
@@ -176,7 +136,7 @@ class Measuring:
 
     # -- measuring -----------------------------------------------------------------------
     def _asked(self) -> Asked:
-        return Asked(None, timeout_s=self.timeout_s, held_out=False, warm=True, fresh=in_a_lab())
+        return Asked(timeout_s=self.timeout_s, held_out=False, warm=True, fresh=in_a_lab())
 
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:
@@ -186,35 +146,35 @@ class Measuring:
             return
         self._load.begin()
         # Paced computation of another repeat has other factors, as another replication has.
-        scenario = replace(each.scenario, replication=repeat)
-        outcome = run_in(self.place, self._asked(), scenario, each.sections)
+        again = replace(each.scenario, replication=repeat)
+        outcome = run_in(self.place, self._asked(), replace(each.loaded, scenario=again))
         world = self.place.world
         here = world.gathered(self._load.own_s())[: world.local_workers]  # rank 0's machine
         busy = self._load.others_share(sum(here))
         if outcome is None:
             return
         if repeat == 0:
-            path = trace_file(self.folder, each)
+            path = trace_file(self.archive.folder, each)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_trace(outcome.trace, path)
         found = {
-            **_figures(outcome, each.scenario),
+            **_figures(outcome),
             "order": number,
             "calibration": self._calibration_file.name,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "checks": checks,
             "busy": busy,
         }
-        record(self.folder, each, repeat, found)
+        record(self.archive.folder, each, repeat, found)
         self.tell(
             f"{number + 1} of {of}: {each.name}: {format_seconds(found['wall_clock_s'])} a round, "
             f"{100 * found['compute_utilization']:.0f} % computing"
         )
 
 
-def _figures(outcome: Outcome, scenario: Scenario) -> dict[str, Any]:
+def _figures(outcome: Outcome) -> dict[str, Any]:
     """Seconds per round of the window, and how they were spent."""
-    found = figures(outcome.trace, scenario)
+    found = figures(outcome.trace)
     rounds = found.window_rounds
     length = found.wall_clock_s / rounds
     return {

@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.figures import figures
 from sim.runtime import simulate
-from sim.scenario import Case, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
@@ -42,6 +42,11 @@ class Planned:
     def workers(self) -> int:
         """M."""
         return len(self.scenario.workers)
+
+    @property
+    def loaded(self) -> Loaded:
+        """The scenario with its sections, to be run for real."""
+        return Loaded(self.scenario, self.sections)
 
     @property
     def name(self) -> str:
@@ -197,6 +202,6 @@ def _rounds(scenario: Scenario, duration_s: float) -> int:
     Chosen without any calibration, so that a plan does not depend on one.
     """
     run = replace(scenario.run, tokens=None, steps=None, rounds=None)
-    found = figures(simulate(replace(scenario, run=run), rounds=6), scenario)
+    found = figures(simulate(replace(scenario, run=run), rounds=6))
     a_round = found.wall_clock_s / found.window_rounds
     return min(max(ceil(duration_s / a_round), _LEAST_ROUNDS), _MOST_ROUNDS) + 1

@@ -6,28 +6,99 @@ A configuration becomes the document that a user would write, and goes the way o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
+from math import nan
 from typing import Any
 
+from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
+from sim.figures import Figures
 from sim.replications import Prediction, predicted
 from sim.scenario import Scenario
 from sim.scenario.document import Change, Document, Given
 from sim.scenario.errors import Origin
-from sim.scenario.hardware import Hardware, read_hardware
+from sim.scenario.hardware import Hardware
 from sim.scenario.links import DEFAULT_BANDWIDTH, DEFAULT_RTT
 from sim.scenario.resolve import resolve
+from sim.trace import Trace
 
 _LINKS = (("network", "bandwidth"), ("network", "rtt"), ("network", "latency"))
 _ORIGIN = Origin("validation")
 
 
-def calibration(path: Path) -> Hardware:
-    """Read the hardware file of a launch."""
-    return read_hardware(path.resolve(), path.name)
+@dataclass(frozen=True)
+class Predicted:
+    """What the simulator says of a configuration, computed once for tables and pictures."""
+
+    #: The configuration with what was measured of machine and network filled in.
+    scenario: Scenario
+    figures: Figures
+    #: Seconds of a round by each of the simpler models that the study names.
+    simpler_s: Mapping[str, float]
+    #: Seconds of a round from the calibration of another launch; nan without one.
+    by_other_s: float
+    #: What happened in the simulation, where it is to be drawn.
+    trace: Trace | None
+
+
+def predict(
+    measured: Sequence[Measured],
+    baselines: Collection[str],
+    other: Archive | None = None,
+    drawn: Collection[int] = (),
+) -> list[Predicted]:
+    """Predict every configuration that was measured from its own launch's calibration.
+
+    Parameters
+    ----------
+    measured
+        What is to be predicted.
+    baselines
+        Names of the simpler models to predict it by as well, keys of ``BASELINES``.
+    other
+        A validation whose calibration predicts it as well, or None.
+    drawn
+        Numbers of the configurations whose predicted trace is wanted.
+
+    Returns
+    -------
+    list of Predicted
+        In the order of ``measured``.
+    """
+    return [_predicted(each, baselines, other, each.planned.number in drawn) for each in measured]
+
+
+def _predicted(
+    each: Measured, baselines: Collection[str], other: Archive | None, drawn: bool
+) -> Predicted:
+    hardware = each.launch.hardware
+    scenario = as_calibrated(each.planned, hardware)
+    found = simulated(scenario, keep=drawn)
+    return Predicted(
+        scenario,
+        found.figures,
+        {
+            name: a_round_s(simulated(model(each.planned, hardware)).figures)
+            for name, model in BASELINES.items()
+            if name in baselines
+        },
+        _by_other_s(each.planned, other),
+        found.trace if drawn else None,
+    )
+
+
+def _by_other_s(each: Planned, other: Archive | None) -> float:
+    there = other.launches(each.workers) if other is not None else []
+    if not there:
+        return nan
+    return a_round_s(simulated(as_calibrated(each, there[-1].hardware)).figures)
+
+
+def a_round_s(found: Figures) -> float:
+    """Seconds of one round of the evaluated ones."""
+    return found.wall_clock_s / found.window_rounds
 
 
 def as_run(each: Planned, hardware: Hardware) -> Document:
@@ -73,9 +144,13 @@ def bandwidth_only(each: Planned, hardware: Hardware) -> Scenario:
     return _by_formula(each, hardware, {"network.latency": "0 s"})
 
 
-def simulated(scenario: Scenario) -> Prediction:
-    """Predict just the rounds that were measured."""
-    return predicted(scenario)
+BASELINES = {"bandwidth_only": bandwidth_only, "alpha_beta": alpha_beta}
+"""Simpler models, by the names that a study has for them."""
+
+
+def simulated(scenario: Scenario, *, keep: bool = False) -> Prediction:
+    """Predict just the rounds that were measured; ``keep`` as for :func:`predicted`."""
+    return predicted(scenario, keep=keep)
 
 
 def _by_formula(each: Planned, hardware: Hardware, changes: Mapping[str, Any]) -> Scenario:

@@ -1,93 +1,170 @@
-"""A whole validation: workers measure, the simulator predicts, a report says how far apart."""
+"""A whole validation, in the order in which it happens.
+
+=======  ==========================================  =============================================
+role     function                                    what it gives
+=======  ==========================================  =============================================
+plan     :func:`realrun.validation.plan.planned`     configurations, and how long each one runs
+measure  :func:`measure`                             a folder with a record per run: the archive
+predict  :func:`realrun.validation.predict.predict`  the figures of each configuration, once
+report   :func:`report`                              both side by side, pictures, and the verdict
+=======  ==========================================  =============================================
+
+Nothing is predicted before all is measured, and a plan depends on nothing measured.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from realrun.errors import RunError
-from realrun.lab import built
-from realrun.lab.control import controlled
-from realrun.validation import report
-from realrun.validation.collect import Results, rows
-from realrun.validation.handing_over import handed_over
-from realrun.validation.kept import (
-    about,
-    belongs,
-    calibration_files,
-    calibration_of,
-    recorded,
-    trace_file,
-)
-from realrun.validation.measure import networks
-from realrun.validation.plan import Planned
-from realrun.validation.predict import as_calibrated, calibration, simulated
-from realrun.validation.timelines import save_both, save_picture
+from realrun.lab.control import in_a_lab
+from realrun.validation.archive import Archive, Measured, belongs, tidy
+from realrun.validation.collect import rows
+from realrun.validation.conditions import links, measured_with
+from realrun.validation.labs import in_labs
+from realrun.validation.plan import Planned, check_workers
+from realrun.validation.predict import Predicted, predict
+from realrun.validation.report import write
+from realrun.validation.timelines import chosen, draw
+from sim.locks import locked
 from sim.scenario import ScenarioError, Study
-from sim.trace_files import load as load_trace
-from sim.units import format_seconds
 
 
-def in_labs(
-    study: Study,
-    plan: Sequence[Planned],
-    folder: Path,
-    arguments: Sequence[str],
-    tell: Callable[[str], None],
-) -> int:
-    """Run what is still to be run in labs on this machine, one per number of workers.
+@dataclass(frozen=True)
+class How:
+    """How to measure."""
+
+    #: Of the command line, which every worker in a lab reads again.
+    arguments: Sequence[str]
+    device: str
+    backend: str
+    #: How long a peer is waited for.
+    timeout_s: float
+    #: Called with a line of progress.
+    tell: Callable[[str], None]
+
+
+def validate(
+    study: Study, plan: Sequence[Planned], folder: Path, how: How | None, other: Path | None
+) -> bool | None:
+    """Measure what is still to be measured, predict all of it, and report.
 
     Parameters
     ----------
     study, plan
         What to run.
     folder
-        Where results go.
-    arguments
-        Of the command line, which every worker reads again.
-    tell
-        Called with a line of progress.
+        Where results are, and go.
+    how
+        None measures nothing more.
+    other
+        Calibrations of another launch, to compare with, or None.
 
     Returns
     -------
-    int
-        The exit status of the first launch that failed, or 0.
+    bool or None
+        Whether all tolerances hold; None in a process that is not the one that reports.
 
     Raises
     ------
     RunError
-        If this machine cannot have a lab, or a worker failed.
+        If something cannot be measured, or nothing was.
+    LaunchFailedError
+        If a worker in a lab failed without a word.
     """
-    assert study.validation is not None
-    asked = study.validation.calibrate
-    if asked.bandwidth is None:
-        raise ScenarioError(
-            f"{study.name}: study.calibrate: missing; say on which bandwidth and rtt a lab is to "
-            "calibrate, like those of validation/quick/study.toml"
+    reports = os.environ.get("RANK", "0") == "0" and not in_a_lab()
+    if how is None and not reports:
+        return None
+    asked = study.validation
+    assert asked is not None
+    archive = Archive(folder)
+    with ExitStack() as held:
+
+        def claim() -> None:
+            """See that nobody else writes there, and that it holds this study or nothing."""
+            folder.mkdir(parents=True, exist_ok=True)
+            if not in_a_lab():  # else whoever built the lab holds it
+                held.enter_context(locked(folder))
+                tidy(folder)
+                held.callback(tidy, folder)
+            check_folder(plan, archive)
+            archive.seal()
+
+        if how is not None:
+            measure(study, plan, archive, how, claim)
+            archive = Archive(folder)
+        elif folder.is_dir():
+            claim()
+        if not reports:
+            return None
+        measured = archive.measured(plan, asked.repeats)
+        if not measured:
+            raise RunError(f"{folder}: no run of {study.name} was measured")
+        drawn = chosen(plan, archive)
+        predictions = predict(
+            measured,
+            asked.baselines,
+            None if other is None else Archive(other),
+            {each.number for each in drawn.values() if each is not None},
         )
-    for workers in sorted({each.workers for each in plan}):
-        wanted = {
-            (each.number, repeat)
-            for each in plan
-            for repeat in range(study.validation.repeats)
-            if each.workers == workers
-        }
-        if wanted <= recorded(folder).keys():
-            continue
-        found = [each.topology for each in networks(study, plan, workers)]
-        tell(f"in a lab with {workers} workers and {len(found)} networks")
-        with (
-            built(found[0], later=found[1:]) as lab,
-            controlled(lab, found) as control,
-            handed_over(study, plan) as handed,
-        ):
-            status = lab.run([*arguments, "--backend", "gloo"], [control, handed])
-        if status:
-            return status
-    return 0
+        return report(study, plan, archive, measured, predictions, drawn)
 
 
-def check_folder(plan: Sequence[Planned], folder: Path) -> None:
+def measure(
+    study: Study, plan: Sequence[Planned], archive: Archive, how: How, claim: Callable[[], None]
+) -> None:
+    """Measure what the archive does not hold yet: in labs, or as one of torchrun's processes."""
+    if "RANK" not in os.environ:
+        claim()
+        in_labs(study, plan, archive, how.arguments, how.tell)
+        return
+    from realrun.placement import meet  # only who measures needs torch
+    from realrun.validation.measure import Measuring
+
+    with meet(how.device, how.backend, how.timeout_s) as place:
+        world = place.world
+        check_workers(plan, world.workers)
+        world.agreed(claim if world.rank == 0 else lambda: None)
+        tell = how.tell if world.rank == 0 else lambda text: None
+        Measuring(study, plan, archive, place, how.timeout_s, tell).all()
+
+
+def report(
+    study: Study,
+    plan: Sequence[Planned],
+    archive: Archive,
+    measured: Sequence[Measured],
+    predictions: Sequence[Predicted],
+    drawn: Mapping[str, Planned | None],
+) -> bool:
+    """Write what was measured next to what is predicted; whether all tolerances hold."""
+    asked = study.validation
+    assert asked is not None
+    table = rows(measured, predictions)
+    traces = {
+        each.planned.number: predicted.trace
+        for each, predicted in zip(measured, predictions, strict=True)
+        if predicted.trace is not None
+    }
+    texts = {
+        "study": study.name,
+        **measured_with(plan, archive),
+        "links": links(study, plan, archive),
+        "timelines": draw(drawn, traces, archive.folder),
+    }
+    runs = len(plan) * asked.repeats
+    if len(table) < runs:
+        texts["limits"] = f"{runs - len(table)} of {runs} runs are missing here."
+    told = asked.informative
+    informative = None if told is None else (told.share, told.communication_above)
+    return write(table, texts, asked.tolerances, informative, archive.folder)
+
+
+def check_folder(plan: Sequence[Planned], archive: Archive) -> None:
     """Refuse a folder that holds the results of another study.
 
     Raises
@@ -96,103 +173,9 @@ def check_folder(plan: Sequence[Planned], folder: Path) -> None:
         If what is there was run with other settings.
     """
     by_number = {each.number: each for each in plan}
-    for (number, _), kept in recorded(folder).items():
+    for (number, _), kept in archive.records.items():
         if number not in by_number or not belongs(by_number[number], kept):
             raise ScenarioError(
-                f"--out: {folder}: holds runs of another study ({kept['name']}); "
+                f"--out: {archive.folder}: holds runs of another study ({kept['name']}); "
                 "give another folder, or remove it"
             )
-
-
-def reported(study: Study, plan: Sequence[Planned], folder: Path, other: Path | None) -> bool:
-    """Predict, compare and write the report; whether all tolerances hold.
-
-    Parameters
-    ----------
-    study, plan, folder
-        What was run, and where it is.
-    other
-        Calibrations of another launch, to compare with, or None.
-
-    Raises
-    ------
-    RunError
-        If nothing was measured.
-    """
-    asked = study.validation
-    assert asked is not None
-    table = rows(plan, Results(folder, asked.repeats, asked.baselines, other))
-    if table.empty:
-        raise RunError(f"{folder}: no run of {study.name} was measured")
-    informative = (
-        None
-        if asked.informative is None
-        else (asked.informative.share, asked.informative.communication_above)
-    )
-    left_out = len(plan) * asked.repeats - len(table)
-    texts = {
-        "study": study.name,
-        **_measured_with(plan, folder),
-        "links": _links(study, plan, folder),
-        "timelines": _timelines(plan, folder),
-    }
-    if left_out:
-        texts["limits"] = f"{left_out} of {len(plan) * asked.repeats} runs are missing here."
-    return report.write(table, texts, asked.tolerances, informative, folder)
-
-
-def _links(study: Study, plan: Sequence[Planned], folder: Path) -> str:
-    assert study.validation is not None
-    asked = study.validation.calibrate
-    played = any(kept["checks"] for kept in recorded(folder).values())
-    if not played or asked.bandwidth is None or asked.rtt is None:
-        return "calibrated on the links as they are, and run on them"
-    rates = ", ".join(f"{rate * 8e-6:g}" for rate in asked.bandwidth)
-    trips = ", ".join(format_seconds(rtt) for rtt in asked.rtt)
-    known = [
-        each
-        for each in plan
-        if each.scenario.bandwidth in asked.bandwidth
-        and 2 * each.scenario.network.latency[0][1] in asked.rtt
-    ]
-    return (
-        f"calibrated at {rates} Mbit/s and round trips of {trips}, where no method ran; "
-        f"{len(known)} of {len(plan)} configurations ran at one of these"
-    )
-
-
-def _measured_with(plan: Sequence[Planned], folder: Path) -> dict[str, str]:
-    """Read off the calibrations on which machine, with what and when was measured."""
-    found: dict[str, set[str]] = {"machine": set(), "versions": set(), "date": set()}
-    counts = sorted({each.workers for each in plan})
-    for path in (path for count in counts for path in calibration_files(folder, count)):
-        told = about(path)
-        found["machine"].add(f"{told.device}, {told.cores} cores, {told.system}, {told.backend}")
-        found["versions"].add(", ".join(f"{k} {v}" for k, v in told.versions.items()))
-        found["date"].add(told.time.partition("T")[0])
-    return {key: "; ".join(sorted(texts)) for key, texts in found.items()}
-
-
-def _timelines(plan: Sequence[Planned], folder: Path) -> str:
-    """Put the first trace of every method next to its prediction: pictures, and for Perfetto.
-
-    Where traces are not kept, those that were made of them are named.
-    """
-    written: dict[str, str] = {}
-    kept = recorded(folder)
-    for each in plan:
-        path, method = trace_file(folder, each), each.scenario.method.name
-        if method in written or (each.number, 0) not in kept:
-            continue
-        if not path.exists():
-            if (folder / f"timeline-{method}.png").exists():
-                written[method] = f"timeline-{method}"
-            continue
-        hardware = calibration(calibration_of(folder, kept[each.number, 0]))
-        predicted = simulated(as_calibrated(each, hardware)).trace
-        measured = load_trace(path)
-        written[method] = f"timeline-{method}"
-        save_both(predicted, measured, folder / f"{written[method]}.json.gz")
-        save_picture(predicted, measured, each.name, folder / f"{written[method]}.png")
-    links = (f"[{method}]({name}.png)" for method, name in written.items())
-    return ", ".join(links) + "; with both in one file for Perfetto (.json.gz)"

@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from realrun.validation.archive import Archive, trace_file
+from realrun.validation.plan import Planned
 from sim.perfetto import events, write_events
 from sim.plots import save, timeline
 from sim.trace import Trace
+from sim.trace_files import load
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 MOST_ROUNDS = 3
+
+
+def chosen(plan: Sequence[Planned], archive: Archive) -> dict[str, Planned | None]:
+    """Return the first configuration of every method whose first run's trace was kept.
+
+    None where the trace was not kept and its picture was.
+    """
+    found: dict[str, Planned | None] = {}
+    for each in plan:
+        method = each.scenario.method.name
+        if method in found or (each.number, 0) not in archive.records:
+            continue
+        if trace_file(archive.folder, each).exists():
+            found[method] = each
+        elif _picture(archive.folder, method).exists():
+            found[method] = None
+    return found
+
+
+def draw(drawn: Mapping[str, Planned | None], predicted: Mapping[int, Trace], folder: Path) -> str:
+    """Put measured traces next to predicted ones: pictures, and for Perfetto.
+
+    Parameters
+    ----------
+    drawn
+        As :func:`chosen` returns them.
+    predicted
+        Their predicted traces, by number.
+    folder
+        Where measured traces are and pictures go.
+
+    Returns
+    -------
+    str
+        Links to all pictures, in Markdown.
+    """
+    for method, each in drawn.items():
+        if each is not None:
+            measured = load(trace_file(folder, each))
+            save_both(predicted[each.number], measured, folder / f"timeline-{method}.json.gz")
+            picture = _picture(folder, method)
+            save_picture(predicted[each.number], measured, each.name, picture)
+    links = (f"[{method}]({_picture(folder, method).name})" for method in drawn)
+    return ", ".join(links) + "; with both in one file for Perfetto (.json.gz)"
+
+
+def _picture(folder: Path, method: str) -> Path:
+    return folder / f"timeline-{method}.png"
 
 
 def timelines(

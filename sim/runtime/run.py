@@ -6,6 +6,7 @@ import gc
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -26,7 +27,8 @@ from sim.runtime.groups import Collective, Group
 from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
 from sim.scenario.resolved import Scenario
-from sim.trace import Context, Trace
+from sim.trace import Trace
+from sim.trace_context import context_of
 from sim.window import Longer, simulate_window
 
 
@@ -149,7 +151,10 @@ class Runtime:
                         f"{collective.operation}, rank {missing[0]} never did; every worker must "
                         "issue the same collectives in the same order"
                     )
-        return Trace(shared.rows, self._context(), shared.last_end)
+        context = replace(
+            context_of(self.scenario, self._sent_share), standing_for=self.standing_for
+        )
+        return Trace(shared.rows, context, shared.last_end)
 
     def _rounds(self, longer: Longer) -> int:
         """Return how many rounds are begun, where the first program has begun them all."""
@@ -175,25 +180,6 @@ class Runtime:
         if len(blocked) > 4:
             lines.append(f"and {len(blocked) - 4} more")
         return "deadlock: " + "; ".join(lines)
-
-    def _context(self) -> Context:
-        scenario = self.scenario
-        workers = scenario.workers
-        return Context(
-            sites=tuple(site.name for site in scenario.sites),
-            site_of=tuple(worker.site for worker in workers),
-            layers=scenario.model.layers,
-            n_grad_accumulation=tuple(w.machine.n_grad_accumulation for w in workers),
-            step_s=tuple(w.machine.step_seconds / w.machine.speed for w in workers),
-            micro_batch_tokens=tuple(
-                w.machine.batch_tokens / w.machine.n_grad_accumulation for w in workers
-            ),
-            concurrent=self.concurrent,
-            first_collective_s=scenario.network.collectives.first_seconds,
-            standing_for=self.standing_for,
-            sent_share=self._sent_share,
-            method=scenario.method.name,
-        )
 
 
 def _missing(group: Group | GlooGroup, collective: Collective | None) -> list[int]:

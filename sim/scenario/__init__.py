@@ -1,12 +1,13 @@
 """Scenario files: TOML, options and settings in; frozen records in SI units out.
 
-``load`` reads one scenario, ``load_study`` a base with axes, ``sweep`` makes a study of
-options alone. Every mistake of a user is a ``ScenarioError`` of one line.
+``load`` reads one scenario, ``loaded`` one with the sections that realrun needs as well,
+``load_study`` a base with axes, ``sweep`` makes a study of options alone. Every mistake of a user
+is a ``ScenarioError`` of one line.
 """
 
 from sim.scenario.consent import Allowed
 from sim.scenario.errors import ScenarioError
-from sim.scenario.loading import bundled, load, sections
+from sim.scenario.loading import Loaded, bundled, load, loaded, sections
 from sim.scenario.options import OPTIONS, Option
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -17,6 +18,7 @@ __all__ = [
     "OPTIONS",
     "Allowed",
     "Case",
+    "Loaded",
     "Option",
     "Scenario",
     "ScenarioError",
@@ -25,6 +27,7 @@ __all__ = [
     "bundled",
     "load",
     "load_study",
+    "loaded",
     "sections",
     "sweep",
     "template",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -139,6 +140,39 @@ def load(
     if single:
         refuse_study(document, source)
     return resolve(document)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A scenario to be run for real, loaded once: what the simulator reads of it, and the rest."""
+
+    #: Filled in, in SI units.
+    scenario: Scenario
+    #: The checked sections as they were given, [train] and [data] among them; nothing is filled in.
+    sections: ScenarioFile
+    #: Where its file lies, for what that names; None without one, or with a bundled one.
+    folder: Path | None = None
+
+
+def loaded(
+    source: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    settings: Sequence[str] = (),
+    *,
+    single: bool = False,
+) -> Loaded:
+    """Return a scenario with its sections; parameters and errors as for :func:`load`.
+
+    The modules of the user's that it names as a model or a loss must be allowed, too.
+    """
+    document = document_of(source, options, settings)
+    if single:
+        refuse_study(document, source)
+    scenario = resolve(document)
+    check_code(document, MODEL)
+    path = None if source is None else Path(source).expanduser()
+    folder = path.parent if path is not None and there(path) else None
+    return Loaded(scenario, validated(document), folder)
 
 
 def sections(

@@ -1,7 +1,10 @@
-"""What a validation keeps: a line per run, traces, a calibration per number of workers."""
+"""What a validation keeps: a line per run, traces, a calibration per launch of workers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from sim import journal
 from sim.files import clear_partial
 from sim.scenario.errors import Origin, path_shown, problem
 from sim.scenario.fields import AtLeastOne, Text
-from sim.scenario.hardware import Calibration
+from sim.scenario.hardware import Calibration, Hardware, read_hardware
 from sim.scenario.identity import SCHEMA, sha256_of_schema_0
 from sim.scenario.reading import read_toml
 from sim.scenario.tables import checked
@@ -19,28 +22,10 @@ Record = dict[str, Any]
 _RUNS, _TRACES = "runs.jsonl", "traces"
 
 
-def recorded(folder: Path) -> dict[tuple[int, int], Record]:
-    """Return every run's record by configuration and repeat.
-
-    A last line that was broken off is a run that has not been made.
-
-    Raises
-    ------
-    DamagedError
-        Naming the file and the line that is not as it was written.
-    """
-    return {(each["run"], each["repeat"]): each for each in journal.read(folder / _RUNS)}
-
-
 def tidy(folder: Path) -> None:
     """Remove what processes that were killed in the middle of a file have left."""
     for each in (folder, folder / _TRACES):
         clear_partial(each)
-
-
-def seal(folder: Path) -> None:
-    """Give records of an earlier version their digests, before more are added."""
-    journal.seal(folder / _RUNS)
 
 
 def record(folder: Path, each: Planned, repeat: int, content: Record) -> None:
@@ -75,7 +60,7 @@ def trace_file(folder: Path, each: Planned) -> Path:
 
 
 def calibration_files(folder: Path, workers: int) -> list[Path]:
-    """Return the hardware files of all launches of so many workers, in their order."""
+    """Return the hardware files of all launches with that many workers, in their order."""
     found = folder.glob(f"calibration-{workers}-launch-*.toml")
     return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 
@@ -85,6 +70,11 @@ def next_calibration_file(folder: Path, workers: int) -> Path:
     return (
         folder / f"calibration-{workers}-launch-{len(calibration_files(folder, workers)) + 1}.toml"
     )
+
+
+def calibration(path: Path) -> Hardware:
+    """Read the hardware file of a launch."""
+    return read_hardware(path.resolve(), path.name)
 
 
 class Conditions(Calibration):
@@ -115,6 +105,79 @@ def about(path: Path) -> Conditions:
     return checked(Conditions, found, Origin(label), "calibration")
 
 
-def calibration_of(folder: Path, kept: Record) -> Path:
-    """Return the hardware file of the launch that made a run."""
-    return folder / str(kept["calibration"])
+class Launch:
+    """What one launch of workers measured of machine and network; its file is read when asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def hardware(self) -> Hardware:
+        """The measurements."""
+        return calibration(self._path)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """Where, when and with what they were made."""
+        return about(self._path)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A configuration that was run, with the records of its runs in their order.
+
+    ``launch`` calibrated the last of these runs; the configuration is predicted from it.
+    """
+
+    planned: Planned
+    runs: list[Record]
+    launch: Launch
+
+
+class Archive:
+    """A validation's folder as it is now: every file is read when it is first asked for, once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._launches: dict[Path, Launch] = {}
+
+    @cached_property
+    def records(self) -> dict[tuple[int, int], Record]:
+        """Every run's record by configuration and repeat.
+
+        A last line that was broken off is a run that has not been made.
+
+        Raises
+        ------
+        DamagedError
+            Naming the file and the line that is not as it was written.
+        """
+        return {(each["run"], each["repeat"]): each for each in self._lines}
+
+    @cached_property
+    def _lines(self) -> list[Record]:
+        return journal.read(self.folder / _RUNS)
+
+    def seal(self) -> None:
+        """Give records of an earlier version their digests, before more are added."""
+        journal.seal(self.folder / _RUNS, self._lines)
+
+    def measured(self, plan: Sequence[Planned], repeats: int) -> list[Measured]:
+        """Return the configurations of a plan of which a run is recorded."""
+        found = []
+        for each in plan:
+            wanted = [(each.number, repeat) for repeat in range(repeats)]
+            runs = [self.records[key] for key in wanted if key in self.records]
+            if runs:
+                launch = self._launch(self.folder / str(runs[-1]["calibration"]))
+                found.append(Measured(each, runs, launch))
+        return found
+
+    def launches(self, workers: int) -> list[Launch]:
+        """Return all launches with that many workers, in their order."""
+        return [self._launch(path) for path in calibration_files(self.folder, workers)]
+
+    def _launch(self, path: Path) -> Launch:
+        if path not in self._launches:
+            self._launches[path] = Launch(path)
+        return self._launches[path]
