@@ -90,7 +90,7 @@ def predicted(case: Case) -> float:
         waiting = deque(every[rank] for every in collectives)
         for _ in range(THREADS):
             start = case.skew_s if rank == 1 else 0.0
-            wires.after(start, lambda waiting=waiting: begin(waiting))
+            clock.after(start, lambda waiting=waiting: begin(waiting), first=True)
     clock.run()
     return last
 

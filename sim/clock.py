@@ -28,14 +28,8 @@ class Timer(simpy.Event):
 
     _ok, _value = True, None  # SimPy looks at them once the timer has fired
 
-    def __init__(self, clock: Clock, action: Action) -> None:
-        self._clock, self._action = clock, action
-        self.callbacks = [self._fire]
-
-    def _fire(self, _: simpy.Event) -> None:
-        clock = self._clock
-        clock.now = clock._env.now
-        self._action()
+    def __init__(self, fire: Callable[[simpy.Event], None]) -> None:
+        self.callbacks = [fire]
 
     def cancel(self) -> None:
         """Have nothing done; of no effect once it is done."""
@@ -59,6 +53,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._env = simpy.Environment()
+        self._schedule = self._env.schedule
         #: Seconds since the beginning.
         self.now: float = self._env.now
 
@@ -70,8 +65,14 @@ class Clock:
         first
             Before what is due at the same time without it.
         """
-        timer = Timer(self, action)
-        self._env.schedule(timer, URGENT if first else NORMAL, seconds)
+        at = self.now + seconds
+
+        def fire(_: simpy.Event) -> None:
+            self.now = at
+            action()
+
+        timer = Timer(fire)
+        self._schedule(timer, URGENT if first else NORMAL, seconds)
         return timer
 
     def run(self) -> None:

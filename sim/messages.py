@@ -50,6 +50,7 @@ class End:
         self.host = connections.wires.host
         self._connections = connections
         self._wires = connections.wires
+        self._clock = connections.wires.clock
         self._others = others
         self._asked: dict[int, int] = defaultdict(int)  # by peer: questions not answered yet
         self._sends: dict[int, deque[tuple[float, Moment]]] = defaultdict(deque)  # not asked for
@@ -75,7 +76,7 @@ class End:
 
     def pause(self, seconds: float) -> Moment:
         """Spend time on what came."""
-        return Moment(self._wires.clock.now + seconds)
+        return Moment(self._clock.now + seconds)
 
     def wake(self) -> Moment:
         """Let another thread have its turn."""
@@ -83,11 +84,11 @@ class End:
 
     def run(self, script: Script, ended: Callable[[], None]) -> None:
         """Run this rank's part, and say when it has ended."""
-        wires = self._wires
+        clock = self._clock
 
         def go_on() -> None:
             for moment in script:
-                if moment.at > wires.clock.now:
+                if moment.at > clock.now:
                     if moment.at == inf:
                         moment.waiter = wait
                     else:
@@ -96,9 +97,9 @@ class End:
             ended()
 
         def wait(moment: Moment) -> None:
-            seconds = moment.at - wires.clock.now
+            seconds = moment.at - clock.now
             if seconds > 0:
-                wires.after(seconds, go_on)
+                clock.after(seconds, go_on, first=True)
             else:
                 go_on()
 
@@ -118,7 +119,7 @@ class End:
 
     def _gets(self, peer: int) -> None:
         """Data from a peer are there."""
-        self._receives[peer].popleft().known(self._wires.clock.now)
+        self._receives[peer].popleft().known(self._clock.now)
 
 
 def ends(connections: Connections) -> list[End]:

@@ -107,8 +107,6 @@ class Wires:
         limits: Callable[[int, int], Limits] | None = None,
     ) -> None:
         self.clock = clock
-        #: Does something after that many seconds, before computations of the same instant.
-        self.after = partial(clock.after, first=True)
         self.host = host
         self.messages = 0  # so far
         self._chance = chance
@@ -195,31 +193,32 @@ class Connections:
         if rate < inf:
             paced = self._paced.setdefault((sender, receiver), Line(rate))
             lines = [paced, *lines]
-        self._pass(lines, size, (first, last), latency, arrived)
+        self._pass(lines, 0, size, (first, last), latency, arrived)
         return last
 
     def _pass(
         self,
         lines: Sequence[Line],
+        passed: int,
         size: float,
         comes: tuple[float, float],
         latency: float,
         arrived: Action,
     ) -> None:
-        """Let a message through all lines, each when its first byte comes there."""
-        wires, now, (first, last) = self.wires, self.wires.clock.now, comes
+        """Let a message through all lines but those it has passed, each as its first byte comes."""
+        wires, (first, last) = self.wires, comes
+        clock = wires.clock
+        now = clock.now
         data = size > PREAMBLE_BYTES
-        while lines and first <= now:
-            line, lines = lines[0], lines[1:]
+        for number in range(passed, len(lines)):
+            if first > now:
+                go_on = partial(self._pass, lines, number, size, (first, last), latency, arrived)
+                clock.after(first - now, go_on, first=True)
+                return
             if data:
-                first, last = line.pass_on(first, last, size)
+                first, last = lines[number].pass_on(first, last, size)
             else:
-                first = last = line.behind(first)
-        if lines:
-            wires.after(
-                first - now, lambda: self._pass(lines, size, (first, last), latency, arrived)
-            )
-            return
+                first = last = lines[number].behind(first)
         # The thread that reads a question answers it; data wake another one up.
         effect = wires.waking_s() * (1.0 if data else 0.5)
-        wires.after(last + latency + effect - now, arrived)
+        clock.after(last + latency + effect - now, arrived, first=True)

@@ -76,7 +76,7 @@ def carried_out(
         end.run(part(end, operation, dtype, size), ended)
 
     for end, start in zip(ends(connections), starts, strict=True):
-        wires.after(start, lambda end=end: begin(end))
+        clock.after(start, lambda end=end: begin(end), first=True)
     clock.run()
     return found, connections.counts
 

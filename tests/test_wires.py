@@ -45,7 +45,7 @@ def sent(
         ) -> None:
             connections.put(*message, arrived)  # type: ignore[arg-type]
 
-        connections.wires.after(start, put)
+        clock.after(start, put, first=True)
     clock.run()
     return found
 
@@ -110,7 +110,7 @@ def test_a_line_is_not_kept_for_who_comes_later() -> None:
 
     put(0, "first")
     put(0, "behind it")
-    wires.after(0.5, lambda: put(1, "later"))
+    clock.after(0.5, lambda: put(1, "later"), first=True)
     clock.run()
     assert found["later"] == pytest.approx(0.6, rel=1e-2)
     assert found["behind it"] == pytest.approx(2.0, rel=1e-2)
@@ -131,8 +131,8 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
     clock = Clock()
     connections, found = Connections(Links(scenario).wires(clock), 3), {}
     connections.put(1, 0, 1e6, lambda: found.update(data=clock.now))
-    connections.wires.after(
-        1e-3, lambda: connections.put(1, 2, 0, lambda: found.update(question=clock.now))
+    clock.after(
+        1e-3, lambda: connections.put(1, 2, 0, lambda: found.update(question=clock.now)), first=True
     )
     clock.run()
     assert found["question"] == pytest.approx(1.0, rel=1e-3)
