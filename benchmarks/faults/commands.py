@@ -99,6 +99,7 @@ INPUTS = {
     "scenario.toml": SCENARIO,
     "train.toml": TRAIN,
     "validate.toml": VALIDATE,
+    "other.toml": VALIDATE.replace("sync_every = 5", "sync_every = 7"),
 }
 
 _TRAINING = (
@@ -127,7 +128,8 @@ class Command:
         Patterns of files in "out" that only programs write, which are damaged; and what is typed
         to read them then, where that is not the command itself.
     other
-        What makes it another command, whose results must not take the place of the first one's.
+        Another command, or what makes it one when added, whose results must not take the place of
+        the first one's.
     kills
         Of each signal.
     """
@@ -204,6 +206,6 @@ COMMANDS: dict[str, Command] = {
         (),
         folder=True,
         state={"runs.jsonl": ()},
-        other=("--set", "run.seed=7"),
+        other=("realrun", "validate", "other.toml", "--out", "out"),
     ),
 }
