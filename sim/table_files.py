@@ -30,8 +30,7 @@ class NoNoteError(ValueError):
 
 def write_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> None:
     """Write a table with its note."""
-    with replacing(path) as partial:
-        partial.write_bytes(_parquet(frame, note))
+    _write(_parquet(frame, note), path)
 
 
 def restore_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> None:
@@ -42,8 +41,12 @@ def restore_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) ->
     """
     whole = _parquet(frame, note)
     if path.read_bytes() != whole:
-        with replacing(path) as partial:
-            partial.write_bytes(whole)
+        _write(whole, path)
+
+
+def _write(content: bytes, path: Path) -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def _parquet(frame: pd.DataFrame, note: Mapping[str, Any]) -> bytes:

@@ -206,14 +206,15 @@ def test_a_killed_worker_is_one_line_and_keeps_what_was_finished(tmp_path: Path)
             for child in children():
                 os.kill(child, signal.SIGKILL)
 
+    # Of four pieces of work two are handed out: however late the killing is, two are missing.
     with pytest.raises(StudyError) as caught:
-        run(small(8), tmp_path, jobs=2, on_progress=kill_a_worker)
+        run(small(16), tmp_path, jobs=2, on_progress=kill_a_worker)
     text = str(caught.value)
     assert "was ended by SIGKILL; the system may have run out of memory; the same" in text
     assert "smaller --jobs" in text
     lines: list[str] = []
-    run(small(8), tmp_path, tell=lines.append)
-    assert "finished runs of 16; the others are computed" in lines[0]
+    run(small(16), tmp_path, tell=lines.append)
+    assert "finished runs of 32; the others are computed" in lines[0]
     assert not children()
 
 

@@ -27,9 +27,8 @@ def writes_elsewhere(tree: ast.AST) -> list[int]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             writes = name in WRITERS or (name == "open" and opens_to_write(node))
-            if name == "savefig" and ast.unparse(node.args[0]) == "content":
-                writes = False  # into memory
-            if writes and not inside:
+            in_memory = "content" in [ast.unparse(given) for given in node.args]
+            if writes and not inside and not in_memory:
                 found.append(node.lineno)
         for child in ast.iter_child_nodes(node):
             visit(child, inside)
