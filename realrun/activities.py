@@ -27,7 +27,9 @@ class Starter(Protocol):
     def look(self, what: str, answer: float) -> float:
         """Log an observation; where one was logged before, answer that."""
 
-    def lost(self, operation: str, call: int, why: str, waited_s: float) -> PeerLostError:
+    def lost(
+        self, operation: str, group: str, call: int, why: str, waited_s: float
+    ) -> PeerLostError:
         """Return what to raise where a collective has failed."""
 
 
@@ -79,7 +81,7 @@ class Communication(Activity):
         except RuntimeError as error:
             operation, why = self._collective.operation, first_line(error)
             waited_s = perf_counter() - self._began
-            raise self._worker.lost(operation, self.call, why, waited_s) from error
+            raise self._worker.lost(operation, self.group, self.call, why, waited_s) from error
         self._collective.place()
         self._worker.paced_drain()
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
-from queue import SimpleQueue
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,12 @@ import torch
 import torch.distributed as dist
 
 from realrun import nccl
-from realrun.connections import fresh_group
+from realrun.connections import fresh_group, in_full_use
 from realrun.device import Host
+from realrun.process_groups import Lane, of_members, store_of_all
 from realrun.quantize import Packed, carry_out, prepare
-from realrun.transfers import FORMS, Members
+from realrun.transfers import FORMS, Peers
+from sim.members import named
 from sim.program import Buffer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -93,12 +94,14 @@ def _yes() -> bool:
 
 
 class Group:
-    """What stands behind the group of a program: process groups of all workers.
+    """What stands behind the group of a program: process groups of its members.
 
     The backend carries out fp32, bf16 and fp16. An int8 or fp4 collective is two of the
     backend's with sums between them. NCCL queues all of it on a stream of the group's own.
     gloo has no stream: a thread of the group's carries these out, in the order of the calls, on
-    a second process group, where nothing comes between the two.
+    a second process group, where nothing comes between the two. Where the members are not all
+    workers, who make their process groups when they first need them, gloo's other collectives
+    are issued by a thread as well (:mod:`realrun.process_groups`).
 
     No process group is bound to a device: NCCL would then split each from the first one's
     communicator, which must have nothing to do meanwhile, and the first collective would no
@@ -113,6 +116,8 @@ class Group:
         an hour for gloo.
     device
         What computes.
+    name
+        As the trace has it; it says who the members are (:func:`sim.members.named`).
     spawned
         Whether it is a spawned program's. All ranks make process groups in the same order, so
         in their main threads: those of a spawned program are made here, both at once. The main
@@ -128,6 +133,7 @@ class Group:
         timeout: timedelta,
         device: Host,
         *,
+        name: str = "",
         spawned: bool = False,
         fresh: bool = False,
     ) -> None:
@@ -136,35 +142,41 @@ class Group:
         self._device = device
         self._fresh = fresh
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
+        self._name, self._members = name, named(name, dist.get_world_size())
+        self._everyone = not self._members.name
+        self._peers = Peers(self._members, dist.get_rank())
         self._made: list[Any] = []
-        self._process_group: Any = self._new() if spawned or fresh else dist.group.WORLD
-        self._members = Members(self._process_group)
-        self._second: Any = self._new() if spawned and self._gloo else None
+        own = spawned or fresh or not self._everyone
+        self._plain = Lane(partial(self._new, "") if own else lambda: dist.group.WORLD)
+        self._second = Lane(partial(self._new, " quantized"))
         self._stream: Any = None
         self._queued: list[Collective] = []
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon: where a peer is lost, the process must not wait for the thread to end.
-        self._thread = threading.Thread(target=self._serve, name="collectives", daemon=True)
+        if self._everyone:
+            self._plain.open()
+            if spawned and self._gloo:
+                self._second.open()
 
-    def _new(self) -> Any:
-        group = (fresh_group if self._fresh else dist.new_group)(timeout=self._timeout)
+    def _new(self, part: str) -> Any:
+        if self._everyone:
+            group = (fresh_group if self._fresh else dist.new_group)(timeout=self._timeout)
+        else:
+            name = f"{self._name}{part}"
+            group = of_members(name, self._members, self._timeout, store_of_all())
+            if self._fresh:
+                in_full_use(group)
         self._made.append(group)
         return group
 
     def open(self) -> None:
-        """Make ready for int8 and fp4; the first time all ranks meet here."""
-        if not self._gloo:
-            return
-        if self._second is None:
-            self._second = self._new()
-        if not self._thread.is_alive():
-            self._thread.start()
+        """Make ready for int8 and fp4; the first time all ranks meet here, if all are members."""
+        if self._gloo and self._everyone:
+            self._second.open()
 
     def pack(self, operation: str, buffer: Buffer, dtype: str, weight: float = 1.0) -> Packed:
         """Quantize a buffer times a weight; errors as :mod:`realrun.quantize` says."""
         target = tensor_of(buffer)
         packed = prepare(
-            operation, _weighted(target, weight), dtype, self._block, self._members.count
+            operation, _weighted(target, weight), dtype, self._block, self._peers.count
         )
         if self._by_host(target):
             packed = replace(packed, wire=packed.wire.cpu())
@@ -198,7 +210,7 @@ class Group:
         dtype
             fp32, bf16, fp16: what travels, and what is summed in. int8, fp4: see ``packed``.
         mean
-            Divide the sum by the number of workers (all_reduce, reduce_scatter).
+            Divide the sum by the number of members (all_reduce, reduce_scatter).
         ended
             Called once, maybe in another thread. What it raises comes out of the device's
             ``settle``, ``drain`` or ``close``.
@@ -216,7 +228,7 @@ class Group:
             return self._start(operation, buffer, dtype, mean, ended, weight)
         own = target = tensor_of(buffer)
         if operation == "reduce_scatter":
-            own = target[self._members.own_slice(len(target))]
+            own = target[self._peers.own_slice(len(target))]
         result: Future[torch.Tensor] = Future()
 
         def place() -> None:
@@ -228,7 +240,7 @@ class Group:
         if self._on_stream(target):
 
             def issue() -> Sequence[Any]:
-                result.set_result(carry_out(packed, self._process_group, mean=mean))
+                result.set_result(carry_out(packed, self._plain.open(), mean=mean))
                 return ()
 
             return self._queue(operation, issue, place, ended)
@@ -236,19 +248,15 @@ class Group:
         def call() -> None:
             try:
                 try:
-                    arrived = carry_out(packed, self._second, mean=mean)
+                    arrived = carry_out(packed, self._second.open(), mean=mean)
                 finally:
                     ended(self._device.now(), "")  # before whoever waits goes on
                 result.set_result(arrived)
             except Exception as error:
                 result.set_exception(error)
 
-        self._calls.put(call)
+        self._second.put(call)
         return Collective(operation, result.result, result.done, place)
-
-    def _serve(self) -> None:
-        while (call := self._calls.get()) is not None:
-            call()
 
     def _start(
         self,
@@ -271,19 +279,40 @@ class Group:
             buffer,
             lambda: _weighted(target, weight).to(DTYPES[dtype], copy=True).to(target.dtype),
         )
-        issue, place = FORMS[operation](self._members, sent, target, mean)
+        issue, place = FORMS[operation](self._peers, sent, target, mean)
         if self._on_stream(sent):
 
             def queue() -> Sequence[Any]:
-                work = issue()
+                work = issue(self._plain.open())
                 work.wait()  # lets this stream wait for NCCL's own
                 return (work,)
 
             return self._queue(operation, queue, place, ended)
-        work = issue()
-        # The moment of the end is the backend's, not that of whoever waits for it.
-        work.get_future().add_done_callback(lambda _: ended(self._device.now(), ""))
-        return Collective(operation, work.wait, work.is_completed, place)
+
+        def issued() -> Any:
+            work = issue(self._plain.open())
+            # The moment of the end is the backend's, not that of whoever waits for it.
+            work.get_future().add_done_callback(lambda _: ended(self._device.now(), ""))
+            return work
+
+        if self._everyone:
+            work = issued()
+            return Collective(operation, work.wait, work.is_completed, place)
+        later: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                later.set_result(issued())
+            except Exception as error:
+                later.set_exception(error)
+
+        def completed() -> bool:
+            if not later.done():
+                return False
+            return later.exception() is not None or bool(later.result().is_completed())
+
+        self._plain.put(call)
+        return Collective(operation, lambda: later.result().wait(), completed, place)
 
     def _queue(
         self,
@@ -325,19 +354,20 @@ class Group:
         return collective
 
     def close(self) -> None:
-        """Carry out what was called, then end the thread and the process groups made here.
+        """Carry out what was called, then end the threads and the process groups made here.
 
         For the regular end of a run: where a peer is lost this waits for the timeout.
         """
-        if self._thread.is_alive():
-            self._calls.put(None)
-            self._thread.join()
+        self._plain.close()
+        self._second.close()
         while self._made:
             dist.destroy_process_group(self._made.pop())
 
     def backends(self) -> list[Any]:
         """Return the process groups of NCCL."""
-        return [] if self._gloo else [self._process_group, *self._made]
+        if self._gloo or self._plain.process_group is None:
+            return []
+        return [self._plain.process_group, *self._made]
 
 
 def _weighted(values: torch.Tensor, weight: float) -> torch.Tensor:

@@ -24,13 +24,17 @@ _CPU = torch.device("cpu")
 
 
 def fresh_group(timeout: timedelta, device: torch.device = _CPU) -> Any:
-    """Return a process group of all ranks, whose connections are new and in full use.
+    """Return a process group of all ranks, whose connections are new and in full use."""
+    return in_full_use(dist.new_group(timeout=timeout), device)
+
+
+def in_full_use(group: Any, device: torch.device = _CPU) -> Any:
+    """Return a process group after the windows of its connections have opened.
 
     All ranks send to all others at once, again as long as that gets faster. ``device`` is where
     the backend takes tensors from.
     """
-    group = dist.new_group(timeout=timeout)
-    ranks = dist.get_world_size()
+    ranks = dist.get_world_size(group)
     values = torch.zeros(ranks * _BYTES // 4, device=device)
     arrived = torch.empty_like(values)
     fastest = inf

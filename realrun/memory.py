@@ -10,7 +10,7 @@ and buffers of the user's module. A run is refused only if it cannot fit even wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import inf
 from operator import attrgetter
 from typing import Any
@@ -204,7 +204,8 @@ class _Rehearsal(CollectiveCalls[_Ended]):
     """
 
     def __init__(self, model: TorchModel, rank: int, scenario: Scenario) -> None:
-        self.model, self.rank = model, rank
+        self.model, self.rank, self.workers = model, rank, len(scenario.workers)
+        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
         self._scenario = scenario
         self._rounds = self._looks = 0
         batches = [worker.machine.batch_tokens for worker in scenario.workers]
@@ -263,7 +264,14 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         if why := self._progress.endless_round():
             raise ModelError(why)
 
-    def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Ended:
+    def _collective(
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
+    ) -> _Ended:
         self.count()
         if hasattr(buffer, "sent"):  # a copy that stays with the buffer
             tensor = buffer.tensor  # type: ignore[attr-defined]

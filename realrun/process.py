@@ -79,6 +79,7 @@ class Shared:
     model: Any
     limits: Limits
     quantize_block: int = 256
+    site: tuple[int, ...] = ()  # ranks at this worker's site; none: all are at one
     pace: Pace | None = None
     slower: float = 1.0
     replay: dict[str, deque[float]] | None = None
@@ -112,14 +113,15 @@ class Shared:
     def group(self, name: str) -> Group:
         """What stands behind a program's group.
 
-        Made when first asked for, by all ranks in the same order: the main program asks, in
-        its own thread.
+        Made when first asked for. That of all workers by all ranks in the same order: the main
+        program asks, in its own thread.
         """
         if name not in self.groups:
             self.groups[name] = Group(
                 self.quantize_block,
                 self.timeout,
                 self.device,
+                name=name,
                 spawned=name != MAIN,
                 fresh=self.fresh,
             )

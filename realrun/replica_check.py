@@ -9,7 +9,7 @@ the program issues the same collectives as without.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -20,6 +20,7 @@ from realrun.collectives import Collective, tensor_of
 from realrun.errors import AgreedError, ranks
 from realrun.model import TorchModel
 from sim.layers import written
+from sim.members import named
 from sim.program import Buffer, Equal, kept_equal
 from sim.scenario import ScenarioError
 from sim.scenario.resolved import Method
@@ -111,10 +112,13 @@ class ReplicaCheck:
     ) -> None:
         """Digest what a collective leaves in the buffer, if that is kept equal."""
         if self.equal == "received" and operation in _LEAVES_EQUAL:
+            what = f"{buffer.name} {buffer.detail}".strip()
             key = f"{operation}, call {call} of group {group}"
+            if named(group, len(self._waiting)).name:  # told by others, too, who know its key
+                key, what = f"{operation} of {what}, call {call} of group {group}", ""
 
             def arrived() -> None:
-                self._places[key] = [f"{buffer.name} {buffer.detail}".strip()]
+                self._places[key] = [what]
                 self._fresh[key] = _digest(tensor_of(buffer))
 
             collective.then(arrived)
@@ -129,7 +133,7 @@ class ReplicaCheck:
         """
         self._compare("the end")
         for key in dict.fromkeys(key for waiting in self._waiting for key in waiting):
-            without = [rank for rank, waiting in enumerate(self._waiting) if key not in waiting]
+            without = [rank for rank in self._members(key) if key not in self._waiting[rank]]
             raise AgreedError(f"--check-replicas: {ranks(without)} never came to {key}")
 
     # -- comparing -----------------------------------------------------------------------
@@ -143,32 +147,41 @@ class ReplicaCheck:
         fresh, self._fresh = self._fresh, {}
         for waiting, new in zip(self._waiting, self._gather(fresh), strict=True):
             waiting.update(new)
-        for key in list(self._waiting[0]):
-            if all(key in waiting for waiting in self._waiting):
-                digests = [waiting.pop(key) for waiting in self._waiting]
-                places = self._places.pop(key)
-                if len(set(digests)) > 1:
+        for key in dict.fromkeys(key for waiting in self._waiting for key in waiting):
+            members = self._members(key)
+            if all(key in self._waiting[rank] for rank in members):
+                digests = {rank: self._waiting[rank].pop(key) for rank in members}
+                places = self._places.pop(key, [""])
+                if len(set(digests.values())) > 1:
                     raise AgreedError(self._differing(key, digests, places, where))
                 self.compared += 1
 
+    def _members(self, key: str) -> tuple[int, ...]:
+        """Return whose digests of a key are compared: those of the group at its end, or all."""
+        return named(key, len(self._waiting)).ranks
+
     def _differing(
-        self, key: str, digests: Sequence[bytes], places: Sequence[str], where: str
+        self, key: str, digests: Mapping[int, bytes], places: Sequence[str], where: str
     ) -> str:
         """Name the ranks that differ from most, or all of them where there is no majority."""
-        everyone, odd, wrong = range(len(digests)), set(), []
+        odd, wrong = set(), []
         for number, place in enumerate(places):
-            own = [digest[number * _SIZE : (number + 1) * _SIZE] for digest in digests]
-            usual, count = Counter(own).most_common(1)[0]
+            own = {
+                rank: digest[number * _SIZE : (number + 1) * _SIZE]
+                for rank, digest in digests.items()
+            }
+            usual, count = Counter(own.values()).most_common(1)[0]
             if count < len(own):
                 wrong.append(place)
                 most = 2 * count > len(own)
-                odd |= {rank for rank in everyone if not most or own[rank] != usual}
+                odd |= {rank for rank in own if not most or own[rank] != usual}
         who = ranks(sorted(odd))
         who += " differs" if len(odd) == 1 else " differ"
-        who += " from each other" if len(odd) == len(everyone) else " from the others"
+        who += " from each other" if len(odd) == len(digests) else " from the others"
         more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         found = "" if key == where else f"; found at {where}"
-        return f"--check-replicas: {who} at {key}: {wrong[0]}{more}{found}"
+        what = f": {wrong[0]}" if wrong[0] else ""
+        return f"--check-replicas: {who} at {key}{what}{more}{found}"
 
 
 def _digest(values: Tensor) -> bytes:

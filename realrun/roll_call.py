@@ -19,6 +19,7 @@ from typing import Any
 from torch.distributed import DistError
 
 from realrun.errors import ranks
+from sim.members import Members, named
 
 CONTROL = "control"  # the group of small messages, apart from what is measured
 _ANSWER_S = 3.0
@@ -99,11 +100,12 @@ class RollCall:
         It takes some seconds where a rank does not answer.
         """
         answers: dict[int, Calls] = {}
+        members = named(group, self._workers)
         ended = threading.Event()
 
         def ask() -> None:
             with suppress(*_LOST):
-                self._answers(answers)
+                self._answers(answers, members)
                 ended.set()
 
         # In a thread: who keeps the store may be the one that is stopped, and never answers.
@@ -114,15 +116,16 @@ class RollCall:
             return f"; after {waited_s:.1f} s {self._keeper} does not answer: stopped or cut off"
         if not ended.is_set():
             return ""  # the store is gone
-        return self._clause(dict(answers), group, call, waited_s)
+        called = {rank: calls.get(group, 0) for rank, calls in answers.items()}
+        return self._clause(called, members, call, waited_s)
 
     def _ask(self, rank: int, question: str = "how far") -> str:
         number = self._store.add(f"asked/{rank}", 1)
         self._store.set(f"asked/{rank}/{number}", question)
         return f"answer/{rank}/{number}"
 
-    def _answers(self, answers: dict[int, Calls]) -> None:
-        keys = {rank: self._ask(rank) for rank in range(self._workers) if rank != self._rank}
+    def _answers(self, answers: dict[int, Calls], members: Members) -> None:
+        keys = {rank: self._ask(rank) for rank in members.ranks if rank != self._rank}
         end = monotonic() + _ANSWER_S
         for rank, key in keys.items():
             left = timedelta(seconds=max(0.01, end - monotonic()))
@@ -134,10 +137,10 @@ class RollCall:
                 continue
             answers[rank] = json.loads(self._store.get(key))
 
-    def _clause(self, answers: dict[int, Calls], group: str, call: int, waited_s: float) -> str:
-        others = [rank for rank in range(self._workers) if rank != self._rank]
-        silent = [rank for rank in others if rank not in answers]
-        late = [rank for rank in answers if answers[rank].get(group, 0) <= call]
+    def _clause(self, called: dict[int, int], members: Members, call: int, waited_s: float) -> str:
+        others = [rank for rank in members.ranks if rank != self._rank]
+        silent = [rank for rank in others if rank not in called]
+        late = [rank for rank in called if called[rank] <= call]
         parts = []
         if silent:
             do = "does" if len(silent) == 1 else "do"
@@ -146,5 +149,6 @@ class RollCall:
             have = "has" if len(late) == 1 else "have"
             parts.append(f"{ranks(late)} {have} not called it: still computing, or stuck")
         if not parts:
-            parts.append("every rank has called it: a connection is slow or cut")
+            every = "member" if members.name else "rank"
+            parts.append(f"every {every} has called it: a connection is slow or cut")
         return f"; after {waited_s:.1f} s " + ", and ".join(parts)

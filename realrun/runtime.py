@@ -13,7 +13,7 @@ and what was in flight counts as received.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from math import nan
 from time import sleep
@@ -28,6 +28,7 @@ from realrun.evaluating import Evaluating
 from realrun.nccl import abandon
 from realrun.process import MAIN, Saving, Shared
 from sim.layers import applied_to, written
+from sim.members import members_of
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,
@@ -65,7 +66,8 @@ class TorchWorker(CollectiveCalls[Activity]):
         self._group = group
         self._round = 0
         self._progress = shared.progress()
-        self.rank = shared.rank
+        self.rank, self.workers = shared.rank, shared.workers
+        self.site = shared.site or tuple(range(shared.workers))
         self.model = shared.model
         self.device = shared.device
         self._computed = Activity(self)  # what has ended when the call returns is one and the same
@@ -120,12 +122,14 @@ class TorchWorker(CollectiveCalls[Activity]):
         if why := self._progress.endless_round():
             raise RunError(why)
 
-    def lost(self, operation: str, call: int, why: str, waited_s: float) -> PeerLostError:
-        """Return what to raise where a collective of this program's group has failed."""
-        why += self._shared.late(self._group, call, waited_s)
-        abandon(made for group in self._shared.groups.values() for made in group.backends())
+    def lost(
+        self, operation: str, group: str, call: int, why: str, waited_s: float
+    ) -> PeerLostError:
+        """Return what to raise where a collective of a group has failed."""
+        why += self._shared.late(group, call, waited_s)
+        abandon(made for each in self._shared.groups.values() for made in each.backends())
         return PeerLostError(
-            f"rank {self.rank}: {operation}, call {call} of group {self._group}, failed: {why}"
+            f"rank {self.rank}: {operation}, call {call} of group {group}, failed: {why}"
         )
 
     def look(self, what: str, answer: float) -> float:
@@ -341,16 +345,26 @@ class TorchWorker(CollectiveCalls[Activity]):
         self.device.later(marks, split)
 
     def _collective(
-        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
     ) -> Activity:
         self._count()
         shared = self._shared
+        try:
+            members = members_of(over, self.workers, self.rank)
+        except ValueError as error:
+            raise RunError(f"rank {self.rank} ({self._program}): {operation}: {error}") from error
+        name = self._group + members.name
         size = wire_bytes(buffer.elements, dtype, shared.quantize_block)
-        call = shared.count_call(self._group)
+        call = shared.count_call(name)
         if shared.restart is not None:
-            return Activity(self, self._group, call)  # received before the checkpoint
-        group = shared.group(self._group)
-        weight = self._progress.weight if mean and shared.by_tokens else 1.0
+            return Activity(self, name, call)  # received before the checkpoint
+        group = shared.group(name)
+        weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
         packed = None
         if dtype in QUANTIZED:
             group.open()
@@ -361,23 +375,23 @@ class TorchWorker(CollectiveCalls[Activity]):
             except (ValueError, NotImplementedError) as error:
                 raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
         carried = f"{buffer.name} {buffer.detail}".strip()
-        row = self._row(operation, f"{carried} {dtype}", self._group, call, size)
+        row = self._row(operation, f"{carried} {dtype}", name, call, size)
         self.device.later([self.device.mark()], lambda at: setattr(row, "begin_s", at[0]))
 
         def ended(at: float, why: str) -> None:
             row.end_s = at
             if why:
-                raise self.lost(operation, call, why, at - row.begin_s)
+                raise self.lost(operation, name, call, why, at - row.begin_s)
 
         try:
             collective = group.start(operation, buffer, dtype, mean, ended, packed, weight)
         except DistError as error:
             self.device.drain()  # the one that failed first is told
             waited_s = shared.now() - row.begin_s
-            raise self.lost(operation, call, first_line(error), waited_s) from error
+            raise self.lost(operation, name, call, first_line(error), waited_s) from error
         if shared.check is not None:
-            shared.check.watch(collective, operation, buffer, self._group, call)
-        return self._started(Communication(self, self._group, call, collective))
+            shared.check.watch(collective, operation, buffer, name, call)
+        return self._started(Communication(self, name, call, collective))
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""

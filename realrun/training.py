@@ -202,6 +202,7 @@ class Run:
             self.model,
             ends,
             scenario.network.collectives.quantize_block,
+            site=scenario.ranks_by_site[scenario.workers[world.rank].site],
             timeout=timedelta(seconds=asked.timeout_s),
             fresh=asked.fresh,
             device=timed_on(device),
@@ -390,6 +391,8 @@ class Run:
         if found is None:
             return None
         trace, residual = found
+        shares = sent_shares(scenario, trace.rows)
+        trace.context = replace(trace.context, sent_share=shares)
         tokens = sum(
             len(own) * w.machine.batch_tokens / w.machine.n_grad_accumulation
             for own, w in zip(losses, scenario.workers, strict=True)
@@ -439,7 +442,7 @@ class Run:
     def _context(self) -> Context:
         """What the figures must know, as the simulator writes it."""
         return replace(
-            context_of(self.scenario, sent_shares(self.scenario, self.shared.rows)),
+            context_of(self.scenario),
             measured=True,
             # gloo has two threads per group; ours that carries int8 and fp4 is one.
             concurrent=1 if self._quantised() or self.backend == "nccl" else 2,

@@ -24,7 +24,7 @@ def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str,
             "operation": kind.operation,
             "dtype": kind.dtype,
             "algorithm": _algorithm(kind, scenario),
-            "workers": len(scenario.workers),
+            "workers": len(kind.members),
             "largest_buffer_bytes": kind.largest_bytes,
             "sent_bytes_per_worker": sum(kind.sent_bytes) / len(kind.sent_bytes),
             "most_sent_bytes_by_a_worker": max(kind.sent_bytes),
@@ -49,12 +49,13 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
         sent = f"{format_bytes(least)} to {sent}"
     more = ""
     if kind.per_step > 1.5:
-        alone = Links(scenario).cost(kind.operation, kind.dtype, kind.smallest_bytes).latency_s
+        cost = Links(scenario).cost(kind.operation, kind.dtype, kind.smallest_bytes, kind.members)
+        alone = cost.latency_s
         latency = kind.per_step * alone / scenario.network.collectives.concurrent
         more = f"; {kind.per_step:.0f} in an inner step"
         if latency > 0:
             more += f", whose latencies alone take {format_seconds(latency)}"
-    sites = len(scenario.sites)
+    sites = len({scenario.workers[rank].site for rank in kind.members.ranks})
     unlimited = any(site.uplink == inf for site in scenario.sites)
     if "direct" in _algorithm(kind, scenario) and sites > 2 and unlimited:
         more += (
@@ -66,10 +67,15 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
     at_most = "" if kind.smallest_bytes == kind.largest_bytes else "at most "
     return (
         f"{kind.operation} ({kind.dtype}): {_algorithm(kind, scenario)} over "
-        f"{len(scenario.workers)} workers; buffers of {at_most}{format_bytes(kind.largest_bytes)}, "
+        f"{_over(kind, scenario)} workers; buffers of {at_most}{format_bytes(kind.largest_bytes)}, "
         f"for which a worker puts {sent} on the wire; "
         f"{_priced_by(scenario.network, kind)}{more}."
     )
+
+
+def _over(kind: Exchange, scenario: Scenario) -> str:
+    members, workers = len(kind.members), len(scenario.workers)
+    return f"{members}" if members == workers else f"{members} of {workers}"
 
 
 def _algorithm(kind: Exchange, scenario: Scenario) -> str:
@@ -87,6 +93,8 @@ def _priced_by(network: Network, kind: Exchange) -> str:
             if kind.smallest_bytes < least or kind.largest_bytes > most:
                 measured = f"{format_bytes(least)} to {format_bytes(most)}"
                 return f"time EXTRAPOLATED beyond the measured {measured}"
+            if kind.members.name:
+                return "time in proportion to measurements over all workers"
             return "time interpolated between measurements"
     over = "the links and connections between them" if limits(network) else "the links"
     if network.collectives.algorithm == GLOO:

@@ -93,7 +93,7 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     form = form_of(operation, algorithm, dtype)
     if operation == "broadcast":
         if form == "direct":
-            return [_round([(0, rank, 1.0) for rank in ranks[1:]])]
+            return [_round([(ranks[0], rank, 1.0) for rank in ranks[1:]])]
         return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)
     twice = operation == "all_reduce"
     if form == "direct":

@@ -14,13 +14,14 @@ while it communicates: there the estimate is a lower bound.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 from sim.collectives import GLOO, form_of
 from sim.gloo import SEGMENT_BYTES
+from sim.members import members_of
 from sim.models import Sized
 from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
 from sim.progress import Progress
@@ -123,7 +124,8 @@ class _Counted(CollectiveCalls[_Ended]):
 
     def __init__(self, scenario: Scenario) -> None:
         machine = scenario.workers[0].machine
-        self.rank = 0
+        self.rank, self.workers = 0, len(scenario.workers)
+        self.site = scenario.ranks_by_site[scenario.workers[0].site]
         self.model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
         batches = [worker.machine.batch_tokens for worker in scenario.workers]
         self._progress = Progress(batches, scenario.tokens_per_step, 0)
@@ -131,7 +133,6 @@ class _Counted(CollectiveCalls[_Ended]):
         self.rounds = self.rows = self.looks = self._yielded = 0
         self.messages = 0.0  # of gloo's
         self.calls: set[tuple[str, str]] = set()
-        self._workers = len(batches)
 
     def row(self) -> None:
         self.rows += 1
@@ -172,13 +173,21 @@ class _Counted(CollectiveCalls[_Ended]):
         self.model.perform(verb, args, kwargs, times)
         return self._ended
 
-    def _collective(self, operation: str, buffer: Buffer, dtype: str, mean: bool = False) -> _Ended:
+    def _collective(
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
+    ) -> _Ended:
         self.row()  # of the collective, and where it is waited for
         self.row()
         self.calls.add((operation, dtype))
-        segments = max(self._workers, wire_bytes(buffer.elements, dtype) / SEGMENT_BYTES)
+        members = len(members_of(over, self.workers))
+        segments = max(members, wire_bytes(buffer.elements, dtype) / SEGMENT_BYTES)
         passes = 2 if operation == "all_reduce" else 1
-        self.messages += 2 * passes * (self._workers - 1) * segments  # each is announced by one
+        self.messages += 2 * passes * (members - 1) * segments  # each is announced by one
         return self._ended
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.collectives import Schedule, Transfers, schedule
 from sim.gloo import alone
+from sim.members import Members, everyone
 from sim.scenario.connections import limits
 from sim.scenario.pairs import Pairs
 from sim.scenario.resolved import CollectiveTable, Scenario
@@ -88,6 +89,7 @@ class Links:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         sites, workers = len(scenario.sites), len(scenario.workers)
+        self._everyone = everyone(workers)
         self._site = np.array([worker.site for worker in scenario.workers])
         within = np.array(
             [scenario.sites[worker.site].within_bandwidth for worker in scenario.workers]
@@ -114,30 +116,39 @@ class Links:
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
-        self._schedules: dict[tuple[str, str], _Priced] = {}
-        self._costs: dict[tuple[str, str, float], Cost] = {}
+        # By operation, dtype, (bytes) and the members' name.
+        self._schedules: dict[tuple[str, str, str], _Priced] = {}
+        self._costs: dict[tuple[str, str, float, str], Cost] = {}
 
-    def members(self) -> list[list[int]]:
-        """Ranks by site, sites in ring order."""
+    def _by_site(self, members: Members) -> list[list[int]]:
+        """Places among the members by site, sites in ring order."""
         order = self.scenario.network.collectives.order or range(len(self.scenario.sites))
         by_site: dict[int, list[int]] = {site: [] for site in order}
-        for worker in self.scenario.workers:
-            by_site[worker.site].append(worker.rank)
-        return [ranks for ranks in by_site.values() if ranks]
+        for place, rank in enumerate(members.ranks):
+            by_site[self.scenario.workers[rank].site].append(place)
+        return [places for places in by_site.values() if places]
 
-    def cost(self, operation: str, dtype: str, size: float) -> Cost:
-        """Seconds of one collective of ``size`` bytes per worker, alone on the network."""
-        key = (operation, dtype, size)
-        if key not in self._costs and self.by_messages:
-            self._costs[key] = self._by_messages(key)
+    def cost(self, operation: str, dtype: str, size: float, members: Members | None = None) -> Cost:
+        """Seconds of one collective of ``size`` bytes per worker, alone on the network.
+
+        Parameters
+        ----------
+        members
+            Who takes part; by default all workers.
+        """
+        members = members or self._everyone
+        key = (operation, dtype, size, members.name)
         if key not in self._costs:
-            for table in self.scenario.network.collectives.tables:
-                if (table.operation, table.dtype) == (operation, dtype):
-                    self._costs[key] = self._measured(table, size)
-                    break
-            else:
-                self._costs[key] = self._priced(operation, dtype).cost(size)
+            self._costs[key] = self._cost(operation, dtype, size, members)
         return self._costs[key]
+
+    def _cost(self, operation: str, dtype: str, size: float, members: Members) -> Cost:
+        if self.by_messages and len(members) > 1:
+            return self._by_messages((operation, dtype, size), members)
+        for table in self.scenario.network.collectives.tables:
+            if (table.operation, table.dtype) == (operation, dtype):
+                return self._measured(table, size, members)
+        return self._priced(operation, dtype, members).cost(size)
 
     def slowest_from(self, rank: int) -> float:
         """Bytes/s of the slowest way from a worker to another; infinite for one alone."""
@@ -147,9 +158,11 @@ class Links:
         crossed, _ = self.route(np.full_like(others, rank), others)
         return float(self.capacity.of(crossed[crossed >= 0]).min())
 
-    def sent_share(self, operation: str, dtype: str) -> NDArray[np.float64]:
-        """Bytes that each rank sends, per byte of the buffer; shape [M]."""
-        return self._priced(operation, dtype).sent
+    def sent_share(
+        self, operation: str, dtype: str, members: Members | None = None
+    ) -> NDArray[np.float64]:
+        """Bytes that each member sends, per byte of the buffer; shape [members]."""
+        return self._priced(operation, dtype, members).sent
 
     def wires(self, clock: Clock) -> Wires:
         """The same links for gloo's messages."""
@@ -188,26 +201,45 @@ class Links:
             acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
         return paced, acknowledged
 
-    def _by_messages(self, kind: tuple[str, str, float]) -> Cost:
-        host, workers = self.scenario.network.collectives.host, len(self.scenario.workers)
-        seconds = alone(self.capacity, self._way, host, workers, kind, self._limits)
-        priced = self._priced(*kind[:2]).cost(kind[2])
+    def _by_messages(self, kind: tuple[str, str, float], members: Members) -> Cost:
+        host, ranks = self.scenario.network.collectives.host, members.ranks
+        seconds = alone(
+            self.capacity,
+            lambda sender, receiver: self._way(ranks[sender], ranks[receiver]),
+            host,
+            len(ranks),
+            kind,
+            lambda sender, receiver: self._limits(ranks[sender], ranks[receiver]),
+        )
+        priced = self._priced(*kind[:2], members).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
         return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
 
-    def _priced(self, operation: str, dtype: str) -> _Priced:
-        key = (operation, dtype)
+    def _priced(self, operation: str, dtype: str, members: Members | None = None) -> _Priced:
+        members = members or self._everyone
+        key = (operation, dtype, members.name)
         if key not in self._schedules:
             algorithm = self.scenario.network.collectives.algorithm
-            rounds = schedule(operation, algorithm, dtype, self.members())
-            self._schedules[key] = _Priced(self, rounds)
+            rounds = schedule(operation, algorithm, dtype, self._by_site(members))
+            self._schedules[key] = _Priced(self, rounds, members)
         return self._schedules[key]
 
-    def _measured(self, table: CollectiveTable, size: float) -> Cost:
-        seconds = interpolate(table, size)
-        priced = self._priced(table.operation, table.dtype).cost(size)
+    def _measured(self, table: CollectiveTable, size: float, members: Members) -> Cost:
+        seconds = interpolate(self._table_over(members, table) if members.name else table, size)
+        priced = self._priced(table.operation, table.dtype, members).cost(size)
         share = priced.transmit_s / priced.seconds if priced.seconds > 0 else 1.0
         return replace(priced, latency_s=seconds * (1 - share), transmit_s=seconds * share)
+
+    def _table_over(self, members: Members, table: CollectiveTable) -> CollectiveTable:
+        """Carry a table, which is of all workers, over to some: in proportion to computed times."""
+        everyone, some = (
+            self._priced(table.operation, table.dtype, ranks) for ranks in (None, members)
+        )
+        seconds = []
+        for size, second in zip(table.bytes, table.seconds, strict=True):
+            before = everyone.cost(size).seconds
+            seconds.append(second * some.cost(size).seconds / before if before > 0 else second)
+        return replace(table, seconds=tuple(seconds))
 
     def route(
         self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
@@ -242,12 +274,15 @@ _Times = tuple[Transfers, NDArray[np.float64], NDArray[np.float64], NDArray[np.f
 
 
 class _Priced:
-    """A schedule laid over the links: everything about it that does not depend on the size."""
+    """A schedule laid over the links: everything about it that does not depend on the size.
 
-    def __init__(self, links: Links, rounds: Schedule) -> None:
+    The schedule is between places among the members, the links are between their ranks.
+    """
+
+    def __init__(self, links: Links, rounds: Schedule, members: Members) -> None:
         workers = len(links.scenario.workers)
-        self.sent = np.zeros(workers)
-        self._workers = workers
+        self.sent = np.zeros(len(members))
+        self._ranks = np.array(members.ranks, dtype=np.intp)
         self._rounds: list[_Times] = []
         crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
@@ -267,9 +302,10 @@ class _Priced:
             np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
             crossing[here] = more
             if links.limited:
-                connection = np.minimum(*links.connections(transfers.sender, transfers.receiver))
+                sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
+                connection = np.minimum(*links.connections(sender, receiver))
                 used_pairs = connection < inf
-                pairs.append((transfers.sender * workers + transfers.receiver)[used_pairs])
+                pairs.append((sender * workers + receiver)[used_pairs])
                 busy.append((carried / connection)[used_pairs])
         # Who shares a link is counted per round, and workers that are a round ahead of others
         # use links at the same time as these: no link carries its bytes faster than it can.
@@ -300,7 +336,8 @@ class _Priced:
         times
             What the round takes.
         """
-        route, latency = links.route(transfers.sender, transfers.receiver)
+        sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
+        route, latency = links.route(sender, receiver)
         rate = links.capacity.of(route)
         used = (route >= 0) & (rate < inf)
         numbers, place = _distinct(route[used])
@@ -308,14 +345,14 @@ class _Priced:
         rate[used] /= np.bincount(place)[place]  # all that cross a link in a round share it
         sent = rate.min(axis=1)
         if links.limited:
-            paced, acknowledged = links.connections(transfers.sender, transfers.receiver)
+            paced, acknowledged = links.connections(sender, receiver)
             sent = np.minimum(sent, paced)
         unhindered = seconds_per_byte = transfers.share / sent
         if links.limited:
             seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
         # All send and receive alike: then all workers stay abreast of each other.
         alike = (
-            np.unique(transfers.sender).size == np.unique(transfers.receiver).size == self._workers
+            np.unique(sender).size == np.unique(receiver).size == len(self._ranks)
             and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
             and np.ptp(latency) == 0
         )
@@ -329,8 +366,8 @@ class _Priced:
         return Cost(latency, transmit, self._links, self._use, self._pairs, self._pair_use)
 
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
-        """Last arrival when all workers enter round 0 at time 0."""
-        enters = np.zeros(self._workers)
+        """Last arrival when all members enter round 0 at time 0."""
+        enters = np.zeros(len(self._ranks))
         for transfers, seconds_per_byte, unhindered, latency, alike in self._rounds:
             waiting = unhindered is not seconds_per_byte
             occupied, sent = seconds_per_byte * size, unhindered * size

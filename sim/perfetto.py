@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.files import replacing
-from sim.trace import LOOK, ROUND, SPAWN, WAIT, Trace
+from sim.members import named
+from sim.trace import LOOK, ROUND, SPAWN, WAIT, Trace, share_key
 
 _MICROSECONDS = 1e6
 _THREADS = ("compute", "sending", "waiting")
@@ -94,10 +95,12 @@ def events(trace: Trace) -> list[dict[str, Any]]:
                 )
     rates: dict[int, list[tuple[float, float]]] = {}
     for row, start in trace.on_wire():
-        share = context.sent_share.get(f"{row.operation} {row.detail.rpartition(' ')[2]}")
+        share = context.sent_share.get(share_key(row))
         if share and row.end_s > start:
+            members = named(row.group, len(context.site_of))
             for rank in context.standing_for.get(row.rank, (row.rank,)):
-                rate = row.bytes * share[rank] * 8e-9 / (row.end_s - start)
+                place = members.place(rank) if members.name else rank
+                rate = row.bytes * share[place] * 8e-9 / (row.end_s - start)
                 changes = rates.setdefault(offset + context.site_of[rank], [])
                 changes += [(start, rate), (row.end_s, -rate)]
     for pid, changes in rates.items():

@@ -7,9 +7,12 @@
 4. What touches state goes through :meth:`Worker.compute`; a buffer is sent only after the
    computation that writes it has been yielded, and is not reused while in flight.
 5. Results never travel through ``yield``.
-6. What is observed through ``.done`` or ``now`` may change how much is computed, never how
-   many collectives are issued: a count that depends on local time is a hang.
-7. What has failed is thrown into the program that waits for it, as :class:`PeerLost`.
+6. What is observed through ``.done`` or ``now`` may change how much is computed, never which
+   collectives are issued, how many, or over whom: what depends on local time is a hang.
+7. ``over=`` names the ranks that a collective is over. All of them name the same, each from the
+   scenario, the number of the round and a seed alone, and issue the collectives of a group (a
+   program's, over the same ranks) in the same order.
+8. What has failed is thrown into the program that waits for it, as :class:`PeerLost`.
 
 Two runtimes run the same text: :mod:`sim.runtime` in virtual time, realrun on
 torch.distributed.
@@ -20,7 +23,7 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -369,6 +372,16 @@ class Worker(Protocol):
         ...
 
     @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        ...
+
+    @property
+    def site(self) -> tuple[int, ...]:
+        """Ranks of the workers at this one's site, itself included: ``over=worker.site``."""
+        ...
+
+    @property
     def model(self) -> Model:
         """The replica that this worker trains."""
         ...
@@ -403,27 +416,50 @@ class Worker(Protocol):
         """
         ...
 
-    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Activity:
-        """Mean (or sum) over all workers, in place.
+    # ``over``: ranks, in any order, of which this worker is one; by default all workers. The
+    # same ranks are the same members, and slices of a buffer go by the place among them.
 
-        A mean counts every worker once, or by the tokens of its round: the scenario says which.
+    def all_reduce(
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        mean: bool = True,
+        over: Iterable[int] | None = None,
+    ) -> Activity:
+        """Mean (or sum) over all members, in place.
+
+        A mean counts every member once, or by the tokens of its round: the scenario says which.
         """
         ...
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Activity:
-        """Sum (or mean) over all workers; each keeps its own slice."""
+    def reduce_scatter(
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
+    ) -> Activity:
+        """Sum (or mean) over all members; each keeps its own slice."""
         ...
 
-    def all_gather(self, buffer: Buffer, dtype: str) -> Activity:
-        """Every worker's own slice to all."""
+    def all_gather(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """Every member's own slice to all members."""
         ...
 
-    def all_to_all(self, buffer: Buffer, dtype: str) -> Activity:
-        """Slice j of every worker to worker j."""
+    def all_to_all(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """Slice j of every member to member j."""
         ...
 
-    def broadcast(self, buffer: Buffer, dtype: str) -> Activity:
-        """Rank 0's buffer to all."""
+    def broadcast(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """The first member's buffer (rank 0's, of all workers) to all members."""
         ...
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
@@ -440,25 +476,50 @@ class CollectiveCalls(ABC, Generic[Started]):
 
     @abstractmethod
     def _collective(
-        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
     ) -> Started: ...
 
-    def all_reduce(self, buffer: Buffer, dtype: str, *, mean: bool = True) -> Started:
+    def all_reduce(
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        mean: bool = True,
+        over: Iterable[int] | None = None,
+    ) -> Started:
         """See :meth:`Worker.all_reduce`."""
-        return self._collective("all_reduce", buffer, dtype, mean)
+        return self._collective("all_reduce", buffer, dtype, mean, over)
 
-    def reduce_scatter(self, buffer: Buffer, dtype: str, *, mean: bool = False) -> Started:
+    def reduce_scatter(
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
+    ) -> Started:
         """See :meth:`Worker.reduce_scatter`."""
-        return self._collective("reduce_scatter", buffer, dtype, mean)
+        return self._collective("reduce_scatter", buffer, dtype, mean, over)
 
-    def all_gather(self, buffer: Buffer, dtype: str) -> Started:
+    def all_gather(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Started:
         """See :meth:`Worker.all_gather`."""
-        return self._collective("all_gather", buffer, dtype)
+        return self._collective("all_gather", buffer, dtype, over=over)
 
-    def all_to_all(self, buffer: Buffer, dtype: str) -> Started:
+    def all_to_all(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Started:
         """See :meth:`Worker.all_to_all`."""
-        return self._collective("all_to_all", buffer, dtype)
+        return self._collective("all_to_all", buffer, dtype, over=over)
 
-    def broadcast(self, buffer: Buffer, dtype: str) -> Started:
+    def broadcast(
+        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+    ) -> Started:
         """See :meth:`Worker.broadcast`."""
-        return self._collective("broadcast", buffer, dtype)
+        return self._collective("broadcast", buffer, dtype, over=over)

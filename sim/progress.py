@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sim.limits import MOST_IN_A_ROUND
+from sim.members import Members
 from sim.program import ArgumentError
 
 MOST_ROUNDS_BEYOND = 1000  # that a program may begin after next_round has answered False
@@ -41,10 +42,12 @@ class Progress:
         self._steps = 0  # of rounds in which all workers take equally many
         self._unequal = 0.0  # tokens of the other rounds
         self._last: tuple[int, ...] = ()
+        self._own: tuple[int, ...] | None = None  # steps by rank in this round, where they differ
         self._last_tokens = 0.0
         #: Inner steps of an average worker per inner step of this one, in the round under way.
         self.pace = 1.0
         #: What this worker counts in a mean weighted by the tokens of the round; 1 on average.
+        #: In a mean over some workers: :meth:`weight_among`.
         self.weight = self._weight()
 
     @property
@@ -87,6 +90,7 @@ class Progress:
             Where the entries are not one per worker.
         """
         self._in_round = 0
+        self._own = steps if isinstance(steps, tuple) else None
         if not isinstance(steps, tuple):
             self._steps += steps or 0
             self.pace, self.weight = 1.0, self._weight()
@@ -106,6 +110,21 @@ class Progress:
         self.pace = self._last_tokens / (self._tokens_per_step * own) if own else 1.0
         self.weight = own * self._batch() * len(steps) / self._last_tokens
         return own
+
+    def weight_among(self, members: Members) -> float:
+        """What this worker counts in a mean over members, weighted by their tokens of the round.
+
+        1 on the average of them; for all if they train on nothing.
+        """
+        if not members.name:
+            return self.weight
+        steps = self._own
+        tokens = {
+            rank: self._batch_tokens[rank] * (1 if steps is None else steps[rank])
+            for rank in members.ranks
+        }
+        total = sum(tokens.values())
+        return tokens[self._rank] * len(members) / total if total else 1.0
 
     def _batch(self) -> float:
         return self._batch_tokens[self._rank]

@@ -103,7 +103,8 @@ class Context:
 
     ``sites`` and ``site_of``: names and each rank's index. ``layers``: L. ``step_s``: undisturbed
     seconds of one inner step by rank. ``micro_batch_tokens`` by rank. ``sent_share``: for
-    each "operation dtype" the bytes sent by each rank per byte of the buffer. ``standing_for``:
+    each "operation dtype" and members (:func:`share_key`) the bytes sent by each member per byte
+    of the buffer. ``standing_for``:
     for each simulated rank all the ranks whose rows are the same. ``measured``: whether a
     real run wrote the rows. ``window``: None leaves out the first round. ``causes``: on what the
     operations that the program declared spend their time.
@@ -151,6 +152,12 @@ def note_cause(causes: dict[str, str], declared: Operation) -> None:
         raise ValueError(f"{name} means something else in a trace; give the operation another name")
     if causes.setdefault(name, cause) != cause:
         raise ValueError(f"{name} was declared as {causes[name]} before, and now as {cause}")
+
+
+def share_key(row: Row) -> str:
+    """Return where ``Context.sent_share`` has a collective: at "all_reduce bf16[0,3]"."""
+    _, bracket, ranks = row.group.partition("[")
+    return f"{row.operation} {row.detail.rpartition(' ')[2]}{bracket}{ranks}"
 
 
 class Trace:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from sim.members import named
 from sim.network import Links
 from sim.scenario.presets import flops_per_token
-from sim.trace import Context, Row
+from sim.trace import Context, Row, share_key
 
 if TYPE_CHECKING:
     from sim.scenario.resolved import Scenario
@@ -23,8 +24,8 @@ def context_of(
     scenario
         What ran where.
     sent_share
-        Bytes sent by each rank per byte of the buffer, for each "operation dtype" of the run's
-        collectives; see :func:`sent_shares`.
+        Bytes sent by each member per byte of the buffer, for each operation, dtype and members of
+        the run's collectives; see :func:`sent_shares`.
     """
     machines = [worker.machine for worker in scenario.workers]
     model = scenario.model
@@ -53,15 +54,14 @@ def context_of(
 
 
 def sent_shares(scenario: Scenario, rows: Iterable[Row]) -> dict[str, tuple[float, ...]]:
-    """Return the bytes that each rank sends per byte of the buffer, by "operation dtype".
+    """Return what each member sends per byte of the buffer, for all collectives among the rows.
 
-    Of all collectives among the rows of one rank, which issues the same ones as the others.
+    The keys are those of :func:`sim.trace.share_key`.
     """
-    links = Links(scenario)
-    kinds = dict.fromkeys(
-        (row.operation, row.detail.rpartition(" ")[2]) for row in rows if row.bytes > 0
-    )
-    return {
-        f"{operation} {dtype}": tuple(links.sent_share(operation, dtype).tolist())
-        for operation, dtype in kinds
-    }
+    links, workers = Links(scenario), len(scenario.workers)
+    found: dict[str, tuple[float, ...]] = {}
+    for row in rows:
+        if row.bytes > 0 and (key := share_key(row)) not in found:
+            dtype, members = row.detail.rpartition(" ")[2], named(row.group, workers)
+            found[key] = tuple(links.sent_share(row.operation, dtype, members).tolist())
+    return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.files import DamagedError, free_bytes
+from sim.members import Members, named
 from sim.operations import COMPUTED
 from sim.perfetto import write
 from sim.table_files import NoNoteError, read_csv, read_parquet, write_csv, write_parquet
@@ -124,7 +125,6 @@ def _check_context(context: Context, total_s: float, path: Path) -> None:
         "n_grad_accumulation": context.n_grad_accumulation,
         "step_s": context.step_s,
         "micro_batch_tokens": context.micro_batch_tokens,
-        **{f"sent_share of {key}": share for key, share in context.sent_share.items()},
     }
     # Of an earlier version, which had none, or of a run of which nobody knows them.
     for name in ("accelerators", "peak_flops"):
@@ -136,8 +136,21 @@ def _check_context(context: Context, total_s: float, path: Path) -> None:
     for operation, cause in context.causes.items():
         if cause not in COMPUTED:
             raise DamagedError(f"{path}: {operation} has the cause {cause}, which is none")
+    for key, share in context.sent_share.items():
+        members = len(_members(key, workers, f"{path}: sent_share of {key}"))
+        if len(share) != members:
+            raise DamagedError(
+                f"{path}: sent_share of {key} has {len(share)} values for {members} workers"
+            )
     if not 0 <= total_s < inf:
         raise DamagedError(f"{path}: total_s is {total_s}; it must be finite and not negative")
+
+
+def _members(group: str, workers: int, where: str) -> Members:
+    try:
+        return named(group, workers)
+    except (ValueError, OverflowError):
+        raise DamagedError(f"{where}: these are no ranks of {workers} workers") from None
 
 
 def _check_values(frame: pd.DataFrame, site_of: tuple[int, ...], path: Path) -> None:
@@ -152,6 +165,8 @@ def _check_values(frame: pd.DataFrame, site_of: tuple[int, ...], path: Path) -> 
             for name in ("bytes", "times", "end_s", "ready_s", "work_s")
         },
     }
+    for group in frame["group"].unique():
+        _members(group, len(site_of), f'{path}: column group has "{group}"')
     for name, (wrong, rule) in rules.items():
         if wrong.any():
             row = int(wrong.to_numpy().argmax())

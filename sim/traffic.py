@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.trace import Trace
+from sim.members import Members, named
+from sim.trace import Row, Trace, share_key
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """All collectives of one operation and dtype in a run.
+    """All collectives of one operation and dtype in a run that are over as many workers.
 
-    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``sent_bytes`` has what
-    each rank puts on the wire for the largest; ``count`` is how many there were.
+    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``members`` are those of
+    one of the largest, for which ``sent_bytes`` has what each of them puts on the wire; ``count``
+    is how many collectives there were.
     """
 
     operation: str
     dtype: str
     smallest_bytes: float
     largest_bytes: float
+    members: Members
     sent_bytes: tuple[float, ...]
     count: int
     per_step: float = 0.0  # in one inner step; filled in by the figures
 
+    def with_others(self, other: Exchange) -> Exchange:
+        """Return it with those of another group of as many workers."""
+        largest = max(self, other, key=lambda exchange: exchange.largest_bytes)
+        return replace(
+            largest,
+            smallest_bytes=min(self.smallest_bytes, other.smallest_bytes),
+            count=self.count + other.count,
+        )
 
-def _exchange(kind: tuple[str, str], sizes: list[float], share: tuple[float, ...]) -> Exchange:
-    most = max(sizes)
+
+def _exchange(row: Row, members: Members, sizes: list[float], share: tuple[float, ...]) -> Exchange:
+    """Return all collectives of one group that are of a row's operation and dtype."""
+    most, dtype = max(sizes), row.detail.rpartition(" ")[2]
     sent = tuple(each * most for each in share)
-    return Exchange(*kind, min(sizes), most, sent, len(sizes))
+    return Exchange(row.operation, dtype, min(sizes), most, members, sent, len(sizes))
 
 
 class Sent:
@@ -41,18 +54,21 @@ class Sent:
         rank = next(iter(context.standing_for))
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
         starts, stops, sent = [], [], []
-        sizes: dict[tuple[str, str], list[float]] = {}
+        sizes: dict[str, tuple[Row, list[float]]] = {}
         for row, start in trace.on_wire():
             if row.rank == rank:
-                kind = row.operation, row.detail.rpartition(" ")[2]
-                sizes.setdefault(kind, []).append(row.bytes)
+                key = share_key(row)
+                sizes.setdefault(key, (row, []))[1].append(row.bytes)
                 starts.append(start)
                 stops.append(row.end_s)
-                sent.append(row.bytes * mean_share.get(" ".join(kind), 0.0))
-        self.exchanges = tuple(
-            _exchange(kind, found, context.sent_share.get(" ".join(kind), (0.0,)))
-            for kind, found in sizes.items()
-        )
+                sent.append(row.bytes * mean_share.get(key, 0.0))
+        exchanges: dict[tuple[str, str, int], Exchange] = {}
+        for key, (row, found) in sizes.items():
+            members = named(row.group, len(context.site_of))
+            more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
+            kind = more.operation, more.dtype, len(members)
+            exchanges[kind] = exchanges[kind].with_others(more) if kind in exchanges else more
+        self.exchanges = tuple(exchanges.values())
         edges = np.unique([*starts, *stops] or [0.0])
         rate = np.zeros(len(edges))
         jump = np.zeros(len(edges))

@@ -148,11 +148,22 @@ class Wires:
 
 
 class Connections:
-    """The connections of one process group: a stream for each ordered pair of ranks."""
+    """The connections of one process group: a stream for each ordered pair of its members.
 
-    def __init__(self, wires: Wires, workers: int) -> None:
+    Parameters
+    ----------
+    wires
+        What carries the messages.
+    workers
+        How many members the group has; they are known here by their places, from 0.
+    ranks
+        Theirs, if they are not all workers.
+    """
+
+    def __init__(self, wires: Wires, workers: int, ranks: Sequence[int] | None = None) -> None:
         self.wires = wires
         self.workers = workers
+        self._ranks = ranks
         # When a window as it is would have been acknowledged in full.
         self._full: dict[tuple[int, int], float] = defaultdict(float)
         self._paced: dict[tuple[int, int], Line] = {}
@@ -167,7 +178,10 @@ class Connections:
         """
         wires = self.wires
         wires.messages += 1
-        lines, latency, round_trip, per_byte, rate = wires.between(sender, receiver)
+        ends = (sender, receiver)
+        if self._ranks is not None:
+            ends = self._ranks[sender], self._ranks[receiver]
+        lines, latency, round_trip, per_byte, rate = wires.between(*ends)
         first = last = now = wires.clock.now
         size += PREAMBLE_BYTES
         if per_byte > 0:

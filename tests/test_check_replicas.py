@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from processes import together  # noqa: E402
 
 from realrun import corpus  # noqa: E402
+from realrun.buffers import Flat  # noqa: E402
 from realrun.collectives import Collective, Group  # noqa: E402
 from realrun.data import Data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
@@ -239,6 +240,35 @@ def test_steps_before_a_checkpoint_count_where_a_run_is_resumed() -> None:
     check.computed("inner_step", None)
     check.start_round(3)
     assert given == ["outer_step 0 of layers 1:4:2", "outer_step 1 of layers 0:4:2"]
+
+
+def received(values: float, group: str) -> dict[str, bytes]:
+    """Return what a rank tells others of an all-reduce that left these values."""
+    told: list[dict[str, bytes]] = []
+    check = ReplicaCheck("received", replica(0), 4, lambda own: [told.append(own) or {}] * 4)
+    collective = Collective("all_reduce", lambda: None, lambda: True, lambda: None)
+    buffer = Flat("delta", "0:2", torch.full((3,), values))
+    check.watch(collective, "all_reduce", buffer, group, 7)
+    collective.place()
+    check._compare("the end")
+    return told[0]
+
+
+def test_what_members_of_a_group_receive_is_compared_between_them() -> None:
+    """Also by those who are no members: all must end together."""
+    pairs = {0: "main[0,3]", 3: "main[0,3]", 1: "main[1,2]", 2: "main[1,2]"}
+    told = {rank: received(float(rank % 3), group) for rank, group in pairs.items()}
+    for rank in pairs:
+        check = ReplicaCheck(
+            "received", replica(0), 4, lambda own: [told[rank] for rank in range(4)]
+        )
+        with pytest.raises(AgreedError) as error:
+            check.start_round(1)
+        assert str(error.value) == (
+            "--check-replicas: ranks 1 and 2 differ from each other at all_reduce of delta 0:2, "
+            "call 7 of group main[1,2]; found at the start of round 1"
+        )
+        assert check.compared == 1
 
 
 def test_a_worker_that_took_fewer_steps_is_named() -> None:

@@ -41,7 +41,7 @@ def called(calls: dict[int, int], workers: int) -> Iterator[dict[int, RollCall]]
         found = {}
         for rank, number in calls.items():
             found[rank] = RollCall(rank, workers, connect(), connect)
-            found[rank].follow({"main": number})
+            found[rank].follow({"main": number, "main[0,2]": number})
             stack.callback(found[rank].close)
         yield found
 
@@ -70,6 +70,13 @@ def test_a_rank_that_does_not_answer_is_told_from_one_that_is_late(
             .late("main", 4, 1.0)
             .startswith("; after 1.0 s rank 1 does not answer: stopped, cut off or ended, and ")
         )
+
+
+def test_only_members_are_late_for_a_group_of_some_ranks() -> None:
+    with called({0: 5, 1: 0, 2: 4}, 3) as ranks:
+        late = "; after 1.0 s rank 2 has not called it: still computing, or stuck"
+        assert ranks[0].late("main[0,2]", 4, 1.0) == late
+        assert "every member has called it" in ranks[0].late("main[0,2]", 3, 1.0)
 
 
 def test_calls_over_the_control_group_are_counted_by_rank() -> None:

@@ -278,9 +278,9 @@ def test_a_run_that_is_continued_is_as_if_begun_with_all_its_rounds(
     begun: list[int] = []
 
     class Counted(Runtime):
-        def __init__(self, scenario: Any, rounds: int, *rest: Any) -> None:
+        def __init__(self, scenario: Any, rounds: int, *rest: Any, **more: Any) -> None:
             begun.append(rounds)
-            super().__init__(scenario, rounds, *rest)
+            super().__init__(scenario, rounds, *rest, **more)
 
     monkeypatch.setattr("sim.runtime.run.Runtime", Counted)
     scenario = plain(method, arguments, bandwidth=300.0)

@@ -138,6 +138,17 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
     assert found["question"] == pytest.approx(1.0, rel=1e-3)
 
 
+def test_members_of_a_group_are_known_by_their_places() -> None:
+    """Of the ranks 1 and 3 the second one sends: over its own line."""
+    clock = Clock()
+    rates = [1e6, 2e6, 4e6, 8e6]
+    wires = Wires(clock, rates, lambda sender, receiver: ((sender,), 0.0), HostCosts())
+    connections, found = Connections(wires, 2, (1, 3)), {}
+    connections.put(1, 0, 1e6, lambda: found.update(arrived=clock.now))
+    clock.run()
+    assert found["arrived"] == pytest.approx((1e6 + PREAMBLE_BYTES) / 8e6)
+
+
 def test_ties_are_broken_as_often_as_measured() -> None:
     """Four ranks, one with a slow line (benchmarks/ties.py): by rank, and how often later."""
     seen = read(MEASURED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from math import isnan
 from typing import Any
 
 from sim import limits
 from sim.layers import applied_to
+from sim.members import members_of
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
@@ -47,7 +48,7 @@ class Driver(CollectiveCalls[Activity]):
     ) -> None:
         self._shared = shared
         self._replica = replica
-        self.rank = replica.rank
+        self.rank, self.workers, self.site = replica.rank, shared.workers, replica.site
         self.name = name
         self.model = replica.model
         self._group = group
@@ -288,10 +289,16 @@ class Driver(CollectiveCalls[Activity]):
         return activity
 
     def _collective(
-        self, operation: str, buffer: Buffer, dtype: str, mean: bool = False
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
     ) -> Activity:
         shared, block = self._shared, self._shared.quantize_block
         try:
+            members = members_of(over, self.workers, self.rank)
             size = wire_bytes(buffer.elements, dtype, block)
         except ValueError as error:
             raise SimulationError(
@@ -300,16 +307,15 @@ class Driver(CollectiveCalls[Activity]):
         # What is sent is what the buffer holds now, however long quantizing takes.
         numbers = None
         if getattr(buffer, "values", None) is not None:
-            weight = self._progress.weight if mean and shared.by_tokens else 1.0
+            weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
             numbers = numbers_of(self.rank, buffer, dtype, block, weight)
-        group = shared.groups.get(self._group) or shared.group(self._group)
-        call = shared.count_call(self.rank, self._group)
+        name = self._group + members.name
+        group = shared.groups.get(name) or shared.group(name, members)
+        call = shared.count_call(self.rank, name)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None
         detail = f"{buffer.name} {buffer.detail}".strip()
         now = self._clock.now
-        row = Row(
-            self.rank, self.name, operation, f"{detail} {dtype}", self._group, call, size, 1, now
-        )
+        row = Row(self.rank, self.name, operation, f"{detail} {dtype}", name, call, size, 1, now)
         self._rows.append(row)
         activity = self._started(row)
         called = Call(row, activity, dtype, mean, numbers)

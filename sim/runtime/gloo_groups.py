@@ -10,6 +10,7 @@ from collections import deque
 
 from sim.clock import Clock
 from sim.gloo import part
+from sim.members import Members
 from sim.messages import End, ends
 from sim.program import QUANTIZED
 from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
@@ -20,10 +21,11 @@ from sim.wires import Connections, Wires
 class _Lane:
     """Connections of their own and, on each rank, threads that take one call after the other."""
 
-    def __init__(self, wires: Wires, workers: int, threads: int) -> None:
-        self.connections = Connections(wires, workers)
-        self.free = [threads] * workers
-        self.waiting: list[deque[tuple[Collective, Call]]] = [deque() for _ in range(workers)]
+    def __init__(self, wires: Wires, members: Members, threads: int) -> None:
+        ranks = members.ranks
+        self.connections = Connections(wires, len(ranks), ranks if members.name else None)
+        self.free = dict.fromkeys(ranks, threads)
+        self.waiting: dict[int, deque[tuple[Collective, Call]]] = {rank: deque() for rank in ranks}
 
 
 class GlooGroup:
@@ -37,7 +39,8 @@ class GlooGroup:
     def __init__(
         self,
         name: str,
-        members: Simulated,
+        members: Members,
+        simulated: Simulated,
         clock: Clock,
         transport: Transport,
         concurrent: int,
@@ -46,12 +49,14 @@ class GlooGroup:
     ) -> None:
         self.name = name
         self.members = members
+        self.simulated = simulated
         self.calls: dict[int, Collective] = {}
         self._clock = clock
         self._transport = transport
         self._quantize_block = quantize_block
-        self._plain = _Lane(wires, len(members), concurrent)
-        self._quantized = _Lane(wires, len(members), 1)
+        self._plain = _Lane(wires, members, concurrent)
+        self._quantized = _Lane(wires, members, 1)
+        self._places = {rank: place for place, rank in enumerate(members.ranks)}
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
 
@@ -65,7 +70,7 @@ class GlooGroup:
             and collective.numbers
             and collective.operation != "broadcast"
         ):
-            exchange(collective, self.members, self._quantize_block)
+            exchange(collective, self.members, self.simulated, self._quantize_block)
         lane = self._quantized if call.dtype in QUANTIZED else self._plain
         lane.waiting[call.row.rank].append((collective, call))
         self._begin(lane, call.row.rank)
@@ -90,7 +95,7 @@ class GlooGroup:
             if not call.activity.ended:  # nor failed
                 call.row.end_s = self._clock.now
             if collective.operation == "broadcast":
-                passed_on(collective, call)
+                passed_on(collective, call, self.members.ranks[0])
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 del self.calls[number], self._ends[number], self._unfinished[number]
@@ -99,6 +104,6 @@ class GlooGroup:
             call.activity.end()
 
         # Which of a rank's threads is first is chance, and another's on another rank.
-        end = self._ends[number][rank]
+        end = self._ends[number][self._places[rank]]
         woken_s = lane.connections.wires.waking_s() / 2
         end.run(part(end, *kind, before_s=extra + woken_s), ended)

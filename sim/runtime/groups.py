@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import Clock
+from sim.members import Members
 from sim.rounding import Floats, carried, reduced
 from sim.runtime.activity import Activity
 from sim.runtime.errors import CollectiveMismatch
@@ -96,12 +97,12 @@ def joined(calls: dict[int, Collective], call: Call, now: float) -> Collective:
     return collective
 
 
-def passed_on(collective: Collective, call: Call) -> None:
-    """Give one rank what rank 0 broadcasts, which it may have before all others have called."""
+def passed_on(collective: Collective, call: Call, first: int) -> None:
+    """Give one rank what the first broadcasts, which it may have before all others have called."""
     row = call.row
     if call.numbers is not None:
         sent = {member: values for member, values, _ in collective.numbers}
-        call.numbers[2][...] = sent[0]
+        call.numbers[2][...] = sent[first]
     if isnan(row.ready_s):  # who calls later does not concern it
         row.ready_s = call.activity.ready_s = collective.last_call_s
 
@@ -115,10 +116,12 @@ class Group:
         The program's group.
     members
         Who takes part.
+    simulated
+        Those of them that are simulated, each with all that it stands for.
     clock
         Virtual time.
     transport
-        What happens to a collective that all have called.
+        What happens to one of its collectives that all have called.
     concurrent
         How many are under way at once.
     quantize_block
@@ -128,7 +131,8 @@ class Group:
     def __init__(
         self,
         name: str,
-        members: Simulated,
+        members: Members,
+        simulated: Simulated,
         clock: Clock,
         transport: Transport,
         concurrent: int,
@@ -136,6 +140,7 @@ class Group:
     ) -> None:
         self.name = name
         self.members = members
+        self.simulated = simulated
         self.calls: dict[int, Collective] = {}
         self._clock = clock
         self._transport = transport
@@ -148,7 +153,7 @@ class Group:
         """Note that a member has called; with the last one the collective is ready."""
         now = self._clock.now
         collective = joined(self.calls, call, now)
-        if collective.complete(len(self.members), now):
+        if collective.complete(len(self.simulated), now):
             self._grant()
 
     def _grant(self) -> None:
@@ -156,7 +161,7 @@ class Group:
         while self._running < self._concurrent:
             number = self._granted
             collective = self.calls.get(number)
-            if collective is None or len(collective.calls) < len(self.members):
+            if collective is None or len(collective.calls) < len(self.simulated):
                 return
             self._granted += 1
             self._running += 1
@@ -171,7 +176,7 @@ class Group:
         self._running -= 1
         collective.end(self._clock.now)
         if collective.numbers:
-            exchange(collective, self.members, self._quantize_block)
+            exchange(collective, self.members, self.simulated, self._quantize_block)
         self._grant()
         for call in collective.calls:
             call.activity.end()
@@ -187,16 +192,23 @@ def numbers_of(rank: int, buffer: Any, dtype: str, quantize_block: int, weight: 
     return rank, sent, values
 
 
-def exchange(collective: Collective, members: Simulated, quantize_block: int) -> None:
+def exchange(
+    collective: Collective, members: Members, simulated: Simulated, quantize_block: int
+) -> None:
     """Let a collective act on buffers that hold numbers; rounded as its dtype rounds."""
     arrived = sorted(collective.numbers, key=lambda item: item[0])
     sent = [
         values
         for rank, values, _ in arrived
-        for _ in range(len(members[rank]))  # workers simulated once count all
+        for _ in range(len(simulated[rank]))  # workers simulated once count all
     ]
     count = len(sent)
     length = len(sent[0])
+
+    def own_slice(rank: int) -> slice:
+        place = members.place(rank)
+        return slice(length * place // count, length * (place + 1) // count)
+
     if collective.operation in ("all_reduce", "reduce_scatter"):
         result = reduced(
             sent,
@@ -206,19 +218,19 @@ def exchange(collective: Collective, members: Simulated, quantize_block: int) ->
             back=collective.operation == "all_reduce",
         )
     elif collective.operation == "all_gather":
-        slices = [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+        slices = map(own_slice, members.ranks)
         result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])
     elif collective.operation == "broadcast":
         result = sent[0]
     else:
         for rank, _, target in arrived:
-            own = slice(length * rank // count, length * (rank + 1) // count)
+            own = own_slice(rank)
             target[...] = np.concatenate([values[own] for values in sent])
         return
     for rank, _, target in arrived:
         if collective.operation == "reduce_scatter":
             # A worker receives its own slice and nothing else: what it must not read is poison.
-            own = slice(length * rank // count, length * (rank + 1) // count)
+            own = own_slice(rank)
             target[...] = np.nan
             target[own] = result[own]
         else:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sim.clock import Clock
 from sim.compute import Computation, Factors
+from sim.members import Members
 from sim.methods import METHODS
 from sim.models import Sized
 from sim.network import Links, Wire
@@ -31,6 +32,10 @@ from sim.trace_context import context_of
 from sim.window import Longer, simulate_window
 
 
+class NotAlikeError(SimulationError):
+    """Workers that were simulated once are told apart: a collective is over some of them."""
+
+
 class Runtime:
     """One run in virtual time. Use :func:`simulate`."""
 
@@ -40,13 +45,15 @@ class Runtime:
         rounds: int,
         models: Mapping[int, Any] | None,
         replay: Trace | None,
+        *,
+        merge: bool = True,
     ) -> None:
         self.scenario = scenario
         self._clock = Clock()
         links, wire = Links(scenario), Wire(self._clock)
         wires = links.wires(self._clock) if links.by_messages else None
         # With gloo a collective does not end for all at once: no two workers are alike.
-        merge = models is None and replay is None and wires is None
+        merge = merge and models is None and replay is None and wires is None
         self.standing_for = merged(scenario, merge=merge)
         collectives, workers = scenario.network.collectives, scenario.workers
         concurrent = collectives.concurrent
@@ -60,18 +67,30 @@ class Runtime:
             )
             for rank, machine in machines.items()
         }
-        first_s = collectives.first_seconds if len(workers) > 1 else 0.0
-        transport = Transport(links, wire, devices, first_s)
-        self._sent_share = transport.sent_share
+        self._sent_share: dict[str, tuple[float, ...]] = {}
 
-        def new_group(name: str) -> Group | GlooGroup:
-            members, block = self.standing_for, collectives.quantize_block
-            given = (name, members, self._clock, transport, concurrent, block)
-            return Group(*given) if wires is None else GlooGroup(*given, wires)
+        def new_group(name: str, members: Members) -> Group | GlooGroup:
+            simulated, block = self.standing_for, collectives.quantize_block
+            if members.name:
+                if len(simulated) < len(workers):
+                    raise NotAlikeError
+                simulated = {rank: (rank,) for rank in members.ranks}
+            alone = len(members) == 1
+            transport = Transport(
+                members,
+                links,
+                wire,
+                {rank: devices[rank] for rank in simulated},
+                0.0 if alone else collectives.first_seconds,
+                self._sent_share,
+            )
+            given = (name, members, simulated, self._clock, transport, concurrent, block)
+            return Group(*given) if wires is None or alone else GlooGroup(*given, wires)
 
         horizon = scenario.horizon_tokens
         self._shared = Shared(
             self._clock,
+            len(workers),
             new_group,
             scenario.model.parameters,
             rounds,
@@ -88,6 +107,7 @@ class Runtime:
         self._replicas = [
             Replica(
                 rank,
+                scenario.ranks_by_site[workers[rank].site],
                 models[rank]
                 if models
                 else Sized(size, machine.n_grad_accumulation, machine.batch_tokens),
@@ -124,7 +144,7 @@ class Runtime:
             _ended(failed.error)
         for group in shared.groups.values():
             for call, collective in group.calls.items():
-                missing = self._missing(collective)
+                missing = _missing(group, collective)
                 if missing and not collective.failed:
                     raise CollectiveMismatch(
                         f"call {call} of group {group.name}: rank {collective.arrived[0]} called "
@@ -141,11 +161,6 @@ class Runtime:
         asked = longer(shared.rows, self._clock.now)
         return asked if most is None else min(asked, most)
 
-    def _missing(self, collective: Collective | None) -> list[int]:
-        """Return the ranks that have not called a collective."""
-        arrived = set(collective.arrived) if collective is not None else set()
-        return [rank for rank in self.standing_for if rank not in arrived]
-
     def _who_waits(self, blocked: list[Running]) -> str:
         lines, groups = [], self._shared.groups
         for driver in blocked[:4]:
@@ -153,7 +168,8 @@ class Runtime:
             assert activity is not None
             text = f"rank {driver.rank} ({driver.name}) waits for {activity.text}"
             if activity.group in groups and activity.call >= 0:
-                missing = self._missing(groups[activity.group].calls.get(activity.call))
+                group = groups[activity.group]
+                missing = _missing(group, group.calls.get(activity.call))
                 text += f", call {activity.call} of group {activity.group}"
                 if missing:
                     text += f", which rank {', '.join(map(str, missing[:4]))} never issued"
@@ -167,6 +183,12 @@ class Runtime:
         return replace(found, standing_for=self.standing_for, causes=self._shared.causes)
 
 
+def _missing(group: Group | GlooGroup, collective: Collective | None) -> list[int]:
+    """Return the members of a group that have not called a collective."""
+    arrived = set(collective.arrived) if collective is not None else set()
+    return [rank for rank in group.simulated if rank not in arrived]
+
+
 def _ended(failed: PeerLost | None) -> None:
     """End the run with a failure that no program has caught."""
     if failed is not None:
@@ -177,7 +199,8 @@ def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     """Group ranks that behave alike: same machine, nothing random, a program of ours.
 
     Collectives are barriers over all workers, so two workers with the same machine have the
-    same timeline wherever they stand. A method of the user's may look at its rank.
+    same timeline wherever they stand. A method of the user's may look at its rank. One that
+    names members is begun again with all workers apart.
     """
     method = scenario.method
     ours = METHODS.get(method.name) is method.program
@@ -230,15 +253,21 @@ def simulate(
         if rounds is None:
             rounds = len(replay.round_begins()) - 1
 
-    def run(asked: Scenario, limit: int, longer: Longer | None) -> Trace:
-        # No more rounds than the horizon has: the program then ends by itself.
-        limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
-        return Runtime(asked, limit, models, replay).run(longer)
+    def simulated(*, merge: bool) -> Trace:
+        def run(asked: Scenario, limit: int, longer: Longer | None) -> Trace:
+            # No more rounds than the horizon has: the program then ends by itself.
+            limit = limit if asked.run.rounds is None else min(limit, asked.run.rounds)
+            return Runtime(asked, limit, models, replay, merge=merge).run(longer)
+
+        if rounds is not None:
+            return Runtime(scenario, rounds, models, replay, merge=merge).run()
+        return simulate_window(scenario, run)
 
     with _garbage_collection_paused():
-        if rounds is not None:
-            return Runtime(scenario, rounds, models, replay).run()
-        return simulate_window(scenario, run)
+        try:
+            return simulated(merge=True)
+        except NotAlikeError:
+            return simulated(merge=False)
 
 
 def _check_replay(scenario: Scenario, replay: Trace) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from sim.clock import Clock
 from sim.compute import Computation
+from sim.members import Members
 from sim.progress import Progress
 from sim.runtime.activity import Activity
 from sim.runtime.device import Device
@@ -32,6 +33,8 @@ class Replica:
     """What the programs of one worker share."""
 
     rank: int
+    #: Ranks of the workers at its site.
+    site: tuple[int, ...]
     model: Any
     device: Device
     computation: Computation
@@ -45,8 +48,10 @@ class Shared:
     """What the programs of one run share: clock, rows, groups."""
 
     clock: Clock
-    #: Makes the group of a name.
-    new_group: Callable[[str], Group | GlooGroup]
+    #: How many there are in all.
+    workers: int
+    #: Makes the group of a name and of members.
+    new_group: Callable[[str, Members], Group | GlooGroup]
     #: Of the whole model.
     parameters: int
     #: Rounds after which the run ends, or tokens of all workers.
@@ -75,10 +80,10 @@ class Shared:
     #: When the last program ended, so far.
     last_end: float = 0.0
 
-    def group(self, name: str) -> Group | GlooGroup:
-        """Return the lasting group of that name."""
+    def group(self, name: str, members: Members) -> Group | GlooGroup:
+        """Return the lasting group of that name, which says whose it is."""
         if name not in self.groups:
-            self.groups[name] = self.new_group(name)
+            self.groups[name] = self.new_group(name, members)
         return self.groups[name]
 
     def count_call(self, rank: int, group: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from sim.members import Members
 from sim.network import Cost, Links, Wire
 from sim.runtime.device import Device
 
@@ -13,45 +14,57 @@ Kind = tuple[str, str, float]
 
 
 class _Load(NamedTuple):
-    """What a kind of collective costs and takes alone, and the bytes/s that each rank then sends.
+    """What a kind of collective costs and takes alone, and the bytes/s that each member then sends.
 
     There are no rates where nothing is slowed down by them.
     """
 
     cost: Cost
     seconds: float
-    rates: tuple[float, ...]
+    rates: dict[int, float]
 
 
 class Transport:
-    """The way of collectives through the network.
+    """The way of a group's collectives through the network.
 
     Parameters
     ----------
+    members
+        Whose they are.
     links
         What they cost.
     wire
         What they share.
     devices
-        By rank; computation is slowed down while a collective is under way.
+        Of the members that are simulated, by rank; computation is slowed down while a collective
+        is under way.
     first_s
-        Seconds that a group's first collective takes longer.
+        Seconds that the group's first collective takes longer.
+    sent_share
+        Filled in: for each operation, dtype and members ("all_reduce bf16[0,3]") the bytes sent by
+        each member per byte of the buffer.
     """
 
     def __init__(
-        self, links: Links, wire: Wire, devices: Mapping[int, Device], first_s: float
+        self,
+        members: Members,
+        links: Links,
+        wire: Wire,
+        devices: Mapping[int, Device],
+        first_s: float,
+        sent_share: dict[str, tuple[float, ...]],
     ) -> None:
+        self._members = members
         self._links = links
         self._wire = wire
         self._devices = devices
         self._first_s = first_s
+        self._sent_share = sent_share
         self._disturbs = any(device.disturbed for device in devices.values())
         self._loads: dict[Kind, _Load] = {}
-        #: For each "operation dtype" so far, bytes sent by each rank per byte of the buffer.
-        self.sent_share: dict[str, tuple[float, ...]] = {}
 
     def carry(self, kind: Kind, group: str, call: int, ended: Callable[[], None]) -> float:
-        """Put a collective of a group on the wire.
+        """Put a collective on the wire.
 
         Returns
         -------
@@ -74,11 +87,11 @@ class Transport:
         return seconds + extra
 
     def alone_s(self, kind: Kind) -> float:
-        """Seconds of a collective alone, were it not its group's first."""
+        """Seconds of a collective alone, were it not the group's first."""
         return self._load(kind).seconds
 
     def first_extra(self, call: int) -> float:
-        """Seconds that a group's first collective takes longer."""
+        """Seconds that the group's first collective takes longer."""
         return self._first_s if call == 0 else 0.0
 
     def begins(self, kind: Kind, rank: int) -> None:
@@ -90,21 +103,21 @@ class Transport:
         self._devices[rank].communicates(-1, self._rate(kind, rank))
 
     def _rate(self, kind: Kind, rank: int) -> float:
-        rates = self._load(kind).rates
-        return rates[rank] if rates else 0.0
+        return self._load(kind).rates.get(rank, 0.0)
 
     def _load(self, kind: Kind) -> _Load:
         found = self._loads.get(kind)
         if found is None:
-            operation, dtype, size = kind
-            cost = self._links.cost(operation, dtype, size)
-            key = f"{operation} {dtype}"
-            if key not in self.sent_share:
-                share = self._links.sent_share(operation, dtype)
-                self.sent_share[key] = tuple(share.tolist())
-            rates: tuple[float, ...] = ()
+            (operation, dtype, size), members = kind, self._members
+            cost = self._links.cost(operation, dtype, size, members)
+            key = f"{operation} {dtype}{members.name}"
+            if key not in self._sent_share:
+                share = self._links.sent_share(operation, dtype, members)
+                self._sent_share[key] = tuple(share.tolist())
+            rates: dict[int, float] = {}
             seconds = cost.seconds
             if self._disturbs and seconds > 0:
-                rates = tuple(share * size / seconds for share in self.sent_share[key])
+                shares = zip(members.ranks, self._sent_share[key], strict=True)
+                rates = {rank: share * size / seconds for rank, share in shares}
             found = self._loads[kind] = _Load(cost, seconds, rates)
         return found

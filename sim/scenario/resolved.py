@@ -348,6 +348,14 @@ class Scenario:
         """Hash of all that decides the answer (:mod:`sim.scenario.identity`)."""
         return sha256(self)
 
+    @cached_property
+    def ranks_by_site(self) -> tuple[tuple[int, ...], ...]:
+        """The ranks of each site's workers."""
+        found: list[list[int]] = [[] for _ in self.sites]
+        for worker in self.workers:
+            found[worker.site].append(worker.rank)
+        return tuple(map(tuple, found))
+
     @property
     def comm_dtype(self) -> str:
         """Type in which gradients and outer gradients travel."""

@@ -23,7 +23,7 @@ from sim.theory.closed_forms import (
     windowed_ring_seconds,
 )
 from sim.theory.longest_path import Duration, longest_path
-from sim.theory.wall_clock import Timing, wall_clock
+from sim.theory.wall_clock import Timing, wall_clock, wall_clock_of_averages
 
 __all__ = [
     "Duration",
@@ -43,5 +43,6 @@ __all__ = [
     "tree_seconds",
     "utilization_bounds",
     "wall_clock",
+    "wall_clock_of_averages",
     "windowed_ring_seconds",
 ]

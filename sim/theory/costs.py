@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,15 +77,33 @@ def per_worker(costs: Costs, value: PerWorker) -> list[int]:
     return [value] * costs.workers if isinstance(value, int) else list(value[: costs.workers])
 
 
-class Group:
-    """The collectives of one process group, in the order in which they are called."""
+Transmissions = list[tuple[float, float, Duration]]
+"""Collectives on the network: when each begins to transmit, when it ends, and what it uses."""
 
-    def __init__(self, costs: Costs) -> None:
+
+class Group:
+    """The collectives of one process group, in the order in which they are called.
+
+    Parameters
+    ----------
+    costs
+        Of the scenario.
+    ranks
+        The group's members, ascending; by default all workers.
+    beside
+        Transmissions of groups with which it may share links, which then is refused.
+    """
+
+    def __init__(
+        self, costs: Costs, ranks: Sequence[int] = (), beside: Transmissions | None = None
+    ) -> None:
         self.costs = costs
+        self.ranks = list(ranks) or list(range(costs.workers))
         self.how = costs.scenario.network.collectives
         self.grants: list[float] = []
         self.ends: list[float] = []
-        self.transmissions: list[tuple[float, float, Duration]] = []
+        self.alone = beside is None and self.how.concurrent == 1
+        self.transmissions: Transmissions = [] if beside is None else beside
         self.durations: dict[tuple[str, int, str], Duration] = {}
 
     def quantizing(self, elements: int, dtype: str) -> Seconds:
@@ -96,7 +116,7 @@ class Group:
         return self.costs.quantize * share
 
     def end(self, call: Seconds, operation: str, elements: int, dtype: str) -> float:
-        """End of the next collective, called by worker m at ``call[m]``.
+        """End of the next collective, called by member m at ``call[m]``.
 
         With at most K = ``concurrent`` proceeding, the grant also waits for the K-th last of the
         earlier ends; for K = 1 that is end(c-1).
@@ -104,21 +124,23 @@ class Group:
         size = wire_bytes(elements, dtype, self.how.quantize_block)
         key = operation, elements, dtype
         if key not in self.durations:
-            self.durations[key] = longest_path(self.costs.scenario, operation, size, dtype)
+            self.durations[key] = longest_path(
+                self.costs.scenario, operation, size, dtype, self.ranks
+            )
         alone = self.durations[key]
 
         number, at_once = len(self.ends), self.how.concurrent
-        grant = float(call.max())
+        grant = float(call[self.ranks].max())
         if number > 0:
             grant = max(grant, self.grants[-1])
         if number >= at_once:
             grant = max(grant, sorted(self.ends)[-at_once])
         # A lone worker sends nothing and has nobody to connect to.
-        sets_up = number == 0 and self.costs.workers > 1
+        sets_up = number == 0 and len(self.ranks) > 1
         end = grant + alone.total_s + (self.how.first_seconds if sets_up else 0.0)
         self.grants.append(grant)
         self.ends.append(end)
-        if at_once > 1:
+        if not self.alone:
             self._refuse_sharing(end - alone.transmission_s, end, alone)
         return end
 
@@ -134,8 +156,8 @@ class Group:
             total = share + sum(other.share.get(link, 0.0) for _, other in beside)
             if beside and total > 1:
                 raise ValueError(
-                    f"concurrent = {self.how.concurrent}: collectives share link {link} and slow "
-                    "each other down, which the recurrences leave to the simulator"
+                    f"collectives share link {link} and slow each other down, which the "
+                    "recurrences leave to the simulator"
                 )
         self.transmissions.append((begin, end, alone))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -32,8 +32,14 @@ class Duration:
     share: dict[Link, float]
 
 
-def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "bf16") -> Duration:
-    """Duration of a collective over all workers of the scenario.
+def longest_path(
+    scenario: Scenario,
+    operation: str,
+    size: float,
+    dtype: str = "bf16",
+    ranks: Sequence[int] = (),
+) -> Duration:
+    """Duration of a collective over workers of the scenario.
 
     A worker enters round k when all it sent in earlier rounds has left and all that was sent to
     it in earlier rounds has arrived: s(i, k) = max of those times. A transfer i -> j of b bytes
@@ -53,6 +59,8 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
         Bytes of the whole buffer on the wire, scales included (:func:`sim.program.wire_bytes`).
     dtype
         int8 and fp4 take the quantised forms of all_reduce and reduce_scatter.
+    ranks
+        Its members, ascending; by default all workers.
 
     Notes
     -----
@@ -65,7 +73,7 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
     ValueError
         For an unknown operation or algorithm.
     """
-    sequence = rounds(scenario, operation, size, dtype)
+    sequence = rounds(scenario, operation, size, dtype, ranks)
     carried: dict[Link, float] = {}
     for transfers in sequence:
         for (i, j), amount in transfers.items():
@@ -79,13 +87,19 @@ def longest_path(scenario: Scenario, operation: str, size: float, dtype: str = "
     return Duration(total, transmission, share)
 
 
-def rounds(scenario: Scenario, operation: str, size: float, dtype: str = "bf16") -> list[Round]:
+def rounds(
+    scenario: Scenario,
+    operation: str,
+    size: float,
+    dtype: str = "bf16",
+    ranks: Sequence[int] = (),
+) -> list[Round]:
     """List a collective's rounds, first to last (arguments as :func:`longest_path`)."""
     algorithm = scenario.network.collectives.algorithm
     if algorithm not in ("ring", "tree", "halving_doubling", "direct", "hierarchical"):
         raise ValueError(f"algorithm {algorithm!r} is not known here")
-    ranks = [worker.rank for worker in scenario.workers]
-    sites = _sites(scenario)
+    ranks = list(ranks) or [worker.rank for worker in scenario.workers]
+    sites = _sites(scenario, ranks)
     ring = [rank for members in sites for rank in members]
 
     if operation == "all_to_all":
@@ -101,7 +115,7 @@ def rounds(scenario: Scenario, operation: str, size: float, dtype: str = "bf16")
         exchange = [_everybody_to_everybody(ranks, size)]
         if operation == "reduce_scatter":
             return exchange
-        return exchange + rounds(scenario, "all_gather", size)
+        return exchange + rounds(scenario, "all_gather", size, ranks=ranks)
 
     one_pass: list[Round]
     if algorithm == "hierarchical" and operation == "all_reduce":
@@ -148,10 +162,10 @@ def _halving_doubling(operation: str, ranks: list[int], size: float) -> list[Rou
     halving: list[Round] = []
     distance, part = power // 2, size / 2
     while distance >= 1:
-        halving.append({(i, i ^ distance): part for i in range(power)})
+        halving.append({(ranks[i], ranks[i ^ distance]): part for i in range(power)})
         distance, part = distance // 2, part / 2
     doubling = halving[::-1]
-    before: list[Round] = [{(i, i - power): size for i in ranks[power:]}]
+    before: list[Round] = [dict.fromkeys(zip(ranks[power:], ranks, strict=False), size)]
     after = [_reversed(before[0])]
     core = {
         "all_reduce": halving + doubling,
@@ -193,10 +207,10 @@ def _reversed(transfers: Round) -> Round:
     return {(j, i): amount for (i, j), amount in transfers.items()}
 
 
-def _sites(scenario: Scenario) -> list[list[int]]:
+def _sites(scenario: Scenario, ranks: list[int]) -> list[list[int]]:
     """Group ranks by site, sites in the ring's order, sites without workers left out."""
     order = scenario.network.collectives.order or range(len(scenario.sites))
-    grouped = [[w.rank for w in scenario.workers if w.site == site] for site in order]
+    grouped = [[i for i in ranks if scenario.workers[i].site == site] for site in order]
     return [members for members in grouped if members]
 
 

@@ -6,7 +6,7 @@ Written from what the programs say, in their order of calls and waits, but witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -21,6 +21,7 @@ from sim.theory.costs import (
     Result,
     Seconds,
     Times,
+    Transmissions,
     per_worker,
 )
 from sim.theory.overlapped import (
@@ -30,6 +31,9 @@ from sim.theory.overlapped import (
     stream_layers,
     streaming_diloco,
 )
+
+Parts = Sequence[Sequence[int]]
+"""The ranks of all workers, those that average together next to each other."""
 
 # --- one thing at a time ------------------------------------------------------------------------
 
@@ -66,6 +70,26 @@ def _blocking(
         begins.append(t)
         call = t + steps * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
         t = group.end(call, "all_reduce", costs.parameters, dtype) + costs.outer_step
+    return t, [*begins, t]
+
+
+def averages(
+    costs: Costs, rounds: int, parts: Callable[[int], Parts], sync_every: PerWorker = 100
+) -> Result:
+    """t_m <- end over m's part of round n (max of its members' t_j + H_j T_j) + average."""
+    steps = np.array(per_worker(costs, sync_every))
+    dtype = costs.scenario.model.param_dtype
+    groups: dict[tuple[int, ...], Group] = {}
+    beside: Transmissions = []
+    t, begins = costs.zero(), []
+    for number in range(rounds):
+        begins.append(t)
+        call, t = t + steps * costs.inner_step, costs.zero()
+        for part in parts(number):
+            ranks = tuple(sorted(part))
+            group = groups.setdefault(ranks, Group(costs, ranks, beside))
+            t[list(ranks)] = group.end(call, "all_reduce", costs.parameters, dtype)
+        t += costs.outer_step
     return t, [*begins, t]
 
 
