@@ -1,4 +1,4 @@
-"""What predictions take, next to what sim/effort.py has estimated.
+"""What predictions take, next to what sim/questions/effort.py has estimated.
 
     python benchmarks/effort.py
 
@@ -29,8 +29,8 @@ CASES = {
 
 _ONE = """
 import resource, sys, time
-from sim.effort import effort
-from sim.replications import predicted
+from sim.questions.effort import effort
+from sim.questions.replications import predicted
 from sim.scenario import load
 words = sys.argv[1].split()
 scenario = load(None, {"--model": "1B", "--step-time": "1s", **dict(zip(words[::2], words[1::2]))})

@@ -54,7 +54,7 @@ def tried(task: Task) -> Outcome:
 
 def bounded() -> None:
     """Refuse long simulations earlier than usual: it is inputs that are tried here."""
-    from sim import limits
+    from sim.runtime import limits
 
     limits.MOST_ROWS = limits.MOST_MESSAGES = 100_000
 

@@ -46,10 +46,11 @@ _OPTIONS = {"--model": "1B", "--step-time": "1s", "--rounds": "3", "--sync-every
 @cache
 def _originals() -> Path:
     """Write one file of each kind."""
-    from sim import study, trace_files
-    from sim.journal import append
-    from sim.replications import predicted
+    from sim.questions import study
+    from sim.questions.replications import predicted
     from sim.scenario import load
+    from sim.storage.journal import append
+    from sim.trace import files as trace_files
 
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     Finalize(None, shutil.rmtree, (folder, True), exitpriority=0)
@@ -78,13 +79,13 @@ def _study() -> Any:
 
 @cache
 def _identity() -> dict[str, str]:
-    from sim.study_folder import identity_of
+    from sim.questions.study_folder import identity_of
 
     return identity_of(_study())
 
 
 def _write_progress(folder: Path) -> None:
-    from sim.study_folder import StudyFolder
+    from sim.questions.study_folder import StudyFolder
 
     folder.mkdir()
     study = StudyFolder(folder, _identity())
@@ -104,8 +105,8 @@ def _write_hardware(path: Path, earlier: Path) -> None:
 
 def _write_tensors(folder: Path) -> None:
     try:
-        from realrun.checkpoint import State
-        from realrun.saved import save
+        from realrun.state.checkpoint import State
+        from realrun.state.saved import save
     except ImportError:  # without torch
         return
     module = _module(seed=1)
@@ -121,21 +122,21 @@ def _module(seed: int) -> Any:
 
 
 def _checkpoints(folder: Path) -> Any:
-    from realrun.checkpoint import Checkpoints
+    from realrun.state.checkpoint import Checkpoints
 
     return Checkpoints(folder, 0, 1, {"model": "m"}, lambda own: [own])
 
 
 # -- how they are read ---------------------------------------------------------------------------
 def _trace(path: Path) -> Any:
-    from sim.trace_files import load
+    from sim.trace.files import load
 
     trace = load(path)
     return trace.frame().to_csv(), trace.total_s, repr(trace.context)
 
 
 def _results(path: Path) -> Any:
-    from sim.result_files import load
+    from sim.questions.result_files import load
 
     return load(path).to_csv(index=False)
 
@@ -149,20 +150,20 @@ def _picture(path: Path) -> Any:
 
 
 def _reused(path: Path) -> Any:
-    from sim.study_folder import StudyFolder
+    from sim.questions.study_folder import StudyFolder
 
     frame = StudyFolder(path.parent, _identity()).results()
     return None if frame is None else frame.to_csv(index=False)
 
 
 def _begun(path: Path) -> Any:
-    from sim.study_folder import StudyFolder
+    from sim.questions.study_folder import StudyFolder
 
     return list(StudyFolder(path.parent, _identity()).finished(6).items())
 
 
 def _journal(path: Path) -> Any:
-    from sim.journal import read
+    from sim.storage.journal import read
 
     return read(path)
 
@@ -176,7 +177,7 @@ def _checkpoint(path: Path) -> Any:
 
 
 def _model(path: Path) -> Any:
-    from realrun.saved import begin_from
+    from realrun.state.saved import begin_from
 
     module = _module(seed=2)
     begin_from(path, module, [module])
@@ -316,8 +317,8 @@ def _verdict(
     allowed: Callable[[Any, Any, bool], bool],
     action: str,
 ) -> Outcome:
-    from sim.cli.errors import as_line
-    from sim.told import one_line
+    from sim.output.errors import as_line
+    from sim.text.told import one_line
 
     try:
         now = read()

@@ -119,7 +119,7 @@ def _run(arguments: tuple[str, ...]) -> Outcome:
 
 
 def _loaded(name: str) -> Outcome:
-    from sim.cli.errors import as_line
+    from sim.output.errors import as_line
     from sim.scenario import load_study
 
     try:

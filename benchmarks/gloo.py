@@ -1,4 +1,4 @@
-"""gloo's collectives as measured beside sim/gloo.py and beside the textbook's ring.
+"""gloo's collectives as measured beside sim/network/gloo.py and beside the textbook's ring.
 
     .venv-test/bin/python benchmarks/gloo.py
     sudo .venv-test/bin/python benchmarks/gloo.py --measure new.csv [--workers 4]
@@ -24,12 +24,12 @@ from time import perf_counter, sleep
 from typing import Any
 
 from sim.clock import Clock
-from sim.gloo import part
-from sim.messages import End, ends
+from sim.network.gloo import part
+from sim.network.message_links import Connections, Wires
+from sim.network.messages import End, ends
 from sim.scenario import load
 from sim.scenario.resolved import HostCosts
 from sim.theory.closed_forms import ring_seconds
-from sim.wires import Connections, Wires
 
 MEASURED = Path(__file__).parent / "gloo" / "collectives.csv"
 HOST = HostCosts(message_s=2e-4, byte_s=1e-9)
@@ -218,7 +218,7 @@ def starter(case: Case) -> Callable[[], Any]:
     import torch
     import torch.distributed as dist
 
-    from realrun.quantize import all_gather_single
+    from realrun.communication.quantize import all_gather_single
 
     whole = torch.zeros(case.bytes // 4)
     other = torch.empty_like(whole)

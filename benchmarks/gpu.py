@@ -24,17 +24,17 @@ from typing import Any
 
 import torch
 
-from realrun import corpus
-from realrun.data import Data
+from realrun.communication.packing import pack_into, packed_bytes, sum_into
+from realrun.data import corpus
+from realrun.data.batches import Data
 from realrun.device import timed_on
-from realrun.gpt import GPT, GPTConfig, loss
-from realrun.model import TorchModel
-from realrun.packing import pack_into, packed_bytes, sum_into
-from realrun.process import Limits, Shared
-from realrun.runtime import TorchWorker
+from realrun.model.gpt import GPT, GPTConfig, loss
+from realrun.model.replica import TorchModel
+from realrun.runtime.shared import Limits, Shared
+from realrun.runtime.worker import TorchWorker
 from sim.program import Program
 from sim.scenario.presets import accelerator, step_seconds_from_flops
-from sim.trace import Row
+from sim.trace.table import Row
 
 GPU = torch.device("cuda", 0)
 ROOT = Path(__file__).parents[1]

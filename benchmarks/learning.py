@@ -44,8 +44,8 @@ from learning_report import HELD_OUT_SEQUENCES, summarise
 from learning_results import Row, add, read
 
 if TYPE_CHECKING:
-    from realrun.build import Built
-    from realrun.data import Data
+    from realrun.data.batches import Data
+    from realrun.model.build import Built
 
 SEEDS = 3
 _PARTS_OF_A_CURVE = 40
@@ -123,7 +123,7 @@ def _start(run: Planned) -> Path:
 def _timed_by_the_simulator(run: Planned, folder: Path) -> Path:
     from sim.runtime import simulate
     from sim.scenario import load
-    from sim.trace_files import save
+    from sim.trace.files import save
 
     scenario = load(str(BASE), {}, run.assignments)
     assert scenario.horizon_tokens is not None
@@ -140,7 +140,7 @@ def held_out_loss(parameters: Path) -> float:
     """
     import torch
 
-    from realrun.saved import begin_from
+    from realrun.state.saved import begin_from
 
     built, data = _model_and_data()
     found = []
@@ -157,8 +157,8 @@ def held_out_loss(parameters: Path) -> float:
 
 @cache
 def _model_and_data() -> tuple[Built, Data]:
-    from realrun.build import build
-    from realrun.data import open_data
+    from realrun.data.batches import open_data
+    from realrun.model.build import build
     from sim.scenario import loaded
 
     base = loaded(str(BASE))

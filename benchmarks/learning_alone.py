@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from learning_plan import BASE, BATCH_TOKENS, SYNC_EVERY, WARMUP_STEPS, Planned
 
-from realrun.build import build
-from realrun.data import open_data
-from realrun.model import TorchModel
-from realrun.optimizers import Inner
-from realrun.saved import save
+from realrun.data.batches import open_data
+from realrun.model.build import build
+from realrun.model.optimizers import Inner
+from realrun.model.replica import TorchModel
+from realrun.state.saved import save
 from sim.scenario import loaded
 
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import tomli_w
 
-from sim import journal
 from sim.scenario import load_study
 from sim.scenario.study import Case
+from sim.storage import journal
 
 LAB = Path(__file__).parent.parent / "validation" / "lab"
 

@@ -35,14 +35,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from realrun import corpus
-from realrun.data import Data
-from realrun.gpt import GPT, GPTConfig, loss
-from realrun.model import TorchModel
-from realrun.optimizers import Inner
-from realrun.paced import PacedModel
-from realrun.process import Limits, Shared
-from realrun.runtime import TorchWorker
+from realrun.data import corpus
+from realrun.data.batches import Data
+from realrun.model.gpt import GPT, GPTConfig, loss
+from realrun.model.optimizers import Inner
+from realrun.model.paced import PacedModel
+from realrun.model.replica import TorchModel
+from realrun.runtime.shared import Limits, Shared
+from realrun.runtime.worker import TorchWorker
 from sim.methods import METHODS
 from sim.scenario.resolved import ModelSize
 

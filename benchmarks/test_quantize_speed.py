@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 import torch
 
-from realrun.packing import pack, sum_into, unpack
-from realrun.quantize import prepare
+from realrun.communication.packing import pack, sum_into, unpack
+from realrun.communication.quantize import prepare
 from sim.program import wire_bytes
 
 BLOCK = 256

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
-from sim.replications import predicted
+from sim.questions.replications import predicted
+from sim.questions.study import row, run
 from sim.runtime import simulate
 from sim.scenario import load, load_study
 from sim.scenario.resolved import (
@@ -33,7 +34,6 @@ from sim.scenario.resolved import (
     Site,
     Worker,
 )
-from sim.study import row, run
 
 
 def one_site(

@@ -23,12 +23,12 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from sim.clock import Clock
-from sim.gloo import part
-from sim.messages import ends
-from sim.network import Links
+from sim.network.gloo import part
+from sim.network.links import Links
+from sim.network.message_links import Connections
+from sim.network.messages import ends
 from sim.scenario import Scenario, load
 from sim.scenario.resolved import HostCosts
-from sim.wires import Connections
 
 MEASURED = Path(__file__).parent / "gloo" / "ties.csv"
 SLOW = 1  # its rank
@@ -93,7 +93,7 @@ def worker() -> None:
     import torch
     import torch.distributed as dist
 
-    from realrun.connections import fresh_group
+    from realrun.communication.connections import fresh_group
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from realrun import not_finite
+from realrun.checks import not_finite
 from realrun.errors import RunError
 from realrun.peak import peak_of
-from sim.throughput import throughput
+from sim.figures.throughput import throughput
 from sim.units import format_count
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def progress(horizon_tokens: float | None) -> Iterator[Callable[[float, Tensor],
 
 def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     """Print what was measured, in the table that ``bandwise simulate`` prints."""
-    from sim.cli.output import show as printed
-    from sim.cli.run_report import report
-    from sim.figures import figures
+    from sim.figures.evaluation import figures
+    from sim.output.run_report import report
+    from sim.output.show import show as printed
 
     result = figures(outcome.trace)
     if _trained(outcome):  # sleeps need no accelerator

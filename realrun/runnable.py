@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
-from realrun import packing
-from realrun.build import Built, check_described
-from realrun.optimizers import Inner
-from realrun.process import Limits
+from realrun.communication import packing
+from realrun.model.build import Built, check_described
+from realrun.model.optimizers import Inner
+from realrun.runtime.shared import Limits
 from sim.program import DTYPE_BITS, QUANTIZED
 from sim.scenario import Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection

@@ -15,30 +15,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from realrun import loss_files, module_state, randomness, replicas, saved
-from realrun.build import about, build
-from realrun.checkpoint_folder import alone_in
-from realrun.clock import gathered, offset_to_first
-from realrun.data import Batches, Data, open_data
+from realrun.checks import replicas
+from realrun.checks.evaluating import Evaluated, Evaluating
+from realrun.checks.not_finite import LossWatch
+from realrun.checks.replica_check import ReplicaCheck, declared_equal
+from realrun.data.batches import Batches, Data, open_data
 from realrun.device import timed_on
-from realrun.evaluating import Evaluated, Evaluating
-from realrun.memory import check_memory, checkpoint_bytes
-from realrun.model import TorchModel
-from realrun.not_finite import LossWatch
-from realrun.paced import PacedModel
-from realrun.placement import Place, meet, name_of, sharing
-from realrun.process import Pace, Shared
-from realrun.rendezvous import rank_and_workers
-from realrun.replica_check import ReplicaCheck, declared_equal
-from realrun.resuming import identity, resumed
-from realrun.room import CHECKPOINTS, check_room
+from realrun.model import module_state, randomness
+from realrun.model.build import about, build
+from realrun.model.memory import check_memory, checkpoint_bytes
+from realrun.model.paced import PacedModel
+from realrun.model.replica import TorchModel
+from realrun.processes.placement import Place, meet, name_of, sharing
+from realrun.processes.rendezvous import rank_and_workers
 from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
-from realrun.runtime import TorchWorker
-from sim.compute import Computation, Factors
+from realrun.runtime.clock import gathered, offset_to_first
+from realrun.runtime.shared import Pace, Shared
+from realrun.runtime.worker import TorchWorker
+from realrun.state import loss_files, saved
+from realrun.state.checkpoint_folder import alone_in
+from realrun.state.resuming import identity, resumed
+from realrun.state.room import CHECKPOINTS, check_room
 from sim.program import QUANTIZED, kept_equal
+from sim.runtime.computation import Computation, Factors
+from sim.runtime.context import context_of, sent_shares
 from sim.scenario import Loaded, ScenarioError
-from sim.trace import Context, Trace
-from sim.trace_context import context_of, sent_shares
+from sim.trace.table import Context, Trace
 from sim.units import format_count
 
 _VALIDATION = 8, 64  # sequences, batches: the same whatever is trained how
@@ -52,12 +54,12 @@ class Asked:
     ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda"; ``backend``
     "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for. ``save`` is where rank
-    0 will write the trained model (:mod:`realrun.saved`), ``losses`` those of all ranks
-    (:mod:`realrun.loss_files`); ``start`` is a saved model, with whose parameters and buffers
+    0 will write the trained model (:mod:`realrun.state.saved`), ``losses`` those of all ranks
+    (:mod:`realrun.state.loss_files`); ``start`` is a saved model, with whose parameters and buffers
     training begins. ``held_out`` asks for the loss on text that no worker trains on, which takes a
     while. ``warm`` says that these processes have sent each other something before: nothing is then
     set up by a first collective. ``fresh`` asks for connections of the run's own
-    (:class:`realrun.collectives.Group`). ``check_replicas`` compares at every round what
+    (:class:`realrun.communication.groups.Group`). ``check_replicas`` compares at every round what
     the method keeps equal on all workers. ``evaluate_every`` is the number of rounds between two
     evaluations of the loss on held-out text.
     """

@@ -1,7 +1,7 @@
 """What workers compute: a table with one row per operation.
 
 A row says on what the time is spent, what it grows with and which key of a scenario gives it. The
-seconds that the simulator charges (:mod:`sim.compute`), the keys of [[site]] and of
+seconds that the simulator charges (:mod:`sim.runtime.computation`), the keys of [[site]] and of
 hardware files, what ``realrun calibrate`` measures, and where figures and pictures put the time all
 follow from the rows, so an operation is added here alone. What it does to state is the model's
 business. A program declares one of its own with :func:`sim.program.operation`.
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 Cause = Literal["compute", "optimizer", "quantise"]
 COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantise")
-"""Causes of the time that a worker computes; the first of :data:`sim.breakdown.CAUSES`."""
+"""Causes of the time that a worker computes; the first of :data:`sim.figures.breakdown.CAUSES`."""
 
 Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]
 """What an operation's time grows with.

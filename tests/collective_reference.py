@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.models.rounding import Floats, carried, reduced
 from sim.program import QUANTIZED
-from sim.rounding import Floats, carried, reduced
 
 Kind = tuple[str, str, bool]
 """Operation, dtype, and whether it is a mean."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from realrun.namespaces import enter, enter_in_thread
+from realrun.processes.namespaces import enter, enter_in_thread
 
 _SO_NETNS_COOKIE = 71
 

@@ -31,14 +31,14 @@ from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch.optim import AdamW, Optimizer  # noqa: E402
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR  # noqa: E402
 
-from realrun import corpus  # noqa: E402
-from realrun.data import Batch, Data  # noqa: E402
-from realrun.gpt import GPT, GPTConfig  # noqa: E402
-from realrun.gpt import loss as nats  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.optimizers import FINAL_RATE, Inner  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.data import corpus  # noqa: E402
+from realrun.data.batches import Batch, Data  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig  # noqa: E402
+from realrun.model.gpt import loss as nats  # noqa: E402
+from realrun.model.optimizers import FINAL_RATE, Inner  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 
 CONFIG = GPTConfig(hidden=16, layers=3, heads=2, vocabulary=32, feed_forward=24, context=8)

@@ -10,8 +10,8 @@ import pytest
 from plain_scenario import plain
 from test_identities import train
 
-from sim.collective_model import in_words
-from sim.figures import figures
+from sim.figures.collective_model import in_words
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import bytes_per_element, wire_bytes
 from sim.runtime import SimulationError, simulate

@@ -15,17 +15,17 @@ torch = pytest.importorskip("torch")
 
 from processes import together  # noqa: E402
 
-from realrun import corpus  # noqa: E402
-from realrun.buffers import Flat  # noqa: E402
-from realrun.collectives import Collective, Group  # noqa: E402
-from realrun.data import Data  # noqa: E402
+from realrun.checks.replica_check import ReplicaCheck, declared_equal  # noqa: E402
+from realrun.communication.groups import Collective, Group  # noqa: E402
+from realrun.data import corpus  # noqa: E402
+from realrun.data.batches import Data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
-from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.optimizers import Inner  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.replica_check import ReplicaCheck, declared_equal  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.model.buffers import Flat  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model.optimizers import Inner  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import Program, Worker, keeps_equal, kept_equal  # noqa: E402
 from sim.scenario import ScenarioError  # noqa: E402

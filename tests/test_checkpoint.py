@@ -22,14 +22,14 @@ from processes import together  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from test_conformance import enlarged  # noqa: E402
 
-from realrun import corpus  # noqa: E402
-from realrun.checkpoint import State  # noqa: E402
-from realrun.data import Data  # noqa: E402
-from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.optimizers import Inner  # noqa: E402
-from realrun.process import MAIN, Limits, Restart, Saving, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.data import corpus  # noqa: E402
+from realrun.data.batches import Data  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model.optimizers import Inner  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.runtime.shared import MAIN, Limits, Restart, Saving, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
+from realrun.state.checkpoint import State  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 
 WORKERS, ROUNDS = 2, 4

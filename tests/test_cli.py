@@ -16,8 +16,8 @@ from command_line import Bandwise, Ran
 
 from sim.cli import app, main
 from sim.cli.app import COMMANDS
-from sim.cli.tables import as_json
 from sim.methods import METHODS
+from sim.output.tables import as_json
 from sim.scenario import OPTIONS
 
 SMALL = ("--model", "1B", "--sites", "2", "--rounds", "3")
@@ -183,7 +183,7 @@ def test_tables_fit_a_terminal_without_breaking_words(
 ) -> None:
     from rich.console import Console
 
-    monkeypatch.setattr("sim.cli.output._console", lambda: Console(width=width, markup=False))
+    monkeypatch.setattr("sim.output.show._console", lambda: Console(width=width, markup=False))
     for command in (("compare", *SMALL), ("required", *SMALL), ("simulate", *SMALL)):
         lines = bandwise(*command).out.splitlines()
         assert max(map(len, lines)) <= width
@@ -216,8 +216,8 @@ def test_of_a_long_trace_two_rounds_are_drawn(bandwise: Bandwise, tmp_path: Path
 
 
 def test_a_picture_has_a_title(bandwise: Bandwise, tmp_path: Path) -> None:
-    from sim import plots
-    from sim.trace_files import load
+    from sim.figures import plots
+    from sim.trace.files import load
 
     trace = tmp_path / "trace.parquet"
     bandwise("simulate", *SMALL, "--method", "diloco", "--trace", trace)
@@ -463,7 +463,7 @@ def test_ctrl_c_is_one_line_and_status_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sim.replications.predicted", interrupted)
+    monkeypatch.setattr("sim.questions.replications.predicted", interrupted)
     assert bandwise("simulate", *SMALL) == Ran(130, "", "bandwise: interrupted\n")
 
 
@@ -471,7 +471,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("sim.replications.predicted", broken)
+    monkeypatch.setattr("sim.questions.replications.predicted", broken)
     monkeypatch.setattr(sys, "argv", ["bandwise", "simulate", *SMALL])
     with pytest.raises(RuntimeError, match="ours"):
         main()

@@ -20,14 +20,14 @@ torch = pytest.importorskip("torch")
 from processes import together  # noqa: E402
 from test_identities import SIZE, of_first, scenario  # noqa: E402
 
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
-from sim.quadratic import Quadratic  # noqa: E402
+from sim.models.quadratic import Quadratic  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
+from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario.resolved import Scenario  # noqa: E402
-from sim.trace import LOOK, Row, Trace  # noqa: E402
-from sim.trace_context import context_of  # noqa: E402
+from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 TOY: dict[str, Any] = {"noise": 0.3, "momentum": 0.5}
 ROUNDS = 4

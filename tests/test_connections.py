@@ -15,16 +15,16 @@ from plain_scenario import plain
 from scenarios_strategy import rates, scenarios, windows
 
 from sim import theory
-from sim.collectives import ALGORITHMS, OPERATIONS
-from sim.gloo import alone
-from sim.network import Links
+from sim.network.gloo import alone
+from sim.network.links import Links
+from sim.network.schedules import ALGORITHMS, OPERATIONS
 from sim.program import Program, Worker
-from sim.required import required
+from sim.questions.target_search import required
+from sim.questions.variations import scaled
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
 from sim.scenario.connections import windowed
 from sim.scenario.resolved import Collectives, HostCosts, Network, Site, Streams
-from sim.subsets import scaled
 
 CLAIM = settings(
     derandomize=True,

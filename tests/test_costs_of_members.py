@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from plain_scenario import plain
 from scenarios_strategy import DTYPES, scenarios
 
-from sim.collectives import OPERATIONS
 from sim.members import Members, members_of
-from sim.network import Links
+from sim.network.links import Links
+from sim.network.schedules import OPERATIONS
+from sim.questions.variations import with_sites
 from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Scenario
-from sim.subsets import with_sites
 from sim.theory import longest_path
 
 CLAIM = settings(

@@ -24,25 +24,25 @@ torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 import torch.multiprocessing as mp  # noqa: E402
 
-from realrun import corpus  # noqa: E402
-from realrun.buffers import Layout  # noqa: E402
-from realrun.data import Data  # noqa: E402
+from realrun.communication.packing import pack, unpack  # noqa: E402
+from realrun.data import corpus  # noqa: E402
+from realrun.data.batches import Data  # noqa: E402
 from realrun.device import timed_on  # noqa: E402
 from realrun.errors import PeerLostError  # noqa: E402
-from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.optimizers import Inner  # noqa: E402
-from realrun.outer import Outer  # noqa: E402
-from realrun.packing import pack, unpack  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.model.buffers import Layout  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model.optimizers import Inner  # noqa: E402
+from realrun.model.outer import Outer  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import QUANTIZED, Program  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
+from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 from sim.scenario.resolved import Method, Run  # noqa: E402
-from sim.trace import LOOK, Row, Trace  # noqa: E402
-from sim.trace_context import context_of  # noqa: E402
+from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 pytestmark = [
     pytest.mark.skipif(

@@ -17,9 +17,16 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from realrun.corpus import Corpus, DataError, standard_library, synthetic, text_files, token_file
-from realrun.data import KEYS, Data, open_data
-from realrun.shards import Samples, Stretches, split
+from realrun.data.batches import KEYS, Data, open_data
+from realrun.data.corpus import (
+    Corpus,
+    DataError,
+    standard_library,
+    synthetic,
+    text_files,
+    token_file,
+)
+from realrun.data.shards import Samples, Stretches, split
 from sim.scenario.schema import DataSection
 
 
@@ -426,7 +433,7 @@ def test_too_little_text_is_refused() -> None:
 
 
 def test_the_fingerprint_of_large_data_sees_its_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("realrun.corpus._FULLY_HASHED", 10)
+    monkeypatch.setattr("realrun.data.corpus._FULLY_HASHED", 10)
     whole = corpus([3_000_000])
     before = whole.fingerprint()
     whole.tokens[-1] = 0

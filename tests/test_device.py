@@ -28,14 +28,14 @@ torch = pytest.importorskip("torch")
 import torch.distributed as dist  # noqa: E402
 
 from realrun import device as module  # noqa: E402
-from realrun.buffers import Flat  # noqa: E402
-from realrun.collectives import Group  # noqa: E402
+from realrun.communication.groups import Group  # noqa: E402
 from realrun.device import Card  # noqa: E402
 from realrun.errors import PeerLostError, RunError  # noqa: E402
-from realrun.process import MAIN, Limits, Saving, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.model.buffers import Flat  # noqa: E402
+from realrun.runtime.shared import MAIN, Limits, Saving, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.program import Program  # noqa: E402
-from sim.trace import LOOK, WAIT, Row  # noqa: E402
+from sim.trace.table import LOOK, WAIT, Row  # noqa: E402
 
 CUDA = torch.device("cuda", 0)
 

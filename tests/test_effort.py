@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from command_line import Bandwise
 
-from sim import free_memory
 from sim.cli import effort as spoken
-from sim.effort import _count, effort
-from sim.network import Links
+from sim.network.links import Links
+from sim.processes import free_memory
+from sim.questions.effort import _count, effort
 from sim.runtime import simulate
 from sim.scenario import load
 
@@ -100,6 +100,6 @@ def test_what_takes_long_is_said_and_what_does_not_is_not(
 def test_an_estimate_looks_at_some_of_many_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     one = effort(scenario := load(None, ALONE))
-    monkeypatch.setattr("sim.effort.effort", lambda each: asked.append(each) or one)
+    monkeypatch.setattr("sim.questions.effort.effort", lambda each: asked.append(each) or one)
     spoken.foresee([scenario] * 1000)
     assert len(asked) <= 30

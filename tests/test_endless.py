@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from plain_scenario import machine, plain
 
-from sim import effort, limits, progress
 from sim.program import Program, Worker
-from sim.runtime import SimulationError, TooLarge, simulate
+from sim.questions import effort
+from sim.runtime import SimulationError, TooLarge, limits, progress, simulate
 from sim.scenario.resolved import Run
 
 MANY = 5000
@@ -161,9 +161,9 @@ def test_the_estimate_of_what_it_takes_ends(
 def test_real_processes_stop_it_as_well() -> None:
     pytest.importorskip("torch")
     from realrun.errors import RunError
-    from realrun.process import Limits, Shared
-    from realrun.runtime import TorchWorker
-    from sim.models import Sized
+    from realrun.runtime.shared import Limits, Shared
+    from realrun.runtime.worker import TorchWorker
+    from sim.models.sized import Sized
 
     asked = plain(goes_on)
     worker = TorchWorker(Shared(0, 1, Sized(asked.model, 1, 1.0), Limits(rounds=2)))
@@ -177,9 +177,9 @@ def test_real_processes_stop_one_that_never_comes_to_its_next_round(
 ) -> None:
     pytest.importorskip("torch")
     from realrun.errors import RunError
-    from realrun.process import Limits, Shared
-    from realrun.runtime import TorchWorker
-    from sim.models import Sized
+    from realrun.runtime.shared import Limits, Shared
+    from realrun.runtime.worker import TorchWorker
+    from sim.models.sized import Sized
 
     asked = plain(program)
     worker = TorchWorker(Shared(0, 1, Sized(asked.model, 1, 1.0), Limits(rounds=2)))
@@ -190,8 +190,8 @@ def test_real_processes_stop_one_that_never_comes_to_its_next_round(
 @pytest.mark.parametrize("program", [computes, computes_without_waiting, waits_for_the_same])
 def test_a_rehearsal_of_its_memory_ends_as_well(few: None, program: Callable[..., Program]) -> None:
     pytest.importorskip("torch")
-    from realrun.memory import state_bytes
-    from realrun.stages import ModelError
+    from realrun.model.memory import state_bytes
+    from realrun.model.stages import ModelError
 
     with pytest.raises(ModelError, match="begun 5000 operations since it last called next_round"):
         state_bytes(plain(program), 0)

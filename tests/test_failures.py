@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from plain_scenario import plain
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.program import PeerLost, Program
 from sim.runtime import SimulationError, simulate
-from sim.trace import WAIT, Row, Trace
+from sim.trace.table import WAIT, Row, Trace
 
 WHOLE = range(2)
 LOST = "rank 1 is lost"

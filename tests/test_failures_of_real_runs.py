@@ -11,12 +11,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from realrun.collectives import Collective
+from realrun.communication.groups import Collective
 from realrun.errors import PeerLostError, RunError
-from realrun.process import Limits, Shared
-from realrun.runtime import TorchWorker
+from realrun.runtime.shared import Limits, Shared
+from realrun.runtime.worker import TorchWorker
 from sim.program import PeerLost, Program
-from sim.trace import WAIT, Row
+from sim.trace.table import WAIT, Row
 
 LINE = "rank 0: all_reduce, call 0 of group main, failed: Connection closed by peer"
 

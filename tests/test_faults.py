@@ -23,10 +23,10 @@ pytest.importorskip("torch")
 from sockets import listening, reachable_from_outside
 from test_checkpoint import SCENARIO, begun, gone, newest, workers_of
 
-from realrun import launch, rendezvous
-from realrun.checkpoint import Checkpoints
 from realrun.errors import AgreedError, RunError
-from realrun.resuming import identity
+from realrun.processes import launch, rendezvous
+from realrun.state.checkpoint import Checkpoints
+from realrun.state.resuming import identity
 from sim.scenario import loaded
 
 METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from plain_scenario import TOKENS, machine, plain
 
-from sim.breakdown import Accounts
-from sim.figures import CAUSES, figures
+from sim.figures.breakdown import Accounts
+from sim.figures.evaluation import CAUSES, figures
 from sim.methods import METHODS
 from sim.program import Program
 from sim.runtime import simulate
 from sim.scenario.resolved import Collectives, Jitter, Run
-from sim.trace import Trace
+from sim.trace.table import Trace
 
 WHOLE = range(2)
 

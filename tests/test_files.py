@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from sim import journal
-from sim.files import DamagedError, check_writable, clear_partial, replacing
-from sim.locks import LockedError, locked
+from sim.storage import journal
+from sim.storage.files import DamagedError, check_writable, clear_partial, replacing
+from sim.storage.locks import LockedError, locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sim.files import replacing
-from sim.locks import locked
+from sim.storage.files import replacing
+from sim.storage.locks import locked
 folder = Path(sys.argv[1])
 with locked(folder), replacing(folder / "kept.txt") as partial:
     partial.write_text("half")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from plain_scenario import machine, plain
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
 from sim.scenario.presets import flops_per_token
@@ -135,7 +135,7 @@ def test_measured_times_scale_with_operations_and_optimizers_with_what_is_traine
 
 
 def test_the_first_line_names_both():
-    from sim.cli.run_report import _subject
+    from sim.output.run_report import _subject
 
     scenario = load(None, LORA, FROZEN)
     assert "20M parameters trained, 7B frozen" in _subject(scenario)

@@ -14,7 +14,7 @@ import fuzz_damage
 import fuzz_inputs
 import fuzz_oracle
 
-from sim import limits
+from sim.runtime import limits
 
 SEED = 2024
 

@@ -16,18 +16,18 @@ from plain_scenario import machine, plain
 from test_identities import SIZE, scenario
 
 from sim.clock import Clock
-from sim.figures import figures
-from sim.gloo import SEGMENT_BYTES, part
-from sim.messages import ends
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
-from sim.network import Links
+from sim.models.quadratic import Quadratic
+from sim.network.gloo import SEGMENT_BYTES, part
+from sim.network.links import Links
+from sim.network.message_links import Connections, Wires
+from sim.network.messages import ends
 from sim.program import Program
-from sim.quadratic import Quadratic
 from sim.runtime import CollectiveMismatch, Deadlock, TooLarge, simulate
 from sim.scenario import load
 from sim.scenario.resolved import Collectives, HostCosts, Scenario, Site, Worker
-from sim.trace import LOOK
-from sim.wires import Connections, Wires
+from sim.trace.table import LOOK
 
 RATE, LATENCY = 1e6, 0.1
 RTT = 2 * LATENCY
@@ -421,7 +421,7 @@ def test_a_wrong_program_fails_in_the_same_words(program: Any, error: type[Excep
 
 
 def test_too_many_messages_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.limits.MOST_MESSAGES", 50)
+    monkeypatch.setattr("sim.runtime.limits.MOST_MESSAGES", 50)
     with pytest.raises(TooLarge, match="passed 50 messages"):
         simulate(of_gloo("ddp", collectives=gloo()), rounds=20)
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from realrun.gpt import GPT, SIZES, GPTConfig, loss, rotary, rotate
-from realrun.stages import ModelError, check_against, layer_parameters, load_model, stages_of
+from realrun.model.gpt import GPT, SIZES, GPTConfig, loss, rotary, rotate
+from realrun.model.stages import ModelError, check_against, layer_parameters, load_model, stages_of
 from sim.scenario import load, sections
 from sim.scenario.resolved import ModelSize
 from sim.units import parse_count

@@ -19,19 +19,19 @@ torch = pytest.importorskip("torch")
 from processes import together  # noqa: E402
 from test_conformance import enlarged  # noqa: E402
 
-from realrun import corpus  # noqa: E402
-from realrun.data import Data  # noqa: E402
-from realrun.gpt import GPT, GPTConfig, loss  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.optimizers import Inner  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
+from realrun.data import corpus  # noqa: E402
+from realrun.data.batches import Data  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
+from realrun.model.optimizers import Inner  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
+from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 from sim.scenario.resolved import Method, Run  # noqa: E402
-from sim.trace import LOOK, Row, Trace  # noqa: E402
-from sim.trace_context import context_of  # noqa: E402
+from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
 WORKERS, ROUNDS, BATCH, ACCUMULATION = 2, 3, 1, 2

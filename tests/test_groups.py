@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from processes import together
 
-from realrun.collectives import Group
+from realrun.communication.groups import Group
 from realrun.device import Host
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it counts sockets in /proc")

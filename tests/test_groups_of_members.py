@@ -20,18 +20,18 @@ from processes import together
 from test_identities import SIZE, scenario
 from two_levels import at_once, two_levels
 
-from realrun.buffers import Flat
-from realrun.collectives import Collective, Group
+from realrun.communication.groups import Collective, Group
 from realrun.device import Host
 from realrun.errors import RunError
-from realrun.process import Limits, Shared
-from realrun.runtime import TorchWorker
+from realrun.model.buffers import Flat
+from realrun.runtime.shared import Limits, Shared
+from realrun.runtime.worker import TorchWorker
 from sim.members import members_of
+from sim.models.quadratic import Quadratic
 from sim.program import QUANTIZED, Program
-from sim.quadratic import Quadratic
 from sim.runtime import simulate
 from sim.scenario.resolved import Method, Run
-from sim.trace import Row, Trace
+from sim.trace.table import Row, Trace
 
 WORKERS, BLOCK, ROUNDS = 4, 32, 5
 TOKENS = (1.0, 2.0, 1.0, 4.0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.methods import METHODS
-from sim.quadratic import Quadratic
+from sim.models.quadratic import Quadratic
 from sim.runtime import simulate
 from sim.scenario.resolved import (
     Machine,

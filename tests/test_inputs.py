@@ -11,12 +11,12 @@ import pytest
 import tomli_w
 from command_line import Bandwise
 
-from sim import inputs
-from sim.inputs import NotAFileError, check_regular, read
 from sim.scenario import ScenarioError, load, load_study
 from sim.scenario.hardware import entries, read_hardware
 from sim.scenario.presets import ACCELERATORS, accelerator
 from sim.scenario.samples import read_samples
+from sim.storage import inputs
+from sim.storage.inputs import NotAFileError, check_regular, read
 
 ROOT = Path(__file__).parent.parent
 TEXT = '[model]\nname = "1B"\n[run]\nsteps = 100\n'

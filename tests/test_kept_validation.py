@@ -25,13 +25,14 @@ from realrun.validation.report import findings, report
 from realrun.validation.rows import checked, load
 from realrun.validation.run import validate
 from realrun.validation.timelines import chosen
-from sim import journal, replications
+from sim.questions import replications
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, Study, load_study
 from sim.scenario.identity import SCHEMA
-from sim.trace import Trace
-from sim.trace_files import save
-from sim.visible import visible
+from sim.storage import journal
+from sim.text.visible import visible
+from sim.trace.files import save
+from sim.trace.table import Trace
 
 LAB = Path(__file__).parent.parent / "validation" / "lab"
 

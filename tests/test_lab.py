@@ -28,7 +28,7 @@ from realrun.lab import built, topology
 from realrun.lab.check import checked, transferred
 from realrun.lab.devices import opened
 from realrun.lab.topology import Topology
-from realrun.namespaces import Namespace
+from realrun.processes.namespaces import Namespace
 from sim.scenario import load
 from sim.units import parse_duration, parse_rate
 

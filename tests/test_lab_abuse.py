@@ -34,10 +34,10 @@ NOBODY = 65534
 # Runs a command up to a stage, says HERE, and stays there.
 DRIVER = """
 import subprocess, sys, time, types
-import realrun.forks as forks
+import realrun.processes.forks as forks
 import realrun.lab.check as check
 import realrun.lab.run as run
-import realrun.launch as launch
+import realrun.processes.launch as launch
 from realrun.cli import main
 
 stage = sys.argv[1]

@@ -20,8 +20,8 @@ torch = pytest.importorskip("torch")
 from test_faults import ended, said  # noqa: E402
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # noqa: E402
 
-from realrun import roll_call  # noqa: E402
-from realrun.roll_call import RollCall  # noqa: E402
+from realrun.processes import roll_call  # noqa: E402
+from realrun.processes.roll_call import RollCall  # noqa: E402
 
 TIMEOUT = timedelta(seconds=30)
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scenarios_strategy import scenarios, stretched, with_links
 
 from sim import theory
-from sim.figures import CAUSES, figures
+from sim.figures.evaluation import CAUSES, figures
 from sim.methods import METHODS
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario.resolved import Jitter, Machine, Method, Run, Scenario
-from sim.trace import COLUMNS, Trace
+from sim.trace.table import COLUMNS, Trace
 
 LAW = settings(
     derandomize=True,

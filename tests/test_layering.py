@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,10 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def inside(path: Path, *folders: str) -> bool:
-    return path.relative_to(SIM).parts[0] in folders
+def inside(path: Path, *places: str) -> bool:
+    """Whether a file is one of these, or lies in one of these folders."""
+    own = path.relative_to(SIM)
+    return bool({own.as_posix(), *(folder.as_posix() for folder in own.parents)} & set(places))
 
 
 def test_programs_import_programs_only() -> None:
@@ -45,10 +48,10 @@ def test_simulator_never_imports(module: str) -> None:
     [
         ("simpy", {"clock.py"}),
         ("pydantic", {"scenario"}),
-        ("typer", {"cli"}),
-        ("rich", {"cli"}),
-        ("matplotlib", {"plots.py", "cli"}),
-        ("cloudpickle", {"study.py", "parallel.py"}),
+        ("typer", {"cli", "output"}),
+        ("rich", {"output"}),
+        ("matplotlib", {"figures/plots.py", "cli"}),
+        ("cloudpickle", {"questions/study.py", "processes/parallel.py"}),
     ],
 )
 def test_a_library_stays_in_its_room(library: str, where: set[str]) -> None:
@@ -57,18 +60,55 @@ def test_a_library_stays_in_its_room(library: str, where: set[str]) -> None:
             assert inside(path, *where), f"{path} imports {library}"
 
 
-def test_only_the_command_line_imports_the_command_line() -> None:
-    for path in FILES:
-        if not inside(path, "cli", "__main__.py"):
-            assert not {name for name in imported(path) if name.startswith("sim.cli")}, path
+# From the bottom up: a room knows those before it.
+ORDER = {
+    "sim": "units operations members clock storage processes text program methods trace scenario "
+    "models network runtime theory figures questions output cli __main__",
+    "realrun": "errors device peak data communication processes lab model checks runtime runnable "
+    "state doctor training calibration report validation cli __main__",
+}
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_one_way(package: str) -> None:
+    """Late imports and those for type checkers count."""
+    root, order = SIM.parent, ORDER[package].split()
+    for path in sorted((root / package).rglob("*.py")):
+        own = path.relative_to(root / package).with_suffix("").parts[0]
+        if own == "__init__":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            top, *rest = node.module.split(".")
+            if top != package:
+                continue
+            for room in rest[:1] or [alias.name for alias in node.names]:
+                if room != own and not room.startswith("__version"):
+                    assert order.index(room) < order.index(own), f"{path} imports {room}"
+
+
+def test_every_package_says_what_its_files_are() -> None:
+    """By name, in its docstring; those of one file per command, method or check need not."""
+    for init in sorted([*SIM.glob("*/__init__.py"), *SIM.parent.glob("realrun/*/__init__.py")]):
+        if init.parent.name in ("cli", "methods"):
+            continue
+        said = ast.get_docstring(ast.parse(init.read_text())) or ""
+        files = {path.stem for path in init.parent.glob("*.py")} - {"__init__"}
+        missing = {name for name in files if not re.search(rf"\b{name}\b", said)}
+        assert not missing, f"{init}: does not say what {', '.join(sorted(missing))} is"
 
 
 @pytest.mark.parametrize(
-    "name", ["trace", "trace_files", "perfetto", "breakdown", "traffic", "throughput", "figures"]
+    "name",
+    [
+        *(f"trace/{name}" for name in ("table", "files", "perfetto")),
+        *(f"figures/{name}" for name in ("breakdown", "traffic", "throughput", "evaluation")),
+    ],
 )
 def test_figures_need_the_trace_alone(name: str) -> None:
     found = imported(SIM / f"{name}.py")
-    above = ("sim.scenario", "sim.runtime", "sim.network", "sim.trace_context")
+    above = ("sim.scenario", "sim.runtime", "sim.network")
     assert not {module for module in found if module.startswith(above)}
 
 

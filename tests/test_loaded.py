@@ -82,8 +82,9 @@ def test_a_worker_reads_its_scenario_once(
     file: Path, reads: Counter[Path], monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
     pytest.importorskip("torch")
-    from realrun import placement, training
+    from realrun import training
     from realrun.cli.app import app
+    from realrun.processes import placement
 
     def meet(*_: object) -> None:
         raise MeetError

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from sim.clock import Clock
-from sim.effort import effort
-from sim.network import Links
+from sim.network.links import Links
+from sim.questions.effort import effort
+from sim.questions.variations import links, scaled, with_bandwidth, with_sites
 from sim.scenario import Scenario, ScenarioError, identity, load, load_study
 from sim.scenario.connections import WINDOW, windowed
 from sim.scenario.hardware import Hardware
 from sim.scenario.pairs import Pairs
-from sim.subsets import links, scaled, with_bandwidth, with_sites
 
 ALONE = {"--model": "1B", "--step-time": "1s"}
 FEW, MANY = 200, 800

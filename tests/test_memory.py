@@ -16,13 +16,13 @@ torch = pytest.importorskip("torch")
 from processes import together  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from realrun import memory  # noqa: E402
-from realrun.memory import check_memory, state_bytes  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
-from realrun.stages import ModelError  # noqa: E402
-from sim import free_memory  # noqa: E402
+from realrun.model import memory  # noqa: E402
+from realrun.model.memory import check_memory, state_bytes  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.model.stages import ModelError  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
+from sim.processes import free_memory  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 
 WIDTHS = (6, 3, 5, 5, 2)

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from plain_scenario import machine, plain  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from realrun.model import Inner, TorchModel  # noqa: E402
+from realrun.model.replica import Inner, TorchModel  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 
 INNER = Inner(learning_rate=1e-2, weight_decay=0.1, warmup_steps=3, steps=40)

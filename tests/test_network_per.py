@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.cli.results import runs
-from sim.collectives import ALGORITHMS
-from sim.figures import figures
-from sim.network import Links
-from sim.required import required
+from sim.figures.evaluation import figures
+from sim.network.links import Links
+from sim.network.schedules import ALGORITHMS
+from sim.questions.study import run
+from sim.questions.target_search import required
+from sim.questions.variations import links, with_bandwidth, with_sites
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
-from sim.study import run
-from sim.subsets import links, with_bandwidth, with_sites
 
 GIGABIT = 125e6
 PAIR, SITE = "network.per=pair", "network.per=site"

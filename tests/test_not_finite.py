@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 
 from test_faults import ended, said  # noqa: E402
 
-from realrun.buffers import Losses  # noqa: E402
+from realrun.checks.not_finite import LossWatch, NotFiniteError, told  # noqa: E402
 from realrun.device import Host  # noqa: E402
 from realrun.errors import RunError  # noqa: E402
-from realrun.not_finite import LossWatch, NotFiniteError, told  # noqa: E402
+from realrun.model.buffers import Losses  # noqa: E402
 from realrun.report import check_held_out  # noqa: E402
 
 # A module of the user's whose numbers leave what is finite on rank 1 alone, once.

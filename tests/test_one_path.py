@@ -19,9 +19,9 @@ pytest.importorskip("torch")
 from realrun.validation.archive import calibration
 from realrun.validation.plan import Planned, planned
 from realrun.validation.predict import as_calibrated, as_run, simulated
-from sim.breakdown import listed
 from sim.cli import app
-from sim.figures import figures
+from sim.figures.breakdown import listed
+from sim.figures.evaluation import figures
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study
 

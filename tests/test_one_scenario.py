@@ -54,7 +54,7 @@ def test_in_python_the_base_of_a_study_is_a_scenario_as_before(tmp_path: Path) -
 def test_many_more_processes_than_cores_are_started_only_if_asked_for() -> None:
     pytest.importorskip("torch")
     from realrun.cli.options import checked_processes
-    from sim.cli.errors import UserError
+    from sim.output.errors import UserError
 
     cores = len(os.sched_getaffinity(0))
     most = max(16, 4 * cores)

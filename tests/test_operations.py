@@ -15,14 +15,14 @@ import pytest
 from annotated_types import Ge
 from plain_scenario import machine, plain
 
-from sim import trace_files
-from sim.figures import figures
-from sim.files import DamagedError
-from sim.models import Sized
+from sim.figures.evaluation import figures
+from sim.models.quadratic import Quadratic
+from sim.models.sized import Sized
 from sim.operations import OPERATIONS, Operation
 from sim.program import Model, Program, operation
-from sim.quadratic import Quadratic
 from sim.runtime import SimulationError, simulate
+from sim.storage.files import DamagedError
+from sim.trace import files as trace_files
 
 # What the interpreter is given before anything else of ours is imported: one more row, as if it
 # stood in the table.
@@ -66,7 +66,7 @@ def compressed(worker):
 """
 ASKED = """
     import json
-    from sim.figures import figures
+    from sim.figures.evaluation import figures
     from sim.runtime import simulate
     from sim.scenario import ScenarioError, load
     from sim.scenario.axes import over_axis
@@ -198,10 +198,10 @@ def world(tmp_path: Path) -> Iterator[None]:
 def test_realrun_runs_and_times_the_operation_that_the_simulator_charges(world: None) -> None:
     import torch
 
-    from realrun.clock import Offset, gathered
-    from realrun.model import TorchModel
-    from realrun.process import Limits, Shared
-    from realrun.runtime import TorchWorker
+    from realrun.model.replica import TorchModel
+    from realrun.runtime.clock import Offset, gathered
+    from realrun.runtime.shared import Limits, Shared
+    from realrun.runtime.worker import TorchWorker
 
     torch.manual_seed(0)
     stages = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
@@ -233,16 +233,16 @@ def test_a_paced_run_sleeps_as_long_as_an_operation_declares(
 ) -> None:
     pytest.importorskip("torch")
     from realrun.device import Host
-    from realrun.process import Limits, Pace, Shared
-    from realrun.runtime import TorchWorker
-    from sim.compute import Computation, Factors
+    from realrun.runtime.shared import Limits, Pace, Shared
+    from realrun.runtime.worker import TorchWorker
+    from sim.runtime.computation import Computation, Factors
     from sim.scenario.resolved import Jitter
 
     @operation("optimizer", seconds=0.02, scales_with="nothing")
     def short(layers: range) -> None: ...
 
     slept: list[float] = []
-    monkeypatch.setattr("realrun.runtime.sleep", slept.append)
+    monkeypatch.setattr("realrun.runtime.worker.sleep", slept.append)
     monkeypatch.setattr(Host, "now", lambda host: 0.0)
     size = plain(layers=(1, 1)).model
     pace = Pace(Computation(machine(), 2, 1, Factors(Jitter(), 0, 0)))
@@ -254,9 +254,9 @@ def test_a_paced_run_sleeps_as_long_as_an_operation_declares(
 
 def test_layers_that_are_given_by_name_are_known_to_both_runtimes() -> None:
     pytest.importorskip("torch")
-    from realrun.memory import state_bytes
-    from realrun.process import Limits, Shared
-    from realrun.runtime import TorchWorker
+    from realrun.model.memory import state_bytes
+    from realrun.runtime.shared import Limits, Shared
+    from realrun.runtime.worker import TorchWorker
 
     def named(worker: Any) -> Program:
         yield worker.compute(worker.model.inner_optimizer, layers=range(1))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from command_line import Bandwise
 
-from sim import files
-from sim.cli.errors import UserError
-from sim.cli.output import checked_file, checked_folder
+from sim.output.errors import UserError
+from sim.output.show import checked_file, checked_folder
+from sim.storage import files
 
 SWEEP = ("sweep", "--model", "1B", "--over", "sync_every=10,20")
 
@@ -144,7 +144,7 @@ def test_a_signal_ends_a_sweep_and_keeps_what_is_finished(
     number: signal.Signals,
     status: int,
 ) -> None:
-    from sim import study
+    from sim.questions import study
 
     real = study.predicted
     monkeypatch.setattr(study, "_CHUNK", 1)

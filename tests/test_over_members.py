@@ -11,17 +11,17 @@ from collective_reference import CASES, own_values, received
 from plain_scenario import machine, plain
 from two_levels import two_levels
 
-from sim.collective_model import in_words
-from sim.effort import _count
-from sim.figures import figures
+from sim.figures.collective_model import in_words
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
-from sim.perfetto import events
+from sim.models.quadratic import Numbers
 from sim.program import Program, Worker
-from sim.quadratic import Numbers
+from sim.questions.effort import _count
 from sim.runtime import CollectiveMismatch, Deadlock, SimulationError, simulate
+from sim.runtime.context import context_of, sent_shares
 from sim.scenario.resolved import Collectives, HostCosts, Method, Run, Scenario, Site
-from sim.trace_context import context_of, sent_shares
-from sim.trace_files import load, save
+from sim.trace.files import load, save
+from sim.trace.perfetto import events
 
 BLOCK = 32
 GLOO = Collectives("gloo", quantize_block=BLOCK, host=HostCosts(message_s=0.01))

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from realrun.build import Built, build  # noqa: E402
-from realrun.saved import begin_from  # noqa: E402
-from realrun.stages import ModelError  # noqa: E402
+from realrun.model.build import Built, build  # noqa: E402
+from realrun.model.stages import ModelError  # noqa: E402
+from realrun.state.saved import begin_from  # noqa: E402
 from sim.scenario import load, sections  # noqa: E402
 
 VOCABULARY, CONTEXT = 16, 24

@@ -13,13 +13,13 @@ from time import sleep
 
 import pytest
 
-from sim.parallel import WorkerLostError, unordered
+from sim.processes.parallel import WorkerLostError, unordered
 from sim.program import ArgumentError
 
 # As a script of a user's may be: no main guard, and a function of its own.
 SCRIPT = """
 import os, sys, time
-from sim.parallel import unordered
+from sim.processes.parallel import unordered
 
 def work(number):
     os.write(1, f"worker {os.getpid()}\\n".encode())  # which is no answer; a line at once

@@ -9,14 +9,14 @@ import pytest
 from plain_scenario import machine, plain
 from test_identities import same, scenario, train
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import ArgumentError
+from sim.questions.variations import with_sites
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
 from sim.scenario.resolved import Run
-from sim.subsets import with_sites
-from sim.trace import ROUND
+from sim.trace.table import ROUND
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("local_sgd", {}),
@@ -153,8 +153,8 @@ def test_training_with_unequal_steps_approaches_the_mean_of_the_workers_optima()
 def test_a_cosine_ends_with_the_horizon_on_every_worker() -> None:
     """The learning rate is read at an average worker's steps, so that it is common to all."""
     torch = pytest.importorskip("torch")
-    from realrun.model import TorchModel
-    from realrun.optimizers import FINAL_RATE, Inner
+    from realrun.model.optimizers import FINAL_RATE, Inner
+    from realrun.model.replica import TorchModel
 
     def replica(rank: int) -> TorchModel:
         stage = torch.nn.Linear(2, 1)

@@ -13,11 +13,12 @@ from command_line import Bandwise
 from matplotlib.figure import Figure
 from plain_scenario import plain
 
-from sim import plots, result_files
-from sim.breakdown import CAUSES
 from sim.cli.pictures import bars, curves
+from sim.figures import plots
+from sim.figures.breakdown import CAUSES
+from sim.questions import result_files
 from sim.runtime import simulate
-from sim.trace import Row
+from sim.trace.table import Row
 
 BANDWIDTH = "network.bandwidth_bytes_per_s"
 

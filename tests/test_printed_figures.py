@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from command_line import Bandwise
 
-from sim.breakdown import CAUSES
-from sim.cli.tables import AtLeast, AtMost, Column, Table, as_csv, as_json, cells
-from sim.reproduce import published_cells, read_published, reproduce
+from sim.figures.breakdown import CAUSES
+from sim.output.tables import AtLeast, AtMost, Column, Table, as_csv, as_json, cells
+from sim.questions.reproduce import published_cells, read_published, reproduce
 
 SMALL = ("--model", "1B", "--bandwidth", "10Gbit/s", "--sync-every", "5")
 H100 = ("--accelerators", "8 x H100", "--batch-tokens", "256Ki")
@@ -114,7 +114,7 @@ def test_points_of_a_curve_that_are_bounds_are_open(bandwise: Bandwise, tmp_path
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sim.plots import utilization
+    from sim.figures.plots import utilization
 
     asked = (*QUEUEING[:4], *QUEUEING[6:], "--set", "run.measured_rounds=8", "--steps", "50")
     bandwise("sweep", *asked, "--over", "bandwidth=1,1000Gbit/s", "--out", tmp_path)
@@ -145,7 +145,7 @@ def test_an_assumed_overlap_is_answered_with_overlap_by_layers(
 def test_overlap_by_layers_is_left_out_where_it_takes_long(
     bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.overlap._MOST_EVENTS", 10)
+    monkeypatch.setattr("sim.questions.overlap._MOST_EVENTS", 10)
     ran = bandwise("simulate", *SMALL)
     assert '"layer" was not simulated as well' in ran.out
     assert bandwise("simulate", *SMALL, "--json").json["layer_overlap"]["simulated"] is False
@@ -184,7 +184,7 @@ def test_a_published_cell_may_say_more_than_the_grid_holds(
     assert list(read_published(path).values()) == ["1.0", "1000.0+"]
     found: dict[float, float] = {0.5: 1e9 / 8, 0.95: float("inf")}
     monkeypatch.setattr(
-        "sim.reproduce.table",
+        "sim.questions.reproduce.table",
         lambda study, frame, rule="": [({"model": "small"}, [*found.values()])],
     )
     case = SimpleNamespace(labels={"model": "small"})

@@ -21,19 +21,19 @@ from typing import Any
 import pytest
 import typer
 
-from sim import trace
-from sim.breakdown import CAUSES
-from sim.cli import run_record
 from sim.cli.app import app as bandwise
-from sim.figures import figures
+from sim.figures.breakdown import CAUSES
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
-from sim.replications import predicted
+from sim.output import run_record
+from sim.questions.replications import predicted
+from sim.questions.study import row
 from sim.scenario import bundled, load
 from sim.scenario.axes import known_keys
 from sim.scenario.identity import SCHEMA as SCENARIO_SCHEMA
-from sim.study import row
-from sim.trace_files import SCHEMA as TRACE_SCHEMA
-from sim.trace_files import load as load_trace
+from sim.trace import table as trace
+from sim.trace.files import SCHEMA as TRACE_SCHEMA
+from sim.trace.files import load as load_trace
 
 GOLDEN = Path(__file__).parent / "golden"
 KEPT = GOLDEN / "kept"
@@ -102,8 +102,8 @@ def simulated() -> dict[str, dict[str, list[str]]]:
 
 
 def measured() -> dict[str, dict[str, list[str]]]:
-    from realrun.checkpoint import SCHEMA
     from realrun.cli.app import app as realrun
+    from realrun.state.checkpoint import SCHEMA
     from realrun.validation.rows import COLUMNS
     from sim.scenario.hardware import SCHEMA as HARDWARE_SCHEMA
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sim.figures import Figures, figures
+from sim.figures.evaluation import Figures, figures
 from sim.methods import METHODS
-from sim.reproduce import Reproduction, reproduce
+from sim.questions.reproduce import Reproduction, reproduce
+from sim.questions.study import run
+from sim.questions.variations import scaled
 from sim.runtime import simulate
 from sim.scenario import load, load_study
 from sim.scenario.resolved import Method, Scenario
-from sim.study import run
-from sim.subsets import scaled
 
 
 def reproduced(name: str, out: Path) -> Reproduction:

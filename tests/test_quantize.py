@@ -25,17 +25,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from processes import together
 
-from realrun import packing, quantize
-from realrun.buffers import Delta
+from realrun.communication import packing, quantize
+from realrun.communication.packing import pack, packed_bytes, unpack
 from realrun.errors import RunError
-from realrun.packing import pack, packed_bytes, unpack
-from realrun.process import Limits, Shared
-from realrun.runtime import TorchWorker
-from sim.collectives import schedule
+from realrun.model.buffers import Delta
+from realrun.runtime.shared import Limits, Shared
+from realrun.runtime.worker import TorchWorker
+from sim.models.quadratic import Numbers
+from sim.models.rounding import carried, reduced
+from sim.network.schedules import schedule
 from sim.program import Program, Worker, wire_bytes
-from sim.quadratic import Numbers
-from sim.rounding import carried, reduced
-from sim.trace import WAIT, Row
+from sim.trace.table import WAIT, Row
 
 DTYPES = ("fp4", "int8")
 FLOAT = np.float32
@@ -180,7 +180,7 @@ def test_what_cannot_be_done_is_an_error(
 
 
 def test_cuda_without_triton_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "realrun.packing_triton", None)
+    monkeypatch.setitem(sys.modules, "realrun.communication.packing_triton", None)
     with pytest.raises(NotImplementedError, match="on cuda:0 need Triton"):
         packing._kernels(torch.device("cuda:0"))
 
@@ -190,7 +190,7 @@ def test_cuda_without_triton_is_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def same_bits(device: str) -> None:
     """Every way of rounding, short blocks, odd lengths, sums of three: bitwise as on the CPU."""
-    kernels = importlib.import_module("realrun.packing_triton")
+    kernels = importlib.import_module("realrun.communication.packing_triton")
     random = np.random.default_rng(0)
     for dtype, block, size in product(DTYPES, (2, 6, 256), (1, 7, 256, 1111)):
         numbers = random.standard_normal(size) * 10.0 ** random.uniform(-3, 3)

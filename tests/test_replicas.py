@@ -19,11 +19,7 @@ from processes import together  # noqa: E402
 from test_model import INNER, batches, loss, train  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from realrun import module_state, randomness  # noqa: E402
-from realrun.errors import AgreedError, RunError  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.rendezvous import World  # noqa: E402
-from realrun.replicas import (  # noqa: E402
+from realrun.checks.replicas import (  # noqa: E402
     buffers,
     check_equal,
     compared,
@@ -33,8 +29,15 @@ from realrun.replicas import (  # noqa: E402
     merge_buffers,
     parameters,
 )
-from realrun.saved import check_can_be_saved  # noqa: E402
-from realrun.stages import ModelError, layer_parameters, stages_of  # noqa: E402
+from realrun.errors import AgreedError, RunError  # noqa: E402
+from realrun.model import (  # noqa: E402
+    module_state,
+    randomness,
+)
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.model.stages import ModelError, layer_parameters, stages_of  # noqa: E402
+from realrun.processes.rendezvous import World  # noqa: E402
+from realrun.state.saved import check_can_be_saved  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import kept_equal  # noqa: E402
 from sim.runtime import simulate  # noqa: E402

@@ -12,15 +12,23 @@ from pathlib import Path
 import pytest
 
 from sim.cli import app
-from sim.comparison import compare
-from sim.compute import Factors
-from sim.figures import figures
-from sim.replications import FEWEST, MOST, NARROW, coverage, predicted, rank_of, replicated
-from sim.required import required
+from sim.figures.evaluation import figures
+from sim.questions.comparison import compare
+from sim.questions.replications import (
+    FEWEST,
+    MOST,
+    NARROW,
+    coverage,
+    predicted,
+    rank_of,
+    replicated,
+)
+from sim.questions.study import run
+from sim.questions.target_search import required
 from sim.runtime import simulate
+from sim.runtime.computation import Factors
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
 from sim.scenario.resolved import Jitter
-from sim.study import run
 
 TWO = {
     "--model": "1B",

@@ -18,7 +18,7 @@ from sim.runtime import (
 )
 from sim.runtime.run import Runtime
 from sim.scenario.resolved import Collectives, Jitter, Run
-from sim.trace import COLUMNS, WAIT, Row
+from sim.trace.table import COLUMNS, WAIT, Row
 
 WHOLE = range(2)
 
@@ -320,13 +320,13 @@ def test_simulator_imports_no_torch() -> None:
     import subprocess
     import sys
 
-    imports = "import sys, sim.runtime, sim.figures, sim.scenario"
+    imports = "import sys, sim.runtime, sim.figures.evaluation, sim.scenario"
     code = f"{imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_run_too_large_to_simulate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sim.limits.MOST_ROWS", 1000)
+    monkeypatch.setattr("sim.runtime.limits.MOST_ROWS", 1000)
     with pytest.raises(TooLarge, match="passed 1000 operations in round"):
         simulate(plain("acco", bandwidth=1e-3))
 

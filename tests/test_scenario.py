@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.methods import METHODS
+from sim.questions.variations import with_bandwidth, with_sites
 from sim.scenario import (
     OPTIONS,
     ScenarioError,
@@ -27,7 +28,6 @@ from sim.scenario.presets import ACCELERATORS, MODELS, accelerator
 from sim.scenario.resolved import Jitter, Run
 from sim.scenario.rings import best_order
 from sim.scenario.schema import known_keys
-from sim.subsets import with_bandwidth, with_sites
 
 THREE = bundled()["three_sites"]
 GIGABIT = 125e6

@@ -25,15 +25,18 @@ from processes import together  # noqa: E402
 from safetensors.torch import load_file, save_file, save_model  # noqa: E402
 from torch import nn  # noqa: E402
 
-from realrun import saved, tensor_files  # noqa: E402
-from realrun.data import open_data  # noqa: E402
+from realrun.data.batches import open_data  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
-from realrun.gpt import GPT, GPTConfig  # noqa: E402
-from realrun.gpt import loss as cross_entropy  # noqa: E402
-from realrun.placement import Place  # noqa: E402
-from realrun.rendezvous import World  # noqa: E402
-from realrun.saved import begin_from  # noqa: E402
-from realrun.stages import ModelError, stages_of, whole_of  # noqa: E402
+from realrun.model.gpt import GPT, GPTConfig  # noqa: E402
+from realrun.model.gpt import loss as cross_entropy  # noqa: E402
+from realrun.model.stages import ModelError, stages_of, whole_of  # noqa: E402
+from realrun.processes.placement import Place  # noqa: E402
+from realrun.processes.rendezvous import World  # noqa: E402
+from realrun.state import (  # noqa: E402
+    saved,
+    tensor_files,
+)
+from realrun.state.saved import begin_from  # noqa: E402
 from realrun.training import Asked, opened  # noqa: E402
 from sim.scenario import Allowed, loaded  # noqa: E402
 from sim.scenario.schema import DataSection  # noqa: E402

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sim import study as studies
-from sim import study_folder
-from sim.files import DamagedError
-from sim.locks import LockedError, locked
+from sim.questions import study as studies
+from sim.questions import study_folder
+from sim.questions.study import StudyError, run
 from sim.scenario import load_study, sweep
-from sim.study import StudyError, run
+from sim.storage.files import DamagedError
+from sim.storage.locks import LockedError, locked
 
 OPTIONS = {"--model": "1B", "--sync-every": "10"}
 
@@ -219,14 +219,14 @@ def test_a_killed_worker_is_one_line_and_keeps_what_was_finished(tmp_path: Path)
 
 
 def children() -> list[int]:
-    """The processes of ours that :mod:`sim.parallel` has started."""
+    """The processes of ours that :mod:`sim.processes.parallel` has started."""
     found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parent = int(status.read_text().rpartition(")")[2].split()[1])
             if (
                 parent == os.getpid()
-                and b"sim.parallel" in (status.parent / "cmdline").read_bytes()
+                and b"sim.processes.parallel" in (status.parent / "cmdline").read_bytes()
             ):
                 found.append(int(status.parent.name))
     return found

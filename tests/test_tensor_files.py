@@ -14,10 +14,13 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from realrun import saved, tensor_files  # noqa: E402
-from realrun.checkpoint import Checkpoints, State  # noqa: E402
 from realrun.errors import AgreedError  # noqa: E402
-from realrun.stages import ModelError  # noqa: E402
+from realrun.model.stages import ModelError  # noqa: E402
+from realrun.state import (  # noqa: E402
+    saved,
+    tensor_files,
+)
+from realrun.state.checkpoint import Checkpoints, State  # noqa: E402
 
 STATE = State(
     {

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from plain_scenario import machine, plain
 
-from sim.figures import Figures, figures
+from sim.figures.evaluation import Figures, figures
+from sim.figures.throughput import throughput
 from sim.runtime import simulate
 from sim.scenario.loading import load
 from sim.scenario.presets import flops_per_token
 from sim.scenario.resolved import Scenario
-from sim.throughput import throughput
 
 OPTIONS = {
     "--model": "10B",

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from plain_scenario import machine, plain
 from scenarios_strategy import scenarios
 
-import sim.window
-from sim.comparison import compare
-from sim.figures import Figures, figures
-from sim.required import required
+import sim.runtime.window
+from sim.figures.evaluation import Figures, figures
+from sim.questions.comparison import compare
+from sim.questions.target_search import required
 from sim.runtime import simulate
 from sim.scenario.resolved import Jitter, Run, Scenario
 
@@ -23,7 +23,7 @@ FEW = 40  # rounds simulated at most, so that these tests are quick
 
 @pytest.fixture(autouse=True)
 def few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sim.window, "_MOST_ROUNDS", FEW)
+    monkeypatch.setattr(sim.runtime.window, "_MOST_ROUNDS", FEW)
 
 
 def figures_of(scenario: Scenario) -> Figures:

@@ -13,15 +13,15 @@ import pytest
 from command_line import Bandwise
 from plain_scenario import machine, plain
 
-from sim import trace_files as traces
-from sim.figures import figures
-from sim.files import DamagedError
-from sim.journal import sealed
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.runtime import simulate
+from sim.runtime.context import context_of, sent_shares
 from sim.scenario.resolved import Jitter, Run
-from sim.trace import COLUMNS
-from sim.trace_context import context_of, sent_shares
+from sim.storage.files import DamagedError
+from sim.storage.journal import sealed
+from sim.trace import files as traces
+from sim.trace.table import COLUMNS
 
 GOLDEN = Path(__file__).parent / "golden" / "timelines"
 NOISY = [machine(jitter=Jitter("lognormal", 0.1)), machine(1.5, jitter=Jitter("gamma", 0.1))]

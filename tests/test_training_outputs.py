@@ -14,16 +14,20 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from realrun import loss_files, room, saved  # noqa: E402
-from realrun.checkpoint_folder import alone_in  # noqa: E402
 from realrun.cli.outputs import Outputs  # noqa: E402
 from realrun.device import Host  # noqa: E402
 from realrun.errors import RunError  # noqa: E402
-from sim.cli.errors import UserError  # noqa: E402
-from sim.locks import LockedError  # noqa: E402
+from realrun.state import (  # noqa: E402
+    loss_files,
+    room,
+    saved,
+)
+from realrun.state.checkpoint_folder import alone_in  # noqa: E402
+from sim.output.errors import UserError  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.scenario import load  # noqa: E402
-from sim.trace_files import load as load_trace  # noqa: E402
+from sim.storage.locks import LockedError  # noqa: E402
+from sim.trace.files import load as load_trace  # noqa: E402
 
 LOSSES = [[3.0, 2.5, 2.0], [3.5, 2.25]]
 
@@ -60,7 +64,7 @@ def test_an_output_that_cannot_be_written_loses_no_other(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = outputs(tmp_path)
-    monkeypatch.setattr("sim.trace_files.save", failing(OSError))
+    monkeypatch.setattr("sim.trace.files.save", failing(OSError))
     monkeypatch.setattr(loss_files, "write", failing(OSError))
     with pytest.raises(RunError) as refused:
         asked.write(outcome)
@@ -72,7 +76,7 @@ def test_an_output_that_cannot_be_written_loses_no_other(
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     monkeypatch.undo()
 
-    monkeypatch.setattr("realrun.tensor_files.save_file", failing(saved.SafetensorError))
+    monkeypatch.setattr("realrun.state.tensor_files.save_file", failing(saved.SafetensorError))
     with pytest.raises(RunError, match=r"rank 0: --save: .*model\.safetensors: could not be"):
         asked.write(outcome)
     assert load_trace(tmp_path / "trace.csv").total_s == outcome.trace.total_s

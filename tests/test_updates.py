@@ -13,12 +13,12 @@ from plain_scenario import TOKENS, machine, plain
 from typer.testing import CliRunner
 
 from sim.cli.app import app
-from sim.figures import Figures, figures
+from sim.figures.evaluation import Figures, figures
 from sim.program import Program, Worker
 from sim.runtime import simulate
 from sim.scenario.resolved import Run
-from sim.trace import Trace
-from sim.trace_files import load, save
+from sim.trace.files import load, save
+from sim.trace.table import Trace
 
 WHOLE = range(2)
 OWN = """

@@ -15,13 +15,13 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from realrun import launch  # noqa: E402
 from realrun.errors import RunError  # noqa: E402
-from realrun.model import TorchModel  # noqa: E402
-from realrun.process import Limits, Shared  # noqa: E402
-from realrun.runtime import TorchWorker  # noqa: E402
-from realrun.stages import ModelError, find_function, load_model  # noqa: E402
-from sim.told import whose_file  # noqa: E402
+from realrun.model.replica import TorchModel  # noqa: E402
+from realrun.model.stages import ModelError, find_function, load_model  # noqa: E402
+from realrun.processes import launch  # noqa: E402
+from realrun.runtime.shared import Limits, Shared  # noqa: E402
+from realrun.runtime.worker import TorchWorker  # noqa: E402
+from sim.text.told import whose_file  # noqa: E402
 
 MODULE = """\
 import torch
@@ -196,7 +196,7 @@ def test_whose_a_file_is() -> None:
 WORKER = """
 import os, sys
 from realrun.errors import PeerLostError, RunError
-from realrun.launch import report
+from realrun.processes.launch import report
 class Later(RunError):
     order = 7
 rank = int(os.environ["RANK"])

@@ -20,8 +20,8 @@ from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.cli.app import app
 from realrun.errors import RunError
 from realrun.lab.control import Chooser, controlled
-from realrun.launch import Handed
-from realrun.namespaces import Namespace
+from realrun.processes.launch import Handed
+from realrun.processes.namespaces import Namespace
 from realrun.validation import labs
 from realrun.validation.archive import Archive, calibration, record, tidy
 from realrun.validation.handing_over import handed_over, received
@@ -29,13 +29,13 @@ from realrun.validation.networks import calibrated_on, networks
 from realrun.validation.plan import Planned, order, planned
 from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only
 from realrun.validation.run import check_folder
-from sim.files import DamagedError
-from sim.locks import locked
 from sim.operations import timed
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
 from sim.scenario.resolved import HostCosts, Method
+from sim.storage.files import DamagedError
+from sim.storage.locks import locked
 
 STUDIES = Path(__file__).parent.parent / "validation"
 QUICK = STUDIES / "quick" / "study.toml"

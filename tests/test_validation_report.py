@@ -34,7 +34,7 @@ from realrun.validation.statistics import (
 from realrun.validation.timelines import save_both, timelines
 from realrun.validation.verdict import checks
 from sim.runtime import simulate
-from sim.trace import Trace
+from sim.trace.table import Trace
 
 PACKAGE = Path(__file__).parent.parent / "realrun" / "validation"
 ABOUT = {"study": "slow links", "machine": "two cores", "date": "a day in May"}

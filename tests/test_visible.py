@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from command_line import Bandwise
 
-from sim import result_files
-from sim.cli.output import tell
+from sim.output.show import tell
+from sim.questions import result_files
 from sim.scenario import ScenarioError, load, load_study, sweep
-from sim.visible import (
+from sim.text.visible import (
     controls,
     guarded,
     guarded_columns,

@@ -12,7 +12,7 @@ import pytest
 from test_identities import SIZE, scenario
 
 from sim.methods import BY_COUNTS
-from sim.quadratic import Quadratic
+from sim.models.quadratic import Quadratic
 from sim.runtime import simulate
 from sim.scenario import load
 from sim.scenario.resolved import Run, Scenario
@@ -155,8 +155,8 @@ def toys() -> dict[int, Quadratic]:
 
 
 def process(rank: int, out: Path) -> None:
-    from realrun.process import Limits, Shared
-    from realrun.runtime import TorchWorker
+    from realrun.runtime.shared import Limits, Shared
+    from realrun.runtime.worker import TorchWorker
 
     for number in range(len(REAL)):
         method, model = case(number).method, toys()[rank]
@@ -184,8 +184,8 @@ def test_real_processes_weigh_as_the_simulator_does(tmp_path: Path) -> None:
 
 def test_a_network_trains_on_batches_of_1_and_3_as_on_one_of_4() -> None:
     torch = pytest.importorskip("torch")
-    from realrun.model import TorchModel
-    from realrun.optimizers import Inner
+    from realrun.model.optimizers import Inner
+    from realrun.model.replica import TorchModel
 
     random = torch.Generator().manual_seed(0)
     data = [(torch.randn(4, 3, generator=random), torch.randn(4, 1, generator=random))] * 5
@@ -237,7 +237,7 @@ def test_unequal_batches_are_averaged_unweighted_and_the_answer_lists_it() -> No
 
 
 def test_the_first_lines_say_which_mean_is_taken() -> None:
-    from sim.cli.run_report import _subject
+    from sim.output.run_report import _subject
 
     options = {**SITES, "--method": "ddp"}
     workers, tokens = (

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from plain_scenario import TOKENS, machine, plain
 
-from sim.comparison import compare
-from sim.compute import Factors
-from sim.figures import figures
-from sim.network import progressive_filling
-from sim.perfetto import events
+from sim.figures.evaluation import figures
+from sim.models.quadratic import Quadratic
+from sim.models.rounding import carried, reduced
+from sim.network.links import progressive_filling
 from sim.program import ArgumentError, Program
-from sim.quadratic import Quadratic
-from sim.required import required
-from sim.rounding import carried, reduced
+from sim.questions.comparison import compare
+from sim.questions.target_search import required
+from sim.questions.variations import links, scaled, single_site, with_sites
 from sim.runtime import simulate
+from sim.runtime.computation import Factors
 from sim.scenario.resolved import CollectiveTable, Jitter, ModelSize, Run
-from sim.subsets import links, scaled, single_site, with_sites
+from sim.trace.perfetto import events
 
 
 def figures_of(scenario: Any, **options: Any) -> Any:

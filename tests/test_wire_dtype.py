@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.runtime import simulate
 from sim.scenario import load

@@ -13,10 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 from ties import MEASURED, later, predicted, read
 
 from sim.clock import Clock
-from sim.network import Links
+from sim.network.links import Links
+from sim.network.message_links import PREAMBLE_BYTES, Connections, Line, Way, Wires
 from sim.scenario import load
 from sim.scenario.resolved import HostCosts
-from sim.wires import PREAMBLE_BYTES, Connections, Line, Way, Wires
 
 RATE, LATENCY = 1e6, 0.1
 

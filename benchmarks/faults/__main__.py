@@ -21,7 +21,7 @@ import disks
 from commands import COMMANDS, Command
 from faults import FAULTS, Bench, Met
 
-from realrun.namespaces import Namespace
+from realrun.processes.namespaces import Namespace
 
 
 def main() -> None:

@@ -5,4 +5,5 @@
 ``links``        rate and round trip between two ranks, when nobody has limited them
 ``fit``          from measured collectives to the host costs of the message model
 ``records``      all of it as a hardware file
+``launch``       what one launch of workers measures of itself, piece by piece
 """

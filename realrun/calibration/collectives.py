@@ -11,12 +11,12 @@ from time import perf_counter, sleep
 import torch
 import torch.distributed as dist
 
-from realrun.buffers import Flat
-from realrun.clock import offset_between
-from realrun.collectives import Group
+from realrun.communication.groups import Group
 from realrun.device import Host, timed_on
 from realrun.lab.control import in_a_lab
-from realrun.placement import Place
+from realrun.model.buffers import Flat
+from realrun.processes.placement import Place
+from realrun.runtime.clock import offset_between
 from sim.program import QUANTIZED, wire_bytes
 
 _LEAST_REPEATS, _MOST_REPEATS = 4, 12

@@ -1,4 +1,4 @@
-"""From measured collectives to the host costs of the message model (:mod:`sim.gloo`)."""
+"""From measured collectives to the host costs of the message model (:mod:`sim.network.gloo`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realrun.calibration.collectives import Measured
-from sim.network import Links
+from sim.network.links import Links
 from sim.scenario.resolved import HostCosts, Scenario
 
 FITTED = ("message_s", "call_s", "element_s", "quantized_element_s")

@@ -12,7 +12,7 @@ from realrun.calibration.collectives import Probe, cases
 from realrun.calibration.fit import Fit, Observed, fitted
 from realrun.calibration.operations import Timings, time_operations, time_while_communicating
 from realrun.calibration.records import Computed, Link, hardware
-from realrun.placement import Place
+from realrun.processes.placement import Place
 from realrun.training import Run
 from sim.program import QUANTIZED
 from sim.scenario import Scenario

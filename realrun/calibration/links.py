@@ -9,7 +9,7 @@ from time import perf_counter, sleep
 import torch
 import torch.distributed as dist
 
-from realrun.placement import Place
+from realrun.processes.placement import Place
 
 _ROUND_TRIPS = 9
 _CHUNK = 2**22  # bytes of one message of a flood

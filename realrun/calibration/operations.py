@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from realrun.connections import fresh_group
+from realrun.communication.connections import fresh_group
 from realrun.training import Run
 from sim.operations import timed
 from sim.program import QUANTIZED

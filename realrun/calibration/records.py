@@ -17,11 +17,11 @@ import torch
 from realrun.calibration.collectives import Measured
 from realrun.calibration.fit import FITTED, Fit
 from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
-from realrun.placement import name_of
+from realrun.processes.placement import name_of
 from sim import __version__
-from sim.files import replacing
 from sim.operations import timed
 from sim.scenario.hardware import SCHEMA, entries
+from sim.storage.files import replacing
 
 _MOST_SAMPLES = 400
 

@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, NoReturn
 import typer
 
 from realrun.errors import AgreedError, RunError, of_rank
-from realrun.launch import end_with_parent, report
-from sim.cli.program import Group
-from sim.signals import end_when_asked
+from realrun.processes.launch import end_with_parent, report
+from sim.output.program import Group
+from sim.processes.signals import end_when_asked
 
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",

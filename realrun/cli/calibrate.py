@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from realrun.cli import options
-from sim.cli.errors import UserError
-from sim.cli.options import Asked, takes_scenario
-from sim.cli.output import checked_file
-from sim.files import clear_partial
+from sim.output.errors import UserError
+from sim.output.options import Asked, takes_scenario
+from sim.output.show import checked_file
 from sim.scenario.errors import did_you_mean
+from sim.storage.files import clear_partial
 
 if TYPE_CHECKING:
     from sim.scenario import Loaded
@@ -76,7 +76,7 @@ def calibrate(
                 typer.echo(remark, err=True)
             with built(found) as network:
                 raise typer.Exit(network.run([*sys.argv[1:], "--backend", "gloo"]))
-        from realrun.launch import launch
+        from realrun.processes.launch import launch
 
         raise typer.Exit(launch(sys.argv[1:], len(scenario.workers)))
     finally:
@@ -94,8 +94,8 @@ def _measure(
     """Measure as one worker of those that take part; rank 0 writes and tells."""
     from realrun.calibration.launch import Calibration
     from realrun.calibration.records import write
-    from realrun.placement import meet
-    from realrun.rendezvous import rank_and_workers
+    from realrun.processes.placement import meet
+    from realrun.processes.rendezvous import rank_and_workers
     from realrun.runnable import check_runnable, check_workers
     from realrun.training import Asked as Training
     from realrun.training import opened

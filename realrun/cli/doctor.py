@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from realrun.cli import options
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import show
-from sim.cli.tables import Block, Column, Report, Section, Table, format_asked
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.show import show
+from sim.output.tables import Block, Column, Report, Section, Table, format_asked
 
 if TYPE_CHECKING:
     from realrun.doctor.cluster import Cluster, Machine

@@ -8,8 +8,8 @@ import typer
 
 from realrun.cli import options
 from realrun.cli.outputs import Outputs
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.tables import format_asked
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.tables import format_asked
 
 
 @takes_scenario()

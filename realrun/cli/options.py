@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.errors import UserError, chosen
+from sim.output.errors import UserError, chosen
 
 
 def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from realrun import loss_files
-from realrun.checkpoint_folder import check_free, tidy
 from realrun.errors import RunError
-from sim.cli.output import checked_file, checked_folder
-from sim.cli.traces import TRACES
-from sim.files import clear_partial
+from realrun.state import loss_files
+from realrun.state.checkpoint_folder import check_free, tidy
+from sim.output.show import checked_file, checked_folder
+from sim.output.traces import TRACES
 from sim.scenario.errors import path_shown
-from sim.told import first_line
+from sim.storage.files import clear_partial
+from sim.text.told import first_line
 
 if TYPE_CHECKING:
     from realrun.training import Outcome
@@ -91,8 +91,8 @@ class Outputs:
             raise RunError(failed[-1])
 
     def _writers(self, outcome: Outcome) -> list[_Writer]:
-        from realrun import saved
-        from sim.trace_files import save as save_trace
+        from realrun.state import saved
+        from sim.trace.files import save as save_trace
 
         found: list[_Writer] = []
         if self.trace is not None:

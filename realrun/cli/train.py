@@ -9,10 +9,10 @@ import typer
 
 from realrun.cli import options
 from realrun.cli.outputs import Outputs
-from sim.cli.errors import UserError
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.tables import format_asked
-from sim.cli.traces import logged
+from sim.output.errors import UserError
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.tables import format_asked
+from sim.output.traces import logged
 
 
 @takes_scenario()
@@ -55,7 +55,7 @@ def train(
     happened = None if replay is None else logged(replay)
 
     if "RANK" not in os.environ:
-        from realrun.launch import launch
+        from realrun.processes.launch import launch
 
         asked_for = load(asked.source, asked.options, asked.settings, single=True)
         workers = options.checked_processes(len(asked_for.workers), nproc)

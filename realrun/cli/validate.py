@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from realrun.cli import options
-from sim.cli.errors import UserError
-from sim.cli.options import AllowCode, allowed
-from sim.cli.output import checked_folder
-from sim.visible import visible
+from sim.output.errors import UserError
+from sim.output.options import AllowCode, allowed
+from sim.output.show import checked_folder
+from sim.text.visible import visible
 
 _OUT = typer.Option("--out", metavar="FOLDER", help="Where results and report go.")
 _OTHER = typer.Option(

@@ -104,7 +104,7 @@ def together(
         To be called when all is said, where the process may end: a backend that hangs stays
         behind in a thread.
     """
-    from realrun.rendezvous import met, rank_and_workers
+    from realrun.processes.rendezvous import met, rank_and_workers
 
     rank, workers = rank_and_workers()
     here = int(os.environ.get("LOCAL_WORLD_SIZE", workers))
@@ -149,7 +149,7 @@ def _of_one(rank: int, look: Look, between: tuple[Finding, ...]) -> Cluster:
 
 
 def _trial(store: Any, timeout_s: float) -> Finding:
-    from realrun.placement import device_and_backend
+    from realrun.processes.placement import device_and_backend
 
     device, backend = device_and_backend("auto", "auto")
     # The group's own limit comes later: NCCL's would end the process instead of saying so.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from sim.told import first_line
+from sim.text.told import first_line
 
 Verdict = Literal["ready", "limited", "missing"]
 Part = Literal["training", "lab"]

@@ -12,7 +12,7 @@ from realrun.doctor.finding import Finding, Part, limited, missing, ready
 from realrun.errors import RunError
 from realrun.lab.devices import TUN, opened
 from realrun.lab.topology import topology
-from realrun.namespaces import Namespace
+from realrun.processes.namespaces import Namespace
 from sim.scenario import Scenario
 
 _LAB: Part = "lab"

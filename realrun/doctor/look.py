@@ -107,8 +107,8 @@ def looked_for_lab(plan: Plan) -> list[Finding]:
 
 def scenario_fits(plan: Plan) -> Finding:
     """Whether the scenario can be trained by the processes that there are."""
-    from realrun.build import check_described
-    from realrun.stages import ModelError
+    from realrun.model.build import check_described
+    from realrun.model.stages import ModelError
 
     assert plan.loaded is not None
     scenario, file = plan.loaded.scenario, plan.loaded.sections
@@ -139,7 +139,7 @@ def _cards() -> list[machine.Card]:
 
 def _room(plan: Plan, cards: list[machine.Card]) -> list[Finding]:
     """Memory and disk for the state of the workers here."""
-    from realrun.memory import free_bytes, state_bytes
+    from realrun.model.memory import free_bytes, state_bytes
 
     needed = 0.0
 

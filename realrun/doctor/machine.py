@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from realrun.doctor.finding import Finding, limited, missing, ready
-from realrun.room import CHECKPOINTS
-from sim.told import first_line
+from realrun.state.room import CHECKPOINTS
+from sim.text.told import first_line
 from sim.units import format_bytes
 
 _CORES_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of a Linux control group: quota and period

@@ -18,7 +18,7 @@ from time import perf_counter, time
 from typing import Any
 
 from realrun.doctor.finding import Finding, missing, ready
-from sim.told import first_line
+from sim.text.told import first_line
 
 _ROUND_TRIPS = 10
 _PATIENCE_S = 5.0
@@ -166,7 +166,7 @@ def all_reduced(backend: str, timeout_s: float, device: Any, store: Any) -> Find
     import torch
     import torch.distributed as dist
 
-    from realrun.rendezvous import joined
+    from realrun.processes.rendezvous import joined
 
     with joined(backend, timeout_s, store) as world:
         total = torch.ones(1, device=device)

@@ -10,7 +10,7 @@ from importlib import import_module, metadata
 from typing import Any
 
 from realrun.doctor.finding import Finding, limited, missing, ready
-from sim.told import first_line
+from sim.text.told import first_line
 
 _COMPARED: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,

@@ -1,11 +1,11 @@
 """A scenario's network on one machine: a namespace per worker, real rates, real latency.
 
 ``topology``   from a scenario to lines, and what a machine can play
-``namespaces`` places with a network of their own
 ``devices``    the device in each
 ``switch``     the process that carries packets between them, in time
 ``check``      whether the network is what was asked for
 ``run``        all of it together, and workers in it
+``control``    how a worker in a lab asks for another network
 """
 
 from realrun.lab.check import Checked

@@ -15,7 +15,7 @@ from time import monotonic, sleep
 from realrun.errors import RunError
 from realrun.lab.devices import SMALLEST_BURST, address
 from realrun.lab.topology import Topology
-from realrun.namespaces import Namespace
+from realrun.processes.namespaces import Namespace
 from sim.units import format_rate, format_seconds
 
 RATE_TOLERANCE = 0.05

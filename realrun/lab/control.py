@@ -16,7 +16,7 @@ from typing import Any
 from realrun.errors import RunError
 from realrun.lab.run import Lab
 from realrun.lab.topology import Topology
-from realrun.launch import Handed
+from realrun.processes.launch import Handed
 
 SOCKET = "REALRUN_NETWORK"
 

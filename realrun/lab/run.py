@@ -14,8 +14,8 @@ from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
 from realrun.lab.devices import DEVICE, TUN, address, limit_bursts, opened
 from realrun.lab.topology import Topology
-from realrun.launch import Handed, launch
-from realrun.namespaces import Namespace
+from realrun.processes.launch import Handed, launch
+from realrun.processes.namespaces import Namespace
 
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
 _LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle

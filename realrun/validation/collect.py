@@ -11,7 +11,7 @@ from realrun.validation.archive import Launch, Measured
 from realrun.validation.plan import Planned
 from realrun.validation.predict import BASELINES, Predicted, a_round_s
 from realrun.validation.rows import COLUMNS
-from sim.figures import Figures
+from sim.figures.evaluation import Figures
 from sim.scenario.hardware import Hardware
 from sim.scenario.resolved import Network
 

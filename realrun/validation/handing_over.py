@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from realrun.launch import Handed
+from realrun.processes.launch import Handed
 from realrun.validation.plan import Planned
 from sim.methods import METHODS
 from sim.scenario import Study

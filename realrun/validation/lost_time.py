@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.plots import CAUSE_COLOURS
+from sim.figures.plots import CAUSE_COLOURS
 
 if TYPE_CHECKING:
     import pandas as pd

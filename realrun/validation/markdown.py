@@ -7,8 +7,8 @@ from math import isinf, isnan
 from typing import TYPE_CHECKING
 
 from realrun.validation.statistics import Errors, Interval
+from sim.text.visible import visible
 from sim.units import format_rate, format_seconds
-from sim.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,15 +16,15 @@ from realrun.calibration.records import write
 from realrun.errors import AgreedError
 from realrun.lab.control import Chooser, in_a_lab
 from realrun.lab.topology import topology
-from realrun.placement import Place
+from realrun.processes.placement import Place
 from realrun.training import Asked, Outcome, Run, opened, run_in
 from realrun.validation.archive import Archive, next_calibration_file, record, trace_file
 from realrun.validation.load import OtherLoad
 from realrun.validation.networks import calibrated_on, networks
 from realrun.validation.plan import Planned, order
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.scenario import Scenario, Study
-from sim.trace_files import save as save_trace
+from sim.trace.files import save as save_trace
 from sim.units import format_seconds
 
 _AGAIN = 4  # runs of real computation after which operations are timed again

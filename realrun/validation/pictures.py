@@ -12,7 +12,7 @@ import numpy as np
 from realrun.validation.configurations import deviations
 from realrun.validation.lost_time import causes, selected
 from realrun.validation.statistics import MODELS
-from sim.plots import save as save_figure
+from sim.figures.plots import save as save_figure
 
 if TYPE_CHECKING:
     import pandas as pd

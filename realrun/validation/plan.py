@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from sim.figures import figures
+from sim.figures.evaluation import figures
 from sim.runtime import simulate
 from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, Study
 from sim.scenario.connections import limits

@@ -14,15 +14,15 @@ from typing import Any
 
 from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
-from sim.figures import Figures
-from sim.replications import Prediction, predicted
+from sim.figures.evaluation import Figures
+from sim.questions.replications import Prediction, predicted
 from sim.scenario import Scenario
 from sim.scenario.document import Change, Document, Given
 from sim.scenario.errors import Origin
 from sim.scenario.hardware import Hardware
 from sim.scenario.links import DEFAULT_BANDWIDTH, DEFAULT_RTT
 from sim.scenario.resolve import resolve
-from sim.trace import Trace
+from sim.trace.table import Trace
 
 _LINKS = (("network", "bandwidth"), ("network", "rtt"), ("network", "latency"))
 _ORIGIN = Origin("validation")

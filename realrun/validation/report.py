@@ -17,9 +17,9 @@ from realrun.validation.method_order import methods_in_order
 from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
-from sim.files import replacing
+from sim.storage.files import replacing
+from sim.text.visible import visible
 from sim.units import format_percent
-from sim.visible import visible
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.files import replacing
-from sim.visible import guarded_columns, unguarded_columns
+from sim.storage.files import replacing
+from sim.text.visible import guarded_columns, unguarded_columns
 
 if TYPE_CHECKING:
     import pandas as pd

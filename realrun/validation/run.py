@@ -30,8 +30,8 @@ from realrun.validation.plan import Planned, check_workers
 from realrun.validation.predict import Predicted, predict
 from realrun.validation.report import write
 from realrun.validation.timelines import chosen, draw
-from sim.locks import locked
 from sim.scenario import ScenarioError, Study
+from sim.storage.locks import locked
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def measure(
         claim()
         in_labs(study, plan, archive, how.arguments, how.tell)
         return
-    from realrun.placement import meet  # only who measures needs torch
+    from realrun.processes.placement import meet  # only who measures needs torch
     from realrun.validation.measure import Measuring
 
     with meet(how.device, how.backend, how.timeout_s) as place:

@@ -10,10 +10,10 @@ import numpy as np
 
 from realrun.validation.archive import Archive, trace_file
 from realrun.validation.plan import Planned
-from sim.perfetto import events, write_events
-from sim.plots import save, timeline
-from sim.trace import Trace
-from sim.trace_files import load
+from sim.figures.plots import save, timeline
+from sim.trace.files import load
+from sim.trace.perfetto import events, write_events
+from sim.trace.table import Trace
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

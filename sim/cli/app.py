@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, NoReturn
 
 import typer
 
-from sim.cli.program import SETTINGS, Group
-from sim.signals import end_when_asked
+from sim.output.program import SETTINGS, Group
+from sim.processes.signals import end_when_asked
 
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",

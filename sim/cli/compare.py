@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli import intervals
 from sim.cli.effort import foresee
-from sim.cli.errors import UserError, chosen, naming
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import progress, show
-from sim.cli.tables import (
+from sim.output import intervals
+from sim.output.errors import UserError, chosen, naming
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.show import progress, show
+from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
     PREDICTION,
@@ -35,7 +35,7 @@ from sim.cli.tables import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sim.comparison import Comparison, Entry
+    from sim.questions.comparison import Comparison, Entry
     from sim.scenario.resolved import Scenario
 
 DEFAULT = "ddp,local_sgd,diloco,streaming_diloco,eager_diloco,acco"
@@ -96,8 +96,8 @@ def compare(
 
 
 def _compared(cases: Mapping[str, Scenario]) -> Comparison:
-    from sim.comparison import compare as run
     from sim.program import ArgumentError
+    from sim.questions.comparison import compare as run
     from sim.runtime import simulate
 
     try:
@@ -112,7 +112,7 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
 
 def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
     from sim import __version__
-    from sim.collective_model import in_words
+    from sim.figures.collective_model import in_words
     from sim.scenario.connections import windowed
 
     scenario = next(iter(cases.values()))
@@ -199,7 +199,7 @@ def _shown(record: dict[str, Any], entry: Entry) -> dict[str, Any]:
 
 def _other_updates(result: Comparison) -> list[str]:
     """Explain the mark."""
-    from sim.comparison import OTHER_UPDATES
+    from sim.questions.comparison import OTHER_UPDATES
 
     marked = [entry for entry in result.entries if entry.other_updates]
     if not marked:
@@ -213,8 +213,8 @@ def _other_updates(result: Comparison) -> list[str]:
 
 
 def _record(entry: Entry, result: Comparison) -> dict[str, Any]:
-    from sim.breakdown import listed
-    from sim.cli.run_record import evaluated_rounds, throughput
+    from sim.figures.breakdown import listed
+    from sim.output.run_record import evaluated_rounds, throughput
 
     figures = entry.figures
     return {

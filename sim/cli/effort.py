@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sim.cli.errors import UserError
-from sim.cli.output import tell
+from sim.output.errors import UserError
+from sim.output.show import tell
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> No
     UserError
         If it cannot fit into the memory that is free.
     """
-    from sim.effort import effort
-    from sim.free_memory import free_bytes
+    from sim.processes.free_memory import free_bytes
+    from sim.questions.effort import effort
 
     # Of many cases as many are looked at as takes no noticeable time; the others are like them.
     every = -(-len(scenarios) // _LOOKED_AT)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.errors import UserError
-from sim.cli.output import checked_file
-from sim.files import replacing
-from sim.visible import visible
+from sim.output.errors import UserError
+from sim.output.show import checked_file
+from sim.storage.files import replacing
+from sim.text.visible import visible
 
 _FILE = typer.Argument(metavar="FILE", help="The .toml file to write.", show_default=False)
 _SITES = typer.Option("--sites", metavar="A,B,C", help="Names of the sites.")

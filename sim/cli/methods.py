@@ -9,10 +9,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from sim.cli.errors import UserError, chosen
-from sim.cli.options import Format, Json
-from sim.cli.output import show
-from sim.cli.tables import Column, Report, Table, format_asked
+from sim.output.errors import UserError, chosen
+from sim.output.options import Format, Json
+from sim.output.show import show
+from sim.output.tables import Column, Report, Table, format_asked
 
 _CITE = typer.Option("--cite", help="Print the papers' BibTeX instead.")
 _NAMES = typer.Argument(

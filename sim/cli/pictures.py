@@ -1,4 +1,4 @@
-"""Pictures of results, drawn with :mod:`sim.plots` and saved without a display."""
+"""Pictures of results, drawn with :mod:`sim.figures.plots` and saved without a display."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def curves(frame: pd.DataFrame) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    from sim.plots import BANDWIDTH, labels_of, named, title_of, utilization
+    from sim.figures.plots import BANDWIDTH, labels_of, named, title_of, utilization
 
     varied = [n for n in labels_of(frame) if n != BANDWIDTH and frame[n].nunique() > 1]
     panels = _panels(frame, varied)
@@ -91,7 +91,7 @@ def bars(frame: pd.DataFrame) -> Figure:
     """Draw where the time went: a bar per run, as high as its label needs."""
     from matplotlib.figure import Figure
 
-    from sim.plots import breakdown, title_of
+    from sim.figures.plots import breakdown, title_of
 
     figure = Figure(figsize=(8, max(4.0, 1.6 + 0.2 * len(frame))), layout="constrained")
     breakdown(frame, figure.subplots())
@@ -120,9 +120,9 @@ def _legend_outside(figure: Figure, columns: int) -> None:
 
 def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Write utilization.png and .svg, where bandwidth was varied and curves can be told apart."""
-    from sim.cli.output import tell
-    from sim.plots import BANDWIDTH, save
-    from sim.study_folder import PICTURES
+    from sim.figures.plots import BANDWIDTH, save
+    from sim.output.show import tell
+    from sim.questions.study_folder import PICTURES
 
     if BANDWIDTH not in frame or frame[BANDWIDTH].nunique() < 2:
         return []

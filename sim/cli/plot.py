@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.errors import UserError, chosen
-from sim.cli.output import checked_file, tell
+from sim.output.errors import UserError, chosen
+from sim.output.show import checked_file, tell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +51,7 @@ def plot(
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
-    from sim.plots import save
+    from sim.figures.plots import save
 
     try:
         figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
@@ -65,8 +65,9 @@ def plot(
 def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Figure:
     from matplotlib.figure import Figure
 
-    from sim import plots, result_files
     from sim.cli.pictures import bars, curves, titled
+    from sim.figures import plots
+    from sim.questions import result_files
 
     if kind == "utilization":
         return curves(result_files.load(path))
@@ -75,7 +76,7 @@ def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Fig
         result_files.check_breakdown(frame, path)
         return bars(frame)
 
-    from sim.trace_files import load
+    from sim.trace.files import load
 
     trace = load(path)
     figure = Figure(figsize=(8, 5), layout="constrained")

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli.errors import UserError, did_you_mean
-from sim.cli.options import AllowCode, Format, Json, allowed
-from sim.cli.output import show
 from sim.cli.sweep import JOBS, computed
-from sim.cli.tables import PREDICTION, Block, Column, Report, Table, format_asked
+from sim.output.errors import UserError, did_you_mean
+from sim.output.options import AllowCode, Format, Json, allowed
+from sim.output.show import show
+from sim.output.tables import PREDICTION, Block, Column, Report, Table, format_asked
 
 if TYPE_CHECKING:
-    from sim.reproduce import Reproduction
+    from sim.questions.reproduce import Reproduction
     from sim.scenario import Study
 
 _NAME = typer.Argument(
@@ -63,8 +63,8 @@ def _published() -> list[str]:
 
 
 def _reproduced(name: str, jobs: int | None) -> tuple[Reproduction, Study]:
-    from sim.reproduce import published_cells
-    from sim.reproduce import reproduce as compare
+    from sim.questions.reproduce import published_cells
+    from sim.questions.reproduce import reproduce as compare
     from sim.scenario import ScenarioError, load_study
 
     try:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli import intervals
 from sim.cli.effort import foresee
-from sim.cli.errors import UserError, naming
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import show
-from sim.cli.tables import (
+from sim.output import intervals
+from sim.output.errors import UserError, naming
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.show import show
+from sim.output.tables import (
     BOUNDS,
     PREDICTION,
     THROUGHPUT,
@@ -29,7 +29,7 @@ from sim.cli.tables import (
 )
 
 if TYPE_CHECKING:
-    from sim.required import Requirement
+    from sim.questions.target_search import Requirement
     from sim.scenario.resolved import Scenario
 
 _TARGET = typer.Option(
@@ -79,7 +79,7 @@ def required(
     targets = _targets(target)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
-    from sim.required import required as run
+    from sim.questions.target_search import required as run
 
     _check_link(scenario, link)
     foresee([scenario], runs=_SEARCHED * len(targets))
@@ -105,8 +105,8 @@ def _targets(text: str) -> list[float]:
 
 
 def _check_link(scenario: Scenario, link: str | None) -> None:
-    from sim.cli.errors import chosen
-    from sim.subsets import links
+    from sim.output.errors import chosen
+    from sim.questions.variations import links
 
     known = links(scenario)
     if not known:
@@ -117,9 +117,9 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
     from sim import __version__
-    from sim.collective_model import in_words
+    from sim.figures.collective_model import in_words
+    from sim.questions.variations import scaled
     from sim.scenario.connections import windowed
-    from sim.subsets import scaled
 
     counting = answers[0].counts_micro_batches
     rows = [row for answer in answers for row in _rows(answer, scenario, link, counting)]
@@ -186,7 +186,7 @@ def _rows(
     answer: Requirement, scenario: Scenario, link: str | None, counting: bool
 ) -> list[dict[str, Any]]:
     """Return a row per link; one for all where they agree or there is nothing to say of each."""
-    from sim.cli.run_record import throughput
+    from sim.output.run_record import throughput
 
     figures = answer.figures
     shared = {
@@ -220,7 +220,7 @@ def _rows(
 
 
 def _flat(answer: Requirement, link: str | None, counting: bool) -> list[dict[str, Any]]:
-    from sim.cli.run_record import throughput
+    from sim.output.run_record import throughput
 
     known = answer.outcome == "reached"
     return [
@@ -246,7 +246,7 @@ def _finite(factor: float) -> float | None:
 
 
 def _data(answer: Requirement, counting: bool) -> dict[str, Any]:
-    from sim.cli.run_record import evaluated_rounds
+    from sim.output.run_record import evaluated_rounds
 
     return {
         "target_fraction": None if counting else answer.target,

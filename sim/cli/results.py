@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.cli.tables import (
+from sim.output.tables import (
     BOUNDS,
     PREDICTION,
     STEADY,
@@ -45,9 +45,9 @@ def _title(key: str) -> str:
 
 def runs(study: Study, frame: pd.DataFrame) -> Report:
     """Return a report with a row per run, on equal tokens."""
-    from sim.breakdown import CAUSES
-    from sim.comparison import budget
-    from sim.plots import labels_of
+    from sim.figures.breakdown import CAUSES
+    from sim.figures.plots import labels_of
+    from sim.questions.comparison import budget
 
     tokens = budget(study.base)
     records = [{str(k): v for k, v in record.items()} for record in frame.to_dict("records")]
@@ -109,8 +109,8 @@ def _known(frame: pd.DataFrame, column: str) -> bool:
 
 def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     """Return a report of required bandwidths: a row per case, a column per target."""
-    from sim.reproduce import read_published
-    from sim.requirements import table
+    from sim.questions.reproduce import read_published
+    from sim.questions.target_tables import table
 
     published = {} if study.compare_with is None else read_published(study.compare_with)
     rows, flat = [], []
@@ -163,9 +163,9 @@ def _random(frame: pd.DataFrame) -> list[str]:
 
 def _not_varied(study: Study, frame: pd.DataFrame) -> list[str]:
     """Name the lines that stayed as they are where the bandwidth was varied."""
+    from sim.questions.study import BANDWIDTH
+    from sim.questions.variations import own_lines
     from sim.scenario.errors import listed
-    from sim.study import BANDWIDTH
-    from sim.subsets import own_lines
 
     own = own_lines(study.base) if BANDWIDTH in frame else []
     text = f"Not varied with the bandwidth, since the scenario gives them: {listed(own, 'and')}."
@@ -180,7 +180,7 @@ def _model(frame: pd.DataFrame) -> Section:
 
 def cell(rate: float, published: str | None) -> str:
     """Write a bandwidth in Gbit/s as published tables do, the published one beside it."""
-    from sim.reproduce import printed
+    from sim.questions.reproduce import printed
 
     ours = "any" if rate == 0 else printed(rate)
     return ours if published is None else f"{ours} ({published})"

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sim.cli.errors import chosen
-from sim.cli.options import Format, Json
-from sim.cli.output import show
-from sim.cli.tables import Column, Report, Table, format_asked
+from sim.output.errors import chosen
+from sim.output.options import Format, Json
+from sim.output.show import show
+from sim.output.tables import Column, Report, Table, format_asked
 
 _SHOW = typer.Option(
     "--show", metavar="NAME", help="Print this scenario's file.", show_default=False

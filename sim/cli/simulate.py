@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from sim.cli.effort import foresee
-from sim.cli.errors import naming
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import checked_file, show, tell
-from sim.cli.run_report import report
-from sim.cli.tables import format_asked
-from sim.cli.traces import TRACES, logged
+from sim.output.errors import naming
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.run_report import report
+from sim.output.show import checked_file, show, tell
+from sim.output.tables import format_asked
+from sim.output.traces import TRACES, logged
 
 _TRACE = typer.Option(
     "--trace",
@@ -52,8 +52,8 @@ def simulate(
         checked_file("--trace", trace, TRACES)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
-    from sim.overlap import with_layer_overlap
-    from sim.replications import predicted
+    from sim.questions.overlap import with_layer_overlap
+    from sim.questions.replications import predicted
 
     foresee([scenario])
     observed = None if replay is None else logged(replay)
@@ -67,7 +67,7 @@ def simulate(
         layer_overlap=layer_overlap,
     )
     if trace is not None:
-        from sim.trace_files import save
+        from sim.trace.files import save
 
         try:
             save(prediction.trace, trace)

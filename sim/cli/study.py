@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.errors import UserError
-from sim.cli.options import SETTING, AllowCode, Format, Json, allowed
-from sim.cli.output import checked_folder, show, typed
 from sim.cli.sweep import JOBS, computed, written
-from sim.cli.tables import format_asked
+from sim.output.errors import UserError
+from sim.output.options import SETTING, AllowCode, Format, Json, allowed
+from sim.output.show import checked_folder, show, typed
+from sim.output.tables import format_asked
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sim.cli.tables import Report
+    from sim.output.tables import Report
     from sim.scenario import Study
 
 _FILE = typer.Argument(
@@ -67,7 +67,7 @@ def study(
     from sim.cli.pictures import save_curves
 
     if asked.compare_with is not None:
-        from sim.reproduce import read_published
+        from sim.questions.reproduce import read_published
 
         try:  # before the runs, not after them
             read_published(asked.compare_with)

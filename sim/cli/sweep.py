@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sim.cli.effort import foresee
-from sim.cli.errors import Interrupted
-from sim.cli.options import Asked, Format, Json, takes_scenario
-from sim.cli.output import checked_folder, progress, show, tell
-from sim.cli.tables import format_asked
+from sim.output.errors import Interrupted
+from sim.output.options import Asked, Format, Json, takes_scenario
+from sim.output.show import checked_folder, progress, show, tell
+from sim.output.tables import format_asked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> 
     Interrupted
         After Ctrl-C.
     """
-    from sim.study import run
+    from sim.questions.study import run
 
     again = "" if folder is None else "; the same command continues from here"
     jobs = jobs or os.cpu_count() or 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sim.program import PeerLost
-from sim.trace import SPAWN, Row
+from sim.trace.table import SPAWN, Row
 
 
 class Starter(Protocol):

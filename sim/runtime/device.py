@@ -8,11 +8,11 @@ from math import inf
 import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
-from sim.network import Wire
+from sim.network.links import Wire
 from sim.runtime.activity import Activity
 from sim.scenario.cold_start import cold_start_s
 from sim.scenario.resolved import Machine
-from sim.trace import Row
+from sim.trace.table import Row
 
 
 class Queue:

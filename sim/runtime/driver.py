@@ -6,8 +6,6 @@ from collections.abc import Callable, Generator, Iterable
 from math import isnan
 from typing import Any
 
-from sim import limits
-from sim.layers import applied_to
 from sim.members import members_of
 from sim.operations import OPERATIONS
 from sim.program import (
@@ -20,12 +18,14 @@ from sim.program import (
     declared_operation,
     wire_bytes,
 )
+from sim.runtime import limits
 from sim.runtime.activity import Activity
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
 from sim.runtime.groups import Call, numbers_of
 from sim.runtime.shared import Replica, Shared
-from sim.told import method_failed
-from sim.trace import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
+from sim.text.told import method_failed
+from sim.trace.layers import applied_to
+from sim.trace.table import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 MAIN = "main"
 

@@ -1,7 +1,7 @@
 """Collectives of one group as gloo carries them out: every rank in its own time.
 
 A rank's part begins when it has called and one of its threads is free, whether the others
-are there or not, and ends when it has its own result (:mod:`sim.gloo`).
+are there or not, and ends when it has its own result (:mod:`sim.network.gloo`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import deque
 
 from sim.clock import Clock
-from sim.gloo import part
 from sim.members import Members
-from sim.messages import End, ends
+from sim.network.gloo import part
+from sim.network.message_links import Connections, Wires
+from sim.network.messages import End, ends
 from sim.program import QUANTIZED
 from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
 from sim.runtime.transport import Transport
-from sim.wires import Connections, Wires
 
 
 class _Lane:

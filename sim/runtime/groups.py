@@ -12,11 +12,11 @@ import numpy as np
 
 from sim.clock import Clock
 from sim.members import Members
-from sim.rounding import Floats, carried, reduced
+from sim.models.rounding import Floats, carried, reduced
 from sim.runtime.activity import Activity
 from sim.runtime.errors import CollectiveMismatch
 from sim.runtime.transport import Kind, Transport
-from sim.trace import Row
+from sim.trace.table import Row
 
 Numbers = tuple[int, Floats, Floats]
 """Rank, what it sent as its dtype rounds it, and where the result goes."""

@@ -12,24 +12,24 @@ from math import inf
 from typing import Any
 
 from sim.clock import Clock
-from sim.compute import Computation, Factors
 from sim.members import Members
 from sim.methods import METHODS
-from sim.models import Sized
-from sim.network import Links, Wire
+from sim.models.sized import Sized
+from sim.network.links import Links, Wire
 from sim.program import PeerLost
-from sim.progress import Progress
+from sim.runtime.computation import Computation, Factors
+from sim.runtime.context import context_of
 from sim.runtime.device import Device
 from sim.runtime.driver import MAIN, Driver
 from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Collective, Group
+from sim.runtime.progress import Progress
 from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
+from sim.runtime.window import Longer, simulate_window
 from sim.scenario.resolved import Scenario
-from sim.trace import Context, Trace
-from sim.trace_context import context_of
-from sim.window import Longer, simulate_window
+from sim.trace.table import Context, Trace
 
 
 class NotAlikeError(SimulationError):
@@ -229,7 +229,7 @@ def simulate(
         What runs where; see :mod:`sim.scenario`.
     rounds
         Rounds of the method to simulate; by default the horizon or, if that is longer, as
-        many as the window needs (:mod:`sim.window`).
+        many as the window needs (:mod:`sim.runtime.window`).
     models
         Rank -> model with state; by default only sizes are tracked, and workers that cannot
         be told apart are simulated once.

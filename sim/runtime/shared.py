@@ -9,15 +9,15 @@ from math import inf
 from typing import Any, Protocol
 
 from sim.clock import Clock
-from sim.compute import Computation
 from sim.members import Members
-from sim.progress import Progress
+from sim.network.message_links import Wires
 from sim.runtime.activity import Activity
+from sim.runtime.computation import Computation
 from sim.runtime.device import Device
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Group
-from sim.trace import Row
-from sim.wires import Wires
+from sim.runtime.progress import Progress
+from sim.trace.table import Row
 
 
 class Running(Protocol):

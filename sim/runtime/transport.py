@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sim.members import Members
-from sim.network import Cost, Links, Wire
+from sim.network.links import Cost, Links, Wire
 from sim.runtime.device import Device
 
 Kind = tuple[str, str, float]

@@ -17,8 +17,8 @@ from sim.scenario.errors import Origin, listed, nearest, problem, shown
 from sim.scenario.method import method_arguments
 from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
 from sim.scenario.schema import known_keys
+from sim.text.visible import controls
 from sim.units import Quantity, UnitError
-from sim.visible import controls
 
 DEFAULT_POINTS = 20
 

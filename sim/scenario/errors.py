@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from sim.told import one_line
+from sim.text.told import one_line
 
 
 class ScenarioError(Exception):

@@ -15,7 +15,7 @@ from pydantic import PlainValidator
 
 from sim import units
 from sim.scenario.errors import did_you_mean, listed
-from sim.visible import controls
+from sim.text.visible import controls
 
 
 class RefusedError(ValueError):

@@ -14,13 +14,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
-from sim.inputs import read
 from sim.operations import timed
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
 from sim.scenario.resolved import CollectiveTable
 from sim.scenario.tables import Record, checked, with_keys
+from sim.storage.inputs import read
 
 SCHEMA = 1
 

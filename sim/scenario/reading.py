@@ -7,10 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from sim.inputs import NotAFileError, read
 from sim.scenario.document import Document, one_spelling, wrapped
 from sim.scenario.errors import Origin, ScenarioError, path_shown, problem
 from sim.scenario.toml import BeyondError, parse
+from sim.storage.inputs import NotAFileError, read
 
 
 def from_file(path: Path, label: str | None = None) -> Document:

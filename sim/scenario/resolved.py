@@ -27,7 +27,7 @@ class Run:
 
     ``skip_rounds`` and ``measured_rounds`` choose the window (whole rounds of the method); ``None``
     leaves the choice to the method and to whether there is jitter. ``replications`` is how many
-    predict something random; None is as many as it takes (:mod:`sim.replications`).
+    predict something random; None is as many as it takes (:mod:`sim.questions.replications`).
     ``average_by`` says what counts in a mean over workers: "workers", each once, or "tokens", those
     of its round.
     """
@@ -215,7 +215,7 @@ class Collectives:
     """How collectives are carried out.
 
     ``algorithm``: ring, tree, halving_doubling, direct, hierarchical; or gloo, which is no
-    formula but gloo's own messages (:mod:`sim.gloo`), with ``host`` at their ends.
+    formula but gloo's own messages (:mod:`sim.network.gloo`), with ``host`` at their ends.
     ``order``: site indices in the order in which a ring passes through them.
     ``concurrent``: how many collectives of one group proceed at once.
     ``quantize_block``: values per 16-bit scale of an int8 or fp4 buffer; 0 sends no scales.

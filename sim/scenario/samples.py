@@ -6,8 +6,8 @@ import csv
 from math import isfinite
 from pathlib import Path
 
-from sim.inputs import NotAFileError, read
 from sim.scenario.errors import Origin, problem
+from sim.storage.inputs import NotAFileError, read
 
 _HEADERS = ("seconds", "factor")
 

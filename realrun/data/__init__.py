@@ -1,0 +1,7 @@
+"""Text, and which worker sees what of it.
+
+batches: What a worker trains on: ``[data]`` opened, read in batches, restartable at an exact
+  position.
+corpus: Where tokens come from: one long row of numbers, and where each source in it begins.
+shards: Who trains on which part of a corpus, and which part nobody trains on.
+"""

@@ -1,0 +1,11 @@
+"""What a trace says: figures, where the time went, pictures.
+
+evaluation: Every figure, computed from the trace and nothing else, in both runtimes alike.
+breakdown: Where the time goes: every second of every worker has one cause.
+traffic: Bytes on the wire: of which collectives, and as a function of time.
+throughput: Throughput as papers quote it: tokens per second and accelerator, and the share of peak
+  used.
+collective_model: The collective model in words: which algorithm, how many workers, bytes on the
+  wire.
+plots: Pictures: functions that take and return a matplotlib Axes; saved as the same bytes always.
+"""

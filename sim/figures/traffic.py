@@ -1,0 +1,107 @@
+"""Bytes on the wire: of which collectives, and as a function of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.members import Members, named
+from sim.trace.table import Row, Trace, share_key
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """All collectives of one operation and dtype in a run that are over as many workers.
+
+    ``smallest_bytes`` and ``largest_bytes`` are sizes of their buffers; ``members`` are those of
+    one of the largest, for which ``sent_bytes`` has what each of them puts on the wire; ``count``
+    is how many collectives there were.
+    """
+
+    operation: str
+    dtype: str
+    smallest_bytes: float
+    largest_bytes: float
+    members: Members
+    sent_bytes: tuple[float, ...]
+    count: int
+    per_step: float = 0.0  # in one inner step; filled in by the figures
+
+    def with_others(self, other: Exchange) -> Exchange:
+        """Return it with those of another group of as many workers."""
+        largest = max(self, other, key=lambda exchange: exchange.largest_bytes)
+        return replace(
+            largest,
+            smallest_bytes=min(self.smallest_bytes, other.smallest_bytes),
+            count=self.count + other.count,
+        )
+
+
+def _exchange(row: Row, members: Members, sizes: list[float], share: tuple[float, ...]) -> Exchange:
+    """Return all collectives of one group that are of a row's operation and dtype."""
+    most, dtype = max(sizes), row.detail.rpartition(" ")[2]
+    sent = tuple(each * most for each in share)
+    return Exchange(row.operation, dtype, min(sizes), most, members, sent, len(sizes))
+
+
+class Sent:
+    """What a run sends; ``exchanges`` by kind, the methods for an average worker."""
+
+    def __init__(self, trace: Trace) -> None:
+        context = trace.context
+        rank = next(iter(context.standing_for))
+        mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
+        starts, stops, sent = [], [], []
+        sizes: dict[str, tuple[Row, list[float]]] = {}
+        for row, start in trace.on_wire():
+            if row.rank == rank:
+                key = share_key(row)
+                sizes.setdefault(key, (row, []))[1].append(row.bytes)
+                starts.append(start)
+                stops.append(row.end_s)
+                sent.append(row.bytes * mean_share.get(key, 0.0))
+        exchanges: dict[tuple[str, str, int], Exchange] = {}
+        for key, (row, found) in sizes.items():
+            members = named(row.group, len(context.site_of))
+            more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
+            kind = more.operation, more.dtype, len(members)
+            exchanges[kind] = exchanges[kind].with_others(more) if kind in exchanges else more
+        self.exchanges = tuple(exchanges.values())
+        edges = np.unique([*starts, *stops] or [0.0])
+        rate = np.zeros(len(edges))
+        jump = np.zeros(len(edges))
+        places = np.searchsorted(edges, starts), np.searchsorted(edges, stops)
+        taken = np.subtract(stops, starts)
+        pieces = zip(*(each.tolist() for each in places), taken.tolist(), sent, strict=True)
+        for first, last, seconds, size in pieces:
+            if last == first + 1:
+                rate[first] += size / seconds
+            elif last > first:
+                rate[first:last] += size / seconds
+            else:
+                jump[first] += size
+        # A collective that takes no time is spread over nothing: it counts at its instant.
+        self._edges = edges
+        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])
+        self._jump = np.cumsum(jump)
+
+    def _until(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
+        flowing = np.interp(time, self._edges, self._sent)
+        index = np.searchsorted(self._edges, time, side="right") - 1
+        return np.asarray(flowing + np.where(index >= 0, self._jump[index], 0.0))
+
+    def between(self, begin: float, end: float) -> float:
+        """Bytes sent from ``begin`` to ``end``, in seconds."""
+        until = self._until(np.array([begin, end]))
+        return float(until[1] - until[0])
+
+    def peak(self, begin: float, end: float, span: float) -> float:
+        """Most bytes sent in any ``span`` seconds inside the window, over the span."""
+        span = min(span, end - begin)
+        if span <= 0:
+            return 0.0
+        inside = self._edges[(self._edges >= begin) & (self._edges <= end)]
+        starts = np.clip(np.concatenate([inside, inside - span, [begin]]), begin, end - span)
+        return float(np.max(self._until(starts + span) - self._until(starts)) / span)

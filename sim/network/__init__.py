@@ -1,0 +1,9 @@
+"""What a collective costs on the links, and how several share them.
+
+schedules: How each collective algorithm moves bytes: rounds of simultaneous transfers between
+  ranks.
+links: What a collective costs on the scenario's links, and how collectives on the wire share them.
+gloo: Collectives as gloo carries them out: message by message, each rank in its own time.
+messages: Messages between ranks that ask for what they receive.
+message_links: The lines of a network, on which the packets of all connections take turns.
+"""

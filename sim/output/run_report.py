@@ -1,0 +1,249 @@
+"""One run for people: what it is, its figures, where the time goes, what was assumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sim.output import intervals
+from sim.output.tables import (
+    BOUNDS,
+    DECLARES_NONE,
+    PREDICTION,
+    AtLeast,
+    Block,
+    Column,
+    Report,
+    Section,
+    Table,
+    at_least,
+    at_most,
+    count,
+    left_out,
+    quantity,
+)
+from sim.units import format_count
+
+if TYPE_CHECKING:
+    from sim.figures.evaluation import Figures
+    from sim.questions.overlap import LayerOverlap
+    from sim.questions.replications import Interval
+    from sim.scenario.resolved import Scenario
+
+# What decides about a run that is measured; links and times are those of the machine.
+_DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
+
+
+def report(
+    scenario: Scenario,
+    result: Figures,
+    heading: str = PREDICTION,
+    *,
+    measured: bool = False,
+    interval: Interval | None = None,
+    layer_overlap: LayerOverlap | None = None,
+) -> Report:
+    """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
+    from sim.figures.collective_model import in_words
+    from sim.output.run_record import data, row
+    from sim.scenario.connections import windowed
+
+    model = in_words(result.exchanges, scenario)
+    slowed = None if measured else windowed(scenario)
+    blocks: list[Block] = [
+        f"{heading}\n" + _subject(scenario),
+        *left_out([scenario]),
+        _headline(scenario, result),
+        *_not_steady(result),
+        *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
+        _where(result),
+    ]
+    if interval is not None and scenario.random:
+        ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
+        blocks.insert(
+            2 + len(left_out([scenario])), intervals.of_one(interval, result.wall_clock_s, *ends)
+        )
+    by_site = _by_site(scenario, result)
+    blocks += [by_site] if by_site is not None else []
+    if not measured:
+        blocks.append(Section("Collective model", model))
+        blocks += [slowed.sentence] if slowed is not None else []
+    assumed = [
+        (key, value) for key, value in scenario.assumed if not measured or key.startswith(_DECIDES)
+    ]
+    if assumed:
+        blocks.append(
+            Table(
+                (Column("key", "key"), Column("value", "value")),
+                [{"key": key, "value": value} for key, value in assumed],
+                "Not given, so assumed, derived or read from the hardware file",
+            )
+        )
+    flat = row(scenario, result, model, interval, measured=measured)
+    found = data(scenario, result, model, interval, layer_overlap, measured=measured)
+    if not measured:
+        found["with_default_windows"] = None if slowed is None else slowed.record
+    return Report(blocks, found, Table([Column(key, key) for key in flat], [flat]))
+
+
+def _subject(scenario: Scenario) -> str:
+    workers, sites = len(scenario.workers), len(scenario.sites)
+    model = scenario.model
+    parameters = f"{format_count(model.parameters)} parameters"
+    if model.frozen_parameters:
+        parameters += f" trained, {format_count(model.frozen_parameters)} frozen"
+    where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
+    name = f"{scenario.name}: " if scenario.name else ""
+    from sim.methods import BY_COUNTS
+
+    means = ""
+    if scenario.unequal_tokens and scenario.method.name not in BY_COUNTS:
+        counted = "once, as torch DDP does"
+        if scenario.run.average_by == "tokens":
+            counted = "by the tokens of its round"
+        means = f" A mean over workers counts each {counted} (train.average_by)."
+    return f"{name}{scenario.method.name}, {parameters}, {where}.{means}"
+
+
+def _headline(scenario: Scenario, result: Figures) -> Table:
+    evaluated = f"in {result.window_rounds} evaluated rounds"
+    if result.whole_run:
+        evaluated = "in the whole run, too short for a steady state"
+    elif result.skipped_rounds:
+        evaluated += f", after {_first(result.skipped_rounds)}"
+    if not result.steady:
+        evaluated += "; NOT steady"
+    asked, more = _rounded_up(scenario, result)
+    horizon = f"for {count(result.tokens)} tokens{asked}, {result.rounds:.0f} rounds"
+    if result.extrapolated:
+        horizon += "; extrapolated"
+    horizon += more
+    inner = quantity(result.inner_step_s, "seconds")
+    peak = quantity(result.peak_bandwidth_bytes_per_s, "rate")
+    undeclared = "" if result.declares_updates else DECLARES_NONE
+    part = "whole run" if result.whole_run else "evaluated rounds"
+    total = result.total_wall_clock_s
+    lines = [
+        ("compute utilization", at_most(result.compute_utilization, result), "percent", evaluated),
+        (
+            "total wall-clock",
+            AtLeast(total) if result.total_is_lower_bound else total,
+            "seconds",
+            horizon,
+        ),
+        ("tokens per update", result.tokens_per_update, "count", undeclared),
+        ("updates", result.updates, "count", undeclared or "in the whole run"),
+        (part, at_least(result.wall_clock_s, result), "seconds", f"{inner} per inner step"),
+        ("sent per worker", result.sent_bytes_per_worker, "bytes", f"in the {part}"),
+        (
+            "bandwidth per worker",
+            result.mean_bandwidth_bytes_per_s,
+            "rate",
+            f"mean; peak {peak} over an inner step",
+        ),
+    ]
+    if result.throughput is not None:
+        found = result.throughput
+        lines += [
+            (
+                "tokens per second",
+                at_most(found.tokens_per_s_per_accelerator, result),
+                "number",
+                f"per accelerator, {found.accelerators} of them",
+            ),
+            (
+                "MFU, end to end",
+                at_most(found.mfu, result),
+                "percent",
+                "model FLOPs utilization, communication and waiting included",
+            ),
+        ]
+    return Table(
+        (Column("figure", ""), Column("value", "", "number"), Column("note", "")),
+        [
+            {"figure": figure, "value": quantity(value, kind), "note": note}
+            for figure, value, kind, note in lines
+        ],
+    )
+
+
+def _not_steady(result: Figures) -> list[str]:
+    """Say what the figures of rounds that do not repeat are."""
+    if result.steady:
+        return []
+    if result.backlog_s > 0:
+        text = (
+            "NOT steady: messages queue on the links, "
+            f"{quantity(result.backlog_s, 'seconds')} more a round than the rounds take. Figures "
+            "are at the pace of the links: a long run keeps it, because what is in flight at its "
+            "end is awaited."
+        )
+    else:
+        text = (
+            "NOT steady: rounds do not repeat; figures are a mean over the last half of what was "
+            "simulated."
+        )
+    return [text + (BOUNDS if result.lower_bound else "")]
+
+
+def _overlapped(found: LayerOverlap) -> str:
+    """Say what ``overlap = "layer"`` would give."""
+    given = f'method.overlap = "{found.assumed}" was assumed; '
+    better = found.figures
+    if better is None:
+        return (
+            f'{given}"layer" was not simulated as well, because that takes long: '
+            "--set method.overlap=layer does it."
+        )
+    used = quantity(at_most(better.compute_utilization, better), "percent")
+    return (
+        f'{given}"layer" would give a compute utilization of {used} (this needs no clipping by '
+        "the global norm)."
+    )
+
+
+def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:
+    """Say what was asked where whole rounds make it more: beside the tokens, and at the end."""
+    run = scenario.run
+    if run.tokens is not None and count(result.tokens) != count(run.tokens):
+        if result.tokens > run.tokens:
+            return f" ({count(run.tokens)} asked)", "; rounded up to whole rounds"
+    elif run.steps is not None:
+        per_step = sum(worker.machine.batch_tokens for worker in scenario.workers)
+        steps = result.tokens / per_step
+        if steps > run.steps * (1 + 1e-9):
+            return "", f"; {steps:.6g} steps: {run.steps} asked, rounded up to whole rounds"
+    return "", ""
+
+
+def _first(rounds: int) -> str:
+    return "the first" if rounds == 1 else f"the first {rounds}"
+
+
+def _where(result: Figures) -> Table:
+    parts = [(cause, part) for cause, part in result.breakdown.items() if part >= 5e-5]
+    return Table(
+        (Column("cause", "cause"), Column("share", "share", "percent"), Column("bar", "")),
+        [
+            {"cause": cause.replace("_", " "), "share": part, "bar": "█" * round(40 * part)}
+            for cause, part in parts
+        ],
+        "Where the time went (of workers x wall-clock)",
+    )
+
+
+def _by_site(scenario: Scenario, result: Figures) -> Table | None:
+    """Return the breakdown by site, where sites differ."""
+    records: list[dict[str, Any]] = []
+    by_site: list[list[dict[str, float]]] = [[] for _ in scenario.sites]
+    for worker in scenario.workers:
+        by_site[worker.site].append(result.breakdown_by_worker[worker.rank])
+    for index, (site, own) in enumerate(zip(scenario.sites, by_site, strict=True)):
+        mean = {cause: sum(part[cause] for part in own) / len(own) for cause in result.breakdown}
+        records.append({"site": site.name or f"site {index + 1}", **mean})
+    first = records[0]
+    shown = [c for c in result.breakdown if any(record[c] >= 5e-5 for record in records)]
+    if all(abs(record[c] - first[c]) < 5e-4 for record in records for c in shown):
+        return None
+    columns = [Column("site", "site")]
+    columns += [Column(cause, cause.replace("_", " "), "percent") for cause in shown]
+    return Table(columns, records, "By site")

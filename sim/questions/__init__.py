@@ -1,0 +1,14 @@
+"""What is asked of many runs.
+
+replications: Predictions of what is random: the median of several replications, with an interval.
+effort: What predicting a scenario takes, in seconds of one processor and bytes, before it is begun.
+variations: The same scenario with other sites or other bandwidth: what what-if questions vary.
+study: Many runs: base plus axes, in parallel processes, into one table; resumable.
+study_folder: What the folder of a study holds: what it is, what is finished so far, the results.
+result_files: Results of studies and sweeps, read back to be drawn; people may have edited them.
+comparison: Methods side by side, on equal tokens, against one site alone and with a site left out.
+target_search: How much bandwidth a run needs: bisection on the simulator.
+target_tables: Bandwidth that reaches each target, read off a study's curves or found by bisection.
+reproduce: A published table next to ours, cell by cell.
+overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
+"""

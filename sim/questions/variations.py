@@ -1,0 +1,172 @@
+"""The same scenario with other sites or other bandwidth: what what-if questions vary."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from math import inf
+from typing import Any
+
+from sim.methods import METHODS
+from sim.network.links import Links
+from sim.scenario.pairs import Pairs
+from sim.scenario.resolved import CollectiveTable, Method, Scenario
+
+
+def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
+    """Keep some sites only; ranks are numbered anew, per-worker arguments follow their worker.
+
+    Parameters
+    ----------
+    kept
+        Indices into ``scenario.sites``.
+    """
+    sites = sorted(kept)
+    number = {site: index for index, site in enumerate(sites)}
+    staying = [worker for worker in scenario.workers if worker.site in number]
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, tuple) and len(value) == len(scenario.workers):
+            return tuple(value[worker.rank] for worker in staying)
+        return value
+
+    method = scenario.method
+    network = scenario.network
+    order = tuple(number[site] for site in network.collectives.order if site in number)
+    return _with_tables_of(
+        scenario,
+        replace(
+            scenario,
+            method=replace(method, arguments={k: argument(v) for k, v in method.arguments.items()}),
+            workers=tuple(
+                replace(worker, rank=rank, site=number[worker.site], stream=worker.random_stream)
+                for rank, worker in enumerate(staying)
+            ),
+            sites=tuple(scenario.sites[site] for site in sites),
+            network=replace(
+                network,
+                bandwidth=network.bandwidth.among(sites),
+                latency=network.latency.among(sites),
+                collectives=replace(network.collectives, order=order),
+            ),
+        ),
+    )
+
+
+def single_site(scenario: Scenario, site: int) -> Scenario:
+    """What one site would do on its own: plain data parallel training over its fast links."""
+    alone = with_sites(scenario, [site])
+    return replace(alone, method=Method("ddp", METHODS["ddp"], {}))
+
+
+def links(scenario: Scenario) -> dict[str, float]:
+    """Bandwidth in bytes/s of every link between sites, by the name that ``--link`` takes.
+
+    "paris-dallas" is the pair link from paris to dallas, "osaka.uplink" and "osaka.downlink"
+    are shared by all that leaves or enters osaka. What is unlimited is not listed.
+    """
+    names = [site.name for site in scenario.sites]
+    pairs = scenario.network.bandwidth
+    found = {
+        f"{names[a]}-{names[b]}": rate
+        for a, row in enumerate(pairs if pairs.common != inf else ())
+        for b, rate in enumerate(row)
+        if a != b and rate != inf
+    }
+    for site in scenario.sites:
+        for name, rate in (("uplink", site.uplink), ("downlink", site.downlink)):
+            if rate != inf:
+                found[f"{site.name}.{name}"] = rate
+    return found
+
+
+def own_lines(scenario: Scenario) -> list[str]:
+    """Return the uplinks and downlinks that sites give where others have network.bandwidth."""
+    if scenario.network.per != "site":
+        return []
+    return [
+        f"{site.name}.{name}"
+        for site in scenario.sites
+        for name in ("uplink", "downlink")
+        if name not in site.from_network
+    ]
+
+
+def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenario:
+    """Multiply the bandwidth of all links between sites, or of one by name, by a factor."""
+    names, pairs = [site.name for site in scenario.sites], scenario.network.bandwidth
+
+    def by(name: str) -> float:
+        return factor if link is None or name == link else 1.0
+
+    if link is None:
+        pairs = pairs.times(factor)
+    elif pairs.common != inf:
+        pairs = Pairs.of(
+            [
+                [rate * by(f"{names[a]}-{names[b]}") for b, rate in enumerate(row)]
+                for a, row in enumerate(pairs)
+            ]
+        )
+    return _with_tables_of(
+        scenario,
+        replace(
+            scenario,
+            sites=tuple(
+                replace(
+                    site,
+                    uplink=site.uplink * by(f"{site.name}.uplink"),
+                    downlink=site.downlink * by(f"{site.name}.downlink"),
+                )
+                for site in scenario.sites
+            ),
+            network=replace(scenario.network, bandwidth=pairs),
+        ),
+    )
+
+
+def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:
+    """Return it with another network.bandwidth, in bytes/s.
+
+    That is every pair link between sites, or every uplink and downlink that no site gives of its
+    own.
+    """
+    network, sites = scenario.network, scenario.sites
+    if network.per == "site":
+        sites = tuple(site.with_bandwidth(rate) for site in sites)
+    else:
+        network = replace(network, bandwidth=Pairs.alike(len(sites), rate, rate))
+    return _with_tables_of(scenario, replace(scenario, sites=sites, network=network))
+
+
+def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
+    """Carry measured collective times over to other links: in proportion to the computed ones.
+
+    A table was measured on the links as they were; on others each of its times is multiplied
+    by what the algorithm takes there over what it takes here.
+    """
+    tables = measured.network.collectives.tables
+    if not tables:
+        return changed
+    here, there = (
+        Links(
+            replace(
+                scenario,
+                network=replace(
+                    scenario.network, collectives=replace(scenario.network.collectives, tables=())
+                ),
+            )
+        )
+        for scenario in (measured, changed)
+    )
+
+    def moved(table: CollectiveTable) -> CollectiveTable:
+        seconds = []
+        for size, second in zip(table.bytes, table.seconds, strict=True):
+            before = here.cost(table.operation, table.dtype, size).seconds
+            after = there.cost(table.operation, table.dtype, size).seconds
+            seconds.append(second * after / before if before > 0 else second)
+        return replace(table, seconds=tuple(seconds))
+
+    collectives = replace(changed.network.collectives, tables=tuple(map(moved, tables)))
+    return replace(changed, network=replace(changed.network, collectives=collectives))
