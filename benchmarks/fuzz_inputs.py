@@ -430,7 +430,7 @@ _COMMANDS = [
 
 
 def _options_of(command: str) -> list[str]:
-    from sim.cli.app import _load
+    from sim.output.program import _load
 
     found = _load("sim.cli", command)
     return [name for p in found.params for name in p.opts if name.startswith("-")]
