@@ -37,12 +37,28 @@ TAKEN = {
         "test_lab",
         "NETWORK MARK METHOD refusal marked within",
     ),
+    "ended_commands": (
+        "``realrun`` commands that have ended, and the one line they said.",
+        "test_faults",
+        "COMMAND ended said",
+    ),
+    "toy_modules": (
+        "A small torch model, what it trains on, and training it with any method.",
+        "test_model",
+        "INNER SIZES stages batches loss model train",
+    ),
     "imports": ("What a file imports, late imports included.", "test_layering", "imported"),
 }
-SUPPORT = (
-    "collective_reference command_line network_names plain_scenario processes scenarios_strategy "
-    "sockets two_levels"
-).split()
+SUPPORT = [
+    "collective_reference",
+    "command_line",
+    "network_names",
+    "plain_scenario",
+    "processes",
+    "scenarios_strategy",
+    "sockets",
+    "two_levels",
+]
 FOLDERS = {
     "program": "arguments_of_methods bytes_per_element endless identities laws members operations "
     "over_members updates users_method_fails weighted_means wire_dtype",
