@@ -131,6 +131,7 @@ def main() -> None:
     for module, (about, source, names) in TAKEN.items():
         path = TESTS / f"{source}.py"
         imports, found, rest = taken(path, set(names.split()))
+        imports += "import torch\n" if "torch." in found else ""  # in tests it may be missing
         (support / f"{module}.py").write_text(f'"""{about}"""\n\n{imports}\n\n{found}\n')
         path.write_text(
             after_imports(rest, f"from support.{module} import {', '.join(names.split())}\n")

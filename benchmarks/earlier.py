@@ -1,6 +1,6 @@
 """Which tests would have failed on an earlier commit: a new test that passes there shows nothing.
 
-    python benchmarks/earlier.py COMMIT tests/test_updates.py tests/test_wire_dtype.py
+    python benchmarks/earlier.py COMMIT tests/test_updates.py
 
 The commit is checked out in a temporary folder, the named test files of today are laid into it
 together with what they share (the files of tests/ that hold no tests), and pytest runs each of
@@ -33,9 +33,11 @@ def checked_out(commit: str, files: list[str]) -> Iterator[Path]:
         tree = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
-            shared = [p for p in (ROOT / "tests").glob("*.py") if not p.name.startswith("test_")]
+            shared = [p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_")]
             for path in (*shared, *(ROOT / name for name in files)):
-                shutil.copy(path, tree / "tests")
+                place = tree / path.relative_to(ROOT)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place)
             yield tree
         finally:
             git("worktree", "remove", "--force", str(tree))
@@ -57,7 +59,8 @@ def outcomes(tree: Path, file: str) -> dict[str, str]:
 
 def _outcome(case: ElementTree.Element) -> tuple[str, str]:
     # A file that cannot be imported there is one case, which bears the file's name.
-    name = f"{case.get('classname')}.{case.get('name')}".strip(".").removeprefix("tests.")
+    place, _, file = f"{case.get('classname')}".rpartition("test_")
+    name = f"{'test_' if place or file else ''}{file}.{case.get('name')}".strip(".")
     kinds = {child.tag for child in case}
     if kinds & {"failure", "error"}:
         return name, "failed"
