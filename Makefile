@@ -52,10 +52,10 @@ gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight 
 	$(TEST)/bin/python benchmarks/gpu.py $(OUT)
 
 lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machine)
-	BANDWISE_LAB=1 $(TEST)/bin/python -m pytest tests/test_lab.py
+	BANDWISE_LAB=1 $(TEST)/bin/python -m pytest tests/lab/test_lab.py
 
 validate: $(TEST)/.installed ## predict real runs on limited networks, and run them (two minutes; Linux, root)
-	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/test_validation.py -k the_loop_closes
+	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/validation/test_validation.py -k the_loop_closes
 
 faults: $(TEST)/.installed ## disturb every command: full disks, damaged files, kills (40 minutes; Linux, root)
 	$(TEST)/bin/python benchmarks/faults $(OUT)

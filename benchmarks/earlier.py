@@ -1,6 +1,6 @@
 """Which tests would have failed on an earlier commit: a new test that passes there shows nothing.
 
-    python benchmarks/earlier.py COMMIT tests/test_updates.py
+    python benchmarks/earlier.py COMMIT tests/program/test_updates.py
 
 The commit is checked out in a temporary folder, the named test files of today are laid into it
 together with what they share (the files of tests/ that hold no tests), and pytest runs each of

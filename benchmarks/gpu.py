@@ -38,7 +38,10 @@ from sim.trace.table import Row
 
 GPU = torch.device("cuda", 0)
 ROOT = Path(__file__).parents[1]
-TESTS = ("tests/test_cuda.py", "tests/test_quantize.py::test_a_gpu_gives_the_bits_of_a_cpu")
+TESTS = (
+    "tests/realrun/test_cuda.py",
+    "tests/realrun/test_quantize.py::test_a_gpu_gives_the_bits_of_a_cpu",
+)
 SCENARIO = """\
 [run]
 steps = 60

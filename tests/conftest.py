@@ -6,8 +6,8 @@ import signal
 import sys
 
 import pytest
-from command_line import Bandwise, Ran
 from hypothesis import settings
+from support.command_line import Bandwise, Ran
 
 from sim.cli import main
 

@@ -1,0 +1,54 @@
+"""Labs in tests: whether there can be one here, and which processes are a command's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+from realrun.lab.devices import opened
+from realrun.processes.namespaces import Namespace
+
+NETWORK = ["network.bandwidth=50 Mbit/s", "network.rtt=20 ms"]
+
+
+MARK = "BANDWISE_TEST_LAB"
+
+
+METHOD = 'name = "diloco"\nsync_every = 2\ncomm_dtype = "fp32"'
+
+
+def refusal() -> str:
+    """Why this machine cannot have a lab; empty if it can."""
+    if sys.platform != "linux":
+        return "no Linux"
+    try:
+        namespace = Namespace()
+        os.close(namespace.call(opened, 0, 1e6, 1 << 20))
+        namespace.close()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+def marked(mark: str) -> list[int]:
+    """Processes of a command, its children's children too, wherever they are now."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = monotonic() + seconds
+    while monotonic() < end:
+        if condition():
+            return True
+        sleep(0.05)
+    return False
