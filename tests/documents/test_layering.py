@@ -145,3 +145,12 @@ def test_no_file_of_the_simulator_imports_itself_by_way_of_others() -> None:
     while done := {name for name, needed in left.items() if not needed & left.keys()}:
         left = {name: needed for name, needed in left.items() if name not in done}
     assert not left, f"imports in a circle: {left}"
+
+
+def test_tests_lie_where_their_package_is_and_import_no_other_tests() -> None:
+    tests = SIM.parent / "tests"
+    rooms = {*ORDER["sim"].split(), "realrun", "lab", "validation", "documents"}
+    for path in tests.rglob("test_*.py"):
+        assert path.relative_to(tests).parts[0] in rooms, path
+        others = {name for name in imported(path) if re.match(r"(support\.)?test_", name)}
+        assert not others, f"{path} imports {others}"
