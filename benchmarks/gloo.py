@@ -1,4 +1,4 @@
-"""gloo's collectives as measured beside sim/network/gloo.py and beside the textbook's ring.
+"""gloo's collectives as measured, compared with sim/network/gloo.py and with the textbook's ring.
 
     .venv-test/bin/python benchmarks/gloo.py
     sudo .venv-test/bin/python benchmarks/gloo.py --measure new.csv [--workers 4]

@@ -5,8 +5,7 @@ process_groups: A process group that its members make by themselves, and the thr
   calls.
 transfers: The five collectives as calls of the backend: what is sent, and where the result goes.
 nccl: What NCCL does where a peer is lost, and how the host hears of it.
-connections: Connections made anew, and their windows opened, before something is measured over
-  them.
+connections: New connections, with their windows opened, before something is measured over them.
 quantize: All-reduce and reduce-scatter that carry FP4 or int8
   (:mod:`realrun.communication.packing`).
 packing: FP4 and int8 as bytes: what a quantised number is, and how it is packed.

@@ -1,4 +1,4 @@
-"""Connections made anew, and their windows opened, before something is measured over them.
+"""New connections, with their windows opened, before something is measured over them.
 
 In a lab that has become another network, connections made before go on in bursts as they suited
 the old one; but new ones begin with small windows, and a run of some rounds would be over before

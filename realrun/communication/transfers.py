@@ -19,7 +19,7 @@ class Peers:
 
     def __init__(self, members: Members, rank: int) -> None:
         self.first, self.count, self.place = members.ranks[0], len(members), members.place(rank)
-        # A tensor: torch would make one of the number, in every division anew.
+        # A tensor: torch would make one of the number, again in every division.
         self.divisor = torch.tensor(float(self.count))
 
     def own_slice(self, elements: int) -> slice:

@@ -9,8 +9,7 @@ gpt: A decoder-only transformer to train, as a sequence of stages, one per layer
 paced: A model that takes up room on the wire and none of the machine's time.
 outer: The outer half of DiLoCo and its kin: outer parameters, outer gradients, outer SGD.
 outer_state: Where outer state is between two uses: on the device, or in the host's memory.
-sharded: The optimizer in shards: ZeRO-1, and the updates of ACCO, DPU and WP beside the
-  computation.
+sharded: The optimizer in shards: ZeRO-1, and the updates of ACCO, DPU and WP during computation.
 optimizers: The inner optimizer: its learning rate, its sharded form, and its state as tensors by
   name.
 buffers: What collectives carry: flat tensors under a name, and slices of one vector.

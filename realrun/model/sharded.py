@@ -1,4 +1,4 @@
-"""The optimizer in shards: ZeRO-1, and the updates of ACCO, DPU and WP beside the computation."""
+"""The optimizer in shards: ZeRO-1, and the updates of ACCO, DPU and WP during computation."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def measure(
         claim()
         in_labs(study, plan, archive, how.arguments, how.tell)
         return
-    from realrun.processes.placement import meet  # only who measures needs torch
+    from realrun.processes.placement import meet  # torch is needed only to measure
     from realrun.validation.measure import Measuring
 
     with meet(how.device, how.backend, how.timeout_s) as place:

@@ -27,7 +27,7 @@ class Command(TyperCommand):
     """A command whose help and errors read as the rest of ours do."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; a flag needs no type beside it."""
+        """Return the parameters; a flag has no type to show."""
         return _without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
@@ -59,7 +59,7 @@ class Group(TyperGroup):
     panel_of: ClassVar[dict[str, str]] = {}
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; a flag needs no type beside it."""
+        """Return the parameters; a flag has no type to show."""
         return _without_types(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:

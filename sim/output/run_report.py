@@ -202,7 +202,7 @@ def _overlapped(found: LayerOverlap) -> str:
 
 
 def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:
-    """Say what was asked where whole rounds make it more: beside the tokens, and at the end."""
+    """Say what was asked where whole rounds make it more: next to the tokens, and at the end."""
     run = scenario.run
     if run.tokens is not None and count(result.tokens) != count(run.tokens):
         if result.tokens > run.tokens:

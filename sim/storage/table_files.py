@@ -36,8 +36,8 @@ def write_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> N
 def restore_parquet(frame: pd.DataFrame, note: Mapping[str, Any], path: Path) -> None:
     """Write what was read from a file again if a byte of it is another.
 
-    A digest is of what we read. Other programs also read what a column's least and greatest value
-    are, which stands beside it.
+    The digests cover what we read. Other programs also read each column's least and greatest
+    value, which the file holds as well.
     """
     whole = _parquet(frame, note)
     if path.read_bytes() != whole:

@@ -90,20 +90,20 @@ class Group:
         Of the scenario.
     ranks
         The group's members, ascending; by default all workers.
-    beside
+    others
         Transmissions of groups with which it may share links, which then is refused.
     """
 
     def __init__(
-        self, costs: Costs, ranks: Sequence[int] = (), beside: Transmissions | None = None
+        self, costs: Costs, ranks: Sequence[int] = (), others: Transmissions | None = None
     ) -> None:
         self.costs = costs
         self.ranks = list(ranks) or list(range(costs.workers))
         self.how = costs.scenario.network.collectives
         self.grants: list[float] = []
         self.ends: list[float] = []
-        self.alone = beside is None and self.how.concurrent == 1
-        self.transmissions: Transmissions = [] if beside is None else beside
+        self.alone = others is None and self.how.concurrent == 1
+        self.transmissions: Transmissions = [] if others is None else others
         self.durations: dict[tuple[str, int, str], Duration] = {}
 
     def quantizing(self, elements: int, dtype: str) -> Seconds:
@@ -146,15 +146,15 @@ class Group:
 
     def _refuse_sharing(self, begin: float, end: float, alone: Duration) -> None:
         tolerance = INSTANT * end
-        beside = [
+        overlapping = [
             (other_begin, other)
             for other_begin, other_end, other in self.transmissions
             if min(end, other_end) - max(begin, other_begin) > tolerance
         ]
         # Whatever overlaps this one at all is taken to do so at once: strict, and simple.
         for link, share in alone.share.items():
-            total = share + sum(other.share.get(link, 0.0) for _, other in beside)
-            if beside and total > 1:
+            total = share + sum(other.share.get(link, 0.0) for _, other in overlapping)
+            if overlapping and total > 1:
                 raise ValueError(
                     f"collectives share link {link} and slow each other down, which the "
                     "recurrences leave to the simulator"

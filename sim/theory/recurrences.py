@@ -80,14 +80,14 @@ def averages(
     steps = np.array(per_worker(costs, sync_every))
     dtype = costs.scenario.model.param_dtype
     groups: dict[tuple[int, ...], Group] = {}
-    beside: Transmissions = []
+    others: Transmissions = []
     t, begins = costs.zero(), []
     for number in range(rounds):
         begins.append(t)
         call, t = t + steps * costs.inner_step, costs.zero()
         for part in parts(number):
             ranks = tuple(sorted(part))
-            group = groups.setdefault(ranks, Group(costs, ranks, beside))
+            group = groups.setdefault(ranks, Group(costs, ranks, others))
             t[list(ranks)] = group.end(call, "all_reduce", costs.parameters, dtype)
         t += costs.outer_step
     return t, [*begins, t]
