@@ -41,6 +41,8 @@ class Operation:
     measured_with: tuple[Any, ...] = ()
     #: Its seconds of the whole model at speed 1, where no key gives them.
     seconds: float = 0.0
+    #: What the key means, on its first row.
+    meaning: str = ""
 
     @property
     def field(self) -> str:
@@ -60,13 +62,38 @@ OPERATIONS: dict[str, Operation] = {
         Operation("accumulate", "compute", "micro-batches", "step_time"),
         Operation("forward", "compute", "micro-batches", "step_time"),
         Operation("backward", "compute", "micro-batches", "step_time"),
-        Operation("inner_optimizer", "optimizer", "layers", "optimizer_time"),
+        Operation(
+            "inner_optimizer",
+            "optimizer",
+            "layers",
+            "optimizer_time",
+            meaning="Time of the inner optimizer over the whole model.",
+        ),
         Operation("optimizer_shard", "optimizer", "workers", "optimizer_time"),
-        Operation("outer_gradient", "optimizer", "layers", "outer_gradient_time"),
-        Operation("outer_step", "optimizer", "layers", "outer_step_time", (0, 0.7, 0.9, True, 0.0)),
+        Operation(
+            "outer_gradient",
+            "optimizer",
+            "layers",
+            "outer_gradient_time",
+            meaning="Time to form the outer gradient of the whole model, which is sent.",
+        ),
+        Operation(
+            "outer_step",
+            "optimizer",
+            "layers",
+            "outer_step_time",
+            (0, 0.7, 0.9, True, 0.0),
+            meaning="Time of the outer optimizer, or of averaging, over the whole model.",
+        ),
         Operation("eager_outer_step", "optimizer", "layers", "outer_step_time"),
         Operation("average_parameters", "optimizer", "layers", "outer_step_time"),
-        Operation("quantize", "quantise", "elements", "quantize_time"),
+        Operation(
+            "quantize",
+            "quantise",
+            "elements",
+            "quantize_time",
+            meaning="Time to pack the whole model before an int8 or fp4 collective.",
+        ),
         Operation("hand_over", "optimizer", "nothing"),
         Operation("publish", "optimizer", "nothing"),
     )

@@ -9,7 +9,7 @@ Shape suffixes: B sequences, T positions (``context``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from realrun.data import corpus as kinds
 from realrun.data.corpus import Corpus, DataError, check_vocabulary
+from realrun.data.keys import COMMON, DEFAULTS, KEYS, READERS, SAMPLES_PER_BLOCK
 from realrun.data.shards import Ints, Samples, split
 from sim.scenario import fields
 from sim.scenario.errors import did_you_mean, listed, shown
@@ -28,42 +29,6 @@ from sim.units import UnitError
 Batch = tuple[Tensor, Tensor]
 
 _DATA_STREAM = 1  # one random stream per worker and purpose; 0 is the simulator's jitter
-_SAMPLES_PER_BLOCK = 16
-
-_READERS: dict[str, Callable[[object], Any]] = {
-    "shard": fields.choice("iid", "source"),
-    "validation_every": fields.count(2, 10**9, "then nothing is left to validate on", "20"),
-    "block_tokens": fields.count(2, 10**12, "no text is longer", '"32Ki"'),
-    "path": fields.text,
-    "files": fields.text,
-    "dtype": fields.choice(*kinds.DTYPES),
-    "document_end": fields.count(0, 2**32 - 1, "tokens have 32 bits", "0"),
-    "subset": fields.text,
-    "split": fields.text,
-    "column": fields.text,
-    "tokens": fields.count(2, 10**12, "that is more than memory holds", '"4Mi"'),
-}
-_COMMON = ("shard", "validation_every", "block_tokens")
-# Besides the common ones; what is not given has the default of DEFAULTS, or is required.
-KEYS: dict[str, tuple[str, ...]] = {
-    "stdlib": (),
-    "text": ("path", "files"),
-    "tokens": ("path", "dtype", "document_end"),
-    "huggingface": ("path", "subset", "split", "column"),
-    "synthetic": ("tokens",),
-}
-DEFAULTS: dict[str, Any] = {
-    "shard": "iid",
-    "validation_every": 20,
-    "block_tokens": None,
-    "files": "*.txt",
-    "dtype": "uint16",
-    "document_end": None,
-    "subset": None,
-    "split": "train",
-    "column": "text",
-    "tokens": 1 << 22,
-}
 
 
 def open_data(
@@ -98,7 +63,7 @@ def open_data(
     kind = "stdlib" if section.kind is None else section.kind
     keys = _checked(kind, section)
     if keys["block_tokens"] is None:
-        keys["block_tokens"] = _SAMPLES_PER_BLOCK * context + 1
+        keys["block_tokens"] = SAMPLES_PER_BLOCK * context + 1
     if keys["block_tokens"] <= context:
         raise DataError(
             f"data.block_tokens: {keys['block_tokens']}: must be more than model.context = "
@@ -127,7 +92,7 @@ def _checked(kind: str, section: DataSection) -> dict[str, Any]:
         )
     given = section.model_dump(exclude_none=True)
     given.pop("kind", None)
-    known = (*KEYS[kind], *_COMMON)
+    known = (*KEYS[kind], *COMMON)
     keys = {key: DEFAULTS[key] for key in known if key in DEFAULTS}
     for key, value in given.items():
         if key not in known:
@@ -136,7 +101,7 @@ def _checked(kind: str, section: DataSection) -> dict[str, Any]:
                 f"{did_you_mean(key, known, '')}"
             )
         try:
-            keys[key] = _READERS[key](value)
+            keys[key] = READERS[key](value)
         except (fields.RefusedError, UnitError) as error:
             raise DataError(f"data.{key}: {shown(value)}: {error}") from None
     if "path" in known and "path" not in keys:
@@ -199,7 +164,7 @@ class Data:
     ) -> None:
         self.corpus, self.vocabulary = corpus, vocabulary
         self.context, self.workers, self.seed = context, workers, seed
-        block_tokens = block_tokens or _SAMPLES_PER_BLOCK * context + 1
+        block_tokens = block_tokens or SAMPLES_PER_BLOCK * context + 1
         self.shards, self.validation_shard = split(
             corpus, workers, shard, validation_every, block_tokens
         )

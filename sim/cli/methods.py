@@ -24,6 +24,12 @@ _NAMES = typer.Argument(
 # 'Stich 2019, arXiv:1805.09767', 'Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704'
 _PAPER = re.compile(r'(\w+(?: et al\.)? \d{4}),(?: "([^"]+)",)? arXiv:(\d{4}\.\d{4,5})')
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+_ARGUMENTS = (
+    Column("argument", "argument"),
+    Column("default", "default"),
+    Column("allowed", "may be"),
+    Column("meaning", "meaning"),
+)
 _COLUMNS = (
     Column("method", "method"),
     Column("summary", "what it does"),
@@ -34,6 +40,7 @@ _COLUMNS = (
 
 class _Method(NamedTuple):
     name: str
+    program: Any
     summary: str
     papers: list[tuple[str, str]]  # who and when, arXiv id
     cited: list[str]  # every arXiv id that the docstring names
@@ -45,7 +52,10 @@ def methods(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """List the training methods and their papers."""
+    """List the training methods and their papers.
+
+    Of those that are named, the arguments as well.
+    """
     form = format_asked(form, as_json)
     found = _methods(names)
     if cite:
@@ -60,8 +70,11 @@ def methods(
         for record in records
     ]
     table = Table(_COLUMNS, rows)
+    taken = [_arguments(method) for method in found] if names else []
+    for record, each in zip(records, taken, strict=False):
+        record["arguments"] = each.records
     more = "bandwise methods --cite prints BibTeX. A method of your own: package.module:function."
-    show(Report([table, more], records, table), form)
+    show(Report([table, *(each for each in taken if each.records), more], records, table), form)
 
 
 def _methods(names: list[str] | None) -> list[_Method]:
@@ -88,7 +101,23 @@ def _read(name: str, program: Any) -> _Method:
     text = inspect.getdoc(program) or ""
     notes = " ".join(text.partition("Notes\n-----\n")[2].split())
     papers = [(match[1], match[3]) for match in _PAPER.finditer(notes)]
-    return _Method(name, text.partition("\n")[0], papers, _ARXIV.findall(notes))
+    return _Method(name, program, text.partition("\n")[0], papers, _ARXIV.findall(notes))
+
+
+def _arguments(method: _Method) -> Table:
+    """Return the table of a method's arguments, in the order of its signature."""
+    from sim.scenario.signatures import arguments
+
+    rows = [
+        {
+            "argument": each.name,
+            "default": each.default,
+            "allowed": each.allowed,
+            "meaning": each.meaning,
+        }
+        for each in arguments(method.program)
+    ]
+    return Table(_ARGUMENTS, rows, f"Arguments of {method.name}")
 
 
 def _record(method: _Method) -> dict[str, Any]:

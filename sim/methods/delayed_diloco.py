@@ -33,8 +33,12 @@ def delayed_diloco(
         k, outer rounds between sending and applying.
     num_fragments
         P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
-    outer_lr, outer_momentum, use_nesterov
-        Outer SGD.
+    outer_lr
+        Learning rate of the outer optimizer, SGD.
+    outer_momentum
+        Momentum of the outer optimizer.
+    use_nesterov
+        Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
 

@@ -37,8 +37,12 @@ def diloco(
     overlap
         "none": reduce after the H-th step. "layer": in the H-th step each layer's inner
         optimizer and reduction follow its backward, and only that layer's next forward waits.
-    outer_lr, outer_momentum, use_nesterov
-        Outer SGD.
+    outer_lr
+        Learning rate of the outer optimizer, SGD.
+    outer_momentum
+        Momentum of the outer optimizer.
+    use_nesterov
+        Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
 

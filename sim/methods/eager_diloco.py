@@ -35,8 +35,12 @@ def eager_diloco(
         k, outer rounds between sending and receiving.
     num_fragments
         P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
-    outer_lr, outer_momentum, use_nesterov
-        Outer SGD, its momentum one per worker.
+    outer_lr
+        Learning rate of the outer optimizer, SGD.
+    outer_momentum
+        Momentum of the outer optimizer, one per worker.
+    use_nesterov
+        Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
 

@@ -61,10 +61,16 @@ def streaming_diloco(
     sync_every
         H, inner steps between two outer steps of one fragment: one number, or one per worker,
         whose fragments then leave at its own steps, in the same order.
-    num_fragments, layers_per_fragment
-        P, or P = ceil(layers / layers_per_fragment); ``num_fragments`` replaces the other.
-    fragment_pattern, fragment_spacing
-        See :func:`sim.methods.fragments.fragments` and :func:`~sim.methods.fragments.send_steps`.
+    num_fragments
+        P, fragments of the model; replaces layers_per_fragment.
+    layers_per_fragment
+        Layers of a fragment: P = ceil(layers / layers_per_fragment).
+    fragment_pattern
+        "strided": layer l belongs to fragment l mod P. "sequential": a fragment is a run of
+        consecutive layers.
+    fragment_spacing
+        "exact": fragment p leaves after step floor((p+1) H / P) of every H. "nearest": one
+        fragment every round(H / P) steps.
     fragment_sync_delay
         tau in inner steps, one number or one per worker; may exceed the period, and several
         sends of one fragment are then in flight and applied in order.
@@ -74,8 +80,12 @@ def streaming_diloco(
         "layer": in the step after which a fragment is sent, the inner optimizer and the
         reduction of each of its layers follow that layer's backward, and its forward in step
         t + 1 + tau waits for it (no clipping by the global norm then).
-    outer_lr, outer_momentum, use_nesterov
-        Outer SGD.
+    outer_lr
+        Learning rate of the outer optimizer, SGD.
+    outer_momentum
+        Momentum of the outer optimizer.
+    use_nesterov
+        Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
 

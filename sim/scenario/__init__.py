@@ -5,14 +5,14 @@
 is a ``ScenarioError`` of one line.
 
 From text to checked sections: loading finds a scenario, reading and toml read it, document lays
-options and settings over it, schema and fields say what a key may hold, tables what [study] and
-hardware files may, validate checks, consent asks before code is imported. What was wrong: errors,
-with advice and words of other projects.
+options and settings over it, schema and fields say what a key may hold, described what it means,
+tables what [study] and hardware files may hold, validate checks, consent asks before code is
+imported. What was wrong: errors, with advice and words of other projects.
 
 From sections to records: resolve, with context for what its parts share. machines, measured,
 hardware, samples and cold_start: seconds of operations. models and presets: sizes. method: a
-program's arguments. links, connections, rings and pairs: the network. resolved: the records, and
-identity their hash.
+program's arguments, and signatures what they mean. links, connections, rings and pairs: the
+network. resolved: the records, and identity their hash.
 
 Many scenarios: options of the command line, axes, study, validation. template: a file to begin
 with.

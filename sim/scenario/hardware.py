@@ -125,7 +125,7 @@ class ColdStartRecord(Pairs):
     seconds: list[_Seconds]
 
 
-@with_keys((row.measured for row in timed()), _Seconds)
+@with_keys({row.measured: row.meaning for row in timed()}, _Seconds)
 class _Operations(Record):
     """Seconds per operation on one worker."""
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sim.operations import timed
 from sim.scenario import fields as f
+from sim.scenario.described import key
 from sim.scenario.tables import with_keys
 
 
@@ -24,34 +25,78 @@ class Section(BaseModel):
 class RunSection(Section):
     """[run]: when to stop, and which part of the run the figures are taken from."""
 
-    tokens: f.Tokens | None = None
-    steps: f.Steps | None = None
-    rounds: f.AtLeastOne | None = None
-    seed: f.Whole | None = None
-    skip_rounds: f.Whole | None = None
-    measured_rounds: f.AtLeastOne | None = None
-    replications: f.Replications | None = None
+    tokens: f.Tokens | None = key(
+        "Tokens to train on, by all workers together. The horizon is rounded up to whole rounds.",
+        "none",
+    )
+    steps: f.Steps | None = key(
+        'Inner steps of a worker of average pace; "steady" asks for the steady state alone, '
+        "without a horizon.",
+        "steady",
+    )
+    rounds: f.AtLeastOne | None = key("Rounds of the method to train for.", "none")
+    seed: f.Whole | None = key("Seed of everything random.", "0")
+    skip_rounds: f.Whole | None = key("Rounds before the evaluated ones.", "until rounds repeat")
+    measured_rounds: f.AtLeastOne | None = key(
+        "Evaluated rounds: those that the figures are taken from.", "until rounds repeat"
+    )
+    replications: f.Replications | None = key(
+        "Predictions with other random numbers, of which the median counts; an odd number. 1 is a"
+        " quick answer without an interval.",
+        "as many as it takes, 7 or 9",
+    )
 
 
 class ModelSection(Section):
     """[model]: a preset, a size, a decoder with its dimensions, or a module of the user's."""
 
-    name: f.Name | None = None
-    parameters: f.Parameters | None = None
-    layer_parameters: f.LayerParameters | None = None
-    kind: f.ModelKind | None = None
-    size: f.Text | None = None
-    module: f.FunctionName | None = None
-    loss: f.FunctionName | None = None
-    layers: f.Layers | None = None
-    frozen_parameters: f.Parameters | None = None
-    active_parameters: f.Parameters | None = None
-    param_dtype: f.ParamDtype | None = None
-    hidden: f.Width | None = None
-    heads: f.Width | None = None
-    vocabulary: f.Width | None = None
-    feed_forward: f.Width | None = None
-    context: f.Width | None = None
+    name: f.Name | None = key("A preset with its own sizes and step time: 1B, 10B or 100B.")
+    parameters: f.Parameters | None = key(
+        "Trained parameters, embedding included; split into equal layers."
+    )
+    layer_parameters: f.LayerParameters | None = key(
+        "Trained parameters of each layer or stage, from the first to the last."
+    )
+    kind: f.ModelKind | None = key(
+        "A decoder whose sizes follow from its dimensions, which realrun can train."
+    )
+    size: f.Text | None = key(
+        "A decoder of a known size, like 1M, which stands for its dimensions."
+    )
+    module: f.FunctionName | None = key(
+        "A module of your own that realrun trains: a function without arguments that returns a "
+        "torch module, or a list of stages. The simulator does not import it."
+    )
+    loss: f.FunctionName | None = key(
+        "A function of (outputs, targets) that returns a scalar, in place of cross-entropy; goes "
+        "with module.",
+        "cross-entropy",
+    )
+    layers: f.Layers | None = key(
+        "Number of layers, all equal in computation.",
+        "the preset's, or an estimate from parameters",
+    )
+    frozen_parameters: f.Parameters | None = key(
+        "Parameters that are computed with and neither trained nor sent, like a base under "
+        "adapters.",
+        "0",
+    )
+    active_parameters: f.Parameters | None = key(
+        "Parameters that one token computes with, fewer than all in a mixture of experts.", "all"
+    )
+    param_dtype: f.ParamDtype | None = key(
+        "Type of the parameters; gradients travel in it unless comm_dtype names another one.",
+        "bf16",
+    )
+    hidden: f.Width | None = key("Width of a decoder's residual stream.", "that of size")
+    heads: f.Width | None = key("Attention heads of a decoder.", "that of size")
+    vocabulary: f.Width | None = key(
+        "Tokens of the vocabulary; of a module, those that the data may hold.", "256"
+    )
+    feed_forward: f.Width | None = key(
+        "Width of a decoder's feed-forward layers.", "8/3 of hidden, in steps of 64"
+    )
+    context: f.Width | None = key("Tokens of one sequence.", "1024")
 
 
 class MethodSection(BaseModel):
@@ -59,86 +104,193 @@ class MethodSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    name: f.Name | None = None
+    name: f.Name | None = key(
+        'A method of the table of methods, or "package.module:function" for one of your own. All '
+        "other keys of [method] are the arguments of its signature.",
+        "streaming_diloco",
+    )
 
 
 class JitterSection(Section):
     """jitter = { ... }: how much the time of one micro-batch varies."""
 
-    distribution: f.Distribution
-    cv: f.Variation | None = None
-    file: f.Text | None = None
+    distribution: f.Distribution = key(
+        "Distribution of the factor that multiplies the time of each micro-batch; its mean is 1.",
+        "needed",
+        value=...,
+    )
+    cv: f.Variation | None = key(
+        "Coefficient of variation: standard deviation over mean.",
+        "needed, except by constant and empirical",
+    )
+    file: f.Text | None = key(
+        "Measured times, one number a line, that empirical draws from; only their ratios count.",
+        "needed by empirical",
+    )
 
 
-@with_keys((row.key for row in timed()), f.OperationTime)
+@with_keys({row.key: row.meaning for row in timed()}, f.OperationTime)
 class _OnAMachine(Section):
     """How many workers a site has, and how long operations take on one of them."""
 
-    name: f.Name | None = None
-    count: f.Workers | None = None
-    workers: f.Workers | None = None
-    machine: f.Name | None = None
-    accelerators: f.Accelerators | None = None
-    peak: f.Flops | None = None
-    mfu: f.Share | None = None
-    batch_tokens: f.BatchTokens | None = None
-    step_time: f.StepTime | None = None
-    n_grad_accumulation: f.AtLeastOne | None = None
-    speed: f.Speed | None = None
-    jitter: Annotated[JitterSection | None, BeforeValidator(f.jitter)] = None
-    first_layer_backward: f.Share | None = None
+    name: f.Name | None = key(
+        "Name of the site, by which --set, matrices, hardware files and tables address it.",
+        "site-1, site-2, ...",
+    )
+    count: f.Workers | None = key("Number of sites like this one.", "2 without a file, 1 in a file")
+    workers: f.Workers | None = key("Workers at the site, each one replica of the model.", "1")
+    machine: f.Name | None = key(
+        "Machine of the hardware file that this site computes on.",
+        "the one of the site's name, or the only one",
+    )
+    accelerators: f.Accelerators | None = key(
+        'What one worker runs on, like "64 x H100". It gives step_time where that is not given, '
+        "and MFU where its peak is known."
+    )
+    peak: f.Flops | None = key(
+        "FLOP/s that one accelerator could do at most.", "from a table of known accelerators"
+    )
+    mfu: f.Share | None = key(
+        "Part of the peak that a step reaches, the input from which step_time follows. It is not "
+        "the MFU, end to end, that tables show.",
+        "40 %",
+    )
+    batch_tokens: f.BatchTokens | None = key("Tokens per worker and inner step.", "1Mi")
+    step_time: f.StepTime | None = key(
+        "Time of one inner step without its optimizer, at speed 1.",
+        "the preset's, or measured, or from accelerators",
+    )
+    n_grad_accumulation: f.AtLeastOne | None = key("Micro-batches of one inner step.", "1")
+    speed: f.Speed | None = key("Divides every time of computation: 0.5 takes twice as long.", "1")
+    jitter: Annotated[JitterSection | None, BeforeValidator(f.jitter)] = key(
+        "How much the time of one micro-batch varies, like lognormal:0.05; a table of the keys "
+        "below, or the short form."
+    )
+    first_layer_backward: f.Share | None = key(
+        "Time of the first layer's backward pass, as a part of another layer's; 50 % leaves out "
+        "the gradient with respect to its input.",
+        "100 %",
+    )
 
 
 class SiteSection(_OnAMachine):
     """[[site]]: workers joined by fast links, and what one of them runs on."""
 
-    side_slowdown: f.Slowdown | None = None
-    communication_slowdown: f.Slowdown | None = None
-    communication_byte_time: f.OperationTime | None = None
-    transmission_slowdown: f.Slowdown | None = None
-    cold_start_time: f.OperationTime | None = None
-    uplink: f.Rate | None = None
-    downlink: f.Rate | None = None
+    side_slowdown: f.Slowdown | None = key(
+        "Factor by which both computations are slower while a spawned program computes next to "
+        "the main one.",
+        "1",
+    )
+    communication_slowdown: f.Slowdown | None = key(
+        "Factor by which computation is slower while a collective of this worker is on the wire.",
+        "1",
+    )
+    communication_byte_time: f.OperationTime | None = key(
+        "CPU seconds stolen from computation per byte sent: at rate r, computation is 1 + r times"
+        " this slower.",
+        "0 s",
+    )
+    transmission_slowdown: f.Slowdown | None = key(
+        "Factor by which computation is slower while the worker sends at the full rate of its "
+        "slowest path; in proportion below.",
+        "1",
+    )
+    cold_start_time: f.OperationTime | None = key(
+        "Additional time of the first operation after a pause.", "0 s"
+    )
+    uplink: f.Rate | None = key("Rate of all that leaves the site together.", "network.bandwidth")
+    downlink: f.Rate | None = key("Rate of all that enters the site together.", "network.bandwidth")
 
 
 class WithinSection(Section):
     """[network.within]: between the workers of one site."""
 
-    bandwidth: f.Rate | None = None
-    rtt: f.Delay | None = None
-    latency: f.Delay | None = None
+    bandwidth: f.Rate | None = key(
+        "Rate at which each worker sends, and receives, inside its site.", "400 Gbit/s"
+    )
+    rtt: f.Delay | None = key("Round-trip time between two workers of one site.", "20 us")
+    latency: f.Delay | None = key(
+        "One-way time between two workers of one site, instead of rtt.", "half of rtt"
+    )
 
 
 class CollectiveSection(Section):
     """[network.collective]: how collectives are carried out."""
 
-    algorithm: f.Algorithm | None = None
-    order: f.RingOrder | None = None
-    concurrent: f.AtLeastOne | None = None
-    quantize_block: f.Whole | None = None
-    message_time: f.OperationTime | None = None
-    byte_time: f.OperationTime | None = None
-    call_time: f.OperationTime | None = None
-    element_time: f.OperationTime | None = None
-    quantized_element_time: f.OperationTime | None = None
-    window: f.Size | None = None
+    algorithm: f.Algorithm | None = key(
+        "How collectives are carried out: a formula of rounds, or gloo's own messages.", "ring"
+    )
+    order: f.RingOrder | None = key(
+        'Order of the sites in a ring: "given", "best" (the shortest ring over these links), or '
+        "their names.",
+        "given",
+    )
+    concurrent: f.AtLeastOne | None = key(
+        "Collectives of one group that may be on the wire at once.", "1"
+    )
+    quantize_block: f.Whole | None = key(
+        "Values that share one 16-bit scale in int8 and fp4 collectives.", "256"
+    )
+    message_time: f.OperationTime | None = key(
+        "Mean wake-up latency: from a message's arrival to what follows from it. Only with gloo.",
+        "0 s",
+    )
+    byte_time: f.OperationTime | None = key(
+        "Time per received byte that is summed or copied. Only with gloo.", "0 s"
+    )
+    call_time: f.OperationTime | None = key("Time per call of a collective. Only with gloo.", "0 s")
+    element_time: f.OperationTime | None = key(
+        "Time per element of a collective's buffer, to convert it and to put it in place. Only "
+        "with gloo.",
+        "0 s",
+    )
+    quantized_element_time: f.OperationTime | None = key(
+        "Time per element of an int8 or fp4 collective, sums included. Only with gloo.", "0 s"
+    )
+    window: f.Size | None = key("Another spelling of network.window.", "that of network.window")
 
 
 class NetworkSection(Section):
     """[network]: between sites, and inside them."""
 
-    bandwidth: f.Rates | None = None
-    per: f.Per | None = None
-    rtt: f.Delays | None = None
-    latency: f.Delays | None = None
-    order: f.Names | None = None
-    goodput: f.Share | None = None
-    window: f.Size | None = None
-    streams: f.AtLeastOne | None = None
-    stream_rate: f.Rate | None = None
-    loss: f.Loss | None = None
-    mss: f.Size | None = None
-    first_collective_time: f.Delay | None = None
+    bandwidth: f.Rates | None = key(
+        "Network goodput, in each direction: one number, or a matrix with a row per sending site.",
+        "1 Gbit/s",
+    )
+    per: f.Per | None = key(
+        'What one number for bandwidth is: "site", the uplink and downlink of every site that has'
+        ' none of its own; "pair", a link of its own for every pair of sites. A matrix is per '
+        "pair.",
+        "site",
+    )
+    rtt: f.Delays | None = key(
+        "Round-trip time between sites, as ping prints it: one number, or a matrix.", "30 ms"
+    )
+    latency: f.Delays | None = key(
+        "One-way time between sites, instead of rtt: one number, or a matrix.", "half of rtt"
+    )
+    order: f.Names | None = key(
+        "Names of the sites in the order of the matrices' rows.", "as listed"
+    )
+    goodput: f.Share | None = key("Part of the given bandwidth that carries payload.", "100 %")
+    window: f.Size | None = key(
+        "TCP window: bytes that one connection has in flight at most. It then carries at most "
+        "window / rtt.",
+        "unlimited",
+    )
+    streams: f.AtLeastOne | None = key(
+        "Connections from one worker to another at another site. Only 1 with gloo.", "1"
+    )
+    stream_rate: f.Rate | None = key("Rate of each connection at most.", "unlimited")
+    loss: f.Loss | None = key(
+        "Share of packets lost, at most 10 %, which limits each connection by the formula of "
+        "Mathis et al. 1997.",
+        "0",
+    )
+    mss: f.Size | None = key("TCP's maximum segment size; it matters only with loss.", "1460 B")
+    first_collective_time: f.Delay | None = key(
+        "Additional time of each group's first collective, for connections to be made.", "0 s"
+    )
     within: WithinSection = WithinSection()
     collective: CollectiveSection = CollectiveSection()
 
@@ -146,18 +298,49 @@ class NetworkSection(Section):
 class TrainSection(Section):
     """[train]: for realrun; checked here so that a slip shows before machines are rented."""
 
-    learning_rate: f.Positive | None = None
-    batch: f.AtLeastOne | None = None
-    clip_norm: f.Positive | None = None
-    warmup_steps: f.Whole | None = None
-    schedule: f.Schedule | None = None
-    weight_decay: f.NotNegative | None = None
-    seed: f.Whole | None = None
-    average_by: f.AverageBy | None = None
-    outer_state: f.OuterState | None = None
-    compute_mode: f.ComputeMode | None = None
-    emulate_speeds: bool | None = None
-    not_finite: f.NotFinite | None = None
+    learning_rate: f.Positive | None = key(
+        "Learning rate of the inner optimizer, AdamW, after warm-up.", "0.0004"
+    )
+    batch: f.AtLeastOne | None = key(
+        "Sequences per inner step: another way to say site.batch_tokens / model.context, checked "
+        "against it.",
+        "from site.batch_tokens",
+    )
+    clip_norm: f.Positive | None = key(
+        "Largest global norm of the gradient; larger ones are scaled to it.", "no clipping"
+    )
+    warmup_steps: f.Whole | None = key(
+        "Inner steps over which the learning rate rises linearly.", "0"
+    )
+    schedule: f.Schedule | None = key(
+        '"cosine": the learning rate falls to a tenth at the horizon. "constant": it stays.',
+        "constant",
+    )
+    weight_decay: f.NotNegative | None = key("Weight decay of AdamW.", "0.1")
+    seed: f.Whole | None = key("Seed of the parameters and of the order of the data.", "0")
+    average_by: f.AverageBy | None = key(
+        'What counts in a mean over workers: "workers", each once; "tokens", each by the tokens '
+        "of its round.",
+        "workers",
+    )
+    outer_state: f.OuterState | None = key(
+        'Where outer parameters and their momentum are kept: on the "device" that trains, or in '
+        'the memory of the "host".',
+        "device",
+    )
+    compute_mode: f.ComputeMode | None = key(
+        '"real": the model is trained. "paced": computation is sleep of the scenario\'s times, and '
+        "collectives of the right size are real.",
+        "real",
+    )
+    emulate_speeds: bool | None = key(
+        "Whether workers are slowed down to the speed of their site by sleeping.", "false"
+    )
+    not_finite: f.NotFinite | None = key(
+        'What a loss that is not finite does: "stop" ends the run, "warn" reports it and '
+        "continues.",
+        "stop",
+    )
 
 
 class DataSection(BaseModel):
@@ -165,15 +348,23 @@ class DataSection(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    kind: f.Text | None = None
-    path: f.Text | None = None
+    kind: f.Text | None = key(
+        "Where text comes from: stdlib, text, tokens, huggingface or synthetic.", "stdlib"
+    )
+    path: f.Text | None = key(
+        "File, folder or name of the dataset; a relative path begins at the scenario's folder.",
+        "needed by text, tokens and huggingface",
+    )
 
 
 class ScenarioFile(Section):
     """A whole file, without [study]."""
 
-    name: f.Name | None = None
-    hardware: f.Name | None = None
+    name: f.Name | None = key("Name of the scenario, in tables and results.", "that of the file")
+    hardware: f.Name | None = key(
+        "Hardware file, as realrun calibrate writes it. A key that is given goes before what the "
+        "file holds."
+    )
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()
     method: MethodSection = MethodSection()

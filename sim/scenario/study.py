@@ -15,6 +15,7 @@ from sim.methods import METHODS
 from sim.scenario import fields as f
 from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
 from sim.scenario.consent import MODEL, check_code
+from sim.scenario.described import key
 from sim.scenario.document import DEFAULT_METHOD, Change, Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
@@ -113,30 +114,71 @@ class _Grid(Record):
 class StudySection(Record):
     """[study]: what is asked and varied."""
 
-    ask: Annotated[str, PlainValidator(choice("simulate", "required_bandwidth", "validate"))] = (
-        "simulate"
+    ask: Annotated[str, PlainValidator(choice("simulate", "required_bandwidth", "validate"))] = key(
+        "What each case is asked: the figures of a run, the bandwidth that each target needs, or "
+        "(realrun validate) the error of its prediction.",
+        "simulate",
+        value="simulate",
     )
-    axis: dict[str, Any] | None = None
-    targets: _Targets | None = None
-    grid: _Grid | None = None
+    axis: dict[str, Any] | None = key(
+        "What is varied: [study.axis] has an entry per axis, a list of a key's values or a table "
+        "of named partial scenarios."
+    )
+    targets: _Targets | None = key(
+        "Compute utilizations whose bandwidth is asked for.", "needed by required_bandwidth"
+    )
+    grid: _Grid | None = key(
+        "Bandwidths at which every case is simulated: a range, a number of points, and whether "
+        'they are spaced by a factor ("log") or evenly ("linear").'
+    )
     printing: (
         Annotated[str, PlainValidator(choice("bisect", "grid_point_below", "grid_point_reaching"))]
         | None
-    ) = None
-    compare_with: f.Text | None = None
-    exact_cells: f.AtLeastOne | None = None
-    grid_steps: Annotated[int, PlainValidator(f.count(0, 10_000, "the grid is shorter"))] = 1
-    remark: f.Text | None = None
-    sample: f.AtLeastOne | None = None
-    side_by_side: Side | None = None
-    repeats: f.AtLeastOne | None = None
-    duration: f.StepTime | None = None
-    order: Annotated[str, PlainValidator(choice("given", "random"))] | None = None
-    compute: Annotated[tuple[str, ...], listed_once(choice("paced", "real"))] | None = None
-    baselines: Annotated[tuple[str, ...], listed_once(BASELINES)] | None = None
-    informative: Informative | None = None
-    calibrate: Calibrate | None = None
-    tolerance: Tolerances | None = None
+    ) = key(
+        "Which bandwidth is printed: the exact one, or a point of the grid just below it or just "
+        "reaching the target.",
+        "bisect",
+    )
+    compare_with: f.Text | None = key("CSV file of published numbers to compare each cell with.")
+    exact_cells: f.AtLeastOne | None = key(
+        "Cells that must be exact for the comparison to pass.", "0"
+    )
+    grid_steps: Annotated[int, PlainValidator(f.count(0, 10_000, "the grid is shorter"))] = key(
+        "Grid steps by which a cell may be off for the comparison to pass.", "1", value=1
+    )
+    remark: f.Text | None = key("Text that is printed below the comparison.")
+    sample: f.AtLeastOne | None = key(
+        "Configurations to draw out of the product of the axes.", "all of them"
+    )
+    side_by_side: Side | None = key(
+        "Draw in groups of values configurations that differ in one axis alone, so that their "
+        "order can be validated."
+    )
+    repeats: f.AtLeastOne | None = key("Runs of each configuration.", "3")
+    duration: f.StepTime | None = key(
+        "About how long one measured run lasts; it decides how many rounds there are.", "5 s"
+    )
+    order: Annotated[str, PlainValidator(choice("given", "random"))] | None = key(
+        "Order in which a pass over the configurations runs them.", "random"
+    )
+    compute: Annotated[tuple[str, ...], listed_once(choice("paced", "real"))] | None = key(
+        "Compute modes to run every configuration in.", "paced"
+    )
+    baselines: Annotated[tuple[str, ...], listed_once(BASELINES)] | None = key(
+        "Simpler models whose error is reported next to the calibrated one.", "both"
+    )
+    informative: Informative | None = key(
+        "Which runs say something: those that lost at least communication_above of their time to "
+        "communication and waiting; share is how large a part of all they must be."
+    )
+    calibrate: Calibrate | None = key(
+        "All that the calibration sees: bandwidth and rtt of the networks it measures; "
+        "same_launch, whether it is made in the launch that is validated."
+    )
+    tolerance: Tolerances | None = key(
+        "The largest errors allowed, as median and p95 by compute mode and quantity; beyond them "
+        "realrun validate ends with 1."
+    )
 
 
 _ONLY = {
@@ -185,9 +227,9 @@ def load_study(
         )
     section = checked(StudySection, document.study, document.origin, "study")
     for ask, keys in _ONLY.items():
-        for key in keys:
-            if key in document.study and section.ask != ask:
-                raise problem(document.origin, f"study.{key}", f'goes with ask = "{ask}"')
+        for name in keys:
+            if name in document.study and section.ask != ask:
+                raise problem(document.origin, f"study.{name}", f'goes with ask = "{ask}"')
     if section.ask == "required_bandwidth" and section.targets is None:
         raise problem(
             document.origin,
@@ -373,9 +415,9 @@ def _check_taken(base: Document, cases: Sequence[Case]) -> None:
     """
     given, steps = base.find(("method", "name"))
     file_method = METHODS.get(str(given.value) if given and steps == 2 else DEFAULT_METHOD)
-    for key in sorted(set.intersection(*(_keys(case.scenario.left_out) for case in cases))):
-        argument = key.removeprefix("method.")
-        near = [case for case in cases if key not in case.scenario.left_out]  # but for its value
+    for left in sorted(set.intersection(*(_keys(case.scenario.left_out) for case in cases))):
+        argument = left.removeprefix("method.")
+        near = [case for case in cases if left not in case.scenario.left_out]  # but for its value
         document = (near or cases)[0].document
         if not document.origin_of("method", argument).names_key and (
             file_method is None or argument in parameters_of(file_method).annotations

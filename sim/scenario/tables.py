@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from sim.scenario.described import key
 from sim.scenario.errors import Origin, ScenarioError, listed, nearest, problem
 from sim.scenario.fields import RefusedError
 
@@ -20,9 +21,11 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def with_keys(names: Iterable[str], kind: Any) -> Callable[[type[_M]], type[_M]]:
-    """Give a table more keys after its own, each optional and of one kind."""
-    keys: dict[str, Any] = dict.fromkeys(names, (kind | None, None))
+def with_keys(meanings: Mapping[str, str], kind: Any) -> Callable[[type[_M]], type[_M]]:
+    """Give a table more keys after its own, each optional, of one kind and 0 by default."""
+    keys: dict[str, Any] = {
+        name: (kind | None, key(meaning, "0 s")) for name, meaning in meanings.items()
+    }
 
     def extended(table: type[_M]) -> type[_M]:
         return create_model(table.__name__, __base__=table, __module__=table.__module__, **keys)

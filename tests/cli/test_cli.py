@@ -19,6 +19,7 @@ from sim.cli.app import COMMANDS
 from sim.methods import METHODS
 from sim.output.tables import as_json
 from sim.scenario import OPTIONS
+from sim.scenario.signatures import arguments
 
 SMALL = ("--model", "1B", "--sites", "2", "--rounds", "3")
 STUDY = """
@@ -320,6 +321,26 @@ def test_methods_lists_every_method_with_its_paper(bandwise: Bandwise) -> None:
     assert all(method["arxiv"] and method["papers"] for method in listed)
 
 
+def test_a_method_that_is_named_is_shown_with_its_arguments(bandwise: Bandwise) -> None:
+    shown = bandwise("methods", "streaming_diloco", "ddp")
+    assert "Arguments of streaming_diloco" in shown.out
+    assert "Arguments of ddp" in shown.out
+    assert "Layers of a fragment" in shown.out
+    rows = {
+        row["argument"]: row
+        for method in bandwise("methods", "ddp", "acco", "--json").json
+        for row in method["arguments"]
+    }
+    assert rows["bucket_bytes"]["default"] == "26214400"
+    assert rows["overlap"]["allowed"] == '"none", "bucket" or "layer"'
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_argument_of_ours_has_a_sentence(name: str) -> None:
+    without = [each.name for each in arguments(METHODS[name]) if not each.meaning]
+    assert not without, f"{name}: no text under Parameters for {', '.join(without)}"
+
+
 def test_cite_prints_an_entry_for_every_paper_named(bandwise: Bandwise) -> None:
     entries = bandwise("methods", "--cite").out
     for method in bandwise("methods", "--json").json:
@@ -342,6 +363,7 @@ def test_a_method_of_ones_own_is_described_and_may_lack_bibtex(
         "summary": "Do half.",
         "papers": ["Author et al. 2026"],
         "arxiv": ["9999.99999"],
+        "arguments": [],
     }
     cited = bandwise("methods", "own_described:half", "--cite")
     assert (cited.status, cited.out) == (0, "no BibTeX yet for arXiv:9999.99999\n")
