@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
+.PHONY: help study test docs lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ study: $(SIM)/.installed ## install the simulator and reproduce the published ta
 
 test: $(TEST)/.installed ## install everything and run the whole test suite
 	$(TEST)/bin/python -m pytest --numprocesses $(JOBS) --benchmark-disable
+
+docs: $(TEST)/.installed ## build the documentation into out/docs, warnings as errors
+	$(TEST)/bin/python -m sphinx -W --keep-going -q -d $(OUT)/doctrees docs $(OUT)/docs
+	@echo "open $(OUT)/docs/index.html"
 
 lint: $(TEST)/.installed ## ruff: rules and format
 	$(TEST)/bin/ruff check .

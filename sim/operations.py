@@ -19,7 +19,7 @@ COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantise")
 Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]
 """What an operation's time grows with.
 
-"micro-batches": a part of an inner step (DESIGN.md section 3 has the formulas), and jitter applies.
+"micro-batches": a part of an inner step (docs/background/time.md has the formulas), and jitter applies.
 "layers": k layers of L take k / L of the time of the whole model. "workers": each of M workers
 takes 1 / M. "elements": a buffer takes its share of the model's parameters. "nothing": every run
 takes all of it.

@@ -13,62 +13,60 @@ from sim.text.visible import guarded_columns, unguarded_columns
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "run",
-    "repeat",
-    "order",
-    "scenario",
-    "method",
-    "arguments",
-    "workers",
-    "bandwidth_bytes_per_s",
-    "rtt_s",
-    "heterogeneity",
-    "compute_mode",
-    "predicted_s",
-    "measured_s",
-    "predicted_per_step_s",
-    "measured_per_step_s",
-    "predicted_utilization",
-    "measured_utilization",
-    "predicted_exposed_s",
-    "measured_exposed_s",
-    "predicted_waiting_s",
-    "measured_waiting_s",
-    "predicted_quantise_s",
-    "measured_quantise_s",
-    "predicted_contention_s",
-    "predicted_optimizer_s",
-    "measured_optimizer_s",
-    "predicted_compute_s",
-    "measured_compute_s",
-    "measured_other_s",
-    "predicted_setup_s",
-    "measured_setup_s",
-    "predicted_sent_bytes",
-    "measured_sent_bytes",
-    "communication_share",
-    "rounds",
-    "bandwidth_only_s",
-    "alpha_beta_s",
-    "other_calibration_s",
-    "extrapolated",
-    "busy",
-    "tolerance_applies",
-)
-"""Columns of report.csv, in its order.
+MEANINGS = {
+    "run": "Number of the configuration.",
+    "repeat": "Number of the run among the configuration's repeats.",
+    "order": "In which place of the study the run was made.",
+    "scenario": "Short label of the configuration.",
+    "method": "Name of the method.",
+    "arguments": "Arguments of the method that the study sets.",
+    "workers": "Number of workers.",
+    "bandwidth_bytes_per_s": "Bandwidth of the links; bytes per second.",
+    "rtt_s": "Round-trip time; seconds.",
+    "heterogeneity": "What is unequal among sites and links.",
+    "compute_mode": '"paced" or "real".',
+    "predicted_s": "Predicted time of a round.",
+    "measured_s": "Measured time of a round.",
+    "predicted_per_step_s": "Predicted time per inner step of an average worker, to compare "
+    "methods whose rounds differ.",
+    "measured_per_step_s": "The same, measured.",
+    "predicted_utilization": "Predicted compute utilization, 0 to 1.",
+    "measured_utilization": "Measured compute utilization, 0 to 1.",
+    "predicted_exposed_s": "Predicted exposed communication per round.",
+    "measured_exposed_s": "Measured exposed communication per round.",
+    "predicted_waiting_s": "Predicted waiting per round.",
+    "measured_waiting_s": "Measured waiting per round.",
+    "predicted_quantise_s": "Predicted time of packing values per round.",
+    "measured_quantise_s": "Measured time of packing values per round.",
+    "predicted_contention_s": "Predicted compute/communication interference per round.",
+    "predicted_optimizer_s": "Predicted time of inner and outer optimizers per round.",
+    "measured_optimizer_s": "The same, measured.",
+    "predicted_compute_s": "Predicted time of forward and backward passes per round.",
+    "measured_compute_s": "The same, measured, interference included.",
+    "measured_other_s": "Measured time per round that has no other cause.",
+    "predicted_setup_s": "Predicted time of setup per round.",
+    "measured_setup_s": "Measured time of setup per round.",
+    "predicted_sent_bytes": "Bytes that a worker sends per round, predicted.",
+    "measured_sent_bytes": "Bytes that a worker sends per round, measured.",
+    "communication_share": "Measured exposed communication and waiting over wall-clock, 0 to 1.",
+    "rounds": "Rounds that were evaluated.",
+    "bandwidth_only_s": "Time of a round by bytes over bandwidth alone; empty where it was not "
+    "asked for.",
+    "alpha_beta_s": "Time of a round by the textbook formula of latency and bandwidth; empty "
+    "where it was not asked for.",
+    "other_calibration_s": "Time of a round predicted from another calibration; empty where there"
+    " is none.",
+    "extrapolated": "Inputs that lie outside what was calibrated.",
+    "busy": "Part of the machine's CPU time that other processes used during the run, 0 to 1.",
+    "tolerance_applies": "False for what is reported without a target.",
+}
+"""What each column of report.csv holds, in its order.
 
-``run`` numbers the configurations, ``repeat`` a configuration's runs, ``order`` says in which
-place of the study a run was made. ``scenario`` is a short label of the configuration. Seconds
-are those of one round of the method, over a window of whole rounds, the mean of the workers;
-``_per_step_s`` are seconds per inner step of an average worker, to compare methods whose rounds
-differ. ``sent_bytes`` are per worker and round. ``communication_share`` is measured exposed
-communication and waiting over wall-clock, ``busy`` the part of the machine's CPU time that
-others used meanwhile, both 0 to 1. ``bandwidth_only_s``, ``alpha_beta_s`` and
-``other_calibration_s`` are predictions by other models, empty where there is none.
-``extrapolated`` names the inputs that lie outside what was calibrated. ``tolerance_applies``
-is false for what is reported without a target.
+Seconds are those of one round of the method, over a window of whole rounds, the mean of the
+workers.
 """
+
+COLUMNS = tuple(MEANINGS)
 
 WHOLE = ("run", "repeat", "order", "workers", "rounds")
 TEXTS = ("scenario", "method", "arguments", "heterogeneity", "compute_mode", "extrapolated")

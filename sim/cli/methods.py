@@ -38,7 +38,9 @@ _COLUMNS = (
 )
 
 
-class _Method(NamedTuple):
+class Method(NamedTuple):
+    """A method as its docstring describes it."""
+
     name: str
     program: Any
     summary: str
@@ -77,11 +79,11 @@ def methods(
     show(Report([table, *(each for each in taken if each.records), more], records, table), form)
 
 
-def _methods(names: list[str] | None) -> list[_Method]:
+def _methods(names: list[str] | None) -> list[Method]:
     from sim.methods import METHODS
 
     wanted = names or list(METHODS)
-    return [_read(name, METHODS.get(name) or _own(name)) for name in wanted]
+    return [described(name, METHODS.get(name) or _own(name)) for name in wanted]
 
 
 def _own(name: str) -> Any:
@@ -97,14 +99,15 @@ def _own(name: str) -> Any:
         raise UserError(f"{name}: {error}") from error
 
 
-def _read(name: str, program: Any) -> _Method:
+def described(name: str, program: Any) -> Method:
+    """Read a method's summary and papers from its docstring."""
     text = inspect.getdoc(program) or ""
     notes = " ".join(text.partition("Notes\n-----\n")[2].split())
     papers = [(match[1], match[3]) for match in _PAPER.finditer(notes)]
-    return _Method(name, program, text.partition("\n")[0], papers, _ARXIV.findall(notes))
+    return Method(name, program, text.partition("\n")[0], papers, _ARXIV.findall(notes))
 
 
-def _arguments(method: _Method) -> Table:
+def _arguments(method: Method) -> Table:
     """Return the table of a method's arguments, in the order of its signature."""
     from sim.scenario.signatures import arguments
 
@@ -120,7 +123,7 @@ def _arguments(method: _Method) -> Table:
     return Table(_ARGUMENTS, rows, f"Arguments of {method.name}")
 
 
-def _record(method: _Method) -> dict[str, Any]:
+def _record(method: Method) -> dict[str, Any]:
     return {
         "method": method.name,
         "summary": method.summary,
@@ -129,7 +132,7 @@ def _record(method: _Method) -> dict[str, Any]:
     }
 
 
-def _bibtex(found: list[_Method]) -> str:
+def _bibtex(found: list[Method]) -> str:
     text = Path(__file__).with_name("papers.bib").read_text(encoding="utf-8")
     entries = {}
     for entry in text.strip().split("\n\n"):

@@ -9,6 +9,7 @@ tables: Tables and reports in four formats: table, markdown, csv, json.
 run_report: One run for people: what it is, its figures, where the time goes, what was assumed.
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV
   row.
+columns: What each column of results holds, in a sentence.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.
 """

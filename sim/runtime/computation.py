@@ -73,7 +73,7 @@ class Factors:
 
 
 class Computation:
-    """Seconds per operation of one worker (formulas: DESIGN.md section 3).
+    """Seconds per operation of one worker (formulas: docs/background/time.md).
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 ``--hardware``, calibration and validation all come through :func:`sim.scenario.resolve.resolve`,
 which asks here. Keys of the scenario override the file, with two exceptions that [train] makes
-(DESIGN.md section 4): paced computation takes nothing but packing from the file, and real
+(docs/background/validation.md): paced computation takes nothing but packing from the file, and real
 computation takes the file's times before the scenario's.
 """
 

@@ -169,7 +169,7 @@ class _OnAMachine(Section):
     first_layer_backward: f.Share | None = key(
         "Time of the first layer's backward pass, as a part of another layer's; 50 % leaves out "
         "the gradient with respect to its input.",
-        "100 %",
+        "1",
     )
 
 

@@ -1,6 +1,6 @@
 """What the simulator must agree with: closed forms, and recurrences without events.
 
-Everything here is stated a second time, from DESIGN.md section 3 and the programs' texts, and
+Everything here is stated a second time, from docs/background/ and the programs' texts, and
 shares no code with the runtime; the tests hold the two together to 1e-9.
 
 closed_forms: each with its equation, its source and a number. longest_path: one collective alone on

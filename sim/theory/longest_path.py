@@ -64,8 +64,8 @@ def longest_path(
 
     Notes
     -----
-    DESIGN.md section 3, "One collective alone". Who shares a link is counted per round, not per
-    moment: in a tree, and with surplus workers in halving and doubling, some workers are a round
+    docs/background/network.md, "One collective alone". Who shares a link is counted per round, not
+    per moment: in a tree, and with surplus workers in halving and doubling, some workers are a round
     ahead of others, and without the bound both rounds would count a link as theirs.
 
     Raises

@@ -54,8 +54,8 @@ def wall_clock(scenario: Scenario, rounds: int) -> Timing:
 
     Notes
     -----
-    DESIGN.md section 3. Max-plus recurrences of this kind: Baccelli, Cohen, Olsder and Quadrat
-    1992, "Synchronization and Linearity".
+    docs/background/network.md. Max-plus recurrences of this kind: Baccelli, Cohen, Olsder and
+    Quadrat 1992, "Synchronization and Linearity".
 
     Examples
     --------

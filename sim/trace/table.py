@@ -16,22 +16,25 @@ from sim.operations import OPERATIONS, Operation
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "rank",
-    "program",
-    "operation",
-    "detail",
-    "group",
-    "call",
-    "bytes",
-    "times",
-    "begin_s",
-    "end_s",
-    "ready_s",
-    "work_s",
-    "observed",
-    "commits",
-)
+MEANINGS = {
+    "rank": "Number of the worker, from 0.",
+    "program": 'Which program of the worker: "main", or a spawned one with its running number.',
+    "operation": "An operation of the model, a collective, or one of: round, wait, spawn, look.",
+    "detail": "Layers or fragment, and of a collective the type that travels.",
+    "group": "Members of a collective; of a wait, the group that was waited for.",
+    "call": "Number of the call in its group, from 0.",
+    "bytes": "Size of the collective's buffer on one worker; 0 for everything else.",
+    "times": "How many operations the row stands for; of a round, its inner steps.",
+    "begin_s": "When it began; of a collective, when this worker called it. Seconds.",
+    "end_s": "When it ended; of a collective, when the result was there. Seconds.",
+    "ready_s": "When the last member had called the collective. Seconds.",
+    "work_s": "Seconds that it takes undisturbed; empty where nothing was calibrated.",
+    "observed": "Answer of a look: the time, or 1 and 0 for done and not done.",
+    "commits": "Whether the program declared that the operation commits an update of its layers.",
+}
+"""What each column of a trace holds, in their order."""
+
+COLUMNS = tuple(MEANINGS)
 ROUND, WAIT, LOOK, SPAWN = "round", "wait", "look", "spawn"
 
 Step = tuple[str, str, str, float, int, bool]

@@ -1,0 +1,63 @@
+"""What the columns of results hold: of results.csv and results.parquet, and of ``--format csv``."""
+
+from __future__ import annotations
+
+RUNS: dict[str, str] = {
+    "schema": "Version of the columns.",
+    "version": "Version of bandwise that made the row.",
+    "scenario_sha256": "Hash of the scenario: of all that differs from the defaults.",
+    "workers": "Number of workers.",
+    "wall_clock_s": "Time of the evaluated rounds; seconds.",
+    "total_wall_clock_s": "Time of the whole run, its last exchange included; seconds.",
+    "total_is_lower_bound": "Whether the total is only known to be at least that much.",
+    "extrapolated": "Whether the horizon lies beyond the rounds that were simulated.",
+    "evaluated_tokens": "Tokens of all workers in the evaluated rounds.",
+    "evaluated_updates": "Updates in the evaluated rounds.",
+    "steady": "Whether the evaluated rounds repeat.",
+    "inner_step_s": "Time of the evaluated rounds per inner step; seconds.",
+    "tokens": "Tokens of all workers in the whole run.",
+    "tokens_per_s": "Tokens of all workers per second, in the evaluated rounds.",
+    "updates": "Updates of the model in the whole run.",
+    "tokens_per_update": "Tokens of all workers per update.",
+    "sent_bytes_per_worker": "Bytes that a worker sends in the evaluated rounds, the mean.",
+    "mean_bandwidth_bytes_per_s": "Those bytes over the time of the evaluated rounds.",
+    "peak_bandwidth_bytes_per_s": "The most sent by a worker in one inner step's time, over it.",
+    "replications": "Predictions of which the row is the one of median wall-clock.",
+    "wall_clock_low_s": "Lower end of the interval for the median wall-clock; seconds.",
+    "wall_clock_high_s": "Upper end of the interval for the median wall-clock; seconds.",
+    "collective_model": "How collectives were modelled, in words.",
+    "tokens_per_s_per_accelerator": "Tokens per second and accelerator, where all are known.",
+    "mfu_end_to_end_fraction": "Model FLOPs utilization of the run as a whole, 0 to 1.",
+    "compute_fraction": "Share of workers x wall-clock on passes that enter an update.",
+    "optimizer_fraction": "Share on inner and outer optimizers.",
+    "quantise_fraction": "Share on packing values before int8 and fp4 collectives.",
+    "contention_fraction": "Share lost to compute/communication interference.",
+    "exposed_communication_fraction": "Share blocked on communication that nothing hides.",
+    "waiting_fraction": "Share waiting for a slower worker.",
+    "setup_fraction": "Share exposed while a group's first collective makes its connections.",
+}
+"""Columns that both kinds of results have."""
+
+STUDY: dict[str, str] = {
+    "method.name": "Name of the method.",
+    "compute_utilization_fraction": "Compute utilization in the evaluated rounds, 0 to 1.",
+    "figures_are_bounds": "Whether times are lower bounds, shares and rates upper ones.",
+}
+"""What results of a study or sweep have in addition, next to a column per axis."""
+
+ONE_RUN: dict[str, str] = {
+    "prediction": "Whether the figures are simulated or measured.",
+    "scenario": "Name of the scenario.",
+    "method": "Name of the method.",
+    "sites": "Number of sites.",
+    "interval_coverage": "Probability with which the interval holds the median.",
+    "declares_updates": "Whether the program declares its updates; else there is no count.",
+    "compute_utilization": "Compute utilization in the evaluated rounds, 0 to 1.",
+    "rounds": "Rounds of the whole run.",
+    "window_rounds": "Number of evaluated rounds.",
+    "skipped_rounds": "Rounds before them.",
+    "window_is_whole_run": "Whether the evaluated rounds are all rounds.",
+    "accelerators": "Accelerators of all workers together, where all are known.",
+    "other_fraction": "Share that has no other cause; of measured runs alone.",
+}
+"""What ``--format csv`` of one run has in addition."""
