@@ -467,6 +467,26 @@ def test_ctrl_c_is_one_line_and_status_130(
     assert bandwise("simulate", *SMALL) == Ran(130, "", "bandwise: interrupted\n")
 
 
+@pytest.mark.parametrize(
+    ("end", "ran"),
+    [
+        (KeyboardInterrupt(), Ran(130, "", "bandwise: interrupted\n")),
+        (SystemExit(143), Ran(143, "", "")),  # of the handler, which has said why
+    ],
+)
+def test_cleaning_up_that_fails_after_ctrl_c_or_a_signal_is_not_told(
+    end: BaseException, ran: Ran, bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise end
+        finally:
+            raise AttributeError("cleaning up")
+
+    monkeypatch.setattr("sim.questions.replications.predicted", interrupted)
+    assert bandwise("simulate", *SMALL) == ran
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("ours")

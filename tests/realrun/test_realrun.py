@@ -11,6 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from realrun.model.build import build
+from realrun.runnable import check_runnable, limits, sequences
+from sim.scenario import ScenarioError, loaded
 
 # Of quick_start, as small as still learns: most of the time is torch's own start.
 SMALL = [
@@ -62,22 +65,38 @@ def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("source", "settings", "message"),
     [
         (
-            [
-                *("quick_start", "--set", "method.comm_dtype=fp4"),
-                *("--set", "network.collective.quantize_block=0"),
-            ],
+            "quick_start",
+            ["method.comm_dtype=fp4", "network.collective.quantize_block=0"],
             "network.collective.quantize_block = 0 sends no scales",
         ),
-        (["quick_start", "--set", "run.steps=steady"], '"steady" never ends'),
-        (["quick_strat"], "quick_strat"),
-        (["three_sites"], 'kind = "gpt"'),
+        ("quick_start", ["run.steps=steady"], '"steady" never ends'),
+        ("quick_start", ["train.batch=7"], "train.batch: 7: site.batch_tokens = 1024 and"),
+        ("three_sites", [], 'kind = "gpt"'),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
-    done = realrun(*arguments)
+def test_a_scenario_that_cannot_be_trained(source: str, settings: list[str], message: str) -> None:
+    asked = loaded(source, {}, settings)
+    scenario, file = asked.scenario, asked.sections
+
+    def read() -> None:
+        check_runnable(scenario, file, len(scenario.workers))
+        limits(scenario)
+        sequences(scenario, 0, build(file.model, scenario.model), file.train)
+
+    with pytest.raises(ScenarioError) as refused:
+        read()
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [("quick_strat", "quick_strat"), ("three_sites", 'kind = "gpt"')]
+)
+def test_a_mistake_is_one_line(source: str, message: str) -> None:
+    done = realrun(source)
     assert done.returncode == 2
     lines = {line for line in done.stderr.splitlines() if "realrun: error" in line}
     assert len(lines) == 1
