@@ -43,7 +43,7 @@ Replay = Annotated[
 Checkpoints = Annotated[
     Path | None,
     _option(
-        "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
+        "--checkpoints", "FOLDER", "Write checkpoints here, and resume from the last one.", "Run"
     ),
 ]
 Every = Annotated[

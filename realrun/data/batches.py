@@ -154,7 +154,7 @@ def _corpus(kind: str, keys: Mapping[str, Any], vocabulary: int, seed: int, fold
         return kinds.text_files(path, keys["files"])
     if kind == "tokens":
         return kinds.token_file(path, keys["dtype"], vocabulary, keys["document_end"])
-    # A folder beside the scenario, or a name.
+    # A folder next to the scenario, or a name.
     name = str(path) if path.exists() else keys["path"]
     return kinds.huggingface(
         name, split=keys["split"], column=keys["column"], subset=keys["subset"]
@@ -318,7 +318,7 @@ class Batches:
         return {**self._data.layout, **own}
 
     def restore(self, state: Mapping[str, int | str]) -> None:
-        """Go on where ``state`` was taken.
+        """Resume where ``state`` was taken.
 
         Raises
         ------

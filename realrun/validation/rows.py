@@ -1,4 +1,4 @@
-"""One row per measured run beside its prediction, and report.csv that holds them."""
+"""One row per measured run with its prediction, and report.csv that holds them."""
 
 from __future__ import annotations
 

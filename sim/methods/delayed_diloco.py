@@ -23,7 +23,7 @@ def delayed_diloco(
 
     Every H inner steps: Delta_m(t) = theta(t-H) - theta_m(t) is sent, and
     theta(t) = OuterOpt(theta(t-H), Delta(t-kH)) with the mean sent k rounds earlier, from
-    which every worker goes on. No outer step in the first k rounds.
+    which every worker continues. No outer step in the first k rounds.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def delayed_diloco(
     Notes
     -----
     Kale et al. 2025, "Eager Updates", arXiv:2502.12996 (there "1-outer" with delay). Differs
-    from the paper: without an outer step in the first k rounds, workers go on from their own
+    from the paper: without an outer step in the first k rounds, workers continue from their own
     parameters there; k > 1 and fragments are our general form.
     """
     model = worker.model

@@ -19,13 +19,13 @@ def eager_diloco(
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
 ) -> Program:
-    """Overlap each all-reduce with a whole round, but use the own outer gradient at once.
+    """Overlap each all-reduce with a whole round, but use this worker's outer gradient at once.
 
     Every H inner steps: Delta_m(t) = theta_m(t-H) - theta_m(t) is sent, and
     Delta~_m = Delta(t-kH) + (Delta_m(t) - Delta_m(t-kH)) / M;
     theta_m(t) = OuterOpt(theta_m(t-H), Delta~_m). Missing stale terms are zero, so the first
-    k rounds use Delta_m / M. Workers' parameters differ after the step. With a quantised
-    comm_dtype both own terms are the dequantised values that were sent.
+    k rounds use Delta_m / M. Workers' parameters differ after the step. With a quantized
+    comm_dtype both terms of this worker are the dequantized values that were sent.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def eager_diloco(
     Notes
     -----
     Kale et al. 2025, "Eager Updates", arXiv:2502.12996, Algorithm 1. Differs from the paper:
-    at the end each stale mean still in flight is applied with the own fresh term zero, which
+    at the end each stale mean still in flight is applied with this worker's fresh term zero, which
     brings the workers' parameters together again (exactly, without momentum).
     """
     model = worker.model

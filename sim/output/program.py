@@ -93,7 +93,7 @@ class Group(TyperGroup):
             raise Interrupted("interrupted") from None
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
-        """Run and exit; silently when whoever reads what we say stops reading."""
+        """Run and exit; silently when nobody reads the output any more."""
         try:
             sys.exit(self._status(args, **options))
         except BrokenPipeError:
@@ -174,7 +174,7 @@ def _take_over(number: int) -> None:
 
 
 def _leave_pipe() -> NoReturn:
-    """End silently: whoever read our output has seen enough."""
+    """End silently: nobody reads the output any more."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

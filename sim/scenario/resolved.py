@@ -140,7 +140,7 @@ class Worker:
     """One model replica: its rank (ranks number the sites in order), site and machine.
 
     ``stream`` numbers its random streams; None is its rank. It stays when ranks are numbered
-    anew because a site is left out, so that the same worker draws the same numbers.
+    again because a site is left out, so that the same worker draws the same numbers.
     """
 
     rank: int

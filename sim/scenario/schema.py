@@ -222,7 +222,7 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
 # and messages show the second.
 MOVED = {("network", "collective", "window"): ("network", "window")}
 
-# What the size of a decoder stands for; vocabulary and context may be given beside it.
+# What the size of a decoder stands for; vocabulary and context may be given with it.
 DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
 # Keys that describe what another key names, and go with it when that one is replaced.

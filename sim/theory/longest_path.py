@@ -58,7 +58,7 @@ def longest_path(
     size
         Bytes of the whole buffer on the wire, scales included (:func:`sim.program.wire_bytes`).
     dtype
-        int8 and fp4 take the quantised forms of all_reduce and reduce_scatter.
+        int8 and fp4 take the quantized forms of all_reduce and reduce_scatter.
     ranks
         Its members, ascending; by default all workers.
 

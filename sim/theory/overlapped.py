@@ -1,4 +1,4 @@
-"""Recurrences of methods whose outer steps are communicated while training goes on.
+"""Recurrences of methods whose outer steps are communicated while training continues.
 
 As :mod:`sim.theory.recurrences`: (costs, rounds, arguments) -> (end, round begins).
 """
@@ -33,7 +33,7 @@ class Sent:
 
 
 def _send(costs: Costs, times: Times, group: Group, layers: range, comm_dtype: str) -> float:
-    """call_m = t_m + outer gradient + quantisation; return when the reduction ends."""
+    """call_m = t_m + outer gradient + quantization; return when the reduction ends."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
     call = times.call(group.quantizing(costs.elements(layers), comm_dtype))
@@ -193,7 +193,7 @@ def delayed_diloco(costs: Costs, rounds: int, **arguments: Any) -> Result:
 
 
 def eager_diloco(costs: Costs, rounds: int, **arguments: Any) -> Result:
-    """An outer step in the first k rounds too, on the own gradient."""
+    """An outer step in the first k rounds too, on this worker's gradient."""
     return _rounds_late(costs, rounds, first_steps=True, **arguments)
 
 

@@ -6,7 +6,7 @@ collective before it:
 
     ready(c) = max_m call_m(c),   end(c) = max(ready(c), end(c-1)) + D(c),
 
-and whoever waits for it goes on at max(t_m, end(c)). D is :func:`longest_path`'s.
+and a worker that waits for it resumes at max(t_m, end(c)). D is :func:`longest_path`'s.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def test_markdown_tables_are_whole(bandwise: Bandwise) -> None:
     assert rows[0].startswith("| method")
 
 
-def test_output_into_a_pipe_has_no_colours_and_nothing_is_cut(bandwise: Bandwise) -> None:
+def test_output_into_a_pipe_has_no_colors_and_nothing_is_cut(bandwise: Bandwise) -> None:
     for command in (("compare", *SMALL), ("simulate", *SMALL), ("methods",), ("scenarios",)):
         out = bandwise(*command).out
         assert "\x1b" not in out

@@ -75,7 +75,7 @@ def test_every_time_has_its_cause() -> None:
 def test_contention_is_the_stretch() -> None:
     machines = [machine(communication_slowdown=2.0)] * 2
     result = figures_of(plain("delayed_diloco", {"sync_every": 4}, machines=machines))
-    # 2 s on the wire beside computation at half speed: 5 s for 4 s of work, nothing exposed.
+    # 2 s on the wire during computation at half speed: 5 s for 4 s of work, nothing exposed.
     assert nonzero(result.breakdown) == {"compute": 4 / 5, "contention": 1 / 5}
 
 
@@ -101,10 +101,10 @@ def test_blocked_on_a_spawned_program_is_split_by_what_it_does() -> None:
         yield worker.all_reduce(worker.model.parameters(WHOLE), "bf16")  # 2 s
         yield worker.compute(worker.model.inner_optimizer, WHOLE)  # 1 s
 
-    def beside(worker: Any) -> Program:
+    def background(worker: Any) -> Program:
         yield worker.spawn(side)
 
-    result = figures_of(plain(beside, machines=[machine(optimizer_seconds=1.0)] * 2))
+    result = figures_of(plain(background, machines=[machine(optimizer_seconds=1.0)] * 2))
     assert nonzero(result.breakdown) == {"exposed_communication": 2 / 3, "optimizer": 1 / 3}
 
 

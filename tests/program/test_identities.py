@@ -96,7 +96,7 @@ def test_eager_without_momentum_brings_workers_together_at_the_end(
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "fp4"])
-def test_eager_stays_together_when_quantised(dtype: str) -> None:
+def test_eager_stays_together_when_quantized(dtype: str) -> None:
     models = train(
         "eager_diloco",
         60,

@@ -226,7 +226,7 @@ def test_flows_grow_in_proportion_to_what_they_could_use() -> None:
     assert progressive_filling(np.array([[1.0], [0.5]])) == pytest.approx([0.5, 1.0])
 
 
-def test_quantised_sums_are_quantised_once_more_for_the_way_back() -> None:
+def test_quantized_sums_are_quantized_once_more_for_the_way_back() -> None:
     a, b = np.array([1.0, 0.5]), np.array([1.0, 0.25])
     sent = [carried(a, "fp4"), carried(b, "fp4")]
     total = sent[0] + sent[1]
@@ -272,7 +272,7 @@ def test_the_peak_is_found_wherever_it_begins() -> None:
     assert result.peak_bandwidth_bytes_per_s == pytest.approx(200.0)
 
 
-def test_numbers_do_not_depend_on_how_long_quantising_takes() -> None:
+def test_numbers_do_not_depend_on_how_long_quantizing_takes() -> None:
     def trained(seconds: float) -> np.ndarray:
         scenario = plain(
             "eager_diloco",

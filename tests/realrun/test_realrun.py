@@ -52,7 +52,7 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     assert all(float(loss) < first - 1 for _, _, loss in told)
 
 
-def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
+def test_fp4_trains_as_well_and_its_quantizing_is_in_the_table() -> None:
     done = realrun(
         *(*SMALL, "--set", "run.steps=20", "--set", "method.comm_dtype=fp4"),
         *("--set", "network.collective.quantize_block=64"),

@@ -78,7 +78,7 @@ CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[me
 
 
 def enlarged(times: int, workers: int) -> list[tuple[str, dict[str, Any]]]:
-    """The cases for a model so many times as large: larger buckets, not more of them."""
+    """The cases for a model that many times as large: larger buckets, not more of them."""
     return [
         (method, {key: times * n if key == "bucket_bytes" else n for key, n in given.items()})
         for method, given in ((name, of_first(workers, arguments)) for name, arguments in CASES)
