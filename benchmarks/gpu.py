@@ -217,7 +217,7 @@ def quantizing(report: Report) -> None:
         for row in found
     ]
     heads = ("MB of fp32", "type", "pack, GB/s (of a copy)", "unpack, GB/s (of a copy)", "copy")
-    report.add("quantise", "Quantizing kernels", table(heads, *rows), found)
+    report.add("quantize", "Quantizing kernels", table(heads, *rows), found)
 
 
 class Decoder:
@@ -402,7 +402,7 @@ class Clock:
 
 PARTS: dict[str, Callable[[Report], None]] = {
     "machine": machine,
-    "quantise": quantizing,
+    "quantize": quantizing,
     "profiler": against_profiler,
     "steps": sizes,
     "tests": tests,

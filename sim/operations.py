@@ -12,9 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Cause = Literal["compute", "optimizer", "quantise"]
-COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantise")
+Cause = Literal["compute", "optimizer", "quantize"]
+COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantize")
 """Causes of the time that a worker computes; the first of :data:`sim.figures.breakdown.CAUSES`."""
+
+RENAMED_CAUSES: dict[str, Cause] = {"quantise": "quantize"}
+"""Names of causes in files of earlier versions."""
 
 Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]
 """What an operation's time grows with.
@@ -66,7 +69,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("outer_step", "optimizer", "layers", "outer_step_time", (0, 0.7, 0.9, True, 0.0)),
         Operation("eager_outer_step", "optimizer", "layers", "outer_step_time"),
         Operation("average_parameters", "optimizer", "layers", "outer_step_time"),
-        Operation("quantize", "quantise", "elements", "quantize_time"),
+        Operation("quantize", "quantize", "elements", "quantize_time"),
         Operation("hand_over", "optimizer", "nothing"),
         Operation("publish", "optimizer", "nothing"),
     )

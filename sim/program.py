@@ -190,10 +190,10 @@ def operation(
 
     Examples
     --------
-    >>> @operation("quantise", seconds=0.02)
+    >>> @operation("quantize", seconds=0.02)
     ... def sparsify(layers): ...
     >>> declared_operation(sparsify).cause
-    'quantise'
+    'quantize'
     """
     if cause not in COMPUTED:
         raise ValueError(f'cause "{cause}" must be one of {", ".join(COMPUTED)}')

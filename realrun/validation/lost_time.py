@@ -17,7 +17,7 @@ MOST_BARS = 12
 _LINE = 44  # characters of a name
 _LOST = (
     ("optimizer", "optimizer"),
-    ("quantise", "quantise"),
+    ("quantize", "quantize"),
     ("contention", "contention"),
     ("exposed_communication", "exposed"),
     ("waiting", "waiting"),

@@ -29,7 +29,7 @@ _MARKERS = "os^Dv<>P"
 CAUSE_COLORS = {
     "compute": "#0072B2",
     "optimizer": "#56B4E9",
-    "quantise": "#009E73",
+    "quantize": "#009E73",
     "contention": "#F0E442",
     "exposed_communication": "#D55E00",
     "waiting": "#CC79A7",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
-from sim.methods.rounds_late import rounds_late
+from sim.methods.stale_outer_steps import stale_outer_steps
 from sim.program import Program, Worker, keeps_equal
 
 
@@ -12,7 +12,7 @@ def eager_diloco(
     worker: Worker,
     *,
     sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
-    rounds_late_by: Count = 1,
+    outer_sync_delay: Count = 1,
     num_fragments: Count = 1,
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
@@ -31,7 +31,7 @@ def eager_diloco(
     ----------
     sync_every
         H, inner steps between two outer steps of one fragment: one number, or one per worker.
-    rounds_late_by
+    outer_sync_delay
         k, outer rounds between sending and receiving.
     num_fragments
         P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
@@ -53,11 +53,11 @@ def eager_diloco(
         outer_step = (layers, sent, received, outer_lr, outer_momentum, use_nesterov)
         yield worker.compute(model.eager_outer_step, *outer_step, commits=sent is not None)
 
-    yield from rounds_late(
+    yield from stale_outer_steps(
         worker,
         step,
         sync_every=sync_every,
-        rounds=rounds_late_by,
+        rounds=outer_sync_delay,
         num_fragments=num_fragments,
         comm_dtype=comm_dtype,
     )

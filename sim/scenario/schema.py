@@ -92,7 +92,7 @@ class _OnAMachine(Section):
 class SiteSection(_OnAMachine):
     """[[site]]: workers joined by fast links, and what one of them runs on."""
 
-    side_slowdown: f.Slowdown | None = None
+    background_slowdown: f.Slowdown | None = None
     communication_slowdown: f.Slowdown | None = None
     communication_byte_time: f.OperationTime | None = None
     transmission_slowdown: f.Slowdown | None = None

@@ -33,8 +33,8 @@ def figures_of(scenario: Any, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
-        ("delayed_diloco", {"rounds_late_by": 3}),
-        ("eager_diloco", {"rounds_late_by": 3}),
+        ("delayed_diloco", {"outer_sync_delay": 3}),
+        ("eager_diloco", {"outer_sync_delay": 3}),
         ("streaming_diloco", {"num_fragments": 2, "fragment_sync_delay": 35}),
     ],
 )
@@ -46,17 +46,17 @@ def test_a_backlog_that_builds_up_slowly_is_seen(method: str, arguments: dict[st
     assert result.compute_utilization == pytest.approx(10 / 10.5, rel=1e-9)
 
 
-@pytest.mark.parametrize("rounds_late_by", [1, 3])
-def test_a_lead_that_builds_up_slowly_is_seen(rounds_late_by: int) -> None:
+@pytest.mark.parametrize("outer_sync_delay", [1, 3])
+def test_a_lead_that_builds_up_slowly_is_seen(outer_sync_delay: int) -> None:
     """The faster worker runs ahead as far as it can; then it waits for the slower one."""
     machines = [machine(1.0), machine(1.0, speed=0.9)]
-    arguments = {"sync_every": 100, "rounds_late_by": rounds_late_by}
+    arguments = {"sync_every": 100, "outer_sync_delay": outer_sync_delay}
     result = figures_of(plain("delayed_diloco", arguments, machines=machines, bandwidth=1e9))
     assert [spent["compute"] for spent in result.breakdown_by_worker] == pytest.approx([0.9, 1.0])
 
 
 def test_the_total_of_a_slowly_filling_run_is_that_of_all_its_rounds() -> None:
-    arguments = {"sync_every": 10, "rounds_late_by": 3}
+    arguments = {"sync_every": 10, "outer_sync_delay": 3}
     scenario = plain("delayed_diloco", arguments, bandwidth=200 / 10.5, run=Run(steps=4000))
     short = figures_of(scenario)
     assert short.extrapolated

@@ -61,7 +61,7 @@ def test_fp4_trains_as_well_and_its_quantizing_is_in_the_table() -> None:
     found = re.search(r"Loss (\S+) to (\S+) nats", " ".join(done.stdout.split()))
     assert found is not None
     assert float(found[2]) < float(found[1]) - 1
-    assert re.search(r"^quantise +\d", done.stdout, re.MULTILINE)
+    assert re.search(r"^quantize +\d", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -160,9 +160,9 @@ def test_spawned_program_computes_on_a_second_queue() -> None:
     assert trace.total_s == 3.0
 
 
-def test_side_slowdown_holds_while_both_queues_compute() -> None:
+def test_background_slowdown_holds_while_both_queues_compute() -> None:
     trace = simulate(
-        plain(background, machines=[machine(optimizer_seconds=3.0, side_slowdown=2.0)])
+        plain(background, machines=[machine(optimizer_seconds=3.0, background_slowdown=2.0)])
     )
     assert ends(trace, "accumulate") == [4.0]  # 2 s of work at half speed; 1 s is left after it
     assert trace.total_s == 5.0

@@ -58,15 +58,15 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     ],
     "delayed_diloco": [
         {"sync_every": 3},
-        {"sync_every": 4, "rounds_late_by": 2, "num_fragments": 2},
-        {"sync_every": 4, "rounds_late_by": 2, "num_fragments": 2, "comm_dtype": "int8"},
+        {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2},
+        {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2, "comm_dtype": "int8"},
     ],
     "eager_diloco": [
         {"sync_every": 3},
         {"sync_every": 3, "comm_dtype": "bf16"},
         {"sync_every": 3, "comm_dtype": "fp4"},
         {"sync_every": (3, 5, 4, 1), "num_fragments": 2, "comm_dtype": "fp4"},
-        {"sync_every": 3, "num_fragments": 2, "rounds_late_by": 2, "comm_dtype": "int8"},
+        {"sync_every": 3, "num_fragments": 2, "outer_sync_delay": 2, "comm_dtype": "int8"},
     ],
     "acco": [{}, {"comm_dtype": "fp4"}],
     "dpu": [{}, {"comm_dtype": "int8"}],

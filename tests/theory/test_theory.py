@@ -430,7 +430,7 @@ def test_round_begins_are_per_worker():
     [
         ({"jitter": Jitter("normal", 0.1)}, "jitter"),
         ({"communication_slowdown": 1.1}, "communication_slowdown"),
-        ({"side_slowdown": 1.1}, "side_slowdown"),
+        ({"background_slowdown": 1.1}, "background_slowdown"),
         ({"cold_start": ((1.0, 0.1),)}, "cold_start"),
         ({"transmission_slowdown": ((1.0, 1.1),)}, "transmission_slowdown"),
     ],
