@@ -1,11 +1,11 @@
 """What realrun does on a GPU, measured in a few minutes: ``make gpu OUT=folder``.
 
 Training of one decoder by four methods, alone with NCCL and in several processes that share the
-GPU by gloo; the kernels that quantise beside a copy in the GPU's memory; the step of decoders of
-many sizes beside its floating-point operations; a trace beside torch's profiler; the GPU's clock
-beside the host's; and the tests that need a GPU. Writes gpu.md and gpu.json, anew after every
-part, so that what was measured stays if a later part fails. Without a GPU it says so and ends
-with status 2.
+GPU by gloo; the kernels that quantize, compared with a copy in the GPU's memory; the step of
+decoders of many sizes next to its floating-point operations; a trace next to torch's profiler;
+the GPU's clock next to the host's; and the tests that need a GPU. Writes
+gpu.md and gpu.json, again after every part, so that what was measured stays if a later part
+fails. Without a GPU it says so and ends with status 2.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def machine(report: Report) -> None:
     report.add("machine", "Machine", table(("what", "which"), *facts.items()), facts)
 
 
-def quantising(report: Report) -> None:
+def quantizing(report: Report) -> None:
     """GB/s read and written, and what a copy moves."""
     found: list[dict[str, Any]] = []
     for megabytes in MEGABYTES:
@@ -217,11 +217,11 @@ def quantising(report: Report) -> None:
         for row in found
     ]
     heads = ("MB of fp32", "type", "pack, GB/s (of a copy)", "unpack, GB/s (of a copy)", "copy")
-    report.add("quantise", "Quantising kernels", table(heads, *rows), found)
+    report.add("quantize", "Quantizing kernels", table(heads, *rows), found)
 
 
 class Decoder:
-    """A decoder that trains alone on this GPU, on so many tokens in a step."""
+    """A decoder that trains alone on this GPU, on that many tokens in a step."""
 
     def __init__(self, name: str, tokens: int) -> None:
         config = GPTConfig.named(name)
@@ -327,7 +327,7 @@ def against_profiler(report: Report) -> None:
         f"Five steps of a 200M decoder took {traced * 1e3:.2f} ms by the rows of the trace; their "
         f"kernels took {kernels * 1e3:.2f} ms by the profiler, {kernels / traced:.1%} of it."
     )
-    report.add("profiler", "A trace beside the profiler", text, numbers)
+    report.add("profiler", "A trace next to the profiler", text, numbers)
 
 
 def training(report: Report) -> None:
@@ -379,7 +379,7 @@ def on_one_gpu(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 class Clock:
-    """The GPU's clock beside the host's, from the beginning to the end."""
+    """The GPU's clock next to the host's, from the beginning to the end."""
 
     def __init__(self) -> None:
         self._begin = self._pair()
@@ -402,7 +402,7 @@ class Clock:
 
 PARTS: dict[str, Callable[[Report], None]] = {
     "machine": machine,
-    "quantise": quantising,
+    "quantize": quantizing,
     "profiler": against_profiler,
     "steps": sizes,
     "tests": tests,

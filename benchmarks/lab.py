@@ -4,7 +4,7 @@
 
 One row per rate and round trip: what the lab measured of itself, the share of a core that its
 switch needed while every worker sent at full rate, and the median time of an all-reduce of 4 MB
-of fp32 beside 2 (M - 1) / M S / W and beside that plus 2 (M - 1) round trips, which is what
+of fp32 next to 2 (M - 1) / M S / W and next to that plus 2 (M - 1) round trips, which is what
 gloo's ring waits for when nothing overlaps.
 """
 

@@ -214,8 +214,8 @@ def table(rows: Sequence[Row], claims: Mapping[str, Claim | None], workers: int)
     return "\n".join(lines)
 
 
-# Okabe and Ito's palette, one colour per method.
-_COLOURS = {
+# Okabe and Ito's palette, one color per method.
+_COLORS = {
     "ddp": "#000000",
     "local_sgd": "#999999",
     "diloco": "#0072B2",
@@ -267,7 +267,7 @@ def curves(rows: Sequence[Row], names: Sequence[str], workers: Sequence[int], pa
             part = fmean(row.trained_tokens for row in own) / len(mean)
             middles = [(number + 0.5) * part / 1e3 for number in range(len(mean))]
             (handles[name],) = panel.plot(
-                middles, mean, color=_COLOURS[method], linestyle=dash, linewidth=1.3
+                middles, mean, color=_COLORS[method], linestyle=dash, linewidth=1.3
             )
             bottom.append(min(mean))
             top.append(mean[len(mean) // 5])
@@ -296,12 +296,12 @@ def dots(rows: Sequence[Row], names: Sequence[str], workers: Sequence[int], path
             if found is None:
                 continue
             method = next(row.method for row in rows if row.configuration == name)
-            colour = _COLOURS[method]
+            color = _COLORS[method]
             if found.count > 1:
-                panel.plot([found.low, found.high], [place, place], color=colour, linewidth=2)
+                panel.plot([found.low, found.high], [place, place], color=color, linewidth=2)
             each = [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]
-            panel.plot(each, [place] * len(each), ".", color=colour, markersize=5, alpha=0.5)
-            panel.plot([found.mean], [place], "o", color=colour, markersize=7)
+            panel.plot(each, [place] * len(each), ".", color=color, markersize=5, alpha=0.5)
+            panel.plot([found.mean], [place], "o", color=color, markersize=7)
         panel.axvline(0, color="black", linewidth=0.8)
         panel.set_title(f"{count} workers")
         panel.set_xlabel("held-out loss minus ddp's, nats per token")

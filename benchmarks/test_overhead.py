@@ -1,13 +1,13 @@
 """What realrun adds to a training step, on CPUs.
 
-Against torch: ``ddp`` beside DistributedDataParallel and AdamW, the same decoder on the same data
+Against torch: ``ddp`` and DistributedDataParallel and AdamW, the same decoder on the same data
 in two gloo processes of one thread each. Both train in the same processes, in turn, in blocks
 of some steps (A B B A, then B A A B), so that what else the machine does meets both; the ratio
 is that of such a foursome, its median and a 95 % interval of the median are given. On a shared
 machine CPU time, of all of a process's threads, says more than wall time.
 
 Host time alone: a model whose verbs do nothing, in a world of one worker. What is left is the
-program's generator, the rows of the trace and what calling a collective costs. Beside it, gloo's
+program's generator, the rows of the trace and what calling a collective costs. In addition, gloo's
 all-reduces alone: called as ``ddp`` with ``overlap = "layer"`` does, each awaited in the next
 step; with a Python function called as each ends (``noted``), which is how its end is known while
 nobody waits for it, and which takes turns with the main thread at the interpreter's lock.
@@ -53,7 +53,7 @@ STEPS, BLOCKS, LAYERS = 300, 9, 24  # of host time alone
 
 
 Side = tuple[Callable[[int], None], Callable[[], list[float]]]
-"""What takes so many steps, and what returns the losses of all of them."""
+"""What takes that many steps, and what returns the losses of all of them."""
 
 
 def by_realrun(decoder: GPT, data: Data, rank: int, batch: int, overlap: str) -> Side:

@@ -1,9 +1,9 @@
 """What FP4 and int8 cost on a CPU, and the bandwidth below which they pay against bf16.
 
 With M workers, n values, S bytes of them on the wire and bandwidth W (bytes/s each way),
-an all-reduce takes 2 (M - 1) / M S / W, plus T of quantising for fp4 and int8. They pay where
+an all-reduce takes 2 (M - 1) / M S / W, plus T of quantizing for fp4 and int8. They pay where
 
-    W < 2 (M - 1) / M (S_bf16 - S_quantised) / T
+    W < 2 (M - 1) / M (S_bf16 - S_quantized) / T
 
 T is what one rank computes: packing n values, summing M wires of n / M, packing the sum,
 unpacking n. What bf16 itself costs (two conversions and gloo's sum) is not deducted, and
@@ -59,10 +59,10 @@ def per_megabyte(benchmark: Any, megabytes: int) -> float:
 
 
 @size_and_dtype
-def test_quantise(benchmark: Any, megabytes: int, dtype: str) -> None:
+def test_quantize(benchmark: Any, megabytes: int, dtype: str) -> None:
     values = numbers(megabytes)
     benchmark.pedantic(pack, (values, dtype, BLOCK), rounds=9, warmup_rounds=2)
-    print(f"\nquantise {dtype}, {megabytes} MB: {per_megabyte(benchmark, megabytes):.2f} ms/MB")
+    print(f"\nquantize {dtype}, {megabytes} MB: {per_megabyte(benchmark, megabytes):.2f} ms/MB")
 
 
 @size_and_dtype
@@ -74,11 +74,11 @@ def test_prepare(benchmark: Any, megabytes: int, dtype: str) -> None:
 
 
 @size_and_dtype
-def test_dequantise(benchmark: Any, megabytes: int, dtype: str) -> None:
+def test_dequantize(benchmark: Any, megabytes: int, dtype: str) -> None:
     values = numbers(megabytes)
     wire = pack(values, dtype, BLOCK)
     benchmark.pedantic(unpack, (wire, len(values), dtype, BLOCK), rounds=9, warmup_rounds=2)
-    print(f"\ndequantise {dtype}, {megabytes} MB: {per_megabyte(benchmark, megabytes):.2f} ms/MB")
+    print(f"\ndequantize {dtype}, {megabytes} MB: {per_megabyte(benchmark, megabytes):.2f} ms/MB")
 
 
 @size_and_dtype

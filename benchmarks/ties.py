@@ -6,7 +6,7 @@
 A round trip of 80 ms, 80 Mbit/s between any two, 20 Mbit/s for all that one of them sends and
 for all that it receives; 2.2 MB of bf16, one all-reduce after the other, each rank as soon as
 it has its result and has paused. All-reduces differ by whole round trips, according to whether
-a question or the data beside it is first on the slow line. Printed is how often that was so,
+a question or the data next to it is first on the slow line. Printed is how often that was so,
 in benchmarks/gloo/ties.csv and in the model.
 """
 
@@ -52,7 +52,7 @@ def scenario() -> Scenario:
 
 
 def predicted(replication: int = 0) -> Times:
-    """What the model says of so many all-reduces."""
+    """What the model predicts for that many all-reduces."""
     clock = Clock()
     wires = Links(replace(scenario(), replication=replication)).wires(clock)
     connections, called = Connections(wires, 4), [0.0] * 4

@@ -43,7 +43,7 @@ class Host:
         return True
 
     def after(self, mark: Mark) -> None:
-        """Let what the current thread calls next begin after a mark; the host goes on."""
+        """Let what the current thread calls next begin after a mark; the host continues."""
 
     def later(self, marks: Sequence[Mark], use: Use) -> None:
         """Call ``use`` with the seconds of some marks, as soon as they are known."""
@@ -65,8 +65,8 @@ class Host:
         """Wait for the device, and use all marks."""
 
     @contextmanager
-    def beside(self, mark: Mark) -> Iterator[None]:
-        """Run what this thread calls beside the main program's, beginning after a mark."""
+    def in_background(self, mark: Mark) -> Iterator[None]:
+        """Run what this thread calls next to the main program's, beginning after a mark."""
         yield
 
 
@@ -153,7 +153,7 @@ class Card(Host):
         self._use()
 
     @contextmanager
-    def beside(self, mark: Mark) -> Iterator[None]:
+    def in_background(self, mark: Mark) -> Iterator[None]:
         """Use the second stream in this thread, from an event of the first on."""
         with torch.cuda.device(self._device), torch.cuda.stream(self._side):
             self.after(mark)

@@ -9,7 +9,7 @@ from sim.program import PeerLost
 
 
 class RunError(Exception):
-    """A run that cannot begin or go on; the text is one line for the user."""
+    """A run that cannot begin or continue; the text is one line for the user."""
 
 
 class PeerLostError(RunError, PeerLost):

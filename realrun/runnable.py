@@ -14,7 +14,7 @@ from sim.scenario.schema import ScenarioFile, TrainSection
 
 
 def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:
-    """Refuse a scenario that so many processes cannot run, before they meet.
+    """Refuse a scenario that this number of processes cannot run, before they meet.
 
     Raises
     ------

@@ -51,7 +51,7 @@ OnStep = Callable[[float, Tensor], None]
 class Asked:
     """How to train.
 
-    ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to go on from and to
+    ``replay`` repeats a trace's observations. ``checkpoints`` is a folder to resume from and to
     write to, every ``checkpoint_every`` rounds. ``device`` is "auto", "cpu" or "cuda"; ``backend``
     "auto", "gloo" or "nccl"; ``timeout_s`` is how long a peer is waited for. ``save`` is where rank
     0 will write the trained model (:mod:`realrun.state.saved`), ``losses`` those of all ranks
@@ -130,7 +130,7 @@ def run_worker(
     Raises
     ------
     ScenarioError, RunError
-        On every rank, if the run cannot begin or go on.
+        On every rank, if the run cannot begin or continue.
     """
     check_runnable(loaded.scenario, loaded.sections, rank_and_workers()[1])
     with meet(asked.device, asked.backend, asked.timeout_s) as place:
@@ -438,7 +438,7 @@ class Run:
         module_state.share_extra_state(module, world)
         self.model.begin()
 
-    def _quantised(self) -> bool:
+    def _quantized(self) -> bool:
         return self.scenario.comm_dtype in QUANTIZED
 
     def _context(self) -> Context:
@@ -447,7 +447,7 @@ class Run:
             context_of(self.scenario),
             measured=True,
             # gloo has two threads per group; ours that carries int8 and fp4 is one.
-            concurrent=1 if self._quantised() or self.backend == "nccl" else 2,
+            concurrent=1 if self._quantized() or self.backend == "nccl" else 2,
             first_collective_s=0.0 if self.asked.warm else inf,
             # Those of the scenario were not the ones that computed.
             accelerators=(),

@@ -12,14 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Cause = Literal["compute", "optimizer", "quantise"]
-COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantise")
+Cause = Literal["compute", "optimizer", "quantize"]
+COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantize")
 """Causes of the time that a worker computes; the first of :data:`sim.figures.breakdown.CAUSES`."""
+
+RENAMED_CAUSES: dict[str, Cause] = {"quantize": "quantize"}
+"""Names of causes in files of earlier versions."""
 
 Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]
 """What an operation's time grows with.
 
-"micro-batches": a part of an inner step (docs/background/time.md has the formulas), and jitter applies.
+"micro-batches": a part of an inner step, and jitter applies (formulas: docs/background/time.md).
 "layers": k layers of L take k / L of the time of the whole model. "workers": each of M workers
 takes 1 / M. "elements": a buffer takes its share of the model's parameters. "nothing": every run
 takes all of it.
@@ -89,7 +92,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation("average_parameters", "optimizer", "layers", "outer_step_time"),
         Operation(
             "quantize",
-            "quantise",
+            "quantize",
             "elements",
             "quantize_time",
             meaning="Time to pack the whole model before an int8 or fp4 collective.",

@@ -85,7 +85,7 @@ def bytes_per_element(dtype: str) -> float:
 
 @lru_cache(maxsize=4096)
 def wire_bytes(elements: int, dtype: str, quantize_block: int = 256) -> float:
-    """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantised.
+    """Bytes of a buffer on the wire: its values, and one 16-bit scale per block if quantized.
 
     Parameters
     ----------
@@ -190,10 +190,10 @@ def operation(
 
     Examples
     --------
-    >>> @operation("quantise", seconds=0.02)
+    >>> @operation("quantize", seconds=0.02)
     ... def sparsify(layers): ...
     >>> declared_operation(sparsify).cause
-    'quantise'
+    'quantize'
     """
     if cause not in COMPUTED:
         raise ValueError(f'cause "{cause}" must be one of {", ".join(COMPUTED)}')
@@ -254,7 +254,7 @@ class Model(Protocol):
     num_layers: int
     param_dtype: str
     n_grad_accumulation: int
-    committed_tokens: float  # of updates beside the computation; the horizon is read from it
+    committed_tokens: float  # of updates in the background; the horizon is read from it
     pace: float  # inner steps of an average worker per one of this one's; learning rates need it
 
     def perform(
@@ -309,7 +309,7 @@ class Model(Protocol):
 
     # Outer steps.
     def average_parameters(self, layers: range) -> None:
-        """Go on from the averaged parameters."""
+        """Continue from the averaged parameters."""
         ...
 
     def outer_gradient(self, layers: range, slot: int = 0) -> None:
@@ -317,7 +317,7 @@ class Model(Protocol):
         ...
 
     def delta(self, layers: range, slot: int = 0) -> Buffer:
-        """Outer gradient of some layers: the own one, after the all-reduce the mean."""
+        """Outer gradient of some layers: this worker's, after the all-reduce the mean."""
         ...
 
     def outer_step(
@@ -347,7 +347,7 @@ class Model(Protocol):
         ...
 
     def publish(self, phase: str) -> None:
-        """Go on from the parameters that the update has gathered."""
+        """Continue from the parameters that the update has gathered."""
         ...
 
     def handed_count(self) -> Buffer:
@@ -463,7 +463,7 @@ class Worker(Protocol):
         ...
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
-        """Start ``program(worker, *args)`` beside this one, on the device's second queue.
+        """Start ``program(worker, *args)`` as a background task, on the device's second queue.
 
         All its runs share one lasting group of their own. It touches only what it was
         handed; the caller publishes its result after yielding it.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
-from support.command_line import Bandwise, Ran
+from support.command_line import Command, Ran
 
 from sim.cli import main
 
@@ -32,11 +33,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def bandwise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bandwise:
+def bandwise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """``bandwise(*arguments)`` runs a command in this process."""
+    return _in_process("bandwise", main, capsys, monkeypatch)
 
+
+@pytest.fixture
+def realrun(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """``realrun(*arguments)`` is what starts the workers, in this process."""
+    from realrun.cli.app import app
+
+    return _in_process("realrun", app, capsys, monkeypatch)
+
+
+def _in_process(
+    program: str,
+    main: Callable[[], object],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Command:
     def run(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["bandwise", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", [program, *map(str, arguments)])
         with pytest.raises(SystemExit) as left:
             main()
         captured = capsys.readouterr()

@@ -73,7 +73,7 @@ class Probe:
         self.packing: dict[str, list[float]] = {}  # dtype -> seconds per element
 
     def synchronise(self) -> None:
-        """Compare clocks with rank 0; anew on every network."""
+        """Compare clocks with rank 0; again on every network."""
         world = self._place.world
         self._ahead = offset_between(
             world.rank, world.workers, self._device.now, world.control
@@ -163,7 +163,7 @@ class Probe:
 
 
 def cases(elements: int, dtypes: Sequence[str]) -> list[Case]:
-    """Return what is measured for a model of so many parameters.
+    """Return what is measured for a model of that many parameters.
 
     All-reduces from nearly nothing to the whole model; the other operations at two sizes.
     """

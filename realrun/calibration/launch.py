@@ -113,7 +113,7 @@ class Calibration:
         self._computed = True
         self.tell("timed the model's operations")
 
-    def beside(self, run: Run, rate: float | None = None) -> None:
+    def during_traffic(self, run: Run, rate: float | None = None) -> None:
         """Time micro-batches while collectives are under way.
 
         Over links of ``rate`` bytes/s; None are those measured last.

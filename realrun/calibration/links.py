@@ -67,7 +67,7 @@ def rate(place: Place, a: int, b: int, rtt_s: float) -> float:
 
 
 def _flood(place: Place, a: int, b: int, count: int) -> float:
-    """Seconds of so many messages there and a small one back."""
+    """Seconds of that many messages there and a small one back."""
     rank, found = place.world.rank, 0.0
     chunks = [_message(place, _CHUNK // 4) for _ in range(4)]
     place.world.gathered(None)

@@ -24,10 +24,10 @@ _PAUSES = 6  # of each length
 _TRAFFIC_BYTES = 2**20  # of one all-reduce in the background
 _TRAFFIC_S = 1.5
 _MOST_TRAFFIC = 400
-_LEAST = 3  # micro-batches beside traffic that say something
+_LEAST = 3  # micro-batches during traffic that say something
 
 
-Beside = tuple[float, float, float]
+DuringTraffic = tuple[float, float, float]
 Pause = tuple[float, float]
 
 
@@ -35,15 +35,15 @@ Pause = tuple[float, float]
 class Timings:
     """Seconds by operation, of one rank, every repeat; and what communicating costs.
 
-    ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``beside`` holds, for
-    each time that traffic ran beside micro-batches, bytes/s sent on average, bytes/s of the
-    line, and how much longer they took than alone (0.2: a fifth). ``cold`` holds, by what a
+    ``accumulate`` is one micro-batch. ``quantize`` is of the whole model. ``during_traffic`` holds,
+    for each time that traffic ran during micro-batches, bytes/s sent on average, bytes/s of the
+    link, and how much longer they took than alone (0.2: a fifth). ``cold`` holds, by what a
     worker waited for, how long it did, and how much longer it then took for a micro-batch and
     an optimizer step than for the next; seconds.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    beside: list[Beside] = field(default_factory=list)
+    during_traffic: list[DuringTraffic] = field(default_factory=list)
     cold: dict[str, list[Pause]] = field(default_factory=dict)
 
     def add(self, operation: str, seconds: float) -> None:
@@ -151,7 +151,7 @@ def _time_after_pauses(run: Run, timings: Timings) -> None:
 
 
 def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
-    """Time micro-batches with all-reduces under way beside them.
+    """Time micro-batches while all-reduces are under way.
 
     Parameters
     ----------
@@ -171,18 +171,18 @@ def time_while_communicating(run: Run, timings: Timings, rate: float) -> None:
     works: list[Any] = [
         dist.all_reduce(buffers[number % 4], group=group, async_op=True) for number in range(count)
     ]
-    beside: list[float] = []
+    during_traffic: list[float] = []
     while not works[-1].is_completed():
-        beside += _micro_batches(run, 1)
+        during_traffic += _micro_batches(run, 1)
     for work in works:
         work.wait()
     device.drain()
     span = perf_counter() - begun
     dist.destroy_process_group(group)
     alone += _micro_batches(run, 4)
-    if len(beside) > _LEAST:
-        slower = fmean(beside[:-1]) / fmean(alone) - 1  # the last outlived the traffic
-        timings.beside.append((count * share * _TRAFFIC_BYTES / span, rate, slower))
+    if len(during_traffic) > _LEAST:
+        slower = fmean(during_traffic[:-1]) / fmean(alone) - 1  # the last outlived the traffic
+        timings.during_traffic.append((count * share * _TRAFFIC_BYTES / span, rate, slower))
 
 
 def _sends_from(run: Run) -> torch.device:
@@ -215,7 +215,7 @@ def cold_start(pauses: Sequence[Mapping[str, Sequence[Pause]]]) -> dict[float, f
     return dict(sorted(found.items()))
 
 
-def slowdown_by_rate(beside: Sequence[Beside]) -> dict[float, float]:
+def slowdown_by_rate(during_traffic: Sequence[DuringTraffic]) -> dict[float, float]:
     """Return how much slower computation is while bytes are on a line, by the line's bytes/s.
 
     Where the line was in use a part r / W of the time, the slowdown was that part of what it is
@@ -227,8 +227,8 @@ def slowdown_by_rate(beside: Sequence[Beside]) -> dict[float, float]:
     {2000000.0: 1.2, 4000000.0: 1.4}
     """
     found: dict[float, float] = {}
-    for line in sorted({line for _, line, _ in beside}):
-        part = [(rate / line, slower) for rate, own, slower in beside if own == line]
+    for line in sorted({line for _, line, _ in during_traffic}):
+        part = [(rate / line, slower) for rate, own, slower in during_traffic if own == line]
         factor = sum(a * b for a, b in part) / sum(a * a for a, _ in part)
         found[line] = 1 + max(0.0, round(factor, 9))
     return found

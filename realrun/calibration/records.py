@@ -68,11 +68,11 @@ def hardware(
     links, fit, computed
         What was measured; None and nothing where it was not.
     packing
-        By rank and dtype, seconds per element to quantise.
+        By rank and dtype, seconds per element to quantize.
     parameters
         The model's.
     workers, workers_here, device, backend, concurrent
-        Where it was measured: so many workers, of which so many on rank 0's machine;
+        Where it was measured: workers in all, and those on rank 0's machine;
         ``concurrent`` collectives of a group proceed at once.
     """
     machine: dict[str, Any] = {}
@@ -105,7 +105,7 @@ def hardware(
         about["bandwidth_bytes_per_s"] = sorted({link.goodput for link in links})
         about["rtt_s"] = sorted({link.rtt_s for link in links})
     if computed is not None:
-        about["beside"] = [list(each) for own in computed.timings for each in own.beside]
+        about["beside"] = [list(each) for own in computed.timings for each in own.during_traffic]
     if fit is not None:
         about["collectives_measured"] = len(fit.errors)
         about["collectives_median_error"] = fit.median_error
@@ -138,9 +138,9 @@ def _machine(computed: Computed) -> dict[str, Any]:
     for row in timed():
         if seconds := all_of(row.name):
             found[row.measured] = _spread(seconds)
-    beside = [each for own in computed.timings for each in own.beside]
-    if beside:
-        by_rate = slowdown_by_rate(beside)
+    during_traffic = [each for own in computed.timings for each in own.during_traffic]
+    if during_traffic:
+        by_rate = slowdown_by_rate(during_traffic)
         found["transmission_slowdown"] = {
             "bytes_per_s": list(by_rate),
             "slowdown": list(by_rate.values()),

@@ -124,7 +124,7 @@ def _measure(
             trained = opened(place, training, replace(given, scenario=scenario, sections=file))
             calibration.operations(trained)
             if "network" in parts:
-                calibration.beside(trained)
+                calibration.during_traffic(trained)
             calibration.operations(trained)
             trained.shared.close()
         contents = calibration.contents()

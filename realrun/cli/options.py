@@ -20,7 +20,7 @@ def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.mode
 
 Nproc = Annotated[
     int | None,
-    _option("--nproc", "N", "Processes to start here; by default one per worker.", "Run"),
+    _option("--nproc", "N", "Processes to start here: one per worker.", "Run"),
 ]
 Device = Annotated[str, _option("--device", "DEVICE", "auto, cpu or cuda.", "Run")]
 Backend = Annotated[
@@ -43,7 +43,7 @@ Replay = Annotated[
 Checkpoints = Annotated[
     Path | None,
     _option(
-        "--checkpoints", "FOLDER", "Write checkpoints here, and go on from the last one.", "Run"
+        "--checkpoints", "FOLDER", "Write checkpoints here, and resume from the last one.", "Run"
     ),
 ]
 Every = Annotated[
@@ -95,16 +95,22 @@ _PER_CORE = 4
 
 
 def checked_processes(workers: int, nproc: int | None = None, *, has_nproc: bool = True) -> int:
-    """Return how many processes to start here: one per worker, unless ``--nproc`` says so.
+    """Return how many processes to start here: one per worker.
 
-    ``has_nproc`` is whether the command has that option.
+    ``has_nproc`` is whether the command has ``--nproc``, by which the number is confirmed.
 
     Raises
     ------
     UserError
-        For many more than the machine has cores, which nobody asked for.
+        For another number than the scenario has workers, and for many more than the machine has
+        cores where the number was not confirmed.
     """
     if nproc is not None:
+        if nproc != workers:
+            raise UserError(
+                f"--nproc: {nproc}: the scenario has {workers} workers, each a process; give "
+                f"--nproc {workers}, or change site.count or site.workers"
+            )
         return nproc
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     most = max(_FEW, _PER_CORE * (cores or 1))

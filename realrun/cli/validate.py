@@ -40,7 +40,7 @@ def validate(
 
     On one machine every network of the study is played in a lab (Linux, root). Under torchrun
     the network is what it is. What was run is not run again: a validation that was broken off
-    goes on. Ends with 1 if an error is beyond the study's tolerance.
+    resumes. Ends with 1 if an error is beyond the study's tolerance.
     """
     from realrun.validation.handing_over import received
     from realrun.validation.labs import LaunchFailedError

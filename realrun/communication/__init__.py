@@ -8,7 +8,7 @@ nccl: What NCCL does where a peer is lost, and how the host hears of it.
 connections: New connections, with their windows opened, before something is measured over them.
 quantize: All-reduce and reduce-scatter that carry FP4 or int8
   (:mod:`realrun.communication.packing`).
-packing: FP4 and int8 as bytes: what a quantised number is, and how it is packed.
+packing: FP4 and int8 as bytes: what a quantized number is, and how it is packed.
 packing_triton: The kernels of :mod:`realrun.communication.packing` for CUDA, with the same bits as
   on a CPU.
 """

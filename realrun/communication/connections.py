@@ -1,6 +1,6 @@
 """New connections, with their windows opened, before something is measured over them.
 
-In a lab that has become another network, connections made before go on in bursts as they suited
+In a lab that has become another network, connections made before continue in bursts as they suited
 the old one; but new ones begin with small windows, and a run of some rounds would be over before
 a long line is full. A real run lasts hours, over connections that have long been in use.
 """

@@ -250,7 +250,7 @@ class Group:
                 try:
                     arrived = carry_out(packed, self._second.open(), mean=mean)
                 finally:
-                    ended(self._device.now(), "")  # before whoever waits goes on
+                    ended(self._device.now(), "")  # before a waiting thread continues
                 result.set_result(arrived)
             except Exception as error:
                 result.set_exception(error)
@@ -274,7 +274,7 @@ class Group:
         # someone may ask meanwhile for what was sent.
         own = _weighted(target, weight)
         sent = own.to(where, DTYPES[dtype], copy=own is target and hasattr(buffer, "sent"))
-        # A copy even where nothing is rounded: the result will be written over the own values.
+        # A copy even where nothing is rounded: the result will overwrite this worker's values.
         _note_sent(
             buffer,
             lambda: _weighted(target, weight).to(DTYPES[dtype], copy=True).to(target.dtype),
@@ -291,7 +291,7 @@ class Group:
 
         def issued() -> Any:
             work = issue(self._plain.open())
-            # The moment of the end is the backend's, not that of whoever waits for it.
+            # The moment of the end is the backend's, not that of the thread that waits for it.
             work.get_future().add_done_callback(lambda _: ended(self._device.now(), ""))
             return work
 
@@ -323,7 +323,7 @@ class Group:
     ) -> Collective:
         """Queue a collective on a stream of the group's own, behind what the caller has called.
 
-        The host waits for nothing: whoever waits lets the stream that is current then wait.
+        The host waits for nothing: a waiting thread makes its current stream wait.
         ``issue`` returns what tells whether it failed.
         """
         device, begun = self._device, self._device.now()
@@ -375,7 +375,7 @@ def _weighted(values: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 def _note_sent(buffer: Buffer, own: Callable[[], torch.Tensor]) -> None:
-    """Have the buffer tell what the wire's type left of the own values; eager updates ask.
+    """Have the buffer tell what the wire's type left of this worker's values; eager updates ask.
 
     Until the result is there: a tensor's own values are then gone.
     """

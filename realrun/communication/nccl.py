@@ -14,7 +14,7 @@ from torch.distributed.distributed_c10d import Work
 # What torch does by itself where a peer is lost: NCCL's kernel waits on; a minute after the
 # timeout a thread of torch ends the process by a signal. With these, which are read when a
 # process group is made, it ends the communicator instead, and at once: what was queued behind it
-# runs on with what is there, and whoever looks next is told (`failure`). Torch tells since 2.6.
+# runs on with what is there, and the next look is told (`failure`). Torch tells since 2.6.
 if _TELLS := hasattr(Work, "get_future_result"):
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "0")

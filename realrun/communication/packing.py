@@ -1,4 +1,4 @@
-"""FP4 and int8 as bytes: what a quantised number is, and how it is packed.
+"""FP4 and int8 as bytes: what a quantized number is, and how it is packed.
 
 One block of values shares one scale, a bf16 number that travels with it. Everything is
 stated for the values rounded to fp32, and every product below is exact in fp32, so the same
@@ -16,7 +16,7 @@ int8
 Two rules for both: a block whose scale is below 2**-100 is zero (no result depends on how a
 device treats subnormal numbers), and a block that holds a NaN, an infinity or a magnitude of
 2**127 or more arrives as NaN. It is not an error here, because the one worker that saw it
-would leave the others waiting; whoever watches the loss sees the NaN everywhere.
+would leave the others waiting; the NaN shows in the loss everywhere.
 
 On a CPU this is vectorised torch, which shares the caller's threads (``torch.set_num_threads``);
 on CUDA it is :mod:`realrun.communication.packing_triton`.
@@ -66,7 +66,7 @@ def packed_bytes(elements: int, dtype: str, block: int = 256) -> int:
 def check(dtype: str, block: int) -> None:
     """Refuse an unknown dtype and a block that cannot be sent."""
     if dtype not in QUANTIZED:
-        raise ValueError(f"dtype {dtype!r} is not quantised; expected one of {QUANTIZED}")
+        raise ValueError(f"dtype {dtype!r} is not quantized; expected one of {QUANTIZED}")
     if block < 1:
         raise ValueError(
             f"quantize_block = {block} sends no scales, so nobody could read the numbers: "
@@ -105,7 +105,7 @@ def on_device(device: torch.device) -> Any:
 
 
 def pack(values: Tensor, dtype: str, block: int = 256) -> Tensor:
-    """Quantise values.
+    """Quantize values.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The kernels of :mod:`realrun.communication.packing` for CUDA, with the same bits as on a CPU.
 
-Imported where a CUDA tensor is quantised, and only there: Triton is not installed everywhere.
+Imported where a CUDA tensor is quantized, and only there: Triton is not installed everywhere.
 One pass over memory each: packing reads the values once and writes the wire, reading sums any
 number of wires in registers. What must round as on a CPU says so (``div_rn``, bits of floats);
 products of a level and a scale are exact, so it does not matter whether they are fused.
@@ -130,7 +130,7 @@ def _shape(elements: int, block: int) -> tuple[tuple[int], int, int]:
 
 
 def pack(wire: Tensor, values: Tensor, dtype: str, block: int) -> None:
-    """Quantise ``values`` [n] into ``wire``."""
+    """Quantize ``values`` [n] into ``wire``."""
     if not len(values):
         return
     grid, rows, columns = _shape(len(values), block)

@@ -1,6 +1,6 @@
 """All-reduce and reduce-scatter that carry FP4 or int8 (:mod:`realrun.communication.packing`).
 
-Quantise, all-to-all, sum in FP32 in the order of the ranks, quantise, all-gather; E3M0 for
+Quantize, all-to-all, sum in FP32 in the order of the ranks, quantize, all-gather; E3M0 for
 outer gradients, summed in FP32, is that of Douillard et al. 2025, Streaming DiLoCo,
 arXiv:2501.18512. Every rank reads the same bytes, so all end with the same bits.
 
@@ -56,7 +56,7 @@ class Packed:
     wire: Tensor
 
     def sent(self) -> Tensor:
-        """Return what quantisation left of the own values: fp32, shape [n]."""
+        """Return what quantization left of this worker's values: fp32, shape [n]."""
         values = torch.empty(self.elements, dtype=torch.float32, device=self.wire.device)
         lengths = (packed_bytes(b - a, self.dtype, self.block) for a, b in self.bounds)
         edges = pairwise([0, *accumulate(lengths)])
@@ -73,7 +73,7 @@ def prepare(
     block: int,
     workers: int,
 ) -> Packed:
-    """Quantise a buffer for every rank; afterwards it may change.
+    """Quantize a buffer for every rank; afterwards it may change.
 
     Parameters
     ----------
@@ -144,13 +144,13 @@ def carry_out(packed: Packed, group: Any, *, mean: bool = False) -> Tensor:
         Process group of all M workers that no other thread uses meanwhile: two collectives
         follow each other here, and nothing may come between them.
     mean
-        Divide the sum by M before it is quantised for the way back (all_reduce).
+        Divide the sum by M before it is quantized for the way back (all_reduce).
 
     Returns
     -------
     Tensor
-        fp32. all_reduce: shape [n], the same bits on all ranks. reduce_scatter: the own slice,
-        which is not quantised again: nothing travels back.
+        fp32. all_reduce: shape [n], the same bits on all ranks. reduce_scatter: this worker's
+        slice, which is not quantized again: nothing travels back.
 
     Raises
     ------

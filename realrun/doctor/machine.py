@@ -165,7 +165,7 @@ def limits_of_files() -> tuple[int, int]:
 
 
 def disk(folder: Path, needed: float, workers: int) -> Finding:
-    """Whether the checkpoints of all workers here fit beside each other.
+    """Whether the checkpoints of all workers here fit together.
 
     Parameters
     ----------

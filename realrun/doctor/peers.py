@@ -1,8 +1,8 @@
 """Machines that look at each other before gloo or NCCL does: who reaches whom, and clocks.
 
-One process of each machine opens a desk at the address that it would tell gloo. Whoever connects
-and sends a byte is answered with the time of day. So a pair that cannot connect has a name,
-where a process group would only say that it timed out.
+One process of each machine opens a desk at the address that it would tell gloo. A process
+that connects and sends a byte is answered with the time of day. So a pair that cannot connect has
+a name, where a process group would only say that it timed out.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _connected(
             try:
                 yield sender, receiver
             finally:
-                for end in (sender, receiver):  # ends whoever waits on them
+                for end in (sender, receiver):  # ends the threads that wait on them
                     with _already_ended():
                         end.shutdown(socket.SHUT_RDWR)
 
@@ -201,7 +201,7 @@ def transferred(found: Topology, namespaces: Sequence[Namespace], pairs: Sequenc
 
 
 def _limit(sender: socket.socket, size: int) -> None:
-    """Let a socket hold no more than so many bytes, if it may be told."""
+    """Let a socket hold no more than that many bytes, if it may be told."""
     if size <= _SNDBUF:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
         return

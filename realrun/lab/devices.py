@@ -90,7 +90,7 @@ def _burst(rate: float) -> int:
 def _settings(window: int) -> None:
     """Let nothing but the line limit a connection.
 
-    No packet is lost on the line, so a sender that goes on until its window is full finds the
+    No packet is lost on the line, so a sender that sends until its window is full finds the
     line's rate; pacing and delay-based guesses would add their own model of it.
     """
     for name, value in {

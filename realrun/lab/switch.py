@@ -50,7 +50,7 @@ def carry(
         By rank of the sender and of the receiver.
     until
         A file descriptor that becomes readable at the end. What is under way then arrives at
-        once: whoever asks for another network sends nothing meanwhile.
+        once: a process that asks for another network sends nothing until then.
     """
     seconds_per_byte = [1 / rate for rate in rates]
     free = [0.0] * len(rates)  # when a line has passed on all that came so far

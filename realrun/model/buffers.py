@@ -35,8 +35,8 @@ class Flat:
 class Delta(Flat):
     """An outer gradient.
 
-    ``sent`` is set when it is sent: what the wire's dtype left of the own values, or what
-    returns it until the result is there. Only who reads it pays for the copy.
+    ``sent`` is set when it is sent: what the wire's dtype left of this worker's values, or what
+    returns it until the result is there. The copy is made only if someone reads it.
     """
 
     sent: Any = None

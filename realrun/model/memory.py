@@ -200,7 +200,7 @@ class _Ended:
 class _Rehearsal(CollectiveCalls[_Ended]):
     """A worker without clock and peers; see :class:`sim.program.Worker`.
 
-    It goes on for as long as rounds add to the state, and not beyond the horizon.
+    It continues for as long as rounds add to the state, and not beyond the horizon.
     """
 
     def __init__(self, model: TorchModel, rank: int, scenario: Scenario) -> None:

@@ -41,7 +41,7 @@ class OnDevice:
 class OnHost(OnDevice):
     """Outer state in the host's memory.
 
-    A GPU copies on a stream of its own, beside the computation: there as soon as the host has
+    A GPU copies on a stream of its own, during the computation: there as soon as the host has
     called it and the room is free, back once the values are computed. Streams wait for each
     other, the host for neither. On a CPU both places are the machine's memory; the copies are
     made all the same.

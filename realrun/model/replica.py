@@ -296,7 +296,7 @@ class TorchModel:
         return Flat(name, detail, of[part], start=part.start)
 
     def optimizer_shard(self, phase: str, gradients: Sequence[Flat] = ()) -> None:
-        """AdamW on the own slices, from the reduced sum; see :class:`sim.program.Model`."""
+        """AdamW on this worker's slices, from the reduced sum; see :class:`sim.program.Model`."""
         if gradients:
             self._sharded.zero1(self.theta, self._gradient, gradients)
             return
@@ -369,7 +369,7 @@ class TorchModel:
         return tensors, numbers
 
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state` was taken, on a model that was made alike."""
+        """Resume where :meth:`state` was taken, on a model that was made alike."""
         self.theta.copy_(tensors["theta"])
         self._gradient.copy_(tensors["gradient"])
         self._losses = Losses(self.theta, tensors["losses"])
@@ -399,7 +399,7 @@ class TorchModel:
         self._count = self._tokens = 0
 
     def publish(self, phase: str) -> None:
-        """Go on from the gathered parameters."""
+        """Continue from the gathered parameters."""
         handed = self._given()
         self.theta.copy_(handed.parameters.tensor)
         if phase != "estimate":

@@ -14,7 +14,7 @@ from realrun.model.optimizers import Inner, Shard
 
 
 class Handed:
-    """What an update beside the computation works on: copies of its own.
+    """What an update in the background works on: copies of its own.
 
     ``count`` holds micro-batches and tokens. ``kept`` is the gradient sum of an estimate round,
     which counts once more in the update.
@@ -24,7 +24,7 @@ class Handed:
         self.gradient = Flat("gradient", whole, torch.zeros_like(theta))
         self.parameters = Flat("parameters", whole, theta.clone())
         self.count = Flat("count", "", theta.new_zeros(2, dtype=torch.float64))
-        self.committed = theta.clone()  # fp32 master; the own slice counts
+        self.committed = theta.clone()  # fp32 master; this worker's slice counts
         self._kept = torch.zeros_like(theta)
         self._kept_numbers = [0, 0]
 

@@ -70,7 +70,7 @@ def launch(
         Takes a rank, a command, its environment and the file descriptors that it inherits, and
         starts a worker.
     trouble
-        Asked now and then; what it says is why the run cannot go on.
+        Asked now and then; what it says is why the run cannot continue.
 
     Raises
     ------

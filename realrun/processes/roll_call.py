@@ -78,7 +78,7 @@ class RollCall:
 
     # -- answering -----------------------------------------------------------------------
     def _answer(self) -> None:
-        with suppress(OSError, *_LOST):  # whoever keeps the store has ended: nobody asks
+        with suppress(OSError, *_LOST):  # the store's process has ended: nobody asks
             store, number = self._connect(), 1
             while True:
                 key = f"asked/{self._rank}/{number}"

@@ -97,7 +97,7 @@ class Spawned(Activity):
 
         def guarded() -> None:
             try:
-                with self._device.beside(begin):
+                with self._device.in_background(begin):
                     run()
                     self._end = self._device.mark()
             except BaseException as error:

@@ -46,7 +46,7 @@ class Limits:
 
 @dataclass
 class Restart:
-    """Where to go on: a round, and what the main program observed until then."""
+    """Where to resume: a round, and what the main program observed until then."""
 
     round: int
     observed: deque[float]
@@ -90,7 +90,7 @@ class Shared:
     evaluating: Evaluating | None = None
     by_tokens: bool = False
     timeout: timedelta = timedelta(minutes=5)  # of the groups made here
-    fresh: bool = False  # whether all connections are made anew, see Group
+    fresh: bool = False  # whether all connections are made again, see Group
     device: Host = field(default_factory=Host)
     observed: list[float] = field(default_factory=list)  # by the main program
     in_flight: dict[int, Activity] = field(default_factory=dict)  # by identity

@@ -296,7 +296,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         return result
 
     def _run(self, run: Callable[..., T], *args: Any) -> T:
-        """Run something, and sleep for as long as a slower machine would go on computing."""
+        """Run something, and sleep for as long as a slower machine would still compute."""
         shared = self._shared
         if shared.slower <= 1:
             return run(*args)

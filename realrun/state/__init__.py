@@ -2,7 +2,7 @@
 
 checkpoint: Checkpoints: one file per rank and round, written whole or not at all.
 checkpoint_folder: Who may write checkpoints into a folder: one command at a time, rank by rank.
-resuming: What a run keeps in its checkpoints, and how it goes on from one.
+resuming: What a run keeps in its checkpoints, and how it resumes from one.
 saved: Trained models as files: what --save writes, plain torch loads, and --start takes.
 tensor_files: Files of tensors (safetensors), written whole or not at all, with a digest of each
   tensor.

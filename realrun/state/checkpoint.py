@@ -54,7 +54,7 @@ class Checkpoints:
     rank, workers
         This rank of how many.
     identity
-        What a run must have in common with the one that it goes on from: key -> text.
+        What a run must have in common with the one that it resumes from: key -> text.
     gather
         How ranks tell each other what they have.
     """

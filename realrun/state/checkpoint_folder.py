@@ -38,7 +38,7 @@ def check_free(folder: Path, workers: int) -> None:
     if folder.is_dir():
         for rank in range(workers):
             with alone_in(folder, rank):
-                pass  # what it locked is removed, whoever has left it there
+                pass  # what it locked is removed, whatever left it there
 
 
 def tidy(folder: Path, workers: int) -> None:

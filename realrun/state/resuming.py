@@ -1,4 +1,4 @@
-"""What a run keeps in its checkpoints, and how it goes on from one."""
+"""What a run keeps in its checkpoints, and how it resumes from one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def resumed(
     Returns
     -------
     int
-        The round to go on with; 0 without a checkpoint.
+        The round to resume at; 0 without a checkpoint.
 
     Raises
     ------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from realrun.validation.plan import Planned
+from sim.operations import RENAMED_CAUSES
 from sim.scenario.errors import Origin, path_shown, problem
 from sim.scenario.fields import AtLeastOne, Text
 from sim.scenario.hardware import Calibration, Hardware, read_hardware
@@ -134,6 +135,11 @@ class Measured:
     launch: Launch
 
 
+def _renamed(kept: Record) -> Record:
+    seconds = {RENAMED_CAUSES.get(was, was): s for was, s in kept["seconds"].items()}
+    return {**kept, "seconds": seconds}
+
+
 class Archive:
     """A validation's folder as it is now: every file is read when it is first asked for, once."""
 
@@ -152,7 +158,7 @@ class Archive:
         DamagedError
             Naming the file and the line that is not as it was written.
         """
-        return {(each["run"], each["repeat"]): each for each in self._lines}
+        return {(each["run"], each["repeat"]): _renamed(each) for each in self._lines}
 
     @cached_property
     def _lines(self) -> list[Record]:

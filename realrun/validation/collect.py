@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CAUSES = {
     "exposed_communication": "exposed",
     "waiting": "waiting",
-    "quantise": "quantise",
+    "quantize": "quantize",
     "optimizer": "optimizer",
     "compute": "compute",
     "setup": "setup",

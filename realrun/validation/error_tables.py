@@ -1,4 +1,4 @@
-"""Tables of errors: by model, by group, by cause, and beside the noise of repeats."""
+"""Tables of errors: by model, by group, by cause, and next to the noise of repeats."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NOTHING = 5e-5  # what prints as 0.00 %
 
 
 def by_model(frame: pd.DataFrame) -> str:
-    """Write the calibrated model's error beside that of simpler ones and of an older one."""
+    """Write the calibrated model's error next to that of simpler ones and of an older one."""
     models = [name for name, column in MODELS.items() if frame[column].notna().any()]
     parts = []
     for mode, own in frame.groupby("compute_mode"):
@@ -127,7 +127,7 @@ def by_group(frame: pd.DataFrame) -> str:
 
 
 def noise_floor(rows: pd.DataFrame, frame: pd.DataFrame) -> str:
-    """Write how far repeats lie apart, beside the error: no model can do better."""
+    """Write how far repeats lie apart, next to the error: no model can do better."""
     lines = []
     for mode, part in frame.groupby("compute_mode"):
         for which, own in both(part):

@@ -1,4 +1,4 @@
-"""A picture of where time was lost, predicted beside measured, and of which configurations."""
+"""A picture of where time was lost, predicted next to measured, and of which configurations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.figures.plots import CAUSE_COLOURS
+from sim.figures.plots import CAUSE_COLORS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ MOST_BARS = 12
 _LINE = 44  # characters of a name
 _LOST = (
     ("optimizer", "optimizer"),
-    ("quantise", "quantise"),
+    ("quantize", "quantize"),
     ("contention", "contention"),
     ("exposed_communication", "exposed"),
     ("waiting", "waiting"),
@@ -80,17 +80,17 @@ def causes(table: pd.DataFrame, ax: Axes) -> Axes:
                 width,
                 left=left,
                 height=0.36,
-                color=CAUSE_COLOURS[cause],
+                color=CAUSE_COLORS[cause],
                 edgecolor="white",
                 linewidth=0.4,
                 hatch="////" if which == "predicted" else None,
             )
             left = left + width
             if width.max(initial=0) > 0.05:
-                shown[cause] = CAUSE_COLOURS[cause]
+                shown[cause] = CAUSE_COLORS[cause]
         longest = max(longest, float(left.max(initial=0)))
-    for cause, colour in shown.items():  # one patch for both, without the hatch
-        ax.barh(0, 0, color=colour, label=cause.replace("_", " "))
+    for cause, color in shown.items():  # one patch for both, without the hatch
+        ax.barh(0, 0, color=color, label=cause.replace("_", " "))
     ax.set_yticks(places, [fill(name, _LINE) for name in table["scenario"]], fontsize=8)
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlim(0, 1.02 * longest)

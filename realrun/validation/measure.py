@@ -1,7 +1,7 @@
 """The workers' side of a validation: calibrate, then run one configuration after the other.
 
 All ranks go through the same list in the same order; rank 0 chooses networks and writes what
-came out, one line per run, so that a validation that was broken off goes on where it was.
+came out, one line per run, so that a validation that was interrupted resumes where it was.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Measuring:
         real = [each for each, _ in todo if each.mode == "real"]
         self._calibrate_network()
         if real:
-            self._calibrate_operations(real[0], beside=True)
+            self._calibrate_operations(real[0], during_traffic=True)
         self._write_calibration()
         since = 0
         for place, (each, repeat) in enumerate(runs):
@@ -111,17 +111,17 @@ class Measuring:
             self._become(scenario)
             self._calibration.known_network(scenario)
 
-    def _calibrate_operations(self, each: Planned, *, beside: bool = False) -> None:
+    def _calibrate_operations(self, each: Planned, *, during_traffic: bool = False) -> None:
         """Time the operations of the model that is really trained."""
         run = self._opened(each)
         self._calibration.operations(run)
-        if beside and not self._known:
-            self._calibration.beside(run)
+        if during_traffic and not self._known:
+            self._calibration.during_traffic(run)
         nearest = min(scenario.network.latency[0][1] for scenario in self._calibrated_on)
-        for scenario in self._calibrated_on if beside and self._known else ():
+        for scenario in self._calibrated_on if during_traffic and self._known else ():
             if scenario.network.latency[0][1] == nearest:  # there lines are in use most
                 self._become(scenario)
-                self._calibration.beside(run, scenario.bandwidth)
+                self._calibration.during_traffic(run, scenario.bandwidth)
         run.shared.close()
 
     def _opened(self, each: Planned) -> Run:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette and two greys: told apart by colour-blind readers.
+# Okabe and Ito's palette and two greys: told apart by color-blind readers.
 _PALETTE = (
     "#000000",
     "#999999",
@@ -43,7 +43,7 @@ _MODEL_STYLES = {
 
 
 def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give each method its colour and marker, the same in all pictures of one study."""
+    """Give each method its color and marker, the same in all pictures of one study."""
     return {
         method: (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
         for number, method in enumerate(sorted(set(methods)))
@@ -62,13 +62,13 @@ def predicted_against_measured(
     ax
         Where to draw.
     methods
-        All methods that have a colour; those of the table by default.
+        All methods that have a color; those of the table by default.
     """
     ends = table[["predicted_s", "measured_s"]].to_numpy()
     line = np.array([ends.min() / 1.5, ends.max() * 1.5])
     ax.fill_between(line, line * 0.9, line * 1.1, color="#DDDDDD", label="within 10 %", zorder=0)
     ax.plot(line, line, color="#777777", linewidth=1, zorder=1)
-    for method, (colour, marker) in _styles(methods or list(table["method"])).items():
+    for method, (color, marker) in _styles(methods or list(table["method"])).items():
         own = table[table["method"] == method]
         if own.empty:
             continue
@@ -77,11 +77,11 @@ def predicted_against_measured(
             own["predicted_s"],
             s=28,
             marker=marker,
-            facecolors=[colour if informative else "none" for informative in own["informative"]],
-            edgecolors=colour,
+            facecolors=[color if informative else "none" for informative in own["informative"]],
+            edgecolors=color,
             zorder=2,
         )
-        ax.plot([], [], marker, color=colour, label=method)  # filled in the legend
+        ax.plot([], [], marker, color=color, label=method)  # filled in the legend
     ax.set(
         xscale="log",
         yscale="log",
@@ -131,7 +131,7 @@ def errors_by_model(rows: pd.DataFrame, table: pd.DataFrame, ax: Axes) -> Axes:
     }
     curves["noise floor (repeats)"] = (apart, "#777777", "-")
     least = 1e-4  # a logarithmic axis has no zero: smaller errors are drawn here
-    for name, (values, colour, style) in curves.items():
+    for name, (values, color, style) in curves.items():
         if len(values):
             size = np.sort(np.maximum(values, least)) * 100
             share = np.arange(1, len(size) + 1) / len(size) * 100
@@ -139,7 +139,7 @@ def errors_by_model(rows: pd.DataFrame, table: pd.DataFrame, ax: Axes) -> Axes:
                 [size[0], *size],
                 [0, *share],
                 where="post",
-                color=colour,
+                color=color,
                 linestyle=style,
                 linewidth=1.2 if name.startswith("noise") else 1.8,
                 label=name,
@@ -171,23 +171,23 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
     """
     styles = _styles(methods or list(table["method"]))
     ax.use_sticky_edges = False  # else a bar at the edge cuts its own points
-    for place, (method, (colour, marker)) in enumerate(styles.items()):
+    for place, (method, (color, marker)) in enumerate(styles.items()):
         own = table[table["method"] == method]
         if own.empty:
             continue
         error = own["error"].to_numpy() * 100
         low, middle, high = np.quantile(error, [0.25, 0.5, 0.75])
-        ax.barh(place, high - low, left=low, height=0.62, color=colour, alpha=0.15, zorder=1)
-        ax.plot([middle, middle], [place - 0.31, place + 0.31], color=colour, linewidth=2)
+        ax.barh(place, high - low, left=low, height=0.62, color=color, alpha=0.15, zorder=1)
+        ax.plot([middle, middle], [place - 0.31, place + 0.31], color=color, linewidth=2)
         # Spread out so that equal errors stay visible; by count, so that nothing is random.
-        beside = place + 0.2 * (np.arange(len(own)) % 5 - 2) / 2
+        scattered = place + 0.2 * (np.arange(len(own)) % 5 - 2) / 2
         ax.scatter(
             error,
-            beside,
+            scattered,
             s=18,
             marker=marker,
-            facecolors=[colour if informative else "none" for informative in own["informative"]],
-            edgecolors=colour,
+            facecolors=[color if informative else "none" for informative in own["informative"]],
+            edgecolors=color,
             linewidths=0.8,
             zorder=2,
         )

@@ -66,7 +66,7 @@ def write(
     Parameters
     ----------
     rows
-        Measured runs beside their predictions, see :data:`realrun.validation.rows.COLUMNS`.
+        Measured runs next to their predictions, see :data:`realrun.validation.rows.COLUMNS`.
     about
         What was run, in texts: machine, versions, date, links, load. "study" becomes the
         title; "limits" goes to the section of that name.

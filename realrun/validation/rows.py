@@ -1,4 +1,4 @@
-"""One row per measured run beside its prediction, and report.csv that holds them."""
+"""One row per measured run with its prediction, and report.csv that holds them."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ MEANINGS = {
     "measured_exposed_s": "Measured exposed communication per round.",
     "predicted_waiting_s": "Predicted waiting per round.",
     "measured_waiting_s": "Measured waiting per round.",
-    "predicted_quantise_s": "Predicted time of packing values per round.",
-    "measured_quantise_s": "Measured time of packing values per round.",
+    "predicted_quantize_s": "Predicted time of packing values per round.",
+    "measured_quantize_s": "Measured time of packing values per round.",
     "predicted_contention_s": "Predicted compute/communication interference per round.",
     "predicted_optimizer_s": "Predicted time of inner and outer optimizers per round.",
     "measured_optimizer_s": "The same, measured.",

@@ -87,7 +87,7 @@ def validate(
         def claim() -> None:
             """See that nobody else writes there, and that it holds this study or nothing."""
             folder.mkdir(parents=True, exist_ok=True)
-            if not in_a_lab():  # else whoever built the lab holds it
+            if not in_a_lab():  # else the process that built the lab holds it
                 held.enter_context(locked(folder))
                 tidy(folder)
                 held.callback(tidy, folder)

@@ -35,7 +35,7 @@ MODELS = {
 CAUSES = {
     "compute": (("predicted_compute_s", "predicted_contention_s"), ("measured_compute_s",)),
     "optimizer": (("predicted_optimizer_s",), ("measured_optimizer_s",)),
-    "quantise": (("predicted_quantise_s",), ("measured_quantise_s",)),
+    "quantize": (("predicted_quantize_s",), ("measured_quantize_s",)),
     "exposed communication": (("predicted_exposed_s",), ("measured_exposed_s",)),
     "waiting": (("predicted_waiting_s",), ("measured_waiting_s",)),
     "setup": (("predicted_setup_s",), ("measured_setup_s",)),

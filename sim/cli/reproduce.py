@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _NAME = typer.Argument(
     metavar="NAME",
-    help="A study with a published table beside it (study.compare_with).",
+    help="A study with a published table to compare with (study.compare_with).",
 )
 _WITHIN = typer.Option(
     "--within",
     metavar="STEPS",
     min=0,
-    help="How many points of the bandwidth grid a cell may lie beside the published one; by "
+    help="How many points of the bandwidth grid a cell may lie from the published one; by "
     "default what the study states.",
     show_default=False,
 )
@@ -42,7 +42,7 @@ def reproduce(
     """Compute a published table again, cell by cell.
 
     Exit status 1 outside the tolerance that the study states: how many cells print as
-    published, and how far the others may lie beside.
+    published, and how far off the others may lie.
     """
     form = format_asked(form, as_json)
     result, study = _reproduced(allowed(name, allow_code) or name, jobs)
@@ -110,7 +110,7 @@ def _report(result: Reproduction, study: Study, within: int, outside: int, passe
     targets = [Column(f"{target:g}", f"{100 * target:g} %", "number") for target in study.targets]
     total = len(result.cells)
     worst = max(abs(cell.grid_steps) for cell in result.cells)
-    others = f"; the others (~) lie at most {_points(worst)} beside it" if worst else ""
+    others = f"; the others (~) lie at most {_points(worst)} away from it" if worst else ""
     blocks: list[Block] = [
         PREDICTION,
         Table(
@@ -122,7 +122,7 @@ def _report(result: Reproduction, study: Study, within: int, outside: int, passe
         f"first grid point that reaches the target, {result.within(1)} of {total} lie within one "
         "grid point.",
         f"{'As the study expects' if passed else 'FAILED'}: {outside} of {total} cells lie more "
-        f"than {_points(within)} beside the published one{' (!)' if outside else ''}"
+        f"than {_points(within)} from the published one{' (!)' if outside else ''}"
         + (f", and at least {study.exact_cells} must print alike." if study.exact_cells else "."),
         *([study.remark] if study.remark else []),
     ]

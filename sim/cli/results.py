@@ -179,7 +179,7 @@ def _model(frame: pd.DataFrame) -> Section:
 
 
 def cell(rate: float, published: str | None) -> str:
-    """Write a bandwidth in Gbit/s as published tables do, the published one beside it."""
+    """Write a bandwidth in Gbit/s as published tables do, the published one next to it."""
     from sim.questions.reproduce import printed
 
     ours = "any" if rate == 0 else printed(rate)

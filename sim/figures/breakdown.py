@@ -110,7 +110,7 @@ class Accounts:
                 continue
             if row.call >= 0:
                 # A collective takes no time of its own, waiting for it does; but a real worker
-                # copies and hands over what it sends before it goes on.
+                # copies and hands over what it sends before it continues.
                 if measured and row.operation != SPAWN:
                     issued = begin_s
                 continue

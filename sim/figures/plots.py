@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by colour-blind readers and on grey printers.
+# Okabe and Ito's palette: told apart by color-blind readers and on grey printers.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MOST_BARS = 60
 _MOST_SPANS = 20_000  # more are narrower than a dot
 _LONGEST = 60  # signs of a label
 _MARKERS = "os^Dv<>P"
-CAUSE_COLOURS = {
+CAUSE_COLORS = {
     "compute": "#0072B2",
     "optimizer": "#56B4E9",
-    "quantise": "#009E73",
+    "quantize": "#009E73",
     "contention": "#F0E442",
     "exposed_communication": "#D55E00",
     "waiting": "#CC79A7",
@@ -195,7 +195,7 @@ def breakdown(frame: pd.DataFrame, ax: Axes) -> Axes:
                 position,
                 width,
                 left=left,
-                color=CAUSE_COLOURS[cause],
+                color=CAUSE_COLORS[cause],
                 label=cause.replace("_", " "),
             )
             left = left + width
@@ -283,10 +283,10 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
         for rank in range(shown):
             if origin[rank] != row.rank:
                 continue
-            for a, b, colour in pieces:
+            for a, b, color in pieces:
                 a, b = max(a, begin), min(b, stop)
                 if b > a:
-                    bars, places = spans.setdefault((lane, colour), ([], []))
+                    bars, places = spans.setdefault((lane, color), ([], []))
                     bars.append((a, b - a))
                     places.append(rank)
     total = sum(len(places) for _, places in spans.values())
@@ -295,9 +295,9 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
             f"{total} spans from {begin:.6g} s to {stop:.6g} s cannot be told apart (at most "
             f"{_MOST_SPANS}); draw a shorter part, with --begin and --end"
         )
-    colours = {**CAUSE_COLOURS, "sending": "#999999"}
+    colors = {**CAUSE_COLORS, "sending": "#999999"}
     heights = {"compute": 0.34, "sending": 0.2, "waiting": 0.2}
-    for (lane, colour), (bars, places) in spans.items():
+    for (lane, color), (bars, places) in spans.items():
         starts = [bar[0] for bar in bars]
         widths = [bar[1] for bar in bars]
         ax.barh(
@@ -305,8 +305,8 @@ def timeline(trace: Trace, ax: Axes, *, begin: float = 0.0, end: float | None = 
             widths,
             left=starts,
             height=heights[lane],
-            color=colours[colour],
-            label="on the wire" if colour == "sending" else colour.replace("_", " "),
+            color=colors[color],
+            label="on the wire" if color == "sending" else color.replace("_", " "),
             linewidth=0,
         )
     names = [as_it_is(name) for name in trace.context.sites]

@@ -19,7 +19,7 @@ def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
        while g~_i(t+1) is accumulated at theta~(t+1) over N~_i(t+1) micro-batches.
 
     The optimizer state advances in round 2 only. A worker accumulates at least
-    n_grad_accumulation micro-batches per round and goes on while the communication is not
+    n_grad_accumulation micro-batches per round and continues while the communication is not
     done, so utilization is near 1 by construction and a slow network costs a larger batch per
     update. The horizon is read from the reduced count. The gradients computed while the last
     update was on the wire are not used.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
-from sim.methods.rounds_late import rounds_late
+from sim.methods.stale_outer_steps import stale_outer_steps
 from sim.program import Program, Worker, keeps_equal
 
 
@@ -12,7 +12,7 @@ def delayed_diloco(
     worker: Worker,
     *,
     sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
-    rounds_late_by: Count = 1,
+    outer_sync_delay: Count = 1,
     num_fragments: Count = 1,
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
@@ -23,13 +23,13 @@ def delayed_diloco(
 
     Every H inner steps: Delta_m(t) = theta(t-H) - theta_m(t) is sent, and
     theta(t) = OuterOpt(theta(t-H), Delta(t-kH)) with the mean sent k rounds earlier, from
-    which every worker goes on. No outer step in the first k rounds.
+    which every worker continues. No outer step in the first k rounds.
 
     Parameters
     ----------
     sync_every
         H, inner steps between two outer steps of one fragment: one number, or one per worker.
-    rounds_late_by
+    outer_sync_delay
         k, outer rounds between sending and applying.
     num_fragments
         P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
@@ -45,7 +45,7 @@ def delayed_diloco(
     Notes
     -----
     Kale et al. 2025, "Eager Updates", arXiv:2502.12996 (there "1-outer" with delay). Differs
-    from the paper: without an outer step in the first k rounds, workers go on from their own
+    from the paper: without an outer step in the first k rounds, workers continue from their own
     parameters there; k > 1 and fragments are our general form.
     """
     model = worker.model
@@ -55,11 +55,11 @@ def delayed_diloco(
             outer_step = (layers, received, outer_lr, outer_momentum, use_nesterov, 0.0)
             yield worker.compute(model.outer_step, *outer_step, commits=True)
 
-    yield from rounds_late(
+    yield from stale_outer_steps(
         worker,
         step,
         sync_every=sync_every,
-        rounds=rounds_late_by,
+        rounds=outer_sync_delay,
         num_fragments=num_fragments,
         comm_dtype=comm_dtype,
     )

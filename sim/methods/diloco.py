@@ -28,7 +28,7 @@ def diloco(
     """Take H local steps, average the outer gradients, take one outer step; blocking.
 
     Every ``sync_every`` (H) inner steps: Delta_m = theta(t-H) - theta_m(t); Delta = mean over
-    m; theta(t) = OuterOpt(theta(t-H), Delta), from which every worker goes on.
+    m; theta(t) = OuterOpt(theta(t-H), Delta), from which every worker continues.
 
     Parameters
     ----------

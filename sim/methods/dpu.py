@@ -23,7 +23,7 @@ def dpu(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     Notes
     -----
     Ren et al. 2021, "ZeRO-Offload", arXiv:2101.06840; a baseline of ACCO, arXiv:2406.02613.
-    Differs from the paper: as in ACCO a worker goes on accumulating while the communication
+    Differs from the paper: as in ACCO a worker keeps accumulating while the communication
     is not done, so that the two are compared on equal terms.
     """
     model = worker.model

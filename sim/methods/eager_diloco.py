@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
-from sim.methods.rounds_late import rounds_late
+from sim.methods.stale_outer_steps import stale_outer_steps
 from sim.program import Program, Worker, keeps_equal
 
 
@@ -12,26 +12,26 @@ def eager_diloco(
     worker: Worker,
     *,
     sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
-    rounds_late_by: Count = 1,
+    outer_sync_delay: Count = 1,
     num_fragments: Count = 1,
     outer_lr: Rate = 0.7,
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
 ) -> Program:
-    """Overlap each all-reduce with a whole round, but use the own outer gradient at once.
+    """Overlap each all-reduce with a whole round, but use this worker's outer gradient at once.
 
     Every H inner steps: Delta_m(t) = theta_m(t-H) - theta_m(t) is sent, and
     Delta~_m = Delta(t-kH) + (Delta_m(t) - Delta_m(t-kH)) / M;
     theta_m(t) = OuterOpt(theta_m(t-H), Delta~_m). Missing stale terms are zero, so the first
-    k rounds use Delta_m / M. Workers' parameters differ after the step. With a quantised
-    comm_dtype both own terms are the dequantised values that were sent.
+    k rounds use Delta_m / M. Workers' parameters differ after the step. With a quantized
+    comm_dtype both terms of this worker are the dequantized values that were sent.
 
     Parameters
     ----------
     sync_every
         H, inner steps between two outer steps of one fragment: one number, or one per worker.
-    rounds_late_by
+    outer_sync_delay
         k, outer rounds between sending and receiving.
     num_fragments
         P, strided fragments with offsets as in Streaming DiLoCo; 1 is the whole model.
@@ -47,7 +47,7 @@ def eager_diloco(
     Notes
     -----
     Kale et al. 2025, "Eager Updates", arXiv:2502.12996, Algorithm 1. Differs from the paper:
-    at the end each stale mean still in flight is applied with the own fresh term zero, which
+    at the end each stale mean still in flight is applied with this worker's fresh term zero, which
     brings the workers' parameters together again (exactly, without momentum).
     """
     model = worker.model
@@ -57,11 +57,11 @@ def eager_diloco(
         outer_step = (layers, sent, received, outer_lr, outer_momentum, use_nesterov)
         yield worker.compute(model.eager_outer_step, *outer_step, commits=sent is not None)
 
-    yield from rounds_late(
+    yield from stale_outer_steps(
         worker,
         step,
         sync_every=sync_every,
-        rounds=rounds_late_by,
+        rounds=outer_sync_delay,
         num_fragments=num_fragments,
         comm_dtype=comm_dtype,
     )

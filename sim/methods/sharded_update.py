@@ -1,4 +1,4 @@
-"""The communication of one ACCO, DPU or WP round, spawned beside the computation."""
+"""The communication of one ACCO, DPU or WP round, spawned as a background task."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from sim.program import Program, Worker
 
 
 def sharded_update(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
-    """Reduce what was handed over, run the optimizer on the own slice, gather the parameters.
+    """Reduce what was handed over, run the optimizer on this worker's slice, gather the parameters.
 
     All-reduce of the counts (micro-batches, tokens), reduce-scatter of the gradient sum,
-    optimizer on the own 1/M (fp32), all-gather of the parameters: the traffic of one ZeRO-1
+    optimizer on this worker's 1/M (fp32), all-gather of the parameters: the traffic of one ZeRO-1
     step. ``phase`` tells the model's optimizer which update this is.
     """
     model = worker.model

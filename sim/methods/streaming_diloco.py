@@ -1,4 +1,4 @@
-"""Streaming DiLoCo: fragments in turn, sent while training goes on."""
+"""Streaming DiLoCo: fragments in turn, sent while training continues."""
 
 from __future__ import annotations
 

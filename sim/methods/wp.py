@@ -25,7 +25,7 @@ def wp(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     Notes
     -----
     Chen et al. 2018, arXiv:1809.02839; a baseline of ACCO, arXiv:2406.02613. Differs from the
-    paper: as in ACCO a worker goes on accumulating while the communication is not done.
+    paper: as in ACCO a worker keeps accumulating while the communication is not done.
     """
     model = worker.model
     yield worker.compute(model.accumulate, times=model.n_grad_accumulation)

@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(eq=False)
 class Numbers:
-    """A buffer with numbers in it; ``sent`` is what the wire's dtype left of the own ones."""
+    """A buffer with numbers in it; ``sent`` is what the wire's dtype left of this worker's."""
 
     name: str
     detail: str
@@ -163,7 +163,7 @@ class Quadratic:
         return Numbers(name, detail, of[part], start=part.start)
 
     def _shard(self, gradients: Sequence[Numbers]) -> NDArray[np.intp]:
-        """Where the own slices of some buffers, or of the whole vector, lie."""
+        """Where this worker's slices of some buffers, or of the whole vector, lie."""
         m, rank = self._workers, self._rank
         spans = [(g.start, g.elements) for g in gradients] or [(0, len(self.theta))]
         return np.concatenate(
@@ -171,7 +171,7 @@ class Quadratic:
         )
 
     def optimizer_shard(self, phase: str, gradients: Sequence[Numbers] = ()) -> None:
-        """Step the own slices from the reduced sum; only committed updates keep momentum."""
+        """Step this worker's slices from the reduced sum; only committed updates keep momentum."""
         own = self._shard(gradients)
         handed_over = not gradients
         if handed_over:  # acco, dpu, wp
@@ -261,7 +261,7 @@ class Quadratic:
         self._count = 0
 
     def publish(self, phase: str) -> None:
-        """Go on from the gathered parameters."""
+        """Continue from the gathered parameters."""
         self.theta[:] = self._next.values
         if phase != "estimate":
             self.committed_tokens += float(self._handed_count.values[1])
@@ -275,5 +275,5 @@ class Quadratic:
         return self._handed
 
     def handed_parameters(self) -> Numbers:
-        """Parameters about to be published; the own slice is written by optimizer_shard."""
+        """Parameters about to be published; this worker's slice is written by optimizer_shard."""
         return self._next

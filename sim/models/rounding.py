@@ -76,13 +76,13 @@ def reduced(
     """Sum or mean of what the workers sent, in the order of their ranks.
 
     fp32, bf16 and fp16 are summed in that type; int8 and fp4 in fp32, and the result is
-    quantised once more for the way back, if there is one (``back``).
+    quantized once more for the way back, if there is one (``back``).
     """
     accumulator = dtype if dtype in ("bf16", "fp16") else "fp32"
     total = sent[0]
     for values in sent[1:]:
         total = carried(total + values, accumulator)
-    if mean:  # by who receives it, in the buffer's own type; before it is quantised once more
+    if mean:  # by who receives it, in the buffer's own type; before it is quantized once more
         total = total / len(sent)
     if dtype not in QUANTIZED:
         return total

@@ -260,7 +260,7 @@ def interpolate(table: CollectiveTable, size: float) -> float:
     """Seconds from a measured table: linear between points, the end segments prolonged.
 
     Below the first point the time is that of the first point (a smaller buffer is not
-    negative time away from it), above the last the last segment's slope goes on.
+    negative time away from it), above the last the last segment's slope continues.
     """
     sizes, seconds = np.array(table.bytes), np.array(table.seconds)
     if size <= sizes[-1] or len(sizes) == 1:

@@ -16,7 +16,7 @@ from math import inf
 from sim.network.message_links import Connections
 
 Script = Generator["Moment", None, None]
-"""One rank's part in a collective: what it yields has happened when it goes on."""
+"""One rank's part in a collective: what it yields has happened when it resumes."""
 
 
 class Moment:

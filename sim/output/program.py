@@ -93,7 +93,7 @@ class Group(TyperGroup):
             raise Interrupted("interrupted") from None
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **options: Any) -> NoReturn:
-        """Run and exit; silently when whoever reads what we say stops reading."""
+        """Run and exit; silently when nobody reads the output any more."""
         try:
             sys.exit(self._status(args, **options))
         except BrokenPipeError:
@@ -123,10 +123,13 @@ class Group(TyperGroup):
             return INTERRUPTED
         except Exception as error:
             line = as_line(error)
-            if line is None:
+            if line is not None:
+                self.tell(error, line)
+                return 2
+            end = _asked_to_end(error)
+            if end is None:
                 raise
-            self.tell(error, line)
-            return 2
+            status = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
         if status == INTERRUPTED:
             typer.echo(f"{self.program}: interrupted", err=True)
         return status if isinstance(status, int) else 0
@@ -134,6 +137,17 @@ class Group(TyperGroup):
     def tell(self, error: Exception, line: str) -> None:
         """Say what the user did wrong."""
         typer.echo(visible(f"{self.program}: error: {line}"), err=True)
+
+
+def _asked_to_end(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
+    """Return Ctrl-C or a signal's exit if it came first: cleaning up may fail where it came.
+
+    matplotlib fails so in the middle of drawing.
+    """
+    before = error.__context__
+    while before is not None and not isinstance(before, KeyboardInterrupt | SystemExit):
+        before = before.__context__
+    return before
 
 
 def _open_streams(program: str) -> None:
@@ -160,7 +174,7 @@ def _take_over(number: int) -> None:
 
 
 def _leave_pipe() -> NoReturn:
-    """End silently: whoever read our output has seen enough."""
+    """End silently: nobody reads the output any more."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

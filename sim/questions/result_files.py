@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.figures.breakdown import CAUSES
+from sim.operations import RENAMED_CAUSES
 from sim.storage.table_files import NoNoteError, arrow_table, read_parquet
 from sim.text.visible import unguarded_columns
 
@@ -63,6 +64,12 @@ def check_breakdown(frame: pd.DataFrame, path: Path) -> None:
     ValueError
         With the file, and the first row whose causes do not add up to one.
     """
+    for was, now in RENAMED_CAUSES.items():
+        if f"{was}_fraction" in frame:
+            raise ValueError(
+                f"{path}: column {was}_fraction: it is called {now}_fraction now; rename it, or "
+                "run the study again"
+            )
     causes = [f"{cause}_fraction" for cause in CAUSES if f"{cause}_fraction" in frame]
     if f"{CAUSES[0]}_fraction" not in causes:
         raise ValueError(

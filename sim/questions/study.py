@@ -224,7 +224,7 @@ def _frame(finished: Mapping[int, Rows]) -> pd.DataFrame:
     import pandas as pd
 
     frame = pd.DataFrame([record for number in sorted(finished) for record in finished[number]])
-    if BANDWIDTH in frame:  # beside the other labels
+    if BANDWIDTH in frame:  # next to the other labels
         labels = list(frame.columns)
         labels.remove(BANDWIDTH)
         labels.insert(labels.index("schema"), BANDWIDTH)

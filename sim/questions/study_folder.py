@@ -84,7 +84,7 @@ def _source(function: Callable[..., Any]) -> bytes:
 
 
 class StudyFolder:
-    """The folder of one study; whoever uses it holds its lock.
+    """The folder of one study; a command that uses it holds its lock.
 
     Parameters
     ----------

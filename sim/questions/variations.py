@@ -14,7 +14,7 @@ from sim.scenario.resolved import CollectiveTable, Method, Scenario
 
 
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
-    """Keep some sites only; ranks are numbered anew, per-worker arguments follow their worker.
+    """Keep some sites only; ranks are renumbered, per-worker arguments follow their worker.
 
     Parameters
     ----------

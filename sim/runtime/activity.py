@@ -24,8 +24,8 @@ class Starter(Protocol):
 class Activity:
     """Something started; see :class:`sim.program.Activity`.
 
-    It ends or fails once. Whoever waits for it then resumes: ``waiters`` are called in the order
-    in which they came.
+    It ends or fails once. Programs that wait for it then resume: ``waiters`` are called in the
+    order in which they came.
     """
 
     __slots__ = (

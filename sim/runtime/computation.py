@@ -35,7 +35,7 @@ class Factors:
         Raises
         ------
         ValueError
-            If so many must be drawn at once that it would take minutes.
+            If that many must be drawn at once that it would take minutes.
         """
         if self.constant:
             return float(count)

@@ -153,7 +153,7 @@ class Device:
         self._machine = machine
         self.wire = wire
         self._contention = machine.communication_slowdown
-        self._side = machine.side_slowdown
+        self._side = machine.background_slowdown
         self._per_byte = machine.communication_s_per_byte
         self._line, self._on_line = inf, 0.0
         if machine.transmission_slowdown:

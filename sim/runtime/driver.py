@@ -73,7 +73,7 @@ class Driver(CollectiveCalls[Activity]):
         self.advance()
 
     def advance(self) -> None:
-        """Let the program go on until it waits for something that has not ended."""
+        """Let the program run until it waits for something that has not ended."""
         now = self._clock.now
         program = self._program
         assert program is not None

@@ -1,16 +1,16 @@
-"""Why a program cannot go on."""
+"""Why a program cannot continue."""
 
 from __future__ import annotations
 
 HOW_LONG = (
-    " (bandwise simulate --trace stops at the steady state; it goes on for as many rounds as "
+    " (bandwise simulate --trace stops at the steady state; it continues for as many rounds as "
     "run.measured_rounds says)"
 )
 """What to do about a trace that ends too early."""
 
 
 class SimulationError(Exception):
-    """A program cannot go on."""
+    """A program cannot continue."""
 
 
 class CollectiveMismatch(SimulationError):  # noqa: N818 - it says what it is

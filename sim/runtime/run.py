@@ -244,7 +244,7 @@ def simulate(
     Raises
     ------
     CollectiveMismatch, Deadlock, ReplayError, TooLarge
-        When the program cannot go on.
+        When the program cannot continue.
     sim.program.ArgumentError
         When the method's arguments exclude each other.
     """

@@ -140,7 +140,7 @@ class MachineRecord(_Operations):
     active_parameters: _Positive | None = None
     batch_tokens: _Positive | None = None
     communication_slowdown: _Slowdown | None = None
-    side_slowdown: _Slowdown | None = None
+    background_slowdown: _Slowdown | None = None
     communication_s_per_byte: _Seconds | None = None
     transmission_slowdown: SlowdownRecord | None = None
     cold_start: ColdStartRecord | None = None

@@ -16,6 +16,9 @@ from typing import Any
 
 SCHEMA = 1
 
+# Fields and arguments that were renamed since: a name decides nothing.
+_NAMES = {"background_slowdown": "side_slowdown", "outer_sync_delay": "rounds_late_by"}
+
 # Fields of a scenario that are written in another form, or that decide nothing.
 _APART = ("method", "workers", "network", "assumed", "left_out")
 
@@ -46,7 +49,7 @@ def _method(method: Any) -> dict[str, Any]:
     return {
         "name": method.name,
         "arguments": {
-            key: value
+            _NAMES.get(key, key): value
             for key, value in method.arguments.items()
             if key not in signature or signature[key].default != value
         },
@@ -66,7 +69,7 @@ def _by_pair(network: Any) -> dict[str, Any]:
 
 def _differing(record: Any, apart: Sequence[str] = ()) -> dict[str, Any]:
     return {
-        field.name: _plain(getattr(record, field.name))
+        _NAMES.get(field.name, field.name): _plain(getattr(record, field.name))
         for field in fields(record)
         if field.name not in apart and getattr(record, field.name) != _default(field)
     }
@@ -98,7 +101,7 @@ _FIRST = {
     "Machine": (
         "step_seconds batch_tokens n_grad_accumulation first_layer_backward speed jitter "
         "optimizer_seconds outer_gradient_seconds outer_step_seconds quantize_seconds "
-        "communication_slowdown side_slowdown communication_s_per_byte transmission_slowdown "
+        "communication_slowdown background_slowdown communication_s_per_byte transmission_slowdown "
         "cold_start"
     ),
     "Site": "name workers uplink downlink within_bandwidth within_latency",
@@ -111,7 +114,7 @@ _FIRST_ARGUMENTS = frozenset(
     [
         *("bucket_bytes", "comm_dtype", "fragment_pattern", "fragment_spacing"),
         *("fragment_sync_delay", "fragment_update_alpha", "layers_per_fragment", "num_fragments"),
-        *("outer_lr", "outer_momentum", "overlap", "rounds_late_by", "sync_every"),
+        *("outer_lr", "outer_momentum", "overlap", "outer_sync_delay", "sync_every"),
         *("use_nesterov", "zero1"),
     ]
 )
@@ -127,7 +130,9 @@ def sha256_of_schema_0(scenario: Any) -> str:
             "model": _as_first(scenario.model),
             "method": {
                 "name": scenario.method.name,
-                "arguments": {key: value for key, value in given if key in _FIRST_ARGUMENTS},
+                "arguments": {
+                    _NAMES.get(key, key): value for key, value in given if key in _FIRST_ARGUMENTS
+                },
             },
             "sites": [_as_first(site) for site in scenario.sites],
             "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],
@@ -140,5 +145,5 @@ def sha256_of_schema_0(scenario: Any) -> str:
 def _as_first(value: Any) -> Any:
     if is_dataclass(value):
         names = _FIRST[type(value).__name__].split()
-        return {name: _as_first(getattr(value, name)) for name in names}
+        return {_NAMES.get(name, name): _as_first(getattr(value, name)) for name in names}
     return [_as_first(item) for item in value] if isinstance(value, tuple) else value

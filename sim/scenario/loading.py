@@ -20,7 +20,7 @@ from sim.scenario.errors import (
     problem,
 )
 from sim.scenario.options import option_changes, setting_changes
-from sim.scenario.reading import beside, from_file, read_toml, there
+from sim.scenario.reading import from_file, read_toml, siblings, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -59,7 +59,7 @@ def find(source: str | Path) -> tuple[Path, str]:
         hint = did_you_mean(name, bundled(), cutoff=FILE_CUTOFF)
         raise problem(Origin(name or '""'), "", f"no such file, and no bundled scenario{hint}")
     near = nearest(path.stem, bundled(), FILE_CUTOFF)
-    files = {Path(other).stem: other for other in beside(path, ".toml")}
+    files = {Path(other).stem: other for other in siblings(path, ".toml")}
     other = files.get(nearest(path.stem, files, FILE_CUTOFF) or "")
     if other is not None:
         hint = f"; did you mean {path_shown(path.parent / other)}?"

@@ -66,7 +66,7 @@ class MachineReader:
             jitter=jitter,
             **times,
             communication_slowdown=self._slowdown("communication_slowdown"),
-            side_slowdown=self._slowdown("side_slowdown"),
+            background_slowdown=self._slowdown("background_slowdown"),
             communication_s_per_byte=self._per_byte(),
             transmission_slowdown=self._on_line(),
             cold_start=self._cold_start(),

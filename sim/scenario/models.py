@@ -1,6 +1,6 @@
 """From [model] to sizes: a preset, numbers of parameters, or a decoder's dimensions.
 
-A module of the user's is never imported here: its sizes are written beside it.
+A module of the user's is never imported here: its sizes are written next to it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sim.units import format_count
 
 _GPT_KEYS = ("hidden", "layers", "heads", "vocabulary")
 
-# What a user's module reads unless the scenario says otherwise: bytes, so many at a time.
+# What a user's module reads unless the scenario says otherwise: bytes, this many at a time.
 DEFAULT_VOCABULARY = 256
 DEFAULT_CONTEXT = 1024
 
@@ -129,7 +129,7 @@ def _sized(context: Context, section: ModelSection, presets: str) -> tuple[tuple
                 "model",
                 "name",
                 text="unknown model; a module of your own is named by model.module, with "
-                "layer_parameters beside it",
+                "layer_parameters next to it",
             )
         if preset is None:
             raise context.refuse(

@@ -45,7 +45,7 @@ def there(path: Path) -> bool:
         return False
 
 
-def beside(path: Path, suffix: str) -> list[str]:
+def siblings(path: Path, suffix: str) -> list[str]:
     """Return the files in a path's folder with a suffix, for "did you mean"."""
     if not there(path.parent) or not path.parent.is_dir():
         return []

@@ -30,7 +30,7 @@ from sim.scenario.method import (
     who_takes,
 )
 from sim.scenario.models import resolve_model
-from sim.scenario.reading import beside, there
+from sim.scenario.reading import siblings, there
 from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.validate import validated
@@ -118,7 +118,7 @@ def _hardware(context: Context) -> Hardware | None:
     path, label = context.file(name, "hardware")
     itself = context.document.folder / f"{context.document.stem}.toml"
     if not there(path):
-        others = {Path(other).stem: other for other in beside(path, ".toml")}
+        others = {Path(other).stem: other for other in siblings(path, ".toml")}
         others.pop(itself.stem, None)
         near = nearest(path.stem, others, FILE_CUTOFF)
         hint = f'; did you mean "{others[near]}"?' if near is not None else ""

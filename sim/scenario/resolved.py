@@ -101,7 +101,7 @@ class Machine:
     (:attr:`sim.operations.Operation.field`, like ``optimizer_seconds``), for the whole model; a
     part of the layers is charged its share. Every operation's time is divided by ``speed``.
     ``communication_slowdown`` (>= 1) multiplies computation while this worker has a
-    collective on the wire; ``side_slowdown`` (>= 1) multiplies both queues of a worker while
+    collective on the wire; ``background_slowdown`` (>= 1) multiplies both queues of a worker while
     its main and its spawned program compute at once. ``communication_s_per_byte`` is what a
     byte that the worker sends takes away from its computation (packets are work, too): at a
     rate r computation runs 1 + r times this slower. ``transmission_slowdown`` is how much slower
@@ -121,7 +121,7 @@ class Machine:
     speed: float = 1.0
     jitter: Jitter = Jitter()
     communication_slowdown: float = 1.0
-    side_slowdown: float = 1.0
+    background_slowdown: float = 1.0
     communication_s_per_byte: float = 0.0
     transmission_slowdown: tuple[tuple[float, float], ...] = ()
     cold_start: tuple[tuple[float, float], ...] = ()
@@ -140,7 +140,7 @@ class Worker:
     """One model replica: its rank (ranks number the sites in order), site and machine.
 
     ``stream`` numbers its random streams; None is its rank. It stays when ranks are numbered
-    anew because a site is left out, so that the same worker draws the same numbers.
+    again because a site is left out, so that the same worker draws the same numbers.
     """
 
     rank: int

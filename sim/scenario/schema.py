@@ -176,7 +176,7 @@ class _OnAMachine(Section):
 class SiteSection(_OnAMachine):
     """[[site]]: workers joined by fast links, and what one of them runs on."""
 
-    side_slowdown: f.Slowdown | None = key(
+    background_slowdown: f.Slowdown | None = key(
         "Factor by which both computations are slower while a spawned program computes next to "
         "the main one.",
         "1",
@@ -413,7 +413,7 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
 # and messages show the second.
 MOVED = {("network", "collective", "window"): ("network", "window")}
 
-# What the size of a decoder stands for; vocabulary and context may be given beside it.
+# What the size of a decoder stands for; vocabulary and context may be given with it.
 DIMENSIONS = frozenset(["hidden", "layers", "heads", "feed_forward"])
 
 # Keys that describe what another key names, and go with it when that one is replaced.

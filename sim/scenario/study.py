@@ -21,7 +21,7 @@ from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown,
 from sim.scenario.fields import RefusedError, choice
 from sim.scenario.loading import document_of, refuse_study
 from sim.scenario.method import parameters_of
-from sim.scenario.reading import beside, there
+from sim.scenario.reading import siblings, there
 from sim.scenario.resolve import resolve
 from sim.scenario.resolved import Scenario
 from sim.scenario.schema import ScenarioFile
@@ -465,7 +465,7 @@ def _published(document: Document, name: str | None) -> Path | None:
         return None
     path = document.folder / name
     if not there(path) or path.is_dir():
-        others = beside(path, ".csv")
+        others = siblings(path, ".csv")
         hint = did_you_mean(path.name, others, "")
         raise problem(
             document.origin,

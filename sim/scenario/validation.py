@@ -52,7 +52,7 @@ class Calibrate(Record):
 
 
 class Side(Record):
-    """Which axis is compared with all else equal: so many of its values at once."""
+    """Which axis is compared with all else equal: how many of its values at once."""
 
     axis: f.Text
     values: f.AtLeastOne

@@ -18,6 +18,7 @@ _WORDS = {
     "diloco_num_fragments",
     "method.fragment_sync_delay": "tau delay overlap_steps sync_delay num_delay_steps "
     "num_overlap_steps num_comm_overlap_steps num_communication_overlapping_steps",
+    "method.outer_sync_delay": "k rounds_late_by rounds_late outer_delay staleness",
     "method.fragment_update_alpha": "alpha mixing mixing_factor merge_alpha comm_overlap_alpha "
     "communication_overlapping_alpha",
     "method.outer_lr": "outer_learning_rate lr_outer server_lr server_learning_rate "
@@ -52,6 +53,7 @@ _WORDS = {
     "world_size nproc ranks",
     "site.step_time": "T step_seconds compute_time seconds_per_step iteration_time",
     "site.accelerators": "gpu gpus chips devices device tpus",
+    "site.background_slowdown": "side_slowdown",
     "site.mfu": "utilization efficiency",
     "site.n_grad_accumulation": "gradient_accumulation_steps gradient_accumulation grad_accum "
     "grad_accum_steps accumulation_steps accumulate_grad_batches micro_batches num_microbatches",

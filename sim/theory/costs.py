@@ -107,7 +107,7 @@ class Group:
         self.durations: dict[tuple[str, int, str], Duration] = {}
 
     def quantizing(self, elements: int, dtype: str) -> Seconds:
-        """Seconds that a buffer's quantisation takes on each worker before the call.
+        """Seconds that a buffer's quantization takes on each worker before the call.
 
         Its share of the model's parameters, not of its layers: a buffer may hold a part of one
         layer, and layers may differ in size.
@@ -165,7 +165,7 @@ class Group:
 class Times:
     """Where every worker is: ``mark``, its program; ``free``, when its queue is done.
 
-    They differ by a quantisation that was put on the queue and is not awaited: the next
+    They differ by a quantization that was put on the queue and is not awaited: the next
     computation comes after it, a round that the program begins meanwhile does not.
     """
 
@@ -179,7 +179,7 @@ class Times:
         self.free = self.mark
 
     def call(self, quantizing: Seconds) -> Seconds:
-        """Return when each worker's next collective is called, its buffer having been quantised."""
+        """Return when each worker's next collective is called, its buffer having been quantized."""
         self.free = np.maximum(self.mark, self.free) + quantizing
         return self.free
 

@@ -58,15 +58,15 @@ def longest_path(
     size
         Bytes of the whole buffer on the wire, scales included (:func:`sim.program.wire_bytes`).
     dtype
-        int8 and fp4 take the quantised forms of all_reduce and reduce_scatter.
+        int8 and fp4 take the quantized forms of all_reduce and reduce_scatter.
     ranks
         Its members, ascending; by default all workers.
 
     Notes
     -----
     docs/background/network.md, "One collective alone". Who shares a link is counted per round, not
-    per moment: in a tree, and with surplus workers in halving and doubling, some workers are a round
-    ahead of others, and without the bound both rounds would count a link as theirs.
+    per moment: in a tree, and with surplus workers in halving and doubling, some workers are a
+    round ahead of others, and without the bound both rounds would count a link as theirs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Recurrences of methods whose outer steps are communicated while training goes on.
+"""Recurrences of methods whose outer steps are communicated while training continues.
 
 As :mod:`sim.theory.recurrences`: (costs, rounds, arguments) -> (end, round begins).
 """
@@ -33,7 +33,7 @@ class Sent:
 
 
 def _send(costs: Costs, times: Times, group: Group, layers: range, comm_dtype: str) -> float:
-    """call_m = t_m + outer gradient + quantisation; return when the reduction ends."""
+    """call_m = t_m + outer gradient + quantization; return when the reduction ends."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
     call = times.call(group.quantizing(costs.elements(layers), comm_dtype))
@@ -189,22 +189,22 @@ def _drain(costs: Costs, times: Times, in_flight: list[deque[Sent]]) -> Seconds:
 
 def delayed_diloco(costs: Costs, rounds: int, **arguments: Any) -> Result:
     """No outer step in the first k rounds."""
-    return _rounds_late(costs, rounds, first_steps=False, **arguments)
+    return _stale_outer_steps(costs, rounds, first_steps=False, **arguments)
 
 
 def eager_diloco(costs: Costs, rounds: int, **arguments: Any) -> Result:
-    """An outer step in the first k rounds too, on the own gradient."""
-    return _rounds_late(costs, rounds, first_steps=True, **arguments)
+    """An outer step in the first k rounds too, on this worker's gradient."""
+    return _stale_outer_steps(costs, rounds, first_steps=True, **arguments)
 
 
-def _rounds_late(
+def _stale_outer_steps(
     costs: Costs,
     rounds: int,
     *,
     first_steps: bool,
     comm_dtype: str,
     sync_every: PerWorker = 100,
-    rounds_late_by: int = 1,
+    outer_sync_delay: int = 1,
     num_fragments: int = 1,
     **_: object,
 ) -> Result:
@@ -230,13 +230,13 @@ def _rounds_late(
             for m in map(int, np.flatnonzero(steps)):
                 times.compute_on(m, steps * costs.inner_step)
             ends[-1].append(_send(costs, times, group, layers, comm_dtype))
-            if number >= rounds_late_by:
-                times.wait(ends[number - rounds_late_by][p])
+            if number >= outer_sync_delay:
+                times.wait(ends[number - outer_sync_delay][p])
                 step(layers)
             elif first_steps:
                 step(layers)
     begins.append(times.mark)
-    for late in ends[max(0, rounds - rounds_late_by) :]:
+    for late in ends[max(0, rounds - outer_sync_delay) :]:
         for p, layers in enumerate(parts):
             times.wait(late[p])
             step(layers)

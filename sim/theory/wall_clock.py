@@ -6,7 +6,7 @@ collective before it:
 
     ready(c) = max_m call_m(c),   end(c) = max(ready(c), end(c-1)) + D(c),
 
-and whoever waits for it goes on at max(t_m, end(c)). D is :func:`longest_path`'s.
+and a worker that waits for it resumes at max(t_m, end(c)). D is :func:`longest_path`'s.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def wall_clock(scenario: Scenario, rounds: int) -> Timing:
     Raises
     ------
     ValueError
-        Outside the domain: jitter, ``communication_slowdown`` or ``side_slowdown`` other than 1,
-        a cold start, ``transmission_slowdown``, measured tables of collectives, workers of
+        Outside the domain: jitter, ``communication_slowdown`` or ``background_slowdown`` other than
+        1, a cold start, ``transmission_slowdown``, measured tables of collectives, workers of
         different ``n_grad_accumulation``, a method of your own, or (with ``concurrent`` > 1)
         collectives that slow each other down.
 
@@ -136,8 +136,8 @@ def _check_domain(scenario: Scenario) -> None:
     machines = [worker.machine for worker in scenario.workers]
     if any(m.jitter.distribution != "constant" for m in machines):
         raise ValueError("jitter: the recurrences are deterministic")
-    if any(m.communication_slowdown != 1 or m.side_slowdown != 1 for m in machines):
-        raise ValueError("communication_slowdown and side_slowdown must be 1 here")
+    if any(m.communication_slowdown != 1 or m.background_slowdown != 1 for m in machines):
+        raise ValueError("communication_slowdown and background_slowdown must be 1 here")
     if any(m.cold_start or m.transmission_slowdown for m in machines):
         raise ValueError("cold_start and transmission_slowdown must be empty here")
     if scenario.network.collectives.tables:

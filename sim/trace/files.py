@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.members import Members, named
-from sim.operations import COMPUTED
+from sim.operations import COMPUTED, RENAMED_CAUSES
 from sim.storage.files import DamagedError, free_bytes
 from sim.storage.table_files import NoNoteError, read_csv, read_parquet, write_csv, write_parquet
 from sim.trace.perfetto import write
@@ -111,6 +111,8 @@ def _context(found: dict[str, Any]) -> Context:
     context["sent_share"] = {key: tuple(v) for key, v in context["sent_share"].items()}
     if context.get("window") is not None:
         context["window"] = Window(**context["window"])
+    if causes := context.get("causes"):
+        context["causes"] = {name: RENAMED_CAUSES.get(was, was) for name, was in causes.items()}
     # The file holds every rank's own rows.
     context["standing_for"] = {rank: (rank,) for rank in range(len(context["site_of"]))}
     return Context(**context)

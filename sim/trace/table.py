@@ -102,7 +102,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Context:
-    """What the figures must know beside the rows; the same in both runtimes.
+    """What the figures must know in addition to the rows; the same in both runtimes.
 
     ``sites`` and ``site_of``: names and each rank's index. ``layers``: L. ``step_s``: undisturbed
     seconds of one inner step by rank. ``micro_batch_tokens`` by rank. ``sent_share``: for

@@ -170,7 +170,7 @@ def test_markdown_tables_are_whole(bandwise: Bandwise) -> None:
     assert rows[0].startswith("| method")
 
 
-def test_output_into_a_pipe_has_no_colours_and_nothing_is_cut(bandwise: Bandwise) -> None:
+def test_output_into_a_pipe_has_no_colors_and_nothing_is_cut(bandwise: Bandwise) -> None:
     for command in (("compare", *SMALL), ("simulate", *SMALL), ("methods",), ("scenarios",)):
         out = bandwise(*command).out
         assert "\x1b" not in out
@@ -487,6 +487,26 @@ def test_ctrl_c_is_one_line_and_status_130(
 
     monkeypatch.setattr("sim.questions.replications.predicted", interrupted)
     assert bandwise("simulate", *SMALL) == Ran(130, "", "bandwise: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("end", "ran"),
+    [
+        (KeyboardInterrupt(), Ran(130, "", "bandwise: interrupted\n")),
+        (SystemExit(143), Ran(143, "", "")),  # of the handler, which has said why
+    ],
+)
+def test_cleaning_up_that_fails_after_ctrl_c_or_a_signal_is_not_told(
+    end: BaseException, ran: Ran, bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        try:
+            raise end
+        finally:
+            raise AttributeError("cleaning up")
+
+    monkeypatch.setattr("sim.questions.replications.predicted", interrupted)
+    assert bandwise("simulate", *SMALL) == ran
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ SMALL = ("--model", "1B", "--bandwidth", "10Gbit/s", "--sync-every", "5")
 H100 = ("--accelerators", "8 x H100", "--batch-tokens", "256Ki")
 QUEUEING = (
     *("--model", "1B", "--method", "eager_diloco", "--bandwidth", "1Gbit/s", "--set"),
-    *("method.sync_every=1", "--set", "method.rounds_late_by=100000"),
+    *("method.sync_every=1", "--set", "method.outer_sync_delay=100000"),
 )
 
 

@@ -138,7 +138,7 @@ def files_imported(path: Path, files: dict[str, Path]) -> set[str]:
 
 
 def test_no_file_of_the_simulator_imports_itself_by_way_of_others() -> None:
-    """Late imports and those for type checkers count: whoever needs a name knows its file."""
+    """Late imports and those for type checkers count: code that needs a name knows its file."""
     files = {named(path): path for path in FILES}
     left = {name: files_imported(path, files) for name, path in files.items()}
     assert "sim.clock" in left["sim.runtime.device"]

@@ -41,7 +41,7 @@ PACKAGES = ("sim.program", "sim.methods", "sim.methods.arguments", "sim.scenario
 
 
 def commands(app: typer.Typer) -> dict[str, dict[str, list[str]]]:
-    """Each command's arguments and options, with what is shown beside them."""
+    """Each command's arguments and options, with what is shown with them."""
     group: Any = typer.main.get_command(app)
     found = {}
     for name in group.summaries:

@@ -67,7 +67,7 @@ def test_every_time_has_its_cause() -> None:
     assert nonzero(result.breakdown) == {
         "compute": 2 / length,
         "optimizer": 0.3 / length,
-        "quantise": 0.2 / length,
+        "quantize": 0.2 / length,
         "exposed_communication": 1.0 / length,
     }
 
@@ -75,7 +75,7 @@ def test_every_time_has_its_cause() -> None:
 def test_contention_is_the_stretch() -> None:
     machines = [machine(communication_slowdown=2.0)] * 2
     result = figures_of(plain("delayed_diloco", {"sync_every": 4}, machines=machines))
-    # 2 s on the wire beside computation at half speed: 5 s for 4 s of work, nothing exposed.
+    # 2 s on the wire during computation at half speed: 5 s for 4 s of work, nothing exposed.
     assert nonzero(result.breakdown) == {"compute": 4 / 5, "contention": 1 / 5}
 
 
@@ -101,10 +101,10 @@ def test_blocked_on_a_spawned_program_is_split_by_what_it_does() -> None:
         yield worker.all_reduce(worker.model.parameters(WHOLE), "bf16")  # 2 s
         yield worker.compute(worker.model.inner_optimizer, WHOLE)  # 1 s
 
-    def beside(worker: Any) -> Program:
+    def background(worker: Any) -> Program:
         yield worker.spawn(side)
 
-    result = figures_of(plain(beside, machines=[machine(optimizer_seconds=1.0)] * 2))
+    result = figures_of(plain(background, machines=[machine(optimizer_seconds=1.0)] * 2))
     assert nonzero(result.breakdown) == {"exposed_communication": 2 / 3, "optimizer": 1 / 3}
 
 
@@ -145,7 +145,7 @@ def test_fractions_add_up_to_one_for_every_worker(method: str) -> None:
     machines = [
         machine(1.0, jitter=noisy, optimizer_seconds=0.01),
         machine(1.3, jitter=noisy, communication_slowdown=1.2),
-        machine(0.7, jitter=noisy, quantize_seconds=0.1, side_slowdown=1.5),
+        machine(0.7, jitter=noisy, quantize_seconds=0.1, background_slowdown=1.5),
     ]
     scenario = plain(method, machines=machines, latency=0.02)
     result = figures_of(replace(scenario, run=Run(measured_rounds=3)))
@@ -187,9 +187,9 @@ def test_peak_is_over_one_inner_steps_time() -> None:
         ("streaming_diloco", {"sync_every": 6, "num_fragments": 2}),
         ("streaming_diloco", {"sync_every": 6, "num_fragments": 3, "overlap": "layer"}),
         ("delayed_diloco", {"sync_every": 6}),
-        ("delayed_diloco", {"sync_every": 6, "rounds_late_by": 3, "num_fragments": 2}),
+        ("delayed_diloco", {"sync_every": 6, "outer_sync_delay": 3, "num_fragments": 2}),
         ("eager_diloco", {"sync_every": 6}),
-        ("eager_diloco", {"sync_every": 6, "rounds_late_by": 2}),
+        ("eager_diloco", {"sync_every": 6, "outer_sync_delay": 2}),
     ],
 )
 def test_tokens_per_update_hold_at_every_horizon(

@@ -212,4 +212,4 @@ def test_an_evaluation_in_a_timeline_is_no_quantization() -> None:
     ax = plots.timeline(trace, Figure().add_subplot())
     drawn = [text.get_text() for text in ax.get_legend().get_texts()]
     assert "other" in drawn
-    assert "quantise" not in drawn
+    assert "quantize" not in drawn

@@ -93,7 +93,7 @@ class Command:
         assert self.process.poll() is None
 
     def ended(self) -> tuple[int, str, list[str]]:
-        """Status, output, and what was said beside progress; and that nothing is left."""
+        """Status, output, and what was printed besides progress; and that nothing is left."""
         output, errors = self.process.communicate(timeout=60)
         assert within(10, lambda: not marked(self.mark))
         assert "Traceback" not in errors

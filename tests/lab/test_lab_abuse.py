@@ -134,7 +134,7 @@ class Abused:
         assert self.places  # there is something that could be left
 
     def ended(self) -> tuple[int, list[str]]:
-        """Status, and what was said on standard error beside progress; nothing is left."""
+        """Status, and what was said on standard error besides progress; nothing is left."""
         _, errors = self.process.communicate(timeout=PATIENCE_S)
         assert within(PATIENCE_S, lambda: not marked(self.mark))
         assert list(self.temporary.glob("realrun*")) == []  # torch keeps a cache there

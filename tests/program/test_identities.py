@@ -77,17 +77,17 @@ def test_alpha_one_never_uses_what_was_sent() -> None:
     same(apart, alone)
 
 
-@pytest.mark.parametrize("rounds_late_by", [1, 2])
+@pytest.mark.parametrize("outer_sync_delay", [1, 2])
 @pytest.mark.parametrize("num_fragments", [1, 3])
 def test_eager_without_momentum_brings_workers_together_at_the_end(
-    rounds_late_by: int, num_fragments: int
+    outer_sync_delay: int, num_fragments: int
 ) -> None:
     models = train(
         "eager_diloco",
         6,
         workers=3,
         sync_every=4,
-        rounds_late_by=rounds_late_by,
+        outer_sync_delay=outer_sync_delay,
         num_fragments=num_fragments,
         outer_momentum=0.0,
         use_nesterov=False,
@@ -96,7 +96,7 @@ def test_eager_without_momentum_brings_workers_together_at_the_end(
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "int8", "fp4"])
-def test_eager_stays_together_when_quantised(dtype: str) -> None:
+def test_eager_stays_together_when_quantized(dtype: str) -> None:
     models = train(
         "eager_diloco",
         60,
@@ -121,7 +121,7 @@ def test_delayed_makes_no_outer_step_in_the_first_rounds() -> None:
             super().outer_step(*args, **kwargs)
 
     models[0] = Watching(SIZE, 0, 2)
-    simulate(scenario("delayed_diloco", sync_every=3, rounds_late_by=2), rounds=3, models=models)
+    simulate(scenario("delayed_diloco", sync_every=3, outer_sync_delay=2), rounds=3, models=models)
     assert seen == [True, False, False]  # one in round 3, two when what is in flight is applied
 
 

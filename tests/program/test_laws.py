@@ -44,7 +44,7 @@ def disturbed(draw: st.DrawFn, **kinds: Any) -> Scenario:
     change = {
         "jitter": draw(jitters),
         "communication_slowdown": draw(st.sampled_from([1.0, 1.2])),
-        "side_slowdown": draw(st.sampled_from([1.0, 1.1])),
+        "background_slowdown": draw(st.sampled_from([1.0, 1.1])),
     }
     return replace(scenario, run=RUN, workers=with_machines(scenario, **change))
 

@@ -29,7 +29,7 @@ from sim.trace import files as trace_files
 ROW = """
     from sim.operations import OPERATIONS, Operation
 
-    OPERATIONS["compress"] = Operation("compress", "quantise", "layers", "compress_time")
+    OPERATIONS["compress"] = Operation("compress", "quantize", "layers", "compress_time")
 """
 HARDWARE = """\
 [calibration]
@@ -100,7 +100,7 @@ def test_a_row_brings_its_keys_its_time_and_its_cause(tmp_path: Path) -> None:
     assert found["column"] == "site.compress_time_s"
     assert "did you mean site.compress_time?" in found["advice"]
     # At half the speed 2 s for the step, and of 6 s for both layers 3 s for one.
-    assert found["breakdown"]["quantise"] == pytest.approx(3 / 5)
+    assert found["breakdown"]["quantize"] == pytest.approx(3 / 5)
     assert found["breakdown"]["compute"] == pytest.approx(2 / 5)
 
 
@@ -111,7 +111,7 @@ def test_a_calibration_times_and_writes_every_row_with_a_key_of_its_own(
     from realrun.calibration.operations import Timings
     from realrun.calibration.records import Computed, hardware
 
-    row = Operation("compress", "quantise", "layers", "compress_time")
+    row = Operation("compress", "quantize", "layers", "compress_time")
     monkeypatch.setitem(OPERATIONS, "compress", row)
     timings = Timings({"accumulate": [1.0], "compress": [2.0], "outer_step": [3.0]})
     import torch
@@ -145,7 +145,7 @@ def sparse(
     model = worker.model
     whole = range(model.num_layers)
 
-    @operation("quantise", seconds=sparsify_seconds)
+    @operation("quantize", seconds=sparsify_seconds)
     def sparsify(layers: range) -> None:
         for layer in layers:
             delta = model.delta(range(layer, layer + 1)).tensor
@@ -168,7 +168,7 @@ def test_an_operation_of_the_program_takes_the_time_that_it_declares() -> None:
     spent = {cause: part for cause, part in found.breakdown.items() if part > 1e-12}
     assert spent == {
         "compute": pytest.approx(2 / 6.5),
-        "quantise": pytest.approx(0.5 / 6.5),
+        "quantize": pytest.approx(0.5 / 6.5),
         "exposed_communication": pytest.approx(4 / 6.5),
     }
     twice = [machine(speed=2.0)] * 2
@@ -224,8 +224,8 @@ def test_realrun_runs_and_times_the_operation_that_the_simulator_charges(world: 
     assert found is not None
     measured = found[0]
     assert measured.sequence() == simulated.sequence()
-    assert measured.context.causes == {"sparsify": "quantise"}
-    assert figures(measured).breakdown["quantise"] > 0
+    assert measured.context.causes == {"sparsify": "quantize"}
+    assert figures(measured).breakdown["quantize"] > 0
 
 
 def test_a_paced_run_sleeps_as_long_as_an_operation_declares(
@@ -279,7 +279,7 @@ def test_a_saved_trace_keeps_what_was_declared(tmp_path: Path, suffix: str) -> N
     trace = simulate(scenario, rounds=3)
     trace_files.save(trace, path)
     again = trace_files.load(path)
-    assert again.context.causes == {"sparsify": "quantise"}
+    assert again.context.causes == {"sparsify": "quantize"}
     before, after = (figures(each).breakdown for each in (trace, again))
     assert after == pytest.approx(before)
     trace.context.causes["sparsify"] = "magic"

@@ -160,7 +160,7 @@ def test_a_mean_weighs_its_members_by_their_tokens() -> None:
 
 
 def test_computation_slows_down_at_members_alone() -> None:
-    def beside(worker: Worker) -> Program:
+    def background(worker: Worker) -> Program:
         worker.next_round(steps=1)
         parameters = worker.model.parameters(range(worker.model.num_layers))
         if worker.rank < 2:
@@ -171,7 +171,7 @@ def test_computation_slows_down_at_members_alone() -> None:
             yield worker.compute(worker.model.accumulate)
 
     machines = [machine(1.0, communication_slowdown=2.0)] * 3
-    trace = simulate(plain(beside, machines=machines), rounds=1)
+    trace = simulate(plain(background, machines=machines), rounds=1)
     took = [row.end_s for row in trace.rows if row.operation == "accumulate"]
     assert took == pytest.approx([2.0, 2.0, 1.0])
 

@@ -33,8 +33,8 @@ def figures_of(scenario: Any, **options: Any) -> Any:
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
-        ("delayed_diloco", {"rounds_late_by": 3}),
-        ("eager_diloco", {"rounds_late_by": 3}),
+        ("delayed_diloco", {"outer_sync_delay": 3}),
+        ("eager_diloco", {"outer_sync_delay": 3}),
         ("streaming_diloco", {"num_fragments": 2, "fragment_sync_delay": 35}),
     ],
 )
@@ -46,17 +46,17 @@ def test_a_backlog_that_builds_up_slowly_is_seen(method: str, arguments: dict[st
     assert result.compute_utilization == pytest.approx(10 / 10.5, rel=1e-9)
 
 
-@pytest.mark.parametrize("rounds_late_by", [1, 3])
-def test_a_lead_that_builds_up_slowly_is_seen(rounds_late_by: int) -> None:
+@pytest.mark.parametrize("outer_sync_delay", [1, 3])
+def test_a_lead_that_builds_up_slowly_is_seen(outer_sync_delay: int) -> None:
     """The faster worker runs ahead as far as it can; then it waits for the slower one."""
     machines = [machine(1.0), machine(1.0, speed=0.9)]
-    arguments = {"sync_every": 100, "rounds_late_by": rounds_late_by}
+    arguments = {"sync_every": 100, "outer_sync_delay": outer_sync_delay}
     result = figures_of(plain("delayed_diloco", arguments, machines=machines, bandwidth=1e9))
     assert [spent["compute"] for spent in result.breakdown_by_worker] == pytest.approx([0.9, 1.0])
 
 
 def test_the_total_of_a_slowly_filling_run_is_that_of_all_its_rounds() -> None:
-    arguments = {"sync_every": 10, "rounds_late_by": 3}
+    arguments = {"sync_every": 10, "outer_sync_delay": 3}
     scenario = plain("delayed_diloco", arguments, bandwidth=200 / 10.5, run=Run(steps=4000))
     short = figures_of(scenario)
     assert short.extrapolated
@@ -226,7 +226,7 @@ def test_flows_grow_in_proportion_to_what_they_could_use() -> None:
     assert progressive_filling(np.array([[1.0], [0.5]])) == pytest.approx([0.5, 1.0])
 
 
-def test_quantised_sums_are_quantised_once_more_for_the_way_back() -> None:
+def test_quantized_sums_are_quantized_once_more_for_the_way_back() -> None:
     a, b = np.array([1.0, 0.5]), np.array([1.0, 0.25])
     sent = [carried(a, "fp4"), carried(b, "fp4")]
     total = sent[0] + sent[1]
@@ -272,7 +272,7 @@ def test_the_peak_is_found_wherever_it_begins() -> None:
     assert result.peak_bandwidth_bytes_per_s == pytest.approx(200.0)
 
 
-def test_numbers_do_not_depend_on_how_long_quantising_takes() -> None:
+def test_numbers_do_not_depend_on_how_long_quantizing_takes() -> None:
     def trained(seconds: float) -> np.ndarray:
         scenario = plain(
             "eager_diloco",

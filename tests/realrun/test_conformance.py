@@ -69,7 +69,7 @@ def worker(rank: int, workers: int, out: Path) -> None:
 
 @dataclass
 class Launched:
-    """Where so many processes left what they did."""
+    """Where that many processes left what they did."""
 
     workers: int
     out: Path

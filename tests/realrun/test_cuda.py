@@ -331,7 +331,7 @@ def test_a_rows_time_is_that_of_its_kernels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", ["int8", "fp4"])
 @pytest.mark.parametrize("elements", [1, 257, 3_000_001])
-def test_quantised_on_a_gpu_has_the_bits_of_the_cpu(dtype: str, elements: int) -> None:
+def test_quantized_on_a_gpu_has_the_bits_of_the_cpu(dtype: str, elements: int) -> None:
     random = torch.Generator().manual_seed(0)
     values = torch.randn(elements, generator=random) * torch.exp(
         4 * torch.randn(elements, generator=random)

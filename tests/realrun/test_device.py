@@ -313,9 +313,9 @@ def test_a_spawned_program_runs_beside_from_the_spawning_on(bench: Made) -> None
 
     def main(worker: Any) -> Program:
         yield worker.compute(made.model.accumulate)
-        beside = worker.spawn(side, gradient())
+        background = worker.spawn(side, gradient())
         yield worker.compute(made.model.accumulate)
-        yield beside
+        yield background
         yield worker.compute(made.model.accumulate)
 
     made.run(main)
@@ -336,12 +336,12 @@ def test_a_spawned_program_is_done_when_the_device_has_come_to_its_end(bench: Ma
         queued.set()
 
     def main(worker: Any) -> Program:
-        beside = worker.spawn(side)
+        background = worker.spawn(side)
         queued.wait()
-        beside._thread.join()  # its text has ended; the device has not
-        while not beside.done:
+        background._thread.join()  # its text has ended; the device has not
+        while not background.done:
             yield worker.compute(made.model.accumulate)
-        yield beside
+        yield background
 
     rows = made.run(main)
     assert [r.observed for r in rows if r.operation == LOOK] == [0.0, 0.0, 1.0]

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong, says how to mend it, and never collapses itself."""
+"""The doctor finds what is wrong, says how to fix it, and never collapses itself."""
 
 from __future__ import annotations
 

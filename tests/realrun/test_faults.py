@@ -18,6 +18,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from support.command_line import Command
 from support.ended_commands import COMMAND, ended, said
 from support.sockets import listening, reachable_from_outside
 from support.training_commands import SCENARIO, begun, gone, newest, workers_of
@@ -338,19 +339,26 @@ def test_a_worker_ends_well_beside_a_thread_of_the_backends(file: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--nproc", "3"], "the scenario has 2 workers, but 3 processes were started"),
-        (["--nproc", "2", "--set", "site.count=8"], "has 8 workers, but 2 processes were started"),
+        (["--nproc", "3"], "--nproc: 3: the scenario has 2 workers"),
+        (["--nproc", "2", "--set", "site.count=8"], "--nproc: 2: the scenario has 8 workers"),
         (["--device", "tpu"], '--device: unknown "tpu"; did you mean "cpu"?'),
         (["--backend", "glo"], '--backend: unknown "glo"; did you mean "gloo"?'),
         (["--timeout", "5 parsecs"], '--timeout: "5 parsecs": unknown unit'),
         (["--checkpoint-every", "0"], "--checkpoint-every: 0: must be at least 1"),
-        (["--start", "no.safetensors"], "--start: no.safetensors: "),
         (["--save", "model.pt"], '--save: "model.pt" must end in .safetensors'),
-        (["--set", "train.batch=7"], "train.batch: 7: site.batch_tokens = 32"),
         (["--set", "train.compute_mode=fast"], "must be real or paced"),
         (["--set", "train.outer_state=disk"], "must be device or host"),
-        (["--set", "data.kind=stdlb"], 'did you mean "stdlib"?'),
     ],
 )
-def test_what_was_asked_cannot_be(file: Path, arguments: list[str], message: str) -> None:
-    assert message in said(ended(str(file), *arguments))
+def test_what_cannot_be_is_refused_before_workers_are_started(
+    file: Path, arguments: list[str], message: str, realrun: Command
+) -> None:
+    ran = realrun("train", file, *arguments)
+    assert ran.status == 2
+    assert ran.err.startswith("realrun: error: ")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_what_workers_refuse_is_one_line(file: Path) -> None:
+    assert "--start: no.safetensors: " in said(ended(str(file), "--start", "no.safetensors"))

@@ -37,7 +37,7 @@ METHODS = [
     ("streaming_diloco", {"sync_every": 4, "num_fragments": 2, "fragment_sync_delay": 2}),
     ("streaming_diloco", {"sync_every": 4, "num_fragments": 2, "fragment_sync_delay": [0, 9]}),
     ("streaming_diloco", {"sync_every": 4, "overlap": "layer", "outer_momentum": 0.0}),
-    ("delayed_diloco", {"sync_every": 2, "rounds_late_by": 2, "num_fragments": 2}),
+    ("delayed_diloco", {"sync_every": 2, "outer_sync_delay": 2, "num_fragments": 2}),
     ("eager_diloco", {"sync_every": 2}),
     ("acco", {}),
     ("dpu", {}),
@@ -115,7 +115,7 @@ def test_the_estimate_is_what_two_processes_hold(occupied: list[list[int]], numb
 
 def test_a_short_run_holds_less() -> None:
     """Four rounds of delay, of which a run of one round fills one slot."""
-    late = {"sync_every": 2, "rounds_late_by": 4}
+    late = {"sync_every": 2, "outer_sync_delay": 4}
     short, whole = (
         state_bytes(scenario("delayed_diloco", late, rounds), 0)[0]["outer gradients"]
         for rounds in (1, 50)

@@ -174,7 +174,7 @@ def test_eager_is_the_papers_equation_written_by_hand(workers: int, momentum: fl
             | {"fragment_update_alpha": 0.25},
         ),
         ("eager_diloco", {"sync_every": 3, "comm_dtype": "bf16"}),
-        ("delayed_diloco", {"sync_every": 3, "rounds_late_by": 2}),
+        ("delayed_diloco", {"sync_every": 3, "outer_sync_delay": 2}),
     ],
 )
 def test_outer_state_on_the_host_changes_no_bit(method: str, arguments: Any) -> None:

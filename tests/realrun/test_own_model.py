@@ -322,17 +322,10 @@ def test_parameters_to_begin_with_must_be_the_models(folder: Path) -> None:
     assert all(bool((p == 0.5).all()) for p in made.module.parameters())
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("model.layer_parameters=[7]", "own_modules:recurrent"),
-        ("model.loss=own_modules:of_each_token", "a scalar is needed"),
-    ],
-)
-def test_a_mistake_ends_the_run_with_one_line(folder: Path, setting: str, message: str) -> None:
-    done = realrun(write(folder), "--set", setting)
+def test_a_mistake_ends_the_run_with_one_line(folder: Path) -> None:
+    done = realrun(write(folder), "--set", "model.loss=own_modules:of_each_token")
     assert done.returncode == 2, done.stderr
     lines = {line for line in done.stderr.splitlines() if "realrun: error" in line}
     assert len(lines) == 1
-    assert message in lines.pop()
+    assert "a scalar is needed" in lines.pop()
     assert "Traceback" not in done.stderr

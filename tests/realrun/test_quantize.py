@@ -161,7 +161,7 @@ def test_working_in_pieces_changes_nothing(dtype: str, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda: pack(torch.ones(4), "bf16"), ValueError, "dtype 'bf16' is not quantised"),
+        (lambda: pack(torch.ones(4), "bf16"), ValueError, "dtype 'bf16' is not quantized"),
         (lambda: pack(torch.ones(4), "fp8"), ValueError, "'fp8'.*'int8', 'fp4'"),
         (lambda: pack(torch.ones(4), "int8", 0), ValueError, "quantize_block = 0 sends no scales"),
         (lambda: pack(torch.ones(4), "fp4", 3), ValueError, "quantize_block = 3: .*even"),
@@ -312,7 +312,7 @@ def work(rank: int, workers: int, folder: Path) -> None:
         for _ in range(3):
             yield worker.all_reduce(buffer, "int8", mean=False)
 
-    def beside(worker: Worker) -> Program:
+    def background(worker: Worker) -> Program:
         """Several at once, in both programs, awaited in another order than called."""
         first, second, exact, spawned = (flat(rank, size) for size in (777, 100, 1000, 33))
         side = worker.spawn(three_times, spawned)
@@ -325,7 +325,7 @@ def work(rank: int, workers: int, folder: Path) -> None:
         results["not yet"] = bool(first.tensor.isnan().all())
         yield one
         yield side
-        results["beside"] = first.tensor, second.tensor, spawned.tensor
+        results["spawned"] = first.tensor, second.tensor, spawned.tensor
 
     def refused(worker: Worker) -> Program:
         errors = []
@@ -337,7 +337,7 @@ def work(rank: int, workers: int, folder: Path) -> None:
         yield from ()
 
     shared = Shared(rank, workers, None, Limits(), BLOCK)
-    for program in (every_case, odd_ones, beside, refused):
+    for program in (every_case, odd_ones, background, refused):
         worker = TorchWorker(shared)
         worker.drive(program(worker))
     results["rows"] = [[getattr(row, name) for name in Row.__slots__] for row in shared.rows]
@@ -455,13 +455,13 @@ def test_several_at_once_in_two_programs(ranks: list[Any]) -> None:
     for rank, results in enumerate(ranks):
         assert results["not yet"]
         own = own_slice(rank, workers, 100)
-        np.testing.assert_array_equal(results["beside"][0].numpy(), first)
-        np.testing.assert_array_equal(results["beside"][1].numpy()[own], second[own])
-        np.testing.assert_array_equal(results["beside"][2].numpy(), spawned[rank])
+        np.testing.assert_array_equal(results["spawned"][0].numpy(), first)
+        np.testing.assert_array_equal(results["spawned"][1].numpy()[own], second[own])
+        np.testing.assert_array_equal(results["spawned"][2].numpy(), spawned[rank])
         assert results["threads"] == []
 
 
-def test_quantising_is_a_row_of_its_own_just_before_the_collective(ranks: list[Any]) -> None:
+def test_quantizing_is_a_row_of_its_own_just_before_the_collective(ranks: list[Any]) -> None:
     for results in ranks:
         by_program: dict[str, list[Row]] = {}
         for row in (Row(*row) for row in results["rows"]):

@@ -11,6 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from realrun.model.build import build
+from realrun.runnable import check_runnable, limits, sequences
+from sim.scenario import ScenarioError, loaded
 
 # Of quick_start, as small as still learns: most of the time is torch's own start.
 SMALL = [
@@ -49,7 +52,7 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     assert all(float(loss) < first - 1 for _, _, loss in told)
 
 
-def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
+def test_fp4_trains_as_well_and_its_quantizing_is_in_the_table() -> None:
     done = realrun(
         *(*SMALL, "--set", "run.steps=20", "--set", "method.comm_dtype=fp4"),
         *("--set", "network.collective.quantize_block=64"),
@@ -58,26 +61,42 @@ def test_fp4_trains_as_well_and_its_quantising_is_in_the_table() -> None:
     found = re.search(r"Loss (\S+) to (\S+) nats", " ".join(done.stdout.split()))
     assert found is not None
     assert float(found[2]) < float(found[1]) - 1
-    assert re.search(r"^quantise +\d", done.stdout, re.MULTILINE)
+    assert re.search(r"^quantize +\d", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("source", "settings", "message"),
     [
         (
-            [
-                *("quick_start", "--set", "method.comm_dtype=fp4"),
-                *("--set", "network.collective.quantize_block=0"),
-            ],
+            "quick_start",
+            ["method.comm_dtype=fp4", "network.collective.quantize_block=0"],
             "network.collective.quantize_block = 0 sends no scales",
         ),
-        (["quick_start", "--set", "run.steps=steady"], '"steady" never ends'),
-        (["quick_strat"], "quick_strat"),
-        (["three_sites"], 'kind = "gpt"'),
+        ("quick_start", ["run.steps=steady"], '"steady" never ends'),
+        ("quick_start", ["train.batch=7"], "train.batch: 7: site.batch_tokens = 1024 and"),
+        ("three_sites", [], 'kind = "gpt"'),
     ],
 )
-def test_a_mistake_is_one_line(arguments: list[str], message: str) -> None:
-    done = realrun(*arguments)
+def test_a_scenario_that_cannot_be_trained(source: str, settings: list[str], message: str) -> None:
+    asked = loaded(source, {}, settings)
+    scenario, file = asked.scenario, asked.sections
+
+    def read() -> None:
+        check_runnable(scenario, file, len(scenario.workers))
+        limits(scenario)
+        sequences(scenario, 0, build(file.model, scenario.model), file.train)
+
+    with pytest.raises(ScenarioError) as refused:
+        read()
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"), [("quick_strat", "quick_strat"), ("three_sites", 'kind = "gpt"')]
+)
+def test_a_mistake_is_one_line(source: str, message: str) -> None:
+    done = realrun(source)
     assert done.returncode == 2
     lines = {line for line in done.stderr.splitlines() if "realrun: error" in line}
     assert len(lines) == 1

@@ -118,14 +118,14 @@ def test_what_nobody_waits_for_ends_the_run_as_well() -> None:
     assert str(caught.value) == LOST
 
 
-def beside(worker: Any) -> Program:
+def background(worker: Any) -> Program:
     yield failing_reduction(worker)
 
 
 def test_a_spawned_program_that_does_not_catch_it_fails_for_who_waits_for_that() -> None:
     def spawns(worker: Any) -> Program:
         try:
-            yield worker.spawn(beside)
+            yield worker.spawn(background)
         except PeerLost:
             yield worker.compute(worker.model.accumulate)
 
@@ -133,7 +133,7 @@ def test_a_spawned_program_that_does_not_catch_it_fails_for_who_waits_for_that()
     assert row_of(trace, "accumulate").begin_s == 1.0
 
     def does_not_catch(worker: Any) -> Program:
-        yield worker.spawn(beside)
+        yield worker.spawn(background)
 
     with pytest.raises(SimulationError, match=LOST):
         simulate(plain(does_not_catch))

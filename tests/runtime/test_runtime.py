@@ -34,7 +34,7 @@ def test_calling_starts_and_yield_waits() -> None:
         yield reduction
         yield worker.compute(worker.model.accumulate)
 
-    trace = simulate(plain(overlapped))  # 200 bytes at 100 bytes/s beside one second of compute
+    trace = simulate(plain(overlapped))  # 200 bytes at 100 bytes/s during one second of compute
     assert ends(trace, "all_reduce") == [2.0]
     assert ends(trace, "accumulate") == [1.0, 3.0]
     assert trace.total_s == 3.0
@@ -148,21 +148,23 @@ def side(worker: Any) -> Program:
     yield worker.compute(worker.model.inner_optimizer, WHOLE)
 
 
-def beside(worker: Any) -> Program:
+def background(worker: Any) -> Program:
     activity = worker.spawn(side)
     yield worker.compute(worker.model.accumulate, times=2)
     yield activity
 
 
 def test_spawned_program_computes_on_a_second_queue() -> None:
-    trace = simulate(plain(beside, machines=[machine(optimizer_seconds=3.0)]))
+    trace = simulate(plain(background, machines=[machine(optimizer_seconds=3.0)]))
     assert ends(trace, "accumulate") == [2.0]
     assert trace.total_s == 3.0
 
 
-def test_side_slowdown_holds_while_both_queues_compute() -> None:
-    trace = simulate(plain(beside, machines=[machine(optimizer_seconds=3.0, side_slowdown=2.0)]))
-    assert ends(trace, "accumulate") == [4.0]  # 2 s of work at half speed; 1 s is left beside
+def test_background_slowdown_holds_while_both_queues_compute() -> None:
+    trace = simulate(
+        plain(background, machines=[machine(optimizer_seconds=3.0, background_slowdown=2.0)])
+    )
+    assert ends(trace, "accumulate") == [4.0]  # 2 s of work at half speed; 1 s is left after it
     assert trace.total_s == 5.0
 
 
@@ -191,7 +193,7 @@ def test_the_first_operation_after_a_pause_is_cold() -> None:
     assert took == [(0.0, 1.0, 1.0), (3.0, 4.5, 1.5), (4.5, 5.5, 1.0)]  # 2 of the 4 s: half
 
 
-def test_quantising_takes_the_workers_time_before_the_collective() -> None:
+def test_quantizing_takes_the_workers_time_before_the_collective() -> None:
     trace = simulate(
         plain(
             "diloco",
@@ -219,14 +221,14 @@ def test_collectives_end_before_computations_at_one_instant() -> None:
 
 
 def test_a_computation_ends_once_with_the_collective_that_slowed_it_down() -> None:
-    def beside(worker: Any) -> Program:
+    def background(worker: Any) -> Program:
         reduction = worker.all_reduce(worker.model.parameters(WHOLE), "bf16")
         yield worker.compute(worker.model.accumulate)
         yield reduction
 
     # 200 bytes take as long as 0.9 s of computation three times slower, but for the last digit.
     slowed = [machine(0.9, communication_slowdown=3.0)] * 2
-    trace = simulate(plain(beside, machines=slowed, bandwidth=200 / (3 * 0.9)))
+    trace = simulate(plain(background, machines=slowed, bandwidth=200 / (3 * 0.9)))
     assert ends(trace, "accumulate") == ends(trace, "all_reduce") == pytest.approx([2.7])
 
 

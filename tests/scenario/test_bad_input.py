@@ -1,9 +1,9 @@
 """Whatever is wrong with a file, an option or a setting: one line that says what to write.
 
-Each case is data in golden/bad_input/KIND.toml, its message in KIND.txt beside it. A case may
+Each case is data in golden/bad_input/KIND.toml, its message in KIND.txt next to it. A case may
 have ``file`` (the whole text), or changes to ``BASE``: ``lines`` (a line's beginning -> what
 replaces it) and ``add`` (appended); ``options``, ``set`` and ``over`` as on the command line;
-``files``, ``hardware`` (named by the scenario) and ``csv`` (empirical jitter) beside it.
+``files``, ``hardware`` (named by the scenario) and ``csv`` (empirical jitter) next to it.
 
 BANDWISE_UPDATE_GOLDEN=1 pytest tests/scenario/test_bad_input.py   # then read the diff
 """

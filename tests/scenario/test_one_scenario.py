@@ -59,7 +59,9 @@ def test_many_more_processes_than_cores_are_started_only_if_asked_for() -> None:
     cores = len(os.sched_getaffinity(0))
     most = max(16, 4 * cores)
     assert checked_processes(most) == most
-    assert checked_processes(500, 2) == 2
+    assert checked_processes(500, 500) == 500
+    with pytest.raises(UserError, match=r"--nproc: 2: the scenario has 500 workers"):
+        checked_processes(500, 2)
     with pytest.raises(UserError) as error:
         checked_processes(most + 1)
     for said in (f"{most + 1} workers", f"{cores} cores", f"up to {most} ", "--nproc"):

@@ -26,7 +26,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("streaming_diloco", {"num_fragments": 3, "overlap": "layer"}),
     ("streaming_diloco", {"num_fragments": 2, "fragment_spacing": "nearest"}),
     ("delayed_diloco", {"num_fragments": 2}),
-    ("eager_diloco", {"rounds_late_by": 2}),
+    ("eager_diloco", {"outer_sync_delay": 2}),
 ]
 IDS = [f"{method}-{number}" for number, (method, _) in enumerate(CASES)]
 

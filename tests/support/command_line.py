@@ -20,4 +20,5 @@ class Ran(NamedTuple):
         return json.loads(self.out, parse_constant=refuse)
 
 
-Bandwise = Callable[..., Ran]
+Command = Callable[..., Ran]
+Bandwise = Command

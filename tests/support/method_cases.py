@@ -58,15 +58,15 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     ],
     "delayed_diloco": [
         {"sync_every": 3},
-        {"sync_every": 4, "rounds_late_by": 2, "num_fragments": 2},
-        {"sync_every": 4, "rounds_late_by": 2, "num_fragments": 2, "comm_dtype": "int8"},
+        {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2},
+        {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2, "comm_dtype": "int8"},
     ],
     "eager_diloco": [
         {"sync_every": 3},
         {"sync_every": 3, "comm_dtype": "bf16"},
         {"sync_every": 3, "comm_dtype": "fp4"},
         {"sync_every": (3, 5, 4, 1), "num_fragments": 2, "comm_dtype": "fp4"},
-        {"sync_every": 3, "num_fragments": 2, "rounds_late_by": 2, "comm_dtype": "int8"},
+        {"sync_every": 3, "num_fragments": 2, "outer_sync_delay": 2, "comm_dtype": "int8"},
     ],
     "acco": [{}, {"comm_dtype": "fp4"}],
     "dpu": [{}, {"comm_dtype": "int8"}],
@@ -78,7 +78,7 @@ CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[me
 
 
 def enlarged(times: int, workers: int) -> list[tuple[str, dict[str, Any]]]:
-    """The cases for a model so many times as large: larger buckets, not more of them."""
+    """The cases for a model that many times as large: larger buckets, not more of them."""
     return [
         (method, {key: times * n if key == "bucket_bytes" else n for key, n in given.items()})
         for method, given in ((name, of_first(workers, arguments)) for name, arguments in CASES)

@@ -34,7 +34,7 @@ IMPORTED = [
 def together(
     workers: int, function: Callable[..., None], *arguments: Any, timeout_s: float = 300
 ) -> None:
-    """Call ``function(rank, *arguments)`` in so many processes, which have formed a group.
+    """Call ``function(rank, *arguments)`` in that many processes, which have formed a group.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
             sync_every | st.lists(own, min_size=workers, max_size=workers).map(tuple)
         )
     if name in ("delayed_diloco", "eager_diloco"):
-        given["rounds_late_by"] = draw(st.integers(1, 3))
+        given["outer_sync_delay"] = draw(st.integers(1, 3))
         given["num_fragments"] = draw(fragments)
     if name == "streaming_diloco":
         if draw(st.booleans()):

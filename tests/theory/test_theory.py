@@ -184,7 +184,7 @@ def test_hierarchical_over_equal_sites_is_its_formula(
     workers=st.integers(2, 9),
     **links,
 )
-def test_a_quantised_all_reduce_is_an_all_to_all_and_an_all_gather(
+def test_a_quantized_all_reduce_is_an_all_to_all_and_an_all_gather(
     algorithm, dtype, workers, size, bandwidth, latency, apart
 ):
     assume(algorithm != "halving_doubling" or is_power_of_two(workers))
@@ -393,7 +393,7 @@ def test_a_delay_hides_what_it_covers():
 def test_layer_overlap_exposes_what_neither_pass_covers():
     # Four layers of 0.5 s each on the wire; backward 1/6, forward 1/12 s. The first reduction
     # starts 1/3 + 1/6 into the step. The last ends 2 s later, and only layers 1 to 3's forwards
-    # could run beside it if they were not behind layer 0's.
+    # could run at the same time if they were not behind layer 0's.
     assert wall("ddp", 1, overlap="layer") == pytest.approx(1 / 3 + 1 / 6 + 2)
     # Steady state: the link's 2 s, and the chain from the last reduction (layer 0) through all
     # forwards to the first backward's end, 1/3 + 1/6.
@@ -430,7 +430,7 @@ def test_round_begins_are_per_worker():
     [
         ({"jitter": Jitter("normal", 0.1)}, "jitter"),
         ({"communication_slowdown": 1.1}, "communication_slowdown"),
-        ({"side_slowdown": 1.1}, "side_slowdown"),
+        ({"background_slowdown": 1.1}, "background_slowdown"),
         ({"cold_start": ((1.0, 0.1),)}, "cold_start"),
         ({"transmission_slowdown": ((1.0, 1.1),)}, "transmission_slowdown"),
     ],

@@ -1,4 +1,4 @@
-"""The measured runs that the repository keeps, predicted anew: a change must not lose them."""
+"""The measured runs that the repository keeps, predicted again: a change must not lose them."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ outer_gradient_s = 0.02
 outer_step_s = 0.03
 quantize_s = 0.01
 communication_slowdown = 1.5
-side_slowdown = 1.25
+background_slowdown = 1.25
 communication_s_per_byte = 1e-9
 transmission_slowdown = { bytes_per_s = [1e6], slowdown = [1.1] }
 cold_start = { pause_s = [0.5, 2], seconds = [0.1, 0.3] }
@@ -227,7 +227,7 @@ def test_paced_computation_takes_nothing_but_packing_from_the_file(file: Path) -
     assert (machine.step_seconds, machine.outer_step_seconds, machine.speed) == (2.0, 1.0, 0.5)
     assert machine.jitter.distribution == "lognormal"
     assert (machine.optimizer_seconds, machine.outer_gradient_seconds) == (0.0, 0.0)
-    assert (machine.communication_slowdown, machine.side_slowdown) == (1.0, 1.0)
+    assert (machine.communication_slowdown, machine.background_slowdown) == (1.0, 1.0)
     assert (machine.communication_s_per_byte, machine.transmission_slowdown) == (0.0, ())
     assert machine.cold_start == ()
     # Values are really packed, by a machine that is no slower: 10 ms at half the speed.

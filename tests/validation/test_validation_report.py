@@ -78,7 +78,7 @@ def row(run: int, error: float = 0.0, measured: float = 1.0, **other: Any) -> di
         "extrapolated": "",
         "busy": 0.01,
         "tolerance_applies": True,
-        **{name: 0.0 for name in COLUMNS if "quantise" in name or "optimizer" in name},
+        **{name: 0.0 for name in COLUMNS if "quantize" in name or "optimizer" in name},
         "predicted_contention_s": 0.0,
     }
     values |= other

@@ -13,7 +13,7 @@ Step = Callable[[range, int | None, int | None], Program]
 """What to do for (layers, slot just sent, slot just received); None where there is neither."""
 
 
-def rounds_late(
+def stale_outer_steps(
     worker: Worker,
     step: Step,
     *,
