@@ -24,7 +24,13 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-LONG = ("test_readme.py", "test_checkpoint.py", "test_published.py", "test_validation.py")
+LONG = (
+    "test_readme.py",
+    "test_docs.py",
+    "test_checkpoint.py",
+    "test_published.py",
+    "test_validation.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""Training methods, one short file each. To add one, see CONTRIBUTING.md."""
+"""Training methods, one short file each. To add one, see docs/how-to/write_a_method.md."""
 
 from __future__ import annotations
 

@@ -1,0 +1,201 @@
+"""The documentation: it builds without a warning and fetches nothing, and what it shows is so.
+
+Blocks of a page are read in order, in an empty folder, as a reader types them: ``sh`` runs,
+``text`` was printed, ``python`` is executed, ``file: NAME`` is saved. What is not run says why.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.command_line import Bandwise
+from support.fences import fences
+
+from sim.methods import METHODS
+from sim.output import columns, run_record
+from sim.questions.replications import predicted
+from sim.questions.study import row
+from sim.scenario import load
+from sim.scenario.axes import known_keys
+from sim.trace import table as trace
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+PROGRAMS = ("bandwise ", "realrun ")
+LANGUAGES = {"", "sh", "text", "python", "toml", "{toctree}", "{eval-rst}"}
+NOT_RUN = {
+    "how-to/calibrate_two_machines.md": [
+        "looks at the machine, whose state no test decides",
+        "needs two machines",
+        "needs root, and takes minutes",
+    ],
+    "how-to/validate_on_a_cluster.md": [
+        "needs two machines",
+        "needs Slurm",
+        "needs two machines",
+        "trains for a minute or two",
+    ],
+    "how-to/write_a_method.md": [
+        "a part of sim/methods/diloco.py",
+        "a part of sim/theory/recurrences.py",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the pages, warnings as errors."""
+    pytest.importorskip("furo")
+    pytest.importorskip("torch")
+    out = tmp_path_factory.mktemp("docs")
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", out / "trees"]
+    done = subprocess.run([*build, DOCS, out / "html"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def test_the_pages_fetch_nothing(site: Path) -> None:
+    """No font, script, style or picture is somebody else's."""
+    fetched = re.compile(
+        r"<(?:link|script|img|iframe)\b[^>]*\b(?:src|href)=[\"']?(?:https?:)?//[^>]*>"
+        r"|@import\s+[^;]*//[^;]*|url\(\s*[\"']?(?:https?:)?//[^)]*",
+        re.IGNORECASE,
+    )
+    files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
+    assert len([path for path in files if path.suffix == ".html"]) > len(PAGES)
+    found = {path.name: fetched.findall(path.read_text(encoding="utf-8")) for path in files}
+    assert not {name: each for name, each in found.items() if each}
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        '<link rel="stylesheet" href="https://fonts.example/x.css">',
+        "<script src='//cdn.example/x.js'></script>",
+        "@import url(http://fonts.example/x.css);",
+    ],
+)
+def test_what_is_fetched_would_be_found(tmp_path: Path, mark: str) -> None:
+    for number in range(len(PAGES) + 1):
+        (tmp_path / f"{number}.html").write_text("<p>nothing</p>")
+    test_the_pages_fetch_nothing(tmp_path)
+    (tmp_path / "0.html").write_text(mark)
+    with pytest.raises(AssertionError):
+        test_the_pages_fetch_nothing(tmp_path)
+
+
+def test_the_reference_has_every_key_method_and_column(site: Path) -> None:
+    text = {path.stem: path.read_text() for path in (site / "reference").glob("*.html")}
+    words = {
+        name: set(re.findall(r'<span class="pre">([^<]+)</span>', text[name])) for name in text
+    }
+    sections = {"run", "model", "method", "site", "network", "train", "data", "network.within"}
+    keys = {key for key in known_keys() if key not in {*sections, "network.collective"}}
+    assert keys <= words["scenario_keys"]
+    assert all(f'id="{name.replace("_", "-")}"' in text["methods"] for name in METHODS)
+    assert set(trace.COLUMNS) <= words["columns"]
+
+
+def test_a_key_without_a_sentence_ends_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    sphinx = pytest.importorskip("sphinx.errors")
+    monkeypatch.syspath_prepend(str(DOCS / "_extensions"))
+    import generated
+
+    monkeypatch.setitem(trace.MEANINGS, "rank", " ")
+    with pytest.raises(sphinx.ExtensionError, match="rank has no sentence"):
+        generated.trace_columns()
+    monkeypatch.setattr(generated.StudySection.model_fields["ask"], "description", None)
+    with pytest.raises(sphinx.ExtensionError, match=r"study\.ask has no sentence"):
+        generated.study_keys()
+
+
+def test_the_columns_of_results_are_those_that_are_explained() -> None:
+    scenario = load(None, {"--model": "1B", "--accelerators": "8 x H100", "--steps": "100"})
+    found = predicted(scenario)
+    study = row({}, scenario, found)
+    one = run_record.row(scenario, found.figures, "", found.interval, measured=True)
+    assert set(study) == {*columns.RUNS, *columns.STUDY}
+    assert set(one) == {*columns.RUNS, *columns.ONE_RUN}
+
+
+def test_what_no_test_runs_says_why() -> None:
+    found = {}
+    for page in PAGES:
+        blocks = fences((DOCS / page).read_text())
+        assert {block.language for block in blocks} <= LANGUAGES, page
+        if reasons := [block.not_run for block in blocks if block.not_run]:
+            found[page] = reasons
+    assert found == NOT_RUN
+
+
+def test_every_page_is_in_the_table_of_its_part() -> None:
+    """With a sentence on what it is for."""
+    for page in PAGES:
+        path = DOCS / page
+        index = (path.parent / "index.md").read_text()
+        if path.name != "index.md":
+            assert re.search(rf"^\| \[[^\]]+\]\({path.name}\) \| .{{15,}} \|$", index, re.M), page
+
+
+RUN = [page for page in PAGES if re.search(r"^```(sh|python)", (DOCS / page).read_text(), re.M)]
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_what_a_page_shows_is_so(
+    page: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bandwise: Bandwise,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    names: dict[str, Any] = {}
+    printed = ""
+    try:
+        for block in fences((DOCS / page).read_text()):
+            if block.file:
+                (tmp_path / block.file).write_text(block.text)
+            elif block.language == "sh" and not block.not_run:
+                printed = "".join(command(line, bandwise) for line in block.text.splitlines())
+            elif block.language == "python" and not block.not_run:
+                if "mine" in block.text:
+                    pytest.importorskip("torch")
+                exec(compile(block.text, page, "exec"), names)
+                printed = capsys.readouterr().out
+            elif block.language == "text":
+                shown = [line for line in block.text.splitlines() if line]
+                missing = [line for line in shown if line not in printed.splitlines()]
+                assert not missing, f"{page} shows what was not printed: {missing[0]}"
+    finally:
+        for name in set(sys.modules) - before:
+            if (tmp_path / f"{name}.py").exists():
+                del sys.modules[name]
+
+
+def command(line: str, bandwise: Bandwise) -> str:
+    """Run a line of a page and return what it printed."""
+    assert line.startswith(PROGRAMS), line
+    program, *arguments = shlex.split(line)
+    if program == "bandwise":
+        ran = bandwise(*arguments)
+        assert ran.status == 0, f"{line}\n{ran.err}"
+        return ran.out + ran.err
+    pytest.importorskip("torch")
+    done = subprocess.run(
+        [sys.executable, "-m", "realrun", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout + done.stderr
