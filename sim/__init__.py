@@ -1,3 +1,3 @@
 """Predict how long a distributed training run takes and how busy its accelerators are."""
 
-__version__ = "0.1.0"
+from sim.version import __version__ as __version__

@@ -111,9 +111,9 @@ def _compared(cases: Mapping[str, Scenario]) -> Comparison:
 
 
 def _report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
-    from sim import __version__
     from sim.figures.collective_model import in_words
     from sim.scenario.connections import windowed
+    from sim.version import __version__
 
     scenario = next(iter(cases.values()))
     slowed = windowed(scenario)

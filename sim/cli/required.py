@@ -116,10 +116,10 @@ def _check_link(scenario: Scenario, link: str | None) -> None:
 
 
 def _report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
-    from sim import __version__
     from sim.figures.collective_model import in_words
     from sim.questions.variations import scaled
     from sim.scenario.connections import windowed
+    from sim.version import __version__
 
     counting = answers[0].counts_micro_batches
     rows = [row for answer in answers for row in _rows(answer, scenario, link, counting)]

@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sim
-from sim import __version__
 from sim.storage import journal, table_files
 from sim.storage.files import DamagedError, free_bytes, replacing
 from sim.text.visible import guarded_columns
+from sim.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,10 +64,11 @@ def of_simulator(function: Callable[..., Any]) -> bool:
 
 @cache
 def _simulator() -> bytes:
-    package = Path(sim.__file__).parent
+    package = Path(__file__).parents[1]
+    prints = {package / name for name in ("api", "cli", "output")}
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if not {package / "cli", package / "output"} & set(path.parents):
+        if not prints & set(path.parents):
             digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.digest()
 
