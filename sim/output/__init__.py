@@ -9,6 +9,10 @@ tables: Tables and reports in four formats: table, markdown, csv, json.
 run_report: One run for people: what it is, its figures, where the time goes, what was assumed.
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV
   row.
+run_tables: Many runs as tables: what was varied, then the figures that belong together.
+comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
+reproduction_report: A published table next to ours. published: The studies that have one.
+pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.
 """
