@@ -195,6 +195,8 @@ def _left_out(result: Comparison, scenario: Scenario) -> Table:
     for entry in (*result.entries, *result.without):
         row = rows.setdefault(entry.left_out, {"sites": f"without {entry.left_out}"})
         row[entry.method] = at_least(entry.seconds, entry.figures)
-    columns = [Column(e.method, e.method.replace("_", " "), "seconds") for e in result.entries]
+    names = [entry.method for entry in result.entries]
+    titles = [name if ":" in name else name.replace("_", " ") for name in names]
+    columns = [Column(*each, "seconds") for each in zip(names, titles, strict=True)]
     title = f"Time for {count(result.tokens)} tokens with a site left out"
     return Table((Column("sites", "sites"), *columns), list(rows.values()), title, one_unit=True)

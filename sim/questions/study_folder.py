@@ -48,7 +48,7 @@ def identity_of(study: Study) -> dict[str, str]:
             methods[method.__module__, method.__qualname__] = method
     asked.update(repr((study.axes, study.grid)).encode())
     for name in sorted(methods):
-        program.update(_source(methods[name]))
+        program.update(source_of(methods[name]))
     return {
         "study": study.name,
         "study_sha256": asked.hexdigest(),
@@ -73,7 +73,8 @@ def _simulator() -> bytes:
     return digest.digest()
 
 
-def _source(function: Callable[..., Any]) -> bytes:
+def source_of(function: Callable[..., Any]) -> bytes:
+    """Return the text of the module that a function is from, or else its own."""
     file = getattr(sys.modules.get(function.__module__), "__file__", None)
     if file is not None:
         return Path(file).read_bytes()
