@@ -17,6 +17,10 @@ version = release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
 exclude_patterns = ["_extensions"]
 nitpicky = True
+# Names of types in signatures; pages and sections are all checked.
+nitpick_ignore_regex = [("py:.*", ".*")]
+autodoc_typehints = "signature"
+add_module_names = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 
