@@ -101,7 +101,8 @@ def scenario_keys() -> str:
     for path, section in SECTIONS.items():
         title = f"[{'.'.join(path)}]" if path else "Outside of all sections"
         title = {"[site]": "[[site]]", "[site.jitter]": "jitter, inside [[site]]"}.get(title, title)
-        said = explained(title, section.__doc__).rpartition("]: ")[2].rpartition(" }: ")[2]
+        said = explained(title, section.__doc__)
+        said = said.rpartition("]: ")[2].rpartition(" }: ")[2]
         parts.append(f"## {title}\n\n{said[:1].upper()}{said[1:]}\n\n{keys_of(path, section)}")
     assert SECTIONS["site", "jitter"] is JitterSection
     return "\n\n".join([*parts, data_keys(), study_keys()])
