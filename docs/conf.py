@@ -14,7 +14,13 @@ project = "bandwise"
 author = copyright = "The bandwise authors"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "generated"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "generated",
+    "plain_attributes",
+]
 exclude_patterns = ["_extensions"]
 nitpicky = True
 # Names of types in signatures; pages and sections are all checked.
