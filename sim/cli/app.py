@@ -71,7 +71,7 @@ def _bandwise(
 ) -> None:
     """Predict distributed training over slow networks: how long, how busy, which method."""
     if version:
-        from sim import __version__
+        from sim.version import __version__
 
         typer.echo(f"bandwise {__version__}")
     elif context.invoked_subcommand is None:

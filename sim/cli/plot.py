@@ -65,8 +65,8 @@ def plot(
 def _drawn(path: Path, kind: str, begin: float | None, end: float | None) -> Figure:
     from matplotlib.figure import Figure
 
-    from sim.cli.pictures import bars, curves, titled
     from sim.figures import plots
+    from sim.output.pictures import bars, curves, titled
     from sim.questions import result_files
 
     if kind == "utilization":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.effort import foresee
+from sim.output.effort import foresee
 from sim.output.errors import naming
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.run_report import report

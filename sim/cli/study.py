@@ -64,7 +64,7 @@ def study(
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
 
-    from sim.cli.pictures import save_curves
+    from sim.output.pictures import save_curves
 
     if asked.compare_with is not None:
         from sim.questions.reproduce import read_published
@@ -83,11 +83,11 @@ def study(
 
 
 def _report(asked: Study, frame: pd.DataFrame) -> Report:
-    from sim.cli import results
+    from sim.output import run_tables
 
     if asked.ask == "required_bandwidth":
-        return results.bandwidths(asked, frame)
-    return results.runs(asked, frame)
+        return run_tables.bandwidths(asked, frame)
+    return run_tables.runs(asked, frame)
 
 
 def _next(asked: Study, frame: pd.DataFrame, file: str, out: Path) -> str:

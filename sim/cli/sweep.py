@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.cli.effort import foresee
+from sim.output.effort import foresee
 from sim.output.errors import Interrupted
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import checked_folder, progress, show, tell
@@ -62,13 +62,13 @@ def sweep(
         checked_folder("--out", out)
     study = vary(asked.source, asked.options, asked.settings, over or [], single=True)
 
-    from sim.cli import results
-    from sim.cli.pictures import save_curves
+    from sim.output import run_tables
+    from sim.output.pictures import save_curves
 
     frame = computed(study, out, jobs, "sweep")
     if out is not None:
         written(out, save_curves(frame, out))
-    show(results.runs(study, frame), form)
+    show(run_tables.runs(study, frame), form)
 
 
 def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.methods.arguments import CommDtype
-from sim.methods.sharded_update import accumulate_beside
+from sim.methods.sharded_update import accumulate_during
 from sim.program import Program, Worker, keeps_equal
 
 
@@ -29,4 +29,4 @@ def dpu(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     model = worker.model
     yield worker.compute(model.accumulate, times=model.n_grad_accumulation)
     while worker.next_round():
-        yield from accumulate_beside(worker, "update", comm_dtype)
+        yield from accumulate_during(worker, "update", comm_dtype)

@@ -20,7 +20,7 @@ def sharded_update(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> 
     yield worker.all_gather(model.handed_parameters(), model.param_dtype)
 
 
-def accumulate_beside(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
+def accumulate_during(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
     """Hand the gradient sum over, communicate it, and accumulate the next one meanwhile.
 
     At least n_grad_accumulation micro-batches, and one more for as long as the communication

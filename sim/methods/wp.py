@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.methods.arguments import CommDtype
-from sim.methods.sharded_update import accumulate_beside
+from sim.methods.sharded_update import accumulate_during
 from sim.program import Program, Worker, keeps_equal
 
 
@@ -30,4 +30,4 @@ def wp(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     model = worker.model
     yield worker.compute(model.accumulate, times=model.n_grad_accumulation)
     while worker.next_round():
-        yield from accumulate_beside(worker, "predict", comm_dtype)
+        yield from accumulate_during(worker, "predict", comm_dtype)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.text.told import one_line
+
+if TYPE_CHECKING:
+    from sim.scenario.resolved import Scenario
 
 
 class UserError(Exception):
@@ -173,3 +176,18 @@ def naming(method: str) -> Iterator[None]:
         yield
     except ArgumentError as error:
         raise UserError(f"method.{method}: {error}") from error
+
+
+@contextmanager
+def naming_one_of(cases: Mapping[str, Scenario]) -> Iterator[None]:
+    """Say which of several methods' arguments do not fit: by its name in ``cases``."""
+    from sim.program import ArgumentError
+    from sim.runtime import simulate
+
+    try:
+        yield
+    except ArgumentError:
+        for name, scenario in cases.items():  # which of them was it?
+            with naming(name):
+                simulate(scenario, rounds=1)
+        raise

@@ -78,8 +78,8 @@ def data(
     Amounts (seconds, tokens, updates, rounds, bytes) stand in the part that they belong to.
     Ratios, and what names its part, keep their places of schema 1 as well.
     """
-    from sim import __version__
     from sim.figures.collective_model import records
+    from sim.version import __version__
 
     part = evaluated_rounds(result, measured=measured)
     if interval is not None:

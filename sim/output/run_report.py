@@ -24,6 +24,8 @@ from sim.output.tables import (
 from sim.units import format_count
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sim.figures.evaluation import Figures
     from sim.questions.overlap import LayerOverlap
     from sim.questions.replications import Interval
@@ -50,7 +52,7 @@ def report(
     model = in_words(result.exchanges, scenario)
     slowed = None if measured else windowed(scenario)
     blocks: list[Block] = [
-        f"{heading}\n" + _subject(scenario),
+        f"{heading}\n" + subject(scenario),
         *left_out([scenario]),
         _headline(scenario, result),
         *_not_steady(result),
@@ -70,14 +72,7 @@ def report(
     assumed = [
         (key, value) for key, value in scenario.assumed if not measured or key.startswith(_DECIDES)
     ]
-    if assumed:
-        blocks.append(
-            Table(
-                (Column("key", "key"), Column("value", "value")),
-                [{"key": key, "value": value} for key, value in assumed],
-                "Not given, so assumed, derived or read from the hardware file",
-            )
-        )
+    blocks += assumed_values(assumed)
     flat = row(scenario, result, model, interval, measured=measured)
     found = data(scenario, result, model, interval, layer_overlap, measured=measured)
     if not measured:
@@ -85,7 +80,19 @@ def report(
     return Report(blocks, found, Table([Column(key, key) for key in flat], [flat]))
 
 
-def _subject(scenario: Scenario) -> str:
+def assumed_values(assumed: Sequence[tuple[str, str]]) -> list[Table]:
+    """Return a table of what nobody gave, if there is anything."""
+    if not assumed:
+        return []
+    columns = (Column("key", "key"), Column("value", "value"))
+    records = [{"key": key, "value": value} for key, value in assumed]
+    return [
+        Table(columns, records, "Not given, so assumed, derived or read from the hardware file")
+    ]
+
+
+def subject(scenario: Scenario) -> str:
+    """Say what a scenario is: its method, its model, its workers."""
     workers, sites = len(scenario.workers), len(scenario.sites)
     model = scenario.model
     parameters = f"{format_count(model.parameters)} parameters"

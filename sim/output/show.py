@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -34,7 +35,12 @@ def show(report: Report, form: str) -> None:
     elif form == "markdown":
         typer.echo("\n\n".join(map(_markdown, report.blocks)))
     else:
-        typer.echo(_for_people(report.blocks))
+        typer.echo(_for_people(report.blocks, _console()))
+
+
+def as_text(report: Report) -> str:
+    """Return a report as text of its natural width, as it is printed into a file."""
+    return _for_people(report.blocks, _console(in_file=True))
 
 
 def typed() -> str:
@@ -51,8 +57,7 @@ def _markdown(block: Block) -> str:
     return as_markdown(block) if isinstance(block, Table) else visible(block)
 
 
-def _for_people(blocks: Sequence[Block]) -> str:
-    console = _console()
+def _for_people(blocks: Sequence[Block], console: Console) -> str:
     with console.capture() as captured:
         for number, block in enumerate(blocks):
             if number:
@@ -77,13 +82,19 @@ def _wrapped(text: str, width: int) -> str:
     )
 
 
-def _console() -> Console:
+def _console(*, in_file: bool = False) -> Console:
     from rich.console import Console
 
     # Into a pipe or file a table is as wide as it needs to be: nothing is cut or folded.
-    piped = not sys.stdout.isatty()
+    plain = in_file or not sys.stdout.isatty()
     return Console(
-        file=sys.stdout, highlight=False, markup=False, emoji=False, width=10_000 if piped else None
+        file=StringIO() if in_file else sys.stdout,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=10_000 if plain else None,
+        force_terminal=False if in_file else None,
+        force_jupyter=False if in_file else None,
     )
 
 

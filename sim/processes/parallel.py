@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -25,10 +26,14 @@ from sim.processes.signals import end_with
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Our package is looked for where it is here, and then nowhere else: a sim.py of the user's may lie
+# in the working directory.
 _PROGRAM = (
-    "import pickle, sys; parent, sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from sim.processes.parallel import serve; serve(parent)"
+    "import pickle, sys; parent, ours, path = pickle.load(sys.stdin.buffer); "
+    "sys.path[:] = [ours, *path]; from sim.processes.parallel import serve; "
+    "sys.path[:] = path; serve(parent)"
 )
+_OURS = str(Path(__file__).parents[2])
 _NONE_LEFT = object()
 _PATIENCE_S = 5.0
 _TOO_LITTLE_MEMORY = (getattr(signal, "SIGKILL", None), signal.SIGSEGV, signal.SIGABRT)
@@ -74,7 +79,7 @@ def unordered(
 
     def feed(process: subprocess.Popen[bytes]) -> None:
         try:
-            _send(process, (os.getpid(), sys.path))
+            _send(process, (os.getpid(), _OURS, sys.path))
             while True:
                 with turn:
                     item = next(remaining, _NONE_LEFT)

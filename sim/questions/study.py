@@ -10,7 +10,6 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim import __version__
 from sim.figures.breakdown import listed
 from sim.figures.collective_model import in_words
 from sim.processes.parallel import WorkerLostError, unordered
@@ -19,6 +18,7 @@ from sim.questions.study_folder import Rows, StudyError, StudyFolder, identity_o
 from sim.questions.variations import with_bandwidth
 from sim.scenario.resolved import Scenario
 from sim.storage.locks import locked
+from sim.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd

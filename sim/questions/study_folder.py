@@ -11,11 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import sim
-from sim import __version__
 from sim.storage import journal, table_files
 from sim.storage.files import DamagedError, free_bytes, replacing
 from sim.text.visible import guarded_columns
+from sim.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +48,7 @@ def identity_of(study: Study) -> dict[str, str]:
             methods[method.__module__, method.__qualname__] = method
     asked.update(repr((study.axes, study.grid)).encode())
     for name in sorted(methods):
-        program.update(_source(methods[name]))
+        program.update(source_of(methods[name]))
     return {
         "study": study.name,
         "study_sha256": asked.hexdigest(),
@@ -65,15 +64,17 @@ def of_simulator(function: Callable[..., Any]) -> bool:
 
 @cache
 def _simulator() -> bytes:
-    package = Path(sim.__file__).parent
+    package = Path(__file__).parents[1]
+    prints = {package / name for name in ("api", "cli", "output")}
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if not {package / "cli", package / "output"} & set(path.parents):
+        if not prints & set(path.parents):
             digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.digest()
 
 
-def _source(function: Callable[..., Any]) -> bytes:
+def source_of(function: Callable[..., Any]) -> bytes:
+    """Return the text of the module that a function is from, or else its own."""
     file = getattr(sys.modules.get(function.__module__), "__file__", None)
     if file is not None:
         return Path(file).read_bytes()

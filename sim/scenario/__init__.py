@@ -14,8 +14,8 @@ hardware, samples and cold_start: seconds of operations. models and presets: siz
 program's arguments, and signatures what they mean. links, connections, rings and pairs: the
 network. resolved: the records, and identity their hash.
 
-Many scenarios: options of the command line, axes, study, validation. template: a file to begin
-with.
+Many scenarios: options of the command line, keywords of Python, axes, study, validation.
+template: a file to begin with.
 """
 
 from sim.scenario.consent import Allowed

@@ -15,7 +15,7 @@ from sim.scenario.advice import shown as shown_key
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, listed, nearest, problem, shown
 from sim.scenario.method import method_arguments
-from sim.scenario.options import OPTIONS, option_changes, read_value, split_key
+from sim.scenario.options import OPTIONS, option_change, read_value, split_key
 from sim.scenario.schema import known_keys
 from sim.text.visible import controls
 from sim.units import Quantity, UnitError
@@ -62,7 +62,7 @@ _COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "ba
 Reader = Callable[[object], float]
 
 
-def _kind(path: Sequence[str]) -> tuple[Reader | None, str]:
+def kind_of(path: Sequence[str]) -> tuple[Reader | None, str]:
     """Return how the values of a key are read, and the unit in its column's name."""
     key = path[-1]
     if path[0] in ("method", "train", "data"):
@@ -82,12 +82,12 @@ def _kind(path: Sequence[str]) -> tuple[Reader | None, str]:
 
 def column(path: Sequence[str]) -> str:
     """Return the name of the column that holds a key's values."""
-    return ".".join(path) + _kind(path)[1]
+    return ".".join(path) + kind_of(path)[1]
 
 
 def label_of(path: Sequence[str], value: Any) -> Label:
     """Return a value as it stands in its column: in SI units where it is a quantity."""
-    reader, _ = _kind(path)
+    reader, _ = kind_of(path)
     if reader is not None and not isinstance(value, dict):
         try:
             return reader(value)
@@ -191,8 +191,11 @@ def _list_axis(name: str, values: list[Any], origin: Origin) -> Axis:
     return Axis(column(path), origin, _of_one_kind(points))
 
 
-def over_axis(text: str) -> Axis:
-    """Read one ``--over``: key=a,b,c or key=low..high:points, spaced by a factor."""
+def over_axis(text: str, origin: Origin | None = None) -> Axis:
+    """Read one ``--over``: key=a,b,c or key=low..high:points, spaced by a factor.
+
+    ``origin`` is what messages call it; by default the option.
+    """
     key, equals, values = (part.strip() for part in text.partition("="))
     if not equals or not key or not values:
         raise problem(
@@ -200,9 +203,9 @@ def over_axis(text: str) -> Axis:
             "",
             "write it like --over bandwidth=0.1..1000Gbit/s:50 or --over sync_every=10,100",
         )
-    origin = Origin(f"--over {key}", names_key=True, typed=True)
-    option, path = _over_key(key, origin)
-    reads = _kind(path)[0] is not None
+    origin = origin or Origin(f"--over {key}", names_key=True, typed=True)
+    option, path = key_of(key, origin)
+    reads = kind_of(path)[0] is not None
     try:
         points = [
             (value, value if reads else _plain(value)) for value in _over_values(values, path)
@@ -215,13 +218,17 @@ def over_axis(text: str) -> Axis:
         if label in [point.label for point in found]:
             raise problem(origin, "", "is listed twice", value)
         if option is not None and isinstance(value, str):
-            changes = option_changes({option: value})
-            given = tuple(replace(c, given=replace(c.given, origin=origin)) for c in changes)
+            change = option_change(option, value, origin)
         else:
-            given = (Change(path, Given(read, origin, shown_value(value))),)
-        found.append(Point(label, given))
+            change = Change(path, Given(read, origin, shown_value(value)))
+        found.append(Point(label, (change,)))
+    return axis_of(path, origin, found)
+
+
+def axis_of(path: Sequence[str], origin: Origin, points: Sequence[Point]) -> Axis:
+    """Return the axis that varies one key; its name is the column of that key's values."""
     name = "site.count" if path == ("sites",) else column(path)
-    return Axis(name, origin, _of_one_kind(found))
+    return Axis(name, origin, _of_one_kind(points))
 
 
 def _of_one_kind(points: Sequence[Point]) -> tuple[Point, ...]:
@@ -240,8 +247,8 @@ def shown_value(value: Any) -> str | None:
     return None if isinstance(value, str) else f"{value:g}"
 
 
-def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
-    """Find the key that a short or full name means."""
+def key_of(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
+    """Find the key that a short or full name means, and the option that sets it, if one does."""
     option = f"--{key.replace('_', '-')}"
     if option in OPTIONS:
         return option, tuple(OPTIONS[option].key.split("."))
@@ -266,7 +273,7 @@ def _over_key(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
 
 
 def _over_values(text: str, path: tuple[str, ...]) -> Iterator[Any]:
-    reader, _ = _kind(path)
+    reader, _ = kind_of(path)
     if ".." not in text:
         for item in _same_unit(text.split(",")) if reader else text.split(","):
             if not item.strip():

@@ -12,7 +12,7 @@ from typing import Any
 from sim.text.told import one_line
 
 
-class ScenarioError(Exception):
+class ScenarioError(ValueError):
     """Something in a scenario, an option or a file it names is wrong.
 
     The text is one line that says where and what, and what to write instead.

@@ -37,6 +37,22 @@ class ArgumentsError(ValueError):
         self.key = key
 
 
+class OfFunction(str):
+    """The name of a method, with the function that was given in its place."""
+
+    function: Callable[..., Any]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> OfFunction:
+        """Return a function's name: of METHODS, or "package.module:function"."""
+        from sim.methods import METHODS
+
+        ours = (name for name, program in METHODS.items() if program is function)
+        name = cls(next(ours, f"{function.__module__}:{function.__qualname__}"))
+        name.function = function
+        return name
+
+
 @dataclass(frozen=True)
 class Parameters:
     """What a method takes: for every name the annotation and the default."""
@@ -54,6 +70,8 @@ def find_method(name: str, folder: Path) -> Callable[..., Any]:
     """
     from sim.methods import METHODS
 
+    if isinstance(name, OfFunction):
+        return _generator(name.function)
     if name in METHODS:
         return METHODS[name]
     if ":" not in name:
@@ -73,6 +91,10 @@ def find_method(name: str, folder: Path) -> Callable[..., Any]:
             near = did_you_mean(part, public, "") if public else ""
             raise MethodError(f'module {module_name} has no "{attribute}"{near}')
         function = getattr(function, part)
+    return _generator(function)
+
+
+def _generator(function: Any) -> Callable[..., Any]:
     if not callable(function):
         raise MethodError("is not a function")
     if not inspect.isgeneratorfunction(inspect.unwrap(function)):

@@ -112,24 +112,29 @@ def option_changes(options: Mapping[str, str]) -> list[Change]:
         origin = Origin(option, names_key=True, typed=True)
         if option not in OPTIONS:
             raise problem(origin, "", "unknown option" + did_you_mean(option, OPTIONS, ""))
-        if not text.strip():
-            raise problem(origin, "", f"needs a value, like {OPTIONS[option].hint}", text)
-        path = tuple(OPTIONS[option].key.split("."))
-        value = _read(text, origin)
-        if option == "--model":
-            # A preset has the name of a size; any other size is a number of parameters.
-            preset = text.strip() in MODELS or not text.strip()[:1].isdigit()
-            path, value = (
-                (("model", "name"), text.strip()) if preset else (("model", "parameters"), value)
-            )
-        elif option == "--sites":
-            value = _sites(text, value, origin)
-        elif option == "--jitter":
-            value = _jitter(text, origin)
-        elif option in ("--hardware", "--method", "--accelerators"):
-            value = text.strip()
-        changes.append(Change(path, Given(value, origin, text.strip())))
+        changes.append(option_change(option, text, origin))
     return changes
+
+
+def option_change(option: str, text: str, origin: Origin) -> Change:
+    """Return the key that one option sets; ``origin`` is what messages call it."""
+    if not text.strip():
+        raise problem(origin, "", f"needs a value, like {OPTIONS[option].hint}", text)
+    path = tuple(OPTIONS[option].key.split("."))
+    value = read_typed(text, origin)
+    if option == "--model":
+        # A preset has the name of a size; any other size is a number of parameters.
+        preset = text.strip() in MODELS or not text.strip()[:1].isdigit()
+        path, value = (
+            (("model", "name"), text.strip()) if preset else (("model", "parameters"), value)
+        )
+    elif option == "--sites":
+        value = _sites(text, value, origin)
+    elif option == "--jitter":
+        value = read_jitter(text, origin)
+    elif option in ("--hardware", "--method", "--accelerators"):
+        value = text.strip()
+    return Change(path, Given(value, origin, text.strip()))
 
 
 def setting_changes(settings: Sequence[str]) -> list[Change]:
@@ -140,7 +145,7 @@ def setting_changes(settings: Sequence[str]) -> list[Change]:
         if not equals:
             raise problem(Origin(f"--set {setting}"), "", "write it like --set network.rtt=30ms")
         origin = Origin(f"--set {key.strip()}", names_key=True)
-        for path, value in flattened(split_key(key, f"--set {setting}"), _read(text, origin)):
+        for path, value in flattened(split_key(key, f"--set {setting}"), read_typed(text, origin)):
             if path == ("site",):
                 raise problem(Origin("--set site"), "", "name a key, like site.step_time")
             changes.pop(path, None)
@@ -190,7 +195,8 @@ def read_value(text: str) -> Any:
     return value
 
 
-def _read(text: str, origin: Origin) -> Any:
+def read_typed(text: str, origin: Origin) -> Any:
+    """Read what was typed as :func:`read_value` does; a value beyond all use is refused."""
     try:
         return read_value(text)
     except BeyondError as error:
@@ -208,8 +214,9 @@ def _sites(text: str, value: Any, origin: Origin) -> int | list[str]:
     return value
 
 
-def _jitter(text: str, origin: Origin) -> Any:
+def read_jitter(value: object, origin: Origin) -> Any:
+    """Read jitter in its short form, like lognormal:0.05."""
     try:
-        return jitter(text)
+        return jitter(value)
     except RefusedError as error:
-        raise problem(origin, "", str(error), text) from None
+        raise problem(origin, "", str(error), value) from None

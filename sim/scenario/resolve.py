@@ -183,7 +183,7 @@ def _method(context: Context, model: ModelSize) -> Method:
     if arguments.get("comm_dtype", "") is None:
         arguments["comm_dtype"] = model.param_dtype
         context.assume("method.comm_dtype", f"{model.param_dtype} (model.param_dtype)")
-    return Method(name, function, arguments)
+    return Method(str(name), function, arguments)
 
 
 def _needed(takes: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

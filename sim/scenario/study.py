@@ -327,7 +327,18 @@ def sweep(
     document = document_of(source, options, settings)
     if single:
         refuse_study(document, source)
-    cases = _cases(document, axes)
+    return varied(document, axes)
+
+
+def varied(document: Document, axes: Sequence[Axis], *, again: bool = False) -> Study:
+    """Return a study that varies keys of a document.
+
+    Parameters
+    ----------
+    again
+        Whether an axis may vary what an option or a keyword has set already.
+    """
+    cases = _cases(document, axes, again=again)
     try:
         base = resolve(document)
     except ScenarioError:
@@ -336,7 +347,7 @@ def sweep(
     return Study(base.name, "simulate", base, tuple(axis.name for axis in axes), cases)
 
 
-def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
+def _cases(document: Document, axes: Sequence[Axis], *, again: bool = False) -> tuple[Case, ...]:
     total = 1
     for place, axis in enumerate(axes):
         total *= len(axis.points)
@@ -346,7 +357,7 @@ def _cases(document: Document, axes: Sequence[Axis]) -> tuple[Case, ...]:
             for path in sorted(mine & theirs):
                 text = f"sets {'.'.join(path)}, which {other.name} sets too"
                 raise problem(axis.origin, "", text)
-        for path in sorted(mine):
+        for path in () if again else sorted(mine):
             given = _by_option(document, path)
             if given is not None:
                 text = f"{'.'.join(path)} is varied already; leave this out"

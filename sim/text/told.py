@@ -8,11 +8,10 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-import sim
 from sim.text.visible import visible
 
 _STANDARD = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
-_OURS = [Path(sim.__file__).parents[1] / name for name in ("realrun", "sim")]
+_OURS = [Path(__file__).parents[2] / name for name in ("realrun", "sim")]
 _BACKENDS_SOURCE = re.compile(r"^\[\S+\.cc:\d+\] ")
 _LONGEST_LINE = 1600
 _LONGEST_WORD = 500  # longer than any path that people type

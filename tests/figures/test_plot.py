@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from support.command_line import Bandwise
 from support.plain_scenario import plain
 
-from sim.cli.pictures import bars, curves
 from sim.figures import plots
 from sim.figures.breakdown import CAUSES
+from sim.output.pictures import bars, curves
 from sim.questions import result_files
 from sim.runtime import simulate
 from sim.trace.table import Row

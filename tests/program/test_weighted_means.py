@@ -237,13 +237,13 @@ def test_unequal_batches_are_averaged_unweighted_and_the_answer_lists_it() -> No
 
 
 def test_the_first_lines_say_which_mean_is_taken() -> None:
-    from sim.output.run_report import _subject
+    from sim.output.run_report import subject
 
     options = {**SITES, "--method": "ddp"}
     workers, tokens = (
         load(None, options, [*UNEQUAL, f"train.average_by={name}"])
         for name in ("workers", "tokens")
     )
-    assert "counts each once, as torch DDP does" in _subject(workers)
-    assert "counts each by the tokens of its round" in _subject(tokens)
-    assert "mean" not in _subject(load(None, options))
+    assert "counts each once, as torch DDP does" in subject(workers)
+    assert "counts each by the tokens of its round" in subject(tokens)
+    assert "mean" not in subject(load(None, options))

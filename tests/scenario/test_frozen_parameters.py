@@ -135,8 +135,8 @@ def test_measured_times_scale_with_operations_and_optimizers_with_what_is_traine
 
 
 def test_the_first_line_names_both():
-    from sim.output.run_report import _subject
+    from sim.output.run_report import subject
 
     scenario = load(None, LORA, FROZEN)
-    assert "20M parameters trained, 7B frozen" in _subject(scenario)
+    assert "20M parameters trained, 7B frozen" in subject(scenario)
     assert figures(simulate(scenario)).compute_utilization > 0.5

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.cli.results import runs
 from sim.figures.evaluation import figures
 from sim.network.links import Links
 from sim.network.schedules import ALGORITHMS
+from sim.output.run_tables import runs
 from sim.questions.study import run
 from sim.questions.target_search import required
 from sim.questions.variations import links, with_bandwidth, with_sites

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_LINES = 8  # in a panel: as many colors can be told apart
@@ -135,3 +136,20 @@ def save_curves(frame: pd.DataFrame, folder: Path) -> list[Path]:
     for path in paths:
         save(figure, path)
     return paths
+
+
+def axes(given: Axes | None) -> Axes:
+    """Return an axes to draw on: the one given, or that of a new figure of pyplot's."""
+    if given is not None:
+        return given
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
+
+
+def runs(frame: pd.DataFrame, ax: Axes) -> Axes:
+    """Draw utilization against bandwidth where that was varied, else where the time went."""
+    from sim.figures.plots import BANDWIDTH, breakdown, utilization
+
+    varied = BANDWIDTH in frame and frame[BANDWIDTH].nunique() > 1
+    return utilization(frame, ax) if varied else breakdown(frame, ax)

@@ -1,0 +1,11 @@
+"""What ``import sim`` offers: the questions of the command line, asked from Python.
+
+``sim`` loads a function when it is asked for, so nothing is imported here. Every function takes
+the same scenario, and returns a result with the figures, the table and the flat rows of the
+command line. Nothing is written to disk unless a place is named.
+
+scenarios: Scenarios, made of keywords or read from a file. keywords: What describes one.
+simulation: ``simulate``. sweeping: ``sweep``. comparison: ``compare``. requirement: ``required``.
+reproduction: ``reproduce``. results: What all results have in common. calls: Calls that cannot be
+meant.
+"""

@@ -1,0 +1,130 @@
+"""``compare``: methods side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sim.api.calls import CallError, told
+from sim.api.results import Result, provenance, telling
+from sim.api.scenarios import Scenario, checked, noted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Method = str | Callable[..., Any]
+Progress = Callable[[int, int], None]
+
+METHODS = ("ddp", "local_sgd", "diloco", "streaming_diloco", "eager_diloco", "acco")
+"""Compared where no methods are named."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ComparisonResult(Result):
+    """Methods on equal tokens, under the same random numbers."""
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row per method, on all sites."""
+        rows = super().frame()
+        return rows[rows["left_out"].isna()].drop(columns="left_out").reset_index(drop=True)
+
+    def without_sites(self) -> pd.DataFrame:
+        """Return a row per method and site left out; none with fewer than three sites."""
+        rows = super().frame()
+        return rows[rows["left_out"].notna()].reset_index(drop=True)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw where the time of each method went, as bars.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+        """
+        import pandas as pd
+
+        from sim.figures.plots import breakdown
+        from sim.output.pictures import axes
+
+        rows = [
+            {
+                "method.name": each["method"],
+                "schema": self.figures["schema"],
+                **{f"{cause}_fraction": part for cause, part in each["breakdown"].items()},
+            }
+            for each in self.figures["methods"]
+        ]
+        return breakdown(pd.DataFrame(rows), axes(ax))
+
+
+def compare(
+    scenario: Scenario,
+    methods: Iterable[Method] | None = None,
+    *,
+    on_progress: Progress | None = None,
+) -> ComparisonResult:
+    """Put methods side by side on equal tokens, under common random numbers.
+
+    Parameters
+    ----------
+    scenario
+        What :func:`make_scenario` or :func:`load` returns; its method's arguments are for all
+        methods that take them.
+    methods
+        Names, "package.module:function", or generator functions; by default :data:`METHODS`.
+    on_progress
+        Called with runs done and runs in all.
+
+    Raises
+    ------
+    CallError
+        If ``scenario`` is none, or ``methods`` are no list of methods.
+    ScenarioError
+        If there is no such method, or none takes an argument that was given.
+
+    Examples
+    --------
+    >>> from sim import make_scenario
+    >>> scenario = make_scenario(model="10B", bandwidth="10 Gbit/s", sync_every=100)
+    >>> frame = compare(scenario, ["ddp", "diloco"]).frame()
+    >>> [round(part, 3) for part in frame["compute_utilization"]]
+    [0.02, 0.833]
+    """
+    from sim.output.comparison_report import report
+    from sim.output.effort import foresee
+    from sim.output.errors import naming_one_of
+    from sim.questions.comparison import compare as run
+    from sim.scenario.keywords import keyword_axis
+    from sim.scenario.study import varied
+
+    base = checked("compare", scenario)
+    asked = _several(METHODS if methods is None else methods)
+    with told():
+        study = varied(base.document, [keyword_axis("method", asked)], again=True)
+        cases = {
+            case.scenario.method.name: noted(case.scenario, base.rates) for case in study.cases()
+        }
+        sites = len(base.resolved.sites)
+        foresee(list(cases.values()), runs=1 + (sites if sites > 2 else 0))
+        with naming_one_of(cases):
+            found = run(cases, on_progress=on_progress or _silent)
+        about = report(found, cases)
+    return ComparisonResult(provenance(base, cases), telling(about, base))
+
+
+def _several(methods: Iterable[Method]) -> list[Method]:
+    if isinstance(methods, str):
+        raise CallError(f'compare: methods are a list, like ["ddp", "{methods}"]')
+    if callable(methods) or not isinstance(methods, Iterable) or isinstance(methods, dict):
+        kind = "a function" if callable(methods) else type(methods).__name__
+        raise CallError(f'compare: methods are a list, like ["ddp", my_method], not {kind}')
+    found = list(dict.fromkeys(methods))
+    if not found:
+        raise CallError('compare: name at least one method, like ["ddp", "diloco"]')
+    return found
+
+
+def _silent(done: int, total: int) -> None:
+    pass

@@ -1,0 +1,109 @@
+"""``reproduce``: a published table computed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sim.api.calls import CallError, a_text, told
+from sim.api.results import Provenance, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class ReproductionResult(Result):
+    """A published table next to ours: ``frame()`` has a row per cell."""
+
+    _runs: pd.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """Whether the cells lie within the tolerance that the study states."""
+        return bool(self._report.data["passed"])
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The simulated runs of which the table was read: a row per case and bandwidth."""
+        return self._runs.copy()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw utilization against bandwidth, a line per case.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+        """
+        from sim.output.pictures import axes, runs
+
+        return runs(self._runs, axes(ax))
+
+
+def reproduce(
+    name: str | Path = "streaming_diloco_table4",
+    *,
+    within: int | None = None,
+    jobs: int | None = 1,
+    allow_code: bool = False,
+    on_progress: Progress | None = None,
+) -> ReproductionResult:
+    """Compute a published table again, cell by cell.
+
+    Parameters
+    ----------
+    name
+        A study with a published table (``study.compare_with``): a file, or one that comes along.
+    within
+        How many points of the bandwidth grid a cell may lie next to the published one; by default
+        what the study states.
+    jobs
+        Processes; None is as many as there are processors.
+    allow_code
+        As for :func:`load`.
+    on_progress
+        Called with runs done and runs in all.
+
+    Raises
+    ------
+    UserError
+        If there is no published table of that name, or it cannot be read.
+    ScenarioError
+        If something in the study's file is wrong.
+    """
+    from sim.output.published import published_study
+    from sim.output.reproduction_report import report
+    from sim.questions.reproduce import reproduce as compare
+    from sim.questions.study import run
+    from sim.scenario.consent import Allowed
+    from sim.version import __version__
+
+    given = a_text("reproduce", "name", name)
+    for what, number, least in (("within", within, 0), ("jobs", jobs, 1)):
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (whole and number >= least):
+            raise CallError(f"reproduce: {what} is a whole number, {least} or more, not {number!r}")
+    with told():
+        study = published_study(Allowed(given) if allow_code else given)
+        frame = run(study, None, jobs or os.cpu_count() or 1, on_progress or _silent)
+        about = report(compare(study, frame), study, within)
+    origin = Provenance(
+        version=__version__,
+        scenario=study.name,
+        scenario_sha256={study.base.method.name: study.base.sha256},
+        assumed=dict(study.base.assumed),
+        left_out=study.base.left_out,
+        methods_sha256={},
+    )
+    return ReproductionResult(origin, about, frame)
+
+
+def _silent(done: int, total: int) -> None:
+    pass

@@ -1,0 +1,99 @@
+"""``required``: the bandwidth that a target utilization needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sim.api.calls import CallError, ValueRefusedError, told
+from sim.api.results import Result, provenance, telling
+from sim.api.scenarios import Scenario, checked
+
+_SEARCHED = 15  # bandwidths of one target's search, about
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class RequirementResult(Result):
+    """The bandwidth that each target needs, by link: ``frame()`` has a row for each of both."""
+
+
+def required(
+    scenario: Scenario,
+    target: float | str | Iterable[float | str] = (0.5, 0.9, 0.95),
+    *,
+    link: str | None = None,
+) -> RequirementResult:
+    """Find the bandwidth that a target utilization needs, to 0.1 %.
+
+    All links between sites are scaled together, or one by name. For acco, dpu and wp, which are
+    busy at any bandwidth, the question is when a round's communication fits into its computation.
+
+    Parameters
+    ----------
+    scenario
+        What :func:`make_scenario` or :func:`load` returns.
+    target
+        Compute utilizations to reach, as fractions or like "95 %": one, or several.
+    link
+        Size this link alone, like "paris-osaka" or "osaka.uplink".
+
+    Raises
+    ------
+    CallError
+        If ``scenario`` is none.
+    UserError
+        If a target is no fraction, the scenario has one site, or no link of that name.
+
+    Examples
+    --------
+    >>> from sim import make_scenario
+    >>> scenario = make_scenario(model="10B", method="diloco", bandwidth="1 Gbit/s")
+    >>> found = required(scenario, 0.95).frame()
+    >>> [round(rate * 8e-9, 1) for rate in found["bandwidth_bytes_per_s"]]  # Gbit/s, by line
+    [38.3, 38.3, 38.3, 38.3]
+    """
+    from sim.output.effort import foresee
+    from sim.output.errors import chosen, naming
+    from sim.output.requirement_report import report
+    from sim.questions.target_search import required as run
+    from sim.questions.variations import links
+
+    resolved = checked("required", scenario).resolved
+    targets = [_fraction(each) for each in _several(target)]
+    with told():
+        known = links(resolved)
+        if not known:
+            raise ValueRefusedError("the scenario has one site, so there is no link to size")
+        if link is not None:
+            chosen("link", link, known)
+        foresee([resolved], runs=_SEARCHED * len(targets))
+        with naming(resolved.method.name):
+            answers = run(resolved, targets, link)
+        about = report(resolved, answers, link)
+    return RequirementResult(provenance(scenario), telling(about, scenario))
+
+
+def _several(target: Any) -> list[Any]:
+    if isinstance(target, str | int | float) or not isinstance(target, Iterable):
+        return [target]
+    found = list(target)
+    if not found:
+        raise CallError("required: name at least one target, like 0.95")
+    return found
+
+
+def _fraction(value: Any) -> float:
+    from numbers import Real
+
+    from sim.units import UnitError, parse_fraction
+
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    try:
+        fraction = parse_fraction(number)
+    except UnitError as error:
+        raise ValueRefusedError(f"required: target {value!r}: {error}") from None
+    if not 0 < fraction < 1:
+        side = "above 0" if fraction <= 0 else "below 1"
+        raise ValueRefusedError(f"required: target {value!r}: must be {side}")
+    return fraction

@@ -1,0 +1,111 @@
+"""What all results have in common: figures, a table for people, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.api.scenarios import Scenario
+    from sim.output.tables import Report
+    from sim.scenario.resolved import Scenario as Resolved
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Of what, and by which version, a result is."""
+
+    #: Of bandwise.
+    version: str
+    #: The scenario's name; "" where it has none.
+    scenario: str
+    #: Method -> hash of all in its scenario that decides the answer.
+    scenario_sha256: dict[str, str]
+    #: Key -> value that nobody gave.
+    assumed: dict[str, str]
+    #: Arguments that a method does not take, and that were given for others.
+    left_out: tuple[str, ...]
+    #: Method of the user's -> hash of its text, which the scenario's does not cover.
+    methods_sha256: dict[str, str]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """An answer: what the command line prints, as figures, as a table and as text."""
+
+    #: Where it comes from.
+    provenance: Provenance
+    _report: Report
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """What ``--json`` prints: SI units and fractions under names that say so."""
+        from sim.output.tables import as_json
+
+        found: dict[str, Any] = json.loads(as_json(self._report.data))
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """Return flat rows: SI units and fractions under names that say so."""
+        import pandas as pd
+
+        rows = self._report.rows
+        names = [column.key for column in rows.columns]
+        return pd.DataFrame([{n: row.get(n) for n in names} for row in rows.records], columns=names)
+
+    def __repr__(self) -> str:
+        from sim.output.show import as_text
+
+        return as_text(self._report)
+
+    def _repr_html_(self) -> str:
+        from sim.output.html import as_html
+
+        return as_html(self._report)
+
+
+def telling(report: Report, scenario: Scenario) -> Report:
+    """Return a report that says for what bandwidths were taken that were given as numbers."""
+    if not scenario.rates:
+        return report
+    read = ", ".join(f"{key} = {text.partition(' (')[0]}" for key, text in scenario.rates)
+    sentence = f"Bandwidths given as numbers are in bytes/s: {read}."
+    return replace(report, blocks=[*report.blocks, sentence])
+
+
+def provenance(scenario: Scenario, cases: Mapping[str, Resolved] | None = None) -> Provenance:
+    """Return where a result comes from.
+
+    Parameters
+    ----------
+    cases
+        Method -> its scenario, where there are several.
+    """
+    from sim.version import __version__
+
+    every = cases or {scenario.method: scenario.resolved}
+    return Provenance(
+        version=__version__,
+        scenario=scenario.name,
+        scenario_sha256={name: case.sha256 for name, case in every.items()},
+        assumed=scenario.assumed,
+        left_out=tuple(dict.fromkeys(key for case in every.values() for key in case.left_out)),
+        methods_sha256=_texts(every.values()),
+    )
+
+
+def _texts(scenarios: Iterable[Resolved]) -> dict[str, str]:
+    from sim.questions.study_folder import of_simulator, source_of
+
+    methods = {scenario.method.name: scenario.method.program for scenario in scenarios}
+    return {
+        name: hashlib.sha256(source_of(program)).hexdigest()
+        for name, program in methods.items()
+        if not of_simulator(program)
+    }

@@ -1,0 +1,143 @@
+"""``simulate``: one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sim.api.calls import ValueRefusedError, a_text, told
+from sim.api.results import Result, provenance
+from sim.api.scenarios import Scenario, checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from sim.questions.replications import Interval, Prediction
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SimulationResult(Result):
+    """One run, predicted: of what is random the replication of median wall-clock."""
+
+    _prediction: Prediction
+
+    @property
+    def interval(self) -> Interval:
+        """Where the median of the evaluated rounds' wall-clock lies, in seconds."""
+        return self._prediction.interval
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """What happened: a row per operation, collective and wait; made when it is asked for."""
+        return self._prediction.trace.frame()
+
+    def save_trace(self, path: str | Path) -> None:
+        """Write what happened.
+
+        Parameters
+        ----------
+        path
+            .parquet or .csv for ``bandwise plot`` and ``replay``, .json or .json.gz for Perfetto.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be written.
+        """
+        from sim.output.show import checked_file
+        from sim.output.traces import TRACES
+        from sim.trace.files import save
+
+        with told():
+            target = checked_file("path", Path(a_text("save_trace", "path", path)), TRACES)
+            save(self._prediction.trace, target)
+
+    def plot(
+        self, ax: Axes | None = None, *, begin: float | None = None, end: float | None = None
+    ) -> Axes:
+        """Draw what each worker did, and when.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+        begin, end
+            Part of the run in seconds; by default rounds 2 and 3, or all of a short run.
+
+        Raises
+        ------
+        ValueError
+            If too much happened in that part to be told apart, or it is none.
+        """
+        from sim.figures import plots
+        from sim.output.pictures import axes
+
+        trace = self._prediction.trace
+        part = plots.readable(trace) if begin is None and end is None else None
+        first, last, _ = part or (begin or 0.0, trace.total_s if end is None else end, 0)
+        if not first < min(last, trace.total_s):
+            text = f"plot: begin, {first:.6g} s, is not before the end, "
+            raise ValueRefusedError(f"{text}{min(last, trace.total_s):.6g} s")
+        with told():
+            drawn = plots.timeline(trace, axes(ax), begin=first, end=min(last, trace.total_s))
+        if part is not None:
+            drawn.set_xlabel(f"time (s); rounds 2 and 3 of {part[2]}")
+        return drawn
+
+
+def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> SimulationResult:
+    """Predict one run: time, utilization, where the time goes. Nothing is trained.
+
+    Parameters
+    ----------
+    scenario
+        What :func:`make_scenario` or :func:`load` returns.
+    replay
+        A trace whose observations are repeated instead of looking at the virtual clock.
+
+    Returns
+    -------
+    SimulationResult
+        The figures of ``bandwise simulate --json``.
+
+    Raises
+    ------
+    CallError
+        If ``scenario`` is none.
+    UserError
+        If the method's arguments do not fit, or the run cannot fit into memory.
+    SimulationError
+        If the method cannot go on: a deadlock, collectives that do not match, too large a run.
+
+    Examples
+    --------
+    >>> from sim import make_scenario
+    >>> scenario = make_scenario(model="10B", method="diloco", bandwidth="1 Gbit/s", steps=1000)
+    >>> result = simulate(scenario)
+    >>> round(result.figures["compute_utilization"], 4)
+    0.3333
+    >>> result.figures["evaluated_rounds"]["tokens_per_update"]
+    209715200.0
+    """
+    from sim.output.effort import foresee
+    from sim.output.errors import naming
+    from sim.output.run_report import report
+    from sim.output.traces import logged
+    from sim.questions.overlap import with_layer_overlap
+    from sim.questions.replications import predicted
+
+    resolved = checked("simulate", scenario).resolved
+    with told():
+        foresee([resolved])
+        path = None if replay is None else Path(a_text("simulate", "replay", replay))
+        observed = None if path is None else logged(path)
+        with naming(resolved.method.name):
+            prediction = predicted(resolved, replay=observed)
+        layers = None if path is not None else with_layer_overlap(resolved, prediction)
+        about = report(
+            resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
+        )
+    return SimulationResult(provenance(scenario), about, prediction)

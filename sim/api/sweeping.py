@@ -1,0 +1,140 @@
+"""``sweep``: keys of a scenario varied, one run per combination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.api.calls import CallError, a_text, told
+from sim.api.results import Result, provenance, telling
+from sim.api.scenarios import Scenario, checked, noted
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from sim.scenario import Study
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SweepResult(Result):
+    """Runs that differ in what was varied."""
+
+    _runs: pd.DataFrame
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row per run: what was varied, then the figures, in SI units and fractions."""
+        return self._runs.copy()
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw utilization against bandwidth, or where the time went if that was not varied.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            For more than 60 runs that do not vary the bandwidth.
+        """
+        from sim.output.pictures import axes, runs
+
+        with told():
+            return runs(self._runs, axes(ax))
+
+
+def sweep(
+    scenario: Scenario,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    jobs: int | None = 1,
+    on_progress: Progress | None = None,
+    **axes: Any,
+) -> SweepResult:
+    """Vary keys of a scenario: one run per combination.
+
+    Parameters
+    ----------
+    scenario
+        What :func:`make_scenario` or :func:`load` returns; what it says of a varied key gives way.
+    settings
+        Full keys with their values, like ``{"network.per": ["site", "pair"]}``.
+    out
+        Folder for results.csv, results.parquet and curves. The same call continues what was
+        interrupted, and reuses what is finished, as ``bandwise sweep --out`` does. By default
+        nothing is written.
+    jobs
+        Processes; None is as many as there are processors.
+    on_progress
+        Called with runs done and runs in all.
+    **axes
+        What to vary, by the keywords of :func:`make_scenario`, each with several values, or with
+        text as after ``--over``: ``bandwidth="0.1..100Gbit/s:25"`` is 25 points spaced by a
+        factor. Several axes multiply.
+
+    Raises
+    ------
+    CallError
+        If ``scenario`` is none, or nothing is varied.
+    ScenarioError
+        If a value cannot be.
+    StudyError, LockedError, DamagedError
+        If ``out`` holds something else, is in use, or is damaged.
+
+    Examples
+    --------
+    >>> from sim import make_scenario
+    >>> scenario = make_scenario(model="10B", method="diloco", bandwidth="1 Gbit/s")
+    >>> frame = sweep(scenario, sync_every=[30, 300]).frame()
+    >>> [round(part, 3) for part in frame["compute_utilization_fraction"]]
+    [0.13, 0.6]
+    """
+    import os
+
+    from sim.output import run_tables
+    from sim.output.effort import foresee
+    from sim.output.pictures import save_curves
+    from sim.output.show import checked_folder
+    from sim.questions.study import run
+
+    base = checked("sweep", scenario)
+    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+        raise CallError(f"sweep: jobs is a number of processes, 1 or more, not {jobs!r}")
+    with told():
+        study = _study(base, axes, settings)
+        number = jobs or os.cpu_count() or 1
+        folder = None if out is None else Path(a_text("sweep", "out", out))
+        if folder is not None:
+            checked_folder("out", folder)
+        foresee([case.scenario for case in study.cases()], jobs=number)
+        frame = run(study, folder, number, on_progress or _silent)
+        if folder is not None:
+            save_curves(frame, folder)
+        about = run_tables.runs(study, frame)
+    return SweepResult(provenance(base), telling(about, base), frame)
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Study:
+    from sim.scenario.keywords import keyword_axis
+    from sim.scenario.study import varied
+
+    if settings is not None and not isinstance(settings, Mapping):
+        text = 'sweep: settings is a dict of full keys, like {"network.per": ["site", "pair"]}'
+        raise CallError(f"{text}, not {type(settings).__name__}")
+    asked = {**axes, **(settings or {})}
+    if not asked:
+        raise CallError('sweep: name what to vary, like bandwidth=["1 Gbit/s", "10 Gbit/s"]')
+    found = [keyword_axis(name, values, base.program) for name, values in asked.items()]
+    study = varied(base.document, found, again=True)
+    return replace(study, base=noted(study.base, base.rates))

@@ -1,0 +1,48 @@
+"""A report as HTML, for notebooks: the same titles, cells and sentences, escaped."""
+
+from __future__ import annotations
+
+from html import escape
+
+from sim.output.tables import Block, Report, Section, Table, cells
+from sim.text.visible import visible
+
+
+def as_html(report: Report) -> str:
+    """Return a report as HTML without scripts or styles of its own.
+
+    Examples
+    --------
+    >>> as_html(Report(["1 < 2"], {}, Table([], [])))
+    '<div><p>1 &lt; 2</p></div>'
+    """
+    return f"<div>{''.join(map(_block, report.blocks))}</div>"
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Section):
+        return f"<p><b>{_text(block.title)}</b><br>{_text(block.text)}</p>"
+    return f"<p>{_text(block)}</p>"
+
+
+def _table(table: Table) -> str:
+    header, rows = cells(table)
+    sides = ["left" if column.kind == "text" else "right" for column in table.columns]
+    title = f"<caption><b>{_text(table.title)}</b></caption>" if table.title else ""
+    head = f"<thead>{_row(header, sides, 'th')}</thead>" if any(header) else ""
+    body = "".join(_row(row, sides, "td") for row in rows)
+    return f"<table>{title}{head}<tbody>{body}</tbody></table>"
+
+
+def _row(row: list[str], sides: list[str], kind: str) -> str:
+    inner = (
+        f'<{kind} style="text-align: {side}">{_text(cell)}</{kind}>'
+        for cell, side in zip(row, sides, strict=True)
+    )
+    return f"<tr>{''.join(inner)}</tr>"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text)).replace("\n", "<br>")
