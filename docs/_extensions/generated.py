@@ -19,6 +19,7 @@ from sim.cli.app import app as bandwise
 from sim.cli.methods import described
 from sim.methods import METHODS
 from sim.output import columns
+from sim.scenario import hardware
 from sim.scenario.fields import RefusedError
 from sim.scenario.options import OPTIONS
 from sim.scenario.schema import SECTIONS, JitterSection
@@ -137,6 +138,30 @@ def study_keys() -> str:
     )
 
 
+HARDWARE: dict[str, type[BaseModel]] = {
+    "[calibration]": hardware.Calibration,
+    "[machine.NAME]": hardware.MachineRecord,
+    "[link.NAME]": hardware.LinkRecord,
+    "[[link.NAME.collective]]": hardware.CollectiveRecord,
+}
+
+
+def hardware_keys() -> str:
+    """Return a table of keys for every section of a hardware file."""
+    parts = []
+    for title, record in HARDWARE.items():
+        rows = []
+        for name, field in record.model_fields.items():
+            if name == "collective":
+                continue  # a section of its own
+            shown = field.alias or name
+            needed = "yes" if field.is_required() else ""
+            meaning = explained(f"{title} {shown}", field.description)
+            rows.append((code(shown), needed, meaning))
+        parts.append(f"## {title}\n\n" + table(("key", "needed", "meaning"), rows))
+    return "\n\n".join(parts)
+
+
 def method_arguments() -> str:
     """Return a table of arguments for every method."""
     parts = []
@@ -253,6 +278,7 @@ def realrun_commands() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "scenario-keys": scenario_keys,
+    "hardware-keys": hardware_keys,
     "method-arguments": method_arguments,
     "trace-columns": trace_columns,
     "result-columns": result_columns,
