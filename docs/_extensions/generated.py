@@ -19,6 +19,7 @@ from sim.cli.app import app as bandwise
 from sim.cli.methods import described
 from sim.methods import METHODS
 from sim.output import columns
+from sim.scenario import hardware
 from sim.scenario.fields import RefusedError
 from sim.scenario.options import OPTIONS
 from sim.scenario.schema import SECTIONS, JitterSection
@@ -101,7 +102,8 @@ def scenario_keys() -> str:
     for path, section in SECTIONS.items():
         title = f"[{'.'.join(path)}]" if path else "Outside of all sections"
         title = {"[site]": "[[site]]", "[site.jitter]": "jitter, inside [[site]]"}.get(title, title)
-        said = explained(title, section.__doc__).rpartition("]: ")[2].rpartition(" }: ")[2]
+        said = explained(title, section.__doc__)
+        said = said.rpartition("]: ")[2].rpartition(" }: ")[2]
         parts.append(f"## {title}\n\n{said[:1].upper()}{said[1:]}\n\n{keys_of(path, section)}")
     assert SECTIONS["site", "jitter"] is JitterSection
     return "\n\n".join([*parts, data_keys(), study_keys()])
@@ -134,6 +136,30 @@ def study_keys() -> str:
         "## [study]\n\nWhat is asked of many runs, in a study file. `bandwise study` and "
         "`realrun validate` read it.\n\n" + keys_of(("study",), StudySection)
     )
+
+
+HARDWARE: dict[str, type[BaseModel]] = {
+    "[calibration]": hardware.Calibration,
+    "[machine.NAME]": hardware.MachineRecord,
+    "[link.NAME]": hardware.LinkRecord,
+    "[[link.NAME.collective]]": hardware.CollectiveRecord,
+}
+
+
+def hardware_keys() -> str:
+    """Return a table of keys for every section of a hardware file."""
+    parts = []
+    for title, record in HARDWARE.items():
+        rows = []
+        for name, field in record.model_fields.items():
+            if name == "collective":
+                continue  # a section of its own
+            shown = field.alias or name
+            needed = "yes" if field.is_required() else ""
+            meaning = explained(f"{title} {shown}", field.description)
+            rows.append((code(shown), needed, meaning))
+        parts.append(f"## {title}\n\n" + table(("key", "needed", "meaning"), rows))
+    return "\n\n".join(parts)
 
 
 def method_arguments() -> str:
@@ -252,6 +278,7 @@ def realrun_commands() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "scenario-keys": scenario_keys,
+    "hardware-keys": hardware_keys,
     "method-arguments": method_arguments,
     "trace-columns": trace_columns,
     "result-columns": result_columns,

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from sim.operations import timed
+from sim.scenario.described import key as entry
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
@@ -94,11 +95,17 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    schema_: Annotated[int, PlainValidator(_schema)] = Field(alias="schema")
-    backend: Text | None = None
-    bandwidth_bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
-    rtt_s: list[_Seconds] | None = None
-    entries: list[Text] | None = None
+    schema_: Annotated[int, PlainValidator(_schema)] = Field(
+        alias="schema", description="Version of the format."
+    )
+    backend: Text | None = entry("Backend of the collectives: gloo or nccl.")
+    bandwidth_bytes_per_s: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = entry(
+        "Bandwidths of the networks that were measured."
+    )
+    rtt_s: list[_Seconds] | None = entry("Round trips of the networks that were measured.")
+    entries: list[Text] | None = entry(
+        "Machines, links and collectives that the file holds; one that lacks any is refused."
+    )
 
 
 class Pairs(Record):
@@ -129,27 +136,43 @@ class ColdStartRecord(Pairs):
 class _Operations(Record):
     """Seconds per operation on one worker."""
 
-    inner_step_s: _Seconds | None = None
+    inner_step_s: _Seconds | None = entry("Time of one inner step without its optimizer.")
 
 
 class MachineRecord(_Operations):
     """[machine.NAME]: seconds per operation on one worker, and the sizes they hold for."""
 
-    parameters: _Positive | None = None
-    frozen_parameters: _Positive | None = None
-    active_parameters: _Positive | None = None
-    batch_tokens: _Positive | None = None
-    communication_slowdown: _Slowdown | None = None
-    background_slowdown: _Slowdown | None = None
-    communication_s_per_byte: _Seconds | None = None
-    transmission_slowdown: SlowdownRecord | None = None
-    cold_start: ColdStartRecord | None = None
-    message_s: _Seconds | None = None
-    byte_s: _Seconds | None = None
-    call_s: _Seconds | None = None
-    element_s: _Seconds | None = None
-    quantized_element_s: _Seconds | None = None
-    samples: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = None
+    parameters: _Positive | None = entry("Trained parameters of the model that was measured.")
+    frozen_parameters: _Positive | None = entry("Its frozen parameters.")
+    active_parameters: _Positive | None = entry("Its parameters that one token computes with.")
+    batch_tokens: _Positive | None = entry("Tokens of the inner step that was measured.")
+    communication_slowdown: _Slowdown | None = entry(
+        "Factor by which computation is slower while a collective is on the wire."
+    )
+    background_slowdown: _Slowdown | None = entry(
+        "Factor by which both computations are slower while two run at once."
+    )
+    communication_s_per_byte: _Seconds | None = entry(
+        "CPU seconds stolen from computation per byte sent."
+    )
+    transmission_slowdown: SlowdownRecord | None = entry(
+        "Factors by which computation is slower while bytes are on the link, by its rate: a table "
+        "of bytes_per_s and slowdown, two lists of one length."
+    )
+    cold_start: ColdStartRecord | None = entry(
+        "Additional time of the first operation after a pause, by its length: a table of pause_s "
+        "and seconds, two lists of one length."
+    )
+    message_s: _Seconds | None = entry("Mean wake-up latency of gloo's threads.")
+    byte_s: _Seconds | None = entry("Time per received byte that is summed or copied.")
+    call_s: _Seconds | None = entry("Time per call of a collective.")
+    element_s: _Seconds | None = entry("Time per element of a collective's buffer.")
+    quantized_element_s: _Seconds | None = entry(
+        "Time per element of an int8 or fp4 collective, sums included."
+    )
+    samples: Annotated[tuple[float, ...], PlainValidator(_numbers)] | None = entry(
+        "Times of micro-batches as measured; only their ratios count, as jitter."
+    )
 
 
 class CollectiveRecord(Record):
@@ -158,21 +181,28 @@ class CollectiveRecord(Record):
     ``alpha_s`` and ``bytes_per_s`` sum the table up as alpha + bytes / rate, for people to read.
     """
 
-    operation: Text
-    dtype: Text
-    bytes: Annotated[tuple[float, ...], PlainValidator(_ascending)]
-    seconds: Annotated[tuple[float, ...], PlainValidator(_numbers)]
-    alpha_s: _Seconds | None = None
-    bytes_per_s: _Positive | None = None
+    operation: Text = entry("Which collective, like all_reduce.", value=...)
+    dtype: Text = entry("Type of its values, like bf16.", value=...)
+    bytes: Annotated[tuple[float, ...], PlainValidator(_ascending)] = entry(
+        "Sizes of the buffers that were timed, ascending.", value=...
+    )
+    seconds: Annotated[tuple[float, ...], PlainValidator(_numbers)] = entry(
+        "Times of those sizes.", value=...
+    )
+    alpha_s: _Seconds | None = entry(
+        "Fitted time of a collective without bytes, for people to read."
+    )
+    bytes_per_s: _Positive | None = entry("Fitted rate of the collective, for people to read.")
 
 
 class LinkRecord(Record):
     """[link.NAME]: between two sites."""
 
-    goodput_bytes_per_s: _Positive | None = None
-    rtt_s: _Seconds | None = None
-    concurrent: AtLeastOne | None = None
-    first_collective_s: _Seconds | None = None
+    goodput_bytes_per_s: _Positive | None = entry("Network goodput in each direction.")
+    rtt_s: _Seconds | None = entry("Round-trip time.")
+    concurrent: AtLeastOne | None = entry("Collectives of one group that were on the wire at once.")
+    first_collective_s: _Seconds | None = entry("Additional time of a group's first collective.")
+    #: [[link.NAME.collective]], each a section of its own.
     collective: list[CollectiveRecord] = Field(default_factory=list)
 
 

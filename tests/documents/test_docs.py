@@ -166,7 +166,8 @@ def test_what_a_page_shows_is_so(
             if block.file:
                 (tmp_path / block.file).write_text(block.text)
             elif block.language == "sh" and not block.not_run:
-                printed = "".join(command(line, bandwise) for line in block.text.splitlines())
+                lines = block.text.replace("\\\n", " ").splitlines()
+                printed = "".join(command(line, bandwise) for line in lines)
             elif block.language == "python" and not block.not_run:
                 if "mine" in block.text:
                     pytest.importorskip("torch")
