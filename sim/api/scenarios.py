@@ -46,8 +46,7 @@ class Scenario:
     @property
     def program(self) -> object:
         """The method as it was given: a name, a function, or None."""
-        given, steps = self.document.find(("method", "name"))
-        return given.value if given is not None and steps == 2 else None
+        return _program(self.document)
 
     @property
     def assumed(self) -> dict[str, str]:
@@ -173,7 +172,7 @@ def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -
         text = 'settings is a dict of full keys, like settings={"network.rtt": "30 ms"}'
         raise CallError(f"{text}, not {type(settings).__name__}")
     with told():
-        typed, keys = keyword_changes(keywords), key_changes(settings)
+        typed, keys = keyword_changes(keywords, _program(document)), key_changes(settings)
         document = document.overlaid(typed).overlaid(keys)
         changed = {".".join(change.path) for change in (*typed, *keys)}
         rates = {key: text for key, text in known if key not in changed}
@@ -181,6 +180,11 @@ def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -
         return Scenario(
             noted(resolve(document), tuple(rates.items())), document, tuple(rates.items())
         )
+
+
+def _program(document: Document) -> object:
+    given, steps = document.find(("method", "name"))
+    return given.value if given is not None and steps == 2 else None
 
 
 def noted(scenario: Resolved, rates: Rates) -> Resolved:

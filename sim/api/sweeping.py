@@ -30,23 +30,25 @@ class SweepResult(Result):
         """Return a row per run: what was varied, then the figures, in SI units and fractions."""
         return self._runs.copy()
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None, *, only: Mapping[str, Any] | None = None) -> Axes:
         """Draw utilization against bandwidth, or where the time went if that was not varied.
 
         Parameters
         ----------
         ax
             Where to draw; by default a new figure of pyplot's.
+        only
+            Column of :meth:`frame` -> the value that a run must have to be drawn.
 
         Raises
         ------
         ValueError
-            For more than 60 runs that do not vary the bandwidth.
+            For more than 60 runs that do not vary the bandwidth, or if ``only`` leaves none.
         """
-        from sim.output.pictures import axes, runs
+        from sim.output.pictures import runs
 
         with told():
-            return runs(self._runs, axes(ax))
+            return runs(self._runs, ax, only)
 
 
 def sweep(
