@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, a_text, told
+from sim.api.calls import CallError, a_text, called
 from sim.api.results import Provenance, Result
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ class ReproductionResult(Result):
             return runs(self._runs, ax, only)
 
 
+@called
 def reproduce(
     name: str | Path = "streaming_diloco_table4",
     *,

@@ -168,6 +168,35 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         CallError,
         "simulate: takes a scenario, not a dict; write sim.make_scenario(**...) with its keys",
     ),
+    "a model alone": (
+        lambda: sim.make_scenario("10B"),  # type: ignore[call-arg]
+        CallError,
+        'make_scenario: takes keywords alone; write sim.make_scenario(model="10B")',
+    ),
+    "a keyword of the scenario": (
+        lambda: sim.simulate(described(), bandwidth="1 Gbit/s"),  # type: ignore[call-arg]
+        CallError,
+        "simulate: has no keyword bandwidth; the scenario holds it: "
+        "sim.simulate(scenario.replace(bandwidth=...))",
+    ),
+    "nothing": (
+        lambda: sim.simulate(),  # type: ignore[call-arg]
+        CallError,
+        "simulate: missing a required argument: 'scenario'; "
+        "write sim.simulate(scenario, replay=...)",
+    ),
+    "lists of methods": (
+        lambda: sim.compare(described(), [["ddp", "diloco"]]),
+        CallError,
+        "compare: a method is a name or a function, not a list",
+    ),
+    "a study for a scenario": (
+        lambda: sim.load("streaming_diloco_table4"),
+        ScenarioError,
+        "streaming_diloco_table4.toml: study: this is a study of 15 cases, not one scenario: "
+        "bandwise study streaming_diloco_table4 --out DIR runs it; for its base alone, leave "
+        "[study] out of a copy",
+    ),
     "a slip of the pen": (
         lambda: described(bandwith="1 Gbit/s"),
         ScenarioError,
