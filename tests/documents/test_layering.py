@@ -55,7 +55,7 @@ ORDER = {
     "sim": "units operations members clock storage processes text program methods trace scenario "
     "models network runtime theory figures questions output cli __main__",
     "realrun": "errors device peak data communication processes lab model checks runtime runnable "
-    "state doctor training calibration report validation cli __main__",
+    "state loggers doctor training calibration report validation cli __main__",
 }
 
 
