@@ -7,6 +7,7 @@ by TensorBoard itself when the new file begins, as its ``purge_step`` says.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], tokens: float | None) -> None:
         purged = 0 if tokens is None else round(tokens) + 1
+        self._hook = threading.excepthook
+        threading.excepthook = self._raised
         self._writer: Any = SummaryWriter(str(folder), purge_step=purged)
         if tokens is None:
             text = json.dumps(config, indent=1, default=str)
@@ -48,4 +51,15 @@ class TensorBoard:
 
     def close(self, *, failed: bool) -> None:
         """Close the file."""
-        self._writer.close()
+        try:
+            self._writer.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _raised(self, what: threading.ExceptHookArgs) -> None:
+        """Print the traceback of a thread, unless it is the library's.
+
+        What its thread raises, on a full disk for example, the next call raises as well.
+        """
+        if not type(what.thread).__module__.startswith("tensorboard."):
+            self._hook(what)

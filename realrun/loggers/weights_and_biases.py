@@ -39,6 +39,7 @@ class WeightsAndBiases:
         # What is not the run's own goes into the same folder, or nowhere.
         os.environ.setdefault("WANDB_CACHE_DIR", str(folder.absolute()))
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_X_DISABLE_STATS", "true")  # its socket outlives a kill
         with _temporary_files_in(folder):
             import wandb
 

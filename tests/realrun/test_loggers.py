@@ -263,9 +263,9 @@ def recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[str], list[Any]]]:
     """A package of the same interface that records; gives the arguments of a call's calls."""
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_CACHE_DIR", "WANDB_ERROR_REPORTING"):
-        monkeypatch.setenv(name, "")  # so that what is set is taken back
-        monkeypatch.delenv(name)
+    for name in ("MODE", "API_KEY", "CACHE_DIR", "ERROR_REPORTING", "X_DISABLE_STATS"):
+        monkeypatch.setenv(f"WANDB_{name}", "")  # so that what is set is taken back
+        monkeypatch.delenv(f"WANDB_{name}")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
