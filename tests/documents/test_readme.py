@@ -124,3 +124,14 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
             folder = path
         for other in re.findall(r"(\w+\.py):? ", line.split(maxsplit=1)[1]):
             assert (path.parent / other).exists(), other
+
+
+def test_the_wheel_has_the_api_under_both_names(installed: Path, tmp_path: Path) -> None:
+    """Under the project's name also next to a sim.py of the user's."""
+    (tmp_path / "sim.py").write_text("raise SystemExit('the sim.py of the user')\n")
+    code = "import bandwise as b; print(b.load('three_sites').name, b.simulate.__module__)"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.stdout.split() == ["three-sites", "sim.api.simulation"], done.stderr
