@@ -79,5 +79,7 @@ def named(value: object) -> str:
         return f'the text "{value if len(value) <= 40 else value[:36] + "..."}"'
     kind = type(value)
     package = kind.__module__.partition(".")[0]
+    if package == "sim":  # of several records with one name
+        package = kind.__module__
     name = kind.__qualname__ if package == "builtins" else f"{package}.{kind.__qualname__}"
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

@@ -46,8 +46,8 @@ class ComparisonResult(Result):
         """
         import pandas as pd
 
+        from sim.api.drawing import axes
         from sim.figures.plots import breakdown
-        from sim.output.pictures import axes
 
         rows = [
             {
@@ -118,7 +118,8 @@ def compare(
 
 def _several(methods: Iterable[Method]) -> list[Method]:
     if isinstance(methods, str):
-        raise CallError(f'compare: methods are a list, like ["ddp", "{methods}"]')
+        names = ", ".join(f'"{name.strip()}"' for name in methods.split(","))
+        raise CallError(f"compare: methods are a list, like [{names}]")
     if callable(methods) or not isinstance(methods, Iterable) or isinstance(methods, dict):
         kind = "a function" if callable(methods) else type(methods).__name__
         raise CallError(f'compare: methods are a list, like ["ddp", my_method], not {kind}')

@@ -45,7 +45,7 @@ class ReproductionResult(Result):
         only
             Column of :attr:`runs` -> the value that a run must have to be drawn.
         """
-        from sim.output.pictures import runs
+        from sim.api.drawing import runs
 
         with told():
             return runs(self._runs, ax, only)
@@ -78,7 +78,7 @@ def reproduce(
 
     Raises
     ------
-    UserError
+    ValueRefusedError
         If there is no published table of that name, or it cannot be read.
     ScenarioError
         If something in the study's file is wrong.

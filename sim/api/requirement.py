@@ -44,7 +44,7 @@ def required(
     ------
     CallError
         If ``scenario`` is none.
-    UserError
+    ValueRefusedError
         If a target is no fraction, the scenario has one site, or no link of that name.
 
     Examples

@@ -45,7 +45,7 @@ class SimulationResult(Result):
 
         Raises
         ------
-        UserError
+        ValueRefusedError
             If the file cannot be written.
         """
         from sim.output.show import checked_file
@@ -73,8 +73,8 @@ class SimulationResult(Result):
         ValueError
             If too much happened in that part to be told apart, or it is none.
         """
+        from sim.api.drawing import axes
         from sim.figures import plots
-        from sim.output.pictures import axes
 
         trace = self._prediction.trace
         part = plots.readable(trace) if begin is None and end is None else None
@@ -109,7 +109,7 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
     ------
     CallError
         If ``scenario`` is none.
-    UserError
+    ValueRefusedError
         If the method's arguments do not fit, or the run cannot fit into memory.
     SimulationError
         If the method cannot go on: a deadlock, collectives that do not match, too large a run.
@@ -135,6 +135,8 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
     with told():
         foresee([resolved])
         path = None if replay is None else Path(a_text("simulate", "replay", replay))
+        if path is not None and not path.exists():
+            raise ValueRefusedError(f"simulate: replay: {path}: no such file")
         observed = None if path is None else logged(path)
         with naming(resolved.method.name):
             prediction = predicted(resolved, replay=observed)

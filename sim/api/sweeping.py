@@ -46,7 +46,7 @@ class SweepResult(Result):
         ValueError
             For more than 60 runs that do not vary the bandwidth, or if ``only`` leaves none.
         """
-        from sim.output.pictures import runs
+        from sim.api.drawing import runs
 
         with told():
             return runs(self._runs, ax, only)

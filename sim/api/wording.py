@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sim.output.errors import as_line
+from sim.api.calls import CallError, ValueRefusedError
+from sim.output.errors import UserError, as_line
 
 _COMMAND = re.compile(r"((?:bandwise|realrun) [a-z]+ (?:\S+ )?--?[a-zA-Z][^;,]*)")
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
@@ -38,11 +39,16 @@ def _reworded(text: str) -> str:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Let errors that are the caller's say what to write in Python; all others pass as they are."""
+    """Let errors that are the caller's say what to write in Python; all others pass as they are.
+
+    A ``UserError`` becomes a ``ValueRefusedError``, which is a ``ValueError`` as well.
+    """
     try:
         yield
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, CallError, ValueRefusedError):
         raise
+    except UserError as error:
+        raise ValueRefusedError(in_python(str(error))) from None
     except Exception as error:
         if as_line(error) is not None and len(error.args) == 1:
             error.args = (in_python(str(error)),)

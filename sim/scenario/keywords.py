@@ -154,7 +154,7 @@ def _one(path: tuple[str, ...], option: str | None, value: Any, origin: Origin) 
         if option is not None:
             return option_change(option, value, origin)
         return Change(path, Given(read_typed(value, origin), origin, value.strip()))
-    if _several(value) and not _takes_list(path):
+    if _several(value) and not _takes_list(path) and not any(map(_several, value)):
         name = origin.label
         written = f"sim.sweep(scenario, {name}=[...])" if name.isidentifier() else "sim.sweep"
         text = f"one value makes a scenario; several are an axis: {written} varies it"
@@ -206,8 +206,10 @@ def _key(key: object, origin: Origin) -> str:
 def _scalar(value: Any, origin: Origin) -> Any:
     if isinstance(value, bool | str):
         return value
-    if type(value).__name__ in ("bool_", "bool") and hasattr(value, "item"):  # of numpy
-        return bool(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # of numpy
+        value = value.item()
+        if isinstance(value, bool | str):
+            return value
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):

@@ -185,6 +185,16 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         "simulate: missing a required argument: 'scenario'; "
         "write sim.simulate(scenario, replay=...)",
     ),
+    "an axes that is none": (
+        lambda: sim.compare(described(bandwidth="9 Gbit/s"), ["diloco"]).plot(3),
+        CallError,
+        "plot: ax is a matplotlib Axes, not 3; plt.subplots() returns one",
+    ),
+    "a trace that is not there": (
+        lambda: sim.simulate(described(), replay="run.parquet"),
+        ValueError,
+        "simulate: replay: run.parquet: no such file",
+    ),
     "lists of methods": (
         lambda: sim.compare(described(), [["ddp", "diloco"]]),
         CallError,
@@ -311,13 +321,13 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
     ),
     "an unknown link": (
         lambda: sim.required(described(), 0.95, link="paris"),
-        Exception,
+        ValueError,
         'link: unknown "paris" (one of site-1.uplink, site-1.downlink, site-2.uplink, '
         "site-2.downlink)",
     ),
     "an unknown table": (
         lambda: sim.reproduce("table4"),
-        Exception,
+        ValueError,
         'no published table "table4"; there are eager_updates, streaming_diloco_table4',
     ),
 }  # fmt: skip

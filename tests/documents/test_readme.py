@@ -95,3 +95,14 @@ def test_its_python_runs_and_its_program_is_the_method(installed: Path, empty: P
 @pytest.mark.parametrize("name", ["three_sites", "quick_start", "acco_heterogeneous"])
 def test_bundled_scenarios_are_found_from_anywhere(installed: Path, empty: Path, name: str) -> None:
     assert run(installed, f"bandwise simulate {name} --json", empty).returncode == 0
+
+
+def test_the_wheel_has_the_api_under_both_names(installed: Path, tmp_path: Path) -> None:
+    """Under the project's name also next to a sim.py of the user's."""
+    (tmp_path / "sim.py").write_text("raise SystemExit('the sim.py of the user')\n")
+    code = "import bandwise as b; print(b.load('three_sites').name, b.simulate.__module__)"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )  # fmt: skip
+    assert done.stdout.split() == ["three-sites", "sim.api.simulation"], done.stderr
