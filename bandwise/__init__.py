@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 def _sim() -> ModuleType:
     """Return the package next to this one, of which all modules import each other as ``sim``."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    found = sys.modules.get("sim")
-    if found is None:
+    if "sim" not in sys.modules:
         sys.path.insert(0, folder)
         try:
-            import sim as found
+            import sim  # noqa: F401
         finally:
             sys.path.remove(folder)
+    found = sys.modules["sim"]
     place = getattr(found, "__file__", None) or ""
     if not place or os.path.realpath(place) != os.path.realpath(
         os.path.join(folder, "sim", "__init__.py")

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from realrun.training import Outcome
+    from sim.output.tables import Table
     from sim.scenario.resolved import Scenario
 
 _EVERY_S = 2.0
+_SHOWN = 20  # evaluations in the table for people
 
 
 @contextmanager
@@ -80,7 +82,26 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         buffers_averaged=list(outcome.merged.averaged),
         buffers_of_rank_0=list(outcome.merged.from_first),
     )
+    if outcome.evaluations:
+        made = replace(made, blocks=[*made.blocks, _evaluations(outcome)])
     printed(made, form)
+
+
+def _evaluations(outcome: Outcome) -> Table:
+    """Return the evaluations on the way as a table."""
+    from sim.output.tables import Column, Table
+
+    columns = (
+        Column("round", "at the start of round", "count"),
+        Column("tokens", "tokens", "count"),
+        Column("loss", "loss, nats per token", "number"),
+    )
+    rows = [
+        {**each._asdict(), "loss": f"{each.loss:.3f}"} for each in outcome.evaluations[-_SHOWN:]
+    ]
+    number = len(outcome.evaluations)
+    which = f"the last {_SHOWN} of {number}; --json has all" if number > _SHOWN else "all"
+    return Table(columns, rows, f"Loss on text that no worker trains on, rank 0's model ({which})")
 
 
 def _trained(outcome: Outcome) -> bool:
@@ -108,8 +129,8 @@ def _heading(outcome: Outcome) -> str:
             f"Replicas were compared: no difference in {outcome.compared} comparisons; "
             "the times include them. "
         )
-    if outcome.evaluations:
-        number = len(outcome.evaluations)
+    number = sum(row.operation == "evaluate" and not row.rank for row in outcome.trace.rows)
+    if number:
         text += f"The times include {number} evaluation{'s' * (number > 1)}, under other. "
     if not _trained(outcome):
         return text + "Computation was paced: sleeps of the scenario's times, nothing trained."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from realrun.checks.not_finite import LossWatch
 from realrun.checks.replica_check import ReplicaCheck, declared_equal
 from realrun.data.batches import Batches, Data, open_data
 from realrun.device import timed_on
+from realrun.loggers.logger import LogTo
+from realrun.loggers.of_run import Loggers
 from realrun.model import module_state, randomness
 from realrun.model.build import about, build
 from realrun.model.memory import check_memory, checkpoint_bytes
@@ -34,8 +37,10 @@ from realrun.runtime.shared import Pace, Shared
 from realrun.runtime.worker import TorchWorker
 from realrun.state import loss_files, saved
 from realrun.state.checkpoint_folder import alone_in
+from realrun.state.loss_stream import LossStream
 from realrun.state.resuming import identity, resumed
 from realrun.state.room import CHECKPOINTS, check_room
+from sim import __version__
 from sim.program import QUANTIZED, kept_equal
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of, sent_shares
@@ -61,7 +66,7 @@ class Asked:
     set up by a first collective. ``fresh`` asks for connections of the run's own
     (:class:`realrun.communication.groups.Group`). ``check_replicas`` compares at every round what
     the method keeps equal on all workers. ``evaluate_every`` is the number of rounds between two
-    evaluations of the loss on held-out text.
+    evaluations of the loss on held-out text. ``log`` is where rank 0 logs losses while it trains.
     """
 
     replay: Trace | None = None
@@ -78,6 +83,7 @@ class Asked:
     fresh: bool = False
     check_replicas: bool = False
     evaluate_every: int | None = None
+    log: tuple[LogTo, ...] = ()
 
 
 @dataclass
@@ -108,6 +114,8 @@ class Outcome:
     module: nn.Module | None = None
     #: Each rank's device by name; "" where several ranks share one.
     devices: tuple[str, ...] = ()
+    #: What a logger has lost, in lines.
+    not_logged: tuple[str, ...] = ()
 
 
 def run_worker(
@@ -183,13 +191,19 @@ class Run:
         world, device = place.world, place.device
         self.machine = scenario.workers[world.rank].machine
         ends = limits(scenario)
-        self.part: loss_files.Part | None = None
+        #: What takes this rank's losses while it trains: its file and, on rank 0, the loggers.
+        self.streams: list[LossStream] = []
+        self.loggers = Loggers(asked.log if place.world.rank == 0 else ())
         self.data: Data | None = None
         self.batches: Batches | None = None
         self.paced = self.file.train.compute_mode == "paced"
         if self.paced:
-            for option, path in (("--checkpoints", asked.checkpoints), ("--save", asked.save)):
-                if path is not None:
+            for option, given in (
+                ("--checkpoints", asked.checkpoints is not None),
+                ("--save", asked.save is not None),
+                ("--log", bool(asked.log)),
+            ):
+                if given:
                     raise ScenarioError(
                         f'{option}: train.compute_mode = "paced" trains nothing; leave one out'
                     )
@@ -247,6 +261,7 @@ class Run:
                 f"{found.loss:.3f} on text that no worker trains on\n"
             )
             sys.stderr.flush()
+            self.loggers.evaluated(found.tokens, found.loss)
 
         world = self.world
         return Evaluating(
@@ -291,12 +306,11 @@ class Run:
         self.batches = self.data.batches(rank, self.sequences, self.device)
 
         def on_loss(done: int, loss: Tensor) -> None:
-            if self.part is not None:
-                self.part.look()
+            for stream in self.streams:
+                stream.look()
             if rank:
                 return
-            steps = done / machine.n_grad_accumulation * self.model.pace
-            on_step(steps * scenario.tokens_per_step, loss)
+            on_step(done * self._tokens_per_micro_batch(), loss)
 
         return TorchModel(
             built.stages,
@@ -314,6 +328,11 @@ class Run:
             on_loss=on_loss if rank == 0 or self.asked.losses is not None else None,
             module=built.module,
         )
+
+    def _tokens_per_micro_batch(self) -> float:
+        """Tokens that all workers together train on for each micro-batch of this one."""
+        per_step: float = self.scenario.tokens_per_step * self.model.pace
+        return per_step / self.machine.n_grad_accumulation
 
     def _pace(self) -> Pace:
         scenario, worker = self.scenario, self.scenario.workers[self.world.rank]
@@ -351,10 +370,10 @@ class Run:
 
     def _train(self) -> Outcome | None:
         world, shared, scenario = self.world, self.shared, self.scenario
-        first_round = 0
+        first_round, noted = 0, dict[str, Any]()
         if self.asked.checkpoints is not None:
             assert self.batches is not None
-            first_round = resumed(
+            first_round, noted = resumed(
                 self.asked.checkpoints,
                 self.asked.checkpoint_every,
                 world,
@@ -362,22 +381,28 @@ class Run:
                 self.batches,
                 identity(self.loaded),
                 self.device,
+                self._noted,
             )
+        if shared.evaluating is not None:
+            shared.evaluating.restore(noted.get("evaluating", {}))
         if not self.paced:
             self._agree_on_the_start(first_round)
+        if self.asked.log:
+            tokens = noted.get("tokens", 0.0) if first_round else None
+            notes = noted.get("log", {})
+            world.agreed(lambda: self.loggers.open(self._described(), tokens, notes))
         shared.device = timed_on(self.device)  # nothing until here is in a measured time
         with world.exchanging():
             before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)
-        if self.asked.losses is not None and not self.paced:
-            self.part = loss_files.Part(
-                self.asked.losses, world.rank, self.model, self.shared.device
-            )
+        file = self._begin_streams()
         try:
             worker.drive(scenario.method.program(worker, **scenario.method.arguments))
-        finally:
-            if self.part is not None:
-                self.part.close()
+        except BaseException:
+            self._end(file)  # first: a logger may be waiting for a network
+            self.loggers.close(failed=True)
+            raise
+        self._end(file)
         with world.exchanging():
             after = offset_to_first(shared, world.control)
         shared.close()
@@ -399,11 +424,14 @@ class Run:
             len(own) * w.machine.batch_tokens / w.machine.n_grad_accumulation
             for own, w in zip(losses, scenario.workers, strict=True)
         )
+        held_out = self._validation_loss()
+        if held_out is not None:
+            self.loggers.evaluated(tokens, held_out)
         return Outcome(
             trace,
             residual,
             losses,
-            self._validation_loss(),
+            held_out,
             tokens,
             first_round,
             name_of(self.device),
@@ -414,7 +442,50 @@ class Run:
             evaluations=() if shared.evaluating is None else tuple(shared.evaluating.found),
             module=None if self.asked.save is None else self.model.module,
             devices=tuple(devices),
+            not_logged=tuple(self.loggers.close()),
         )
+
+    def _begin_streams(self) -> LossStream | None:
+        """Let what asks for losses have them; return the stream of this rank's own file."""
+        if self.paced:
+            return None
+        model, device = self.model, self.shared.device
+        self.streams += self.loggers.follow(model, device, self._tokens_per_micro_batch)
+        if self.asked.losses is None:
+            return None
+        file = LossStream(loss_files.PartFile(self.asked.losses, self.world.rank), model, device)
+        self.streams.append(file)
+        return file
+
+    def _end(self, file: LossStream | None) -> None:
+        """Write the last losses into this rank's own file."""
+        if file is not None:
+            file.close()
+
+    def _noted(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the state of model and data."""
+        evaluating = self.shared.evaluating
+        return {
+            "evaluating": {} if evaluating is None else evaluating.state(),
+            "tokens": self.model.losses_so_far * self._tokens_per_micro_batch(),
+            "log": self.loggers.notes(),
+        }
+
+    def _described(self) -> dict[str, Any]:
+        """What loggers keep of the run: the scenario as given, what was assumed, its hash."""
+        scenario = self.scenario
+        given = self.file.model_dump(exclude_none=True, exclude_defaults=True)
+        found = {
+            "scenario": given,
+            "scenario_sha256": scenario.sha256,
+            "assumed": dict(scenario.assumed),
+            "method": scenario.method.name,
+            "workers": len(scenario.workers),
+            "tokens_per_step": scenario.tokens_per_step,
+            "bandwise": __version__,
+        }
+        described: dict[str, Any] = json.loads(json.dumps(found, default=str))
+        return described
 
     def _agree_on_the_start(self, first_round: int) -> None:
         """Let all ranks begin with rank 0's parameters and buffers.

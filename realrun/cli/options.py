@@ -84,7 +84,22 @@ Trace = Annotated[
 ]
 Losses = Annotated[
     Path | None,
-    _option("--losses", "FILE", "Write every micro-batch's loss by rank: .csv.", "Output"),
+    _option(
+        "--losses",
+        "FILE",
+        "Write every micro-batch's loss by rank: .csv. While it trains, each rank adds to a file "
+        "in FILE.parts.",
+        "Output",
+    ),
+]
+Log = Annotated[
+    list[str] | None,
+    _option(
+        "--log",
+        "KIND:WHERE",
+        "Log losses while it trains: tensorboard:FOLDER or wandb:PROJECT; may be repeated.",
+        "Output",
+    ),
 ]
 Save = Annotated[
     Path | None, _option("--save", "FILE", "Write the trained model: .safetensors.", "Output")

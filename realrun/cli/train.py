@@ -8,6 +8,7 @@ import sys
 import typer
 
 from realrun.cli import options
+from realrun.cli.log_option import logs
 from realrun.cli.outputs import Outputs
 from sim.output.errors import UserError
 from sim.output.options import Asked, Format, Json, takes_scenario
@@ -30,6 +31,7 @@ def train(
     evaluate_every: options.EvaluateEvery = None,
     trace: options.Trace = None,
     losses: options.Losses = None,
+    log: options.Log = None,
     save: options.Save = None,
     form: Format = "table",
     as_json: Json = False,
@@ -52,6 +54,7 @@ def train(
             raise UserError(f"{name}: {number}: must be at least 1")
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
+    logged_to = logs(log or ())
     happened = None if replay is None else logged(replay)
 
     if "RANK" not in os.environ:
@@ -78,6 +81,7 @@ def train(
         start=start,
         check_replicas=check_replicas,
         evaluate_every=evaluate_every,
+        log=logged_to,
     )
     given = loaded(asked.source, asked.options, asked.settings, single=True)
     with progress(given.scenario.horizon_tokens) as step:
@@ -90,6 +94,8 @@ def train(
         sys.stdout.flush()
     except BrokenPipeError as error:  # files are written all the same
         unread = error
+    for line in outcome.not_logged:
+        typer.echo(f"realrun: warning: {line}", err=True)
     outputs.write(outcome)
     if unread is not None:
         raise unread

@@ -3,5 +3,6 @@
 batches: What a worker trains on: ``[data]`` opened, read in batches, restartable at an exact
   position.
 corpus: Where tokens come from: one long row of numbers, and where each source in it begins.
+token_files: A file of tokens, memory-mapped.
 shards: Who trains on which part of a corpus, and which part nobody trains on.
 """

@@ -20,6 +20,7 @@ from torch import Tensor
 from realrun.data import corpus as kinds
 from realrun.data.corpus import Corpus, DataError, check_vocabulary
 from realrun.data.shards import Ints, Samples, split
+from realrun.data.token_files import DTYPES, token_file
 from sim.scenario import fields
 from sim.scenario.errors import did_you_mean, listed, shown
 from sim.scenario.schema import DataSection
@@ -36,7 +37,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "block_tokens": fields.count(2, 10**12, "no text is longer", '"32Ki"'),
     "path": fields.text,
     "files": fields.text,
-    "dtype": fields.choice(*kinds.DTYPES),
+    "dtype": fields.choice(*DTYPES),
     "document_end": fields.count(0, 2**32 - 1, "tokens have 32 bits", "0"),
     "subset": fields.text,
     "split": fields.text,
@@ -57,7 +58,7 @@ DEFAULTS: dict[str, Any] = {
     "validation_every": 20,
     "block_tokens": None,
     "files": "*.txt",
-    "dtype": "uint16",
+    "dtype": None,
     "document_end": None,
     "subset": None,
     "split": "train",
@@ -146,10 +147,7 @@ def _checked(kind: str, section: DataSection) -> dict[str, Any]:
     keys = {key: DEFAULTS[key] for key in known if key in DEFAULTS}
     for key, value in given.items():
         if key not in known:
-            raise DataError(
-                f'data.{key}: kind = "{kind}" takes {listed(known, "and")}'
-                f"{did_you_mean(key, known, '')}"
-            )
+            raise _unknown(key, kind, section.kind is not None)
         try:
             keys[key] = _READERS[key](value)
         except (fields.RefusedError, UnitError) as error:
@@ -157,6 +155,17 @@ def _checked(kind: str, section: DataSection) -> dict[str, Any]:
     if "path" in known and "path" not in keys:
         raise DataError(f'data.path: missing; kind = "{kind}" needs it')
     return keys
+
+
+def _unknown(key: str, kind: str, given: bool) -> DataError:
+    """Return what to say of a key that a kind does not have; ``given``: somebody has named it."""
+    of = [other for other, keys in KEYS.items() if key in keys]
+    if not given and of:
+        kinds_of = listed([f'"{other}"' for other in of])
+        return DataError(f"data.kind: missing; with data.{key} it must be {kinds_of}")
+    known = (*KEYS[kind], *_COMMON)
+    near = did_you_mean(key, known if given else _READERS, "")
+    return DataError(f'data.{key}: kind = "{kind}" takes {listed(known, "and")}{near}')
 
 
 def _corpus(kind: str, keys: Mapping[str, Any], vocabulary: int, seed: int, folder: Path) -> Corpus:
@@ -168,12 +177,9 @@ def _corpus(kind: str, keys: Mapping[str, Any], vocabulary: int, seed: int, fold
     if kind == "text":
         return kinds.text_files(path, keys["files"])
     if kind == "tokens":
-        return kinds.token_file(path, keys["dtype"], vocabulary, keys["document_end"])
-    # A folder next to the scenario, or a name.
-    name = str(path) if path.exists() else keys["path"]
-    return kinds.huggingface(
-        name, split=keys["split"], column=keys["column"], subset=keys["subset"]
-    )
+        return token_file(path, keys["dtype"], vocabulary, keys["document_end"])
+    given = {key: keys[key] for key in ("split", "column", "subset")}
+    return kinds.huggingface(keys["path"], folder=folder, **given)
 
 
 class Data:

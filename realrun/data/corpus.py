@@ -1,8 +1,9 @@
 """Where tokens come from: one long row of numbers, and where each source in it begins.
 
-Five kinds: the text of Python's standard library (always there), text files, a file of tokens, a
-Hugging Face dataset, and random numbers. Text is read as bytes, a vocabulary of 256; every file or
-document of it ends with a byte 0, which marks its end.
+Five kinds: the text of Python's standard library (always there), text files, a file of tokens
+(:mod:`realrun.data.token_files`), a Hugging Face dataset, and random numbers. Text is read as
+bytes, a vocabulary of 256, so any encoding of one byte or UTF-8 will do; every file or document of
+it ends with a byte 0, which marks its end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import os
 import platform
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -21,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenario import ScenarioError
-from sim.scenario.errors import did_you_mean, listed, path_shown, shown
-from sim.storage.inputs import check_regular
+from sim.scenario.errors import FILE_CUTOFF, did_you_mean, listed, path_shown, shown
+from sim.units import format_bytes
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
 DOCUMENT_END = 0
-DTYPES = {"uint16": np.uint16, "uint32": np.uint32}
 
 # What is no text of the library's own: tests, installed packages, and what was written down
 # about this one build of Python, which would make the data differ between equal versions.
 _SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
 _SKIPPED_BEGINNINGS = ("config-", "_sysconfigdata")
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what such a file begins with
 _FULLY_HASHED = 64 << 20  # bytes; of more, evenly spaced pieces are hashed
-_LOOKED_AT = 1 << 20  # tokens of a file that are checked when it is opened
+_HASHED_PIECE = 1 << 20  # tokens of each of them
 
 
 class DataError(ScenarioError):
@@ -65,12 +67,12 @@ class Corpus:
         restart must find the data it was trained on. Of large data only parts are read.
         """
         digest = blake2b(f"{self.tokens.dtype} {len(self.tokens)} ".encode(), digest_size=8)
-        digest.update(np.ascontiguousarray(self.edges[:_LOOKED_AT]).tobytes())
+        digest.update(np.ascontiguousarray(self.edges[:_HASHED_PIECE]).tobytes())
         if self.tokens.nbytes <= _FULLY_HASHED:
             digest.update(np.ascontiguousarray(self.tokens).tobytes())
         else:
-            for begin in np.linspace(0, len(self.tokens) - _LOOKED_AT, 16).astype(np.int64):
-                piece = self.tokens[begin : begin + _LOOKED_AT]
+            for begin in np.linspace(0, len(self.tokens) - _HASHED_PIECE, 16).astype(np.int64):
+                piece = self.tokens[begin : begin + _HASHED_PIECE]
                 digest.update(np.ascontiguousarray(piece).tobytes())
         return digest.hexdigest()
 
@@ -111,11 +113,9 @@ def standard_library(folder: Path | None = None) -> Corpus:
             f'data.kind: "stdlib": no text of the standard library in {path_shown(root)}; '
             'give a file of tokens, kind = "tokens"'
         )
-    size = sum(len(text) for text in texts) / 1e6
     return _documents(
         texts,
-        f"standard library of Python {platform.python_version()}: "
-        f"{len(texts):,} files, {size:.1f} MB",
+        f"standard library of Python {platform.python_version()}: {_counted(texts)}",
     )
 
 
@@ -137,9 +137,17 @@ def text_files(path: Path, pattern: str) -> Corpus:
     where = f"data.path: {shown(path_shown(path))}"
     paths = [path]
     if path.is_dir():
-        paths = sorted(each for each in path.rglob(pattern) if each.is_file())
+        try:
+            paths = sorted(each for each in path.rglob(pattern) if each.is_file())
+        except (NotImplementedError, ValueError) as error:  # it begins at the root, or has "**.txt"
+            raise DataError(
+                f"data.files: {shown(pattern)}: {str(error)[:1].lower()}{str(error)[1:]}; "
+                'write a pattern like "*.txt" or "chapter-*.md"'
+            ) from None
         if not paths:
-            raise DataError(f'{where}: no file in it matches data.files = "{pattern}"')
+            raise DataError(
+                f"{where}: no file in it matches data.files = {shown(pattern)}{_others(path)}"
+            )
     elif path.exists() and not path.is_file():
         raise DataError(f"{where}: is neither a file nor a folder")
     texts = []
@@ -147,73 +155,48 @@ def text_files(path: Path, pattern: str) -> Corpus:
         try:
             texts.append(each.read_bytes())
         except FileNotFoundError:
-            raise DataError(f"{where}: no such file or folder") from None
+            raise DataError(f"{where}: no such file or folder{near_file(each)}") from None
         except OSError as error:
             raise DataError(f"{where}: {path_shown(each)}: {error.strerror}") from None
         if b"\0" in texts[-1]:
-            raise DataError(
-                f"{where}: {path_shown(each)} is not text: it has a byte 0, which ends a document"
-            )
+            why = "it has a byte 0, which ends a document"
+            if texts[-1].startswith(_UTF_16):
+                why = "it is UTF-16; save it as UTF-8"
+            raise DataError(f"{where}: {path_shown(each)} is not text: {why}")
     if not any(texts):
-        raise DataError(f"{where}: is empty")
-    size = sum(map(len, texts)) / 1e6
-    files = "1 file" if len(texts) == 1 else f"{len(texts):,} files"
-    return _documents(texts, f"{path_shown(path)}: {files}, {size:.1f} MB")
+        what = "is empty" if len(texts) == 1 else f"all {len(texts):,} files in it are empty"
+        raise DataError(f"{where}: {what}")
+    return _documents(texts, f"{path_shown(path)}: {_counted(texts)}")
 
 
-def token_file(path: Path, dtype: str, vocabulary: int, document_end: int | None = None) -> Corpus:
-    """Return a file of tokens, memory-mapped: nothing but numbers, as ``array.tofile`` writes.
-
-    Parameters
-    ----------
-    path, dtype
-        The file, and "uint16" or "uint32" (in the machine's byte order).
-    vocabulary
-        What every token must be below. Checked here on the first million; the rest when read.
-    document_end
-        The token that ends a document; each document is then a source, and the whole file is
-        read once. None: the file is one source.
-
-    Raises
-    ------
-    DataError
-        No such file, empty, of another dtype, or a token outside the vocabulary.
-    """
-    where = f"data.path: {shown(path_shown(path))}"
-    item = np.dtype(DTYPES[dtype]).itemsize
+def near_file(path: Path) -> str:
+    """Return '; did you mean "books"?' where nothing is there and something is called nearly so."""
+    if path.exists():
+        return ""
     try:
-        check_regular(path)
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(6)
-    except FileNotFoundError:
-        raise DataError(f"{where}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{where}: is a folder; name the file of tokens in it") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"{where}: cannot be read: {reason}") from None
-    if not size:
-        raise DataError(f"{where}: is empty")
-    if head == b"\x93NUMPY":
-        raise DataError(f"{where}: has a header of numpy's; write the tokens with array.tofile")
-    if size % item:
-        raise DataError(
-            f"{where}: {size:,} bytes are not a whole number of {dtype}; is data.dtype right?"
-        )
-    tokens: Tokens = np.memmap(path, dtype=DTYPES[dtype], mode="r")
-    start = tokens[:_LOOKED_AT]
-    if dtype == "uint16" and len(start) > 3 and not start[1::2].any() and start.any():
-        raise DataError(f'{where}: every second token is 0; it looks like data.dtype = "uint32"')
-    check_vocabulary(start, vocabulary, path_shown(path))
-    edges = np.array([0, len(tokens)])
-    if document_end is not None:
-        ends = np.flatnonzero(tokens == document_end) + 1
-        edges = np.unique(np.concatenate([[0], ends, [len(tokens)]]))
-    return Corpus(tokens, edges, f"{path_shown(path)}: {len(tokens):,} tokens")
+        names = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names, "", FILE_CUTOFF)
 
 
-def huggingface(path: str, *, split: str, column: str, subset: str | None = None) -> Corpus:
+def _others(folder: Path) -> str:
+    """Say what the files of a folder end in, where none matches."""
+    ends = Counter(each.suffix for each in folder.rglob("*") if each.is_file() and each.suffix)
+    if not ends:
+        return ""
+    found = [f"{number:,} *{suffix}" for suffix, number in ends.most_common(3)]
+    return f"; it has {listed(found, 'and')}"
+
+
+def _counted(texts: list[bytes]) -> str:
+    files = "1 file" if len(texts) == 1 else f"{len(texts):,} files"
+    return f"{files}, {format_bytes(sum(map(len, texts)), 3)}"
+
+
+def huggingface(
+    path: str, *, split: str, column: str, subset: str | None = None, folder: Path | None = None
+) -> Corpus:
     """Return a column of a Hugging Face dataset; each row is a source. Read into memory.
 
     Parameters
@@ -224,6 +207,8 @@ def huggingface(path: str, *, split: str, column: str, subset: str | None = None
         Which part, as ``datasets.load_dataset`` calls it; subset is its ``name``.
     column
         Of texts, which are read as bytes, or of lists of tokens.
+    folder
+        Where ``path`` begins if it is a folder; None is the working directory.
 
     Raises
     ------
@@ -238,19 +223,30 @@ def huggingface(path: str, *, split: str, column: str, subset: str | None = None
             f'data.kind: "huggingface": needs the package {error.name}; '
             'pip install "bandwise[datasets]"'
         ) from None
+    local = (folder or Path()) / Path(path).expanduser()
+    name = str(local) if local.exists() else path
     quiet = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()  # every worker would draw its own
     try:
-        if Path(path, "state.json").is_file():
-            rows = datasets.load_from_disk(path)
-        elif Path(path, "dataset_dict.json").is_file():
-            rows = datasets.load_from_disk(path)[split]
+        if Path(name, "state.json").is_file():
+            rows = datasets.load_from_disk(name)
+        elif Path(name, "dataset_dict.json").is_file():
+            parts = datasets.load_from_disk(name)
+            if split not in parts:
+                raise DataError(
+                    f"data.split: {shown(split)}: the dataset has {listed(parts, 'and')}"
+                    f"{did_you_mean(split, parts, '')}"
+                )
+            rows = parts[split]
         else:
-            rows = datasets.load_dataset(path, subset, split=split)
+            rows = datasets.load_dataset(name, subset, split=split)
+    except DataError:
+        raise
     except Exception as error:  # of many libraries
         text = " ".join(str(error).split())
         raise DataError(
             f"data.path: {shown(path)}: cannot be loaded: {type(error).__name__}: {text[:200]}"
+            f"{near_file(local)}"
         ) from error
     finally:
         if not quiet:
@@ -292,8 +288,8 @@ def check_vocabulary(tokens: Tokens, vocabulary: int, whose: str) -> None:
     largest = int(tokens.max(initial=0))
     if largest >= vocabulary:
         raise DataError(
-            f"{whose}: token {largest:,} is outside the vocabulary; model.vocabulary is "
-            f"{vocabulary:,} (or is data.dtype wrong?)"
+            f"{whose}: token {largest:,} is outside the vocabulary; all must be below "
+            f"model.vocabulary = {vocabulary:,} (or is data.dtype wrong?)"
         )
 
 

@@ -43,19 +43,22 @@ def split(
         If there are fewer pieces than workers and validation need.
     """
     if shard == "source":
-        edges, what, advice = corpus.edges, "sources", 'shard = "iid" cuts them into blocks'
+        edges, what, of = corpus.edges, "source", ""
+        advice = 'shard = "iid" cuts them into blocks'
     else:
         edges = np.append(np.arange(0, len(corpus.tokens), block_tokens), len(corpus.tokens))
-        what = f"blocks of {block_tokens:,} tokens"
+        what, of = "block", f" of {block_tokens:,} tokens"
         advice = "a smaller data.block_tokens makes more of them"
     pieces = np.arange(len(edges) - 1)
     kept = pieces % validation_every == validation_every - 1
     train = pieces[~kept]
     if len(train) < workers or not kept.any():
         needed = max(validation_every, workers + (workers - 1) // (validation_every - 1))
+        what += "s" * (len(pieces) != 1)
         raise DataError(
-            f"data: too small: {len(pieces):,} {what}; {workers} workers and validation on every "
-            f"{validation_every}th need at least {needed:,}; {advice}"
+            f"data: too small: {len(pieces):,} {what}{of} in {corpus.description}; {workers} "
+            f"workers and validation on every {validation_every}th need at least {needed:,}; "
+            f"{advice}"
         )
     if shard == "source":
         # A source goes to the worker in whose equal share of the tokens its middle lies.

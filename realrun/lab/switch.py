@@ -18,7 +18,6 @@ import heapq
 import json
 import os
 import select
-import sys
 from collections.abc import Sequence
 from time import monotonic
 from typing import Any
@@ -139,14 +138,23 @@ def _table() -> dict[str, Any] | None:
     return found
 
 
+def _ready() -> bool:
+    """Say that a network was read; return whether the lab is still there to hear it."""
+    try:
+        os.write(1, b"ready\n")
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def main() -> None:
     """Read a network, say so, and carry until there is another."""
     _first_in_line()
     gc.disable()  # nothing here forms cycles
     while (asked := _table()) is not None:
         ways = [[(tuple(lines), latency) for lines, latency in row] for row in asked["ways"]]
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        if not _ready():
+            return
         carry(asked["devices"], asked["rates"], ways, 0)
 
 

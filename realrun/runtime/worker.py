@@ -205,12 +205,12 @@ class TorchWorker(CollectiveCalls[Activity]):
             raise RunError(why)
         if shared.watch is not None:
             shared.watch.look(self._round, by_steps=steps is not None)
+        evaluating = shared.evaluating  # first: a checkpoint holds its round's evaluation
+        if evaluating is not None and more and evaluating.due(self._round):
+            self._evaluate(evaluating, tokens)
         saving = shared.saving
         if saving is not None and not saved and (self._round % saving.rounds == 0 or not more):
             self._save(saving)
-        evaluating = shared.evaluating
-        if evaluating is not None and more and evaluating.due(self._round):
-            self._evaluate(evaluating, tokens)
         self.device.settle()
         if shared.check is not None:
             self.device.drain()  # what has failed is not compared

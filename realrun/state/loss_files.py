@@ -10,88 +10,58 @@ from __future__ import annotations
 
 import csv
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
-from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
 
 from realrun.errors import RunError
+from realrun.state.loss_stream import Losses
 from sim.scenario.errors import path_shown
 from sim.storage.files import replacing
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from realrun.device import Host
-    from realrun.model.replica import TorchModel
-
 _COLUMNS = ("rank", "micro_batch", "loss_nats_per_token")
-_EVERY_S = 2.0
-_POLL_S = 0.05
 
 
-class Part:
-    """One rank's losses, written by a thread during the run.
+class PartFile:
+    """One rank's file, to which its losses are added.
 
     Parameters
     ----------
     path
         The file of all ranks.
-    rank, model, device
-        Whose losses they are, and what computes them.
+    rank
+        Whose losses they are.
     """
 
-    def __init__(self, path: Path, rank: int, model: TorchModel, device: Host) -> None:
+    def __init__(self, path: Path, rank: int) -> None:
         self._path, self._rank = _folder(path) / f"rank-{rank:05d}.csv", rank
-        self._model, self._device = model, device
-        self._seen, self._due = 0, perf_counter() + _EVERY_S
-        self._copied: SimpleQueue[tuple[int, Tensor, Any] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._write, name="losses", daemon=True)
-        self._thread.start()
+        self._failed = False
 
-    def look(self) -> None:
-        """Take the losses that have come, if the last time is long ago; waits for nothing."""
-        if perf_counter() >= self._due:
-            self._take()
-
-    def _take(self) -> None:
-        self._due = perf_counter() + _EVERY_S
-        first, self._seen = self._seen, self._model.losses_so_far
-        if first < self._seen:
-            # On a GPU behind what it still computes; the mark tells when they are there.
-            losses = self._model.losses_since(first).to("cpu", non_blocking=True)
-            self._copied.put((first, losses, self._device.mark()))
-
-    def close(self) -> None:
-        """Write what is left; not for long, where the device has failed."""
-        with suppress(RuntimeError):
-            self._take()
-        self._copied.put(None)
-        self._thread.join(_EVERY_S)
-
-    def _write(self) -> None:
+    def losses(self, came: Losses) -> None:
+        """Add losses; the first of all begin the file, and a resumed run comes with all."""
+        if self._failed:
+            return
         try:
-            while (copied := self._copied.get()) is not None:
-                first, losses, mark = copied
-                while not self._device.passed(mark):
-                    sleep(_POLL_S)
-                # A resumed run begins with the losses of all rounds before, so nothing is lost.
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("a" if first else "w", newline="") as file:
-                    writer = csv.writer(file)
-                    if not first:
-                        writer.writerow(_COLUMNS)
-                    writer.writerows(
-                        (self._rank, first + n, loss) for n, loss in enumerate(losses.tolist())
-                    )
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a" if came.first else "w", newline="") as file:
+                writer = csv.writer(file)
+                if not came.first:
+                    writer.writerow(_COLUMNS)
+                writer.writerows(
+                    (self._rank, came.first + n, loss) for n, loss in enumerate(came.values)
+                )
         except OSError as error:
+            self._failed = True
             sys.stderr.write(
                 f"realrun: warning: rank {self._rank}: {path_shown(self._path)}: {error.strerror}; "
                 "no losses are written until the end\n"
             )
+
+    def evaluated(self, tokens: float, loss: float, micro_batches: int) -> None:
+        """Leave it out: the file has micro-batches."""
+
+    def close(self, *, failed: bool) -> None:
+        """Nothing is open between two additions."""
 
 
 def write(losses: Sequence[Sequence[float]], path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -41,7 +42,8 @@ def resumed(
     batches: Batches,
     identity: Mapping[str, str],
     device: torch.device,
-) -> int:
+    note: Callable[[], dict[str, Any]],
+) -> tuple[int, dict[str, Any]]:
     """Go back to the last checkpoint, if there is one, and see that there will be more.
 
     Parameters
@@ -52,11 +54,14 @@ def resumed(
         Of a run that has not begun; its model takes the saved state over.
     identity
         What both runs must have in common.
+    note
+        Gives what this rank's checkpoints hold besides, as JSON can hold it.
 
     Returns
     -------
-    int
-        The round to resume at; 0 without a checkpoint.
+    int, dict
+        The round to resume at, and what ``note`` gave when it was saved; 0 and nothing without a
+        checkpoint.
 
     Raises
     ------
@@ -70,15 +75,15 @@ def resumed(
         tensors, numbers = model.state()
         tensors["observed"] = torch.tensor(shared.observed, dtype=torch.float64)
         tensors |= randomness.state(device)
-        return State(tensors, {"model": numbers, "data": batches.state()})
+        return State(tensors, {"model": numbers, "data": batches.state(), "noted": note()})
 
     shared.saving = Saving(every, lambda number: checkpoints.save(number, state()))
     found = checkpoints.latest()
     if found is None:
-        return 0
+        return 0, {}
     round_, saved = found
     world.agreed(lambda: batches.restore(saved.notes["data"]))
     world.agreed(lambda: model.restore(saved.tensors, saved.notes["model"]))
     randomness.restore(saved.tensors, device)
     shared.restart = Restart(round_, deque(saved.tensors["observed"].tolist()))
-    return round_
+    return round_, saved.notes.get("noted", {})  # earlier versions noted nothing

@@ -7,5 +7,5 @@ command line. Nothing is written to disk unless a place is named.
 scenarios: Scenarios, made of keywords or read from a file. keywords: What describes one.
 simulation: ``simulate``. sweeping: ``sweep``. comparison: ``compare``. requirement: ``required``.
 reproduction: ``reproduce``. results: What all results have in common. calls: Calls that cannot be
-meant.
+meant. wording: Messages of the command line in words of Python.
 """

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from sim.output.errors import UserError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class CallError(UserError, TypeError):
@@ -16,6 +19,43 @@ class CallError(UserError, TypeError):
 
 class ValueRefusedError(UserError, ValueError):
     """An argument of the right kind with a value that cannot be."""
+
+
+def called(function: F) -> F:
+    """Let a call that does not fit a function's signature say what to write."""
+    own = inspect.signature(function)
+
+    @wraps(function)
+    def call(*args: Any, **keywords: Any) -> Any:
+        try:
+            own.bind(*args, **keywords)
+        except TypeError as error:
+            raise CallError(_misfit(function.__name__, own, args, keywords, error)) from None
+        return function(*args, **keywords)
+
+    return cast("F", call)
+
+
+def _misfit(
+    name: str,
+    own: inspect.Signature,
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    error: TypeError,
+) -> str:
+    kinds, parameters = inspect.Parameter, list(own.parameters.values())
+    positional = [p.name for p in parameters if p.kind == kinds.POSITIONAL_OR_KEYWORD]
+    if args and not positional:
+        known = isinstance(args[0], str) and args[0][:1].isdigit()
+        example = f'model="{args[0]}"' if known else 'model="10B", bandwidth="1 Gbit/s"'
+        return f"{name}: takes keywords alone; write sim.{name}({example})"
+    unknown = [key for key in keywords if key not in own.parameters]
+    if unknown and positional[:1] == ["scenario"]:
+        written = f"sim.{name}(scenario.replace({unknown[0]}=...))"
+        return f"{name}: has no keyword {unknown[0]}; the scenario holds it: {written}"
+    named = [f"{p.name}=..." for p in parameters if p.kind == kinds.KEYWORD_ONLY]
+    more = ["**keywords"] if any(p.kind == kinds.VAR_KEYWORD for p in parameters) else []
+    return f"{name}: {error}; write sim.{name}({', '.join([*positional, *named, *more])})"
 
 
 def a_text(function: str, name: str, value: object) -> str:
@@ -41,38 +81,3 @@ def named(value: object) -> str:
     package = kind.__module__.partition(".")[0]
     name = kind.__qualname__ if package == "builtins" else f"{package}.{kind.__qualname__}"
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
-_SETTING = re.compile(r"--set ([\w.]+)=[^\s;,)]*")
-
-
-def in_python(text: str) -> str:
-    """Return a message of the command line's in words of Python.
-
-    Examples
-    --------
-    >>> in_python("give it with --set method.f=; choose another --out")
-    'give it with settings={"method.f": ...}; choose another out'
-    >>> in_python("if you trust it, give --allow-code")
-    'if you trust it, give allow_code=True'
-    """
-    text = _SETTING.sub(r'settings={"\1": ...}', text)
-    text = text.replace("--allow-code", "allow_code=True").replace("--over ", "")
-    text = text.replace("write the full key", 'write settings={"...": ...} with the full key')
-    return _OPTION.sub(lambda found: found[1].replace("-", "_"), text)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Let errors that are the caller's say what to write in Python; all others pass as they are."""
-    from sim.output.errors import as_line
-
-    try:
-        yield
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        if as_line(error) is not None and len(error.args) == 1:
-            error.args = (in_python(str(error)),)
-        raise

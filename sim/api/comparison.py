@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, told
+from sim.api.calls import CallError, called, named
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ class ComparisonResult(Result):
         return breakdown(pd.DataFrame(rows), axes(ax))
 
 
+@called
 def compare(
     scenario: Scenario,
     methods: Iterable[Method] | None = None,
@@ -102,9 +104,9 @@ def compare(
     base = checked("compare", scenario)
     asked = _several(METHODS if methods is None else methods)
     with told():
-        study = varied(base.document, [keyword_axis("method", asked)], again=True)
+        study = varied(base._document, [keyword_axis("method", asked)], again=True)
         cases = {
-            case.scenario.method.name: noted(case.scenario, base.rates) for case in study.cases()
+            case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()
         }
         sites = len(base.resolved.sites)
         foresee(list(cases.values()), runs=1 + (sites if sites > 2 else 0))
@@ -120,7 +122,11 @@ def _several(methods: Iterable[Method]) -> list[Method]:
     if callable(methods) or not isinstance(methods, Iterable) or isinstance(methods, dict):
         kind = "a function" if callable(methods) else type(methods).__name__
         raise CallError(f'compare: methods are a list, like ["ddp", my_method], not {kind}')
-    found = list(dict.fromkeys(methods))
+    found = list(methods)
+    for each in found:
+        if not isinstance(each, str) and not callable(each):
+            raise CallError(f"compare: a method is a name or a function, not {named(each)}")
+    found = list(dict.fromkeys(found))
     if not found:
         raise CallError('compare: name at least one method, like ["ddp", "diloco"]')
     return found

@@ -92,7 +92,7 @@ class Keywords(TypedDict, total=False):
     #: Whether the outer optimizer uses Nesterov momentum.
     use_nesterov: bool | None
     #: Rounds after which an outer gradient is applied.
-    rounds_late_by: Whole
+    outer_sync_delay: Whole
     #: Bytes of a bucket of gradients.
     bucket_bytes: Whole
     #: Whether the optimizer's state is sharded.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, a_text, told
+from sim.api.calls import CallError, a_text, called
 from sim.api.results import Provenance, Result
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,19 +35,23 @@ class ReproductionResult(Result):
         """The simulated runs of which the table was read: a row per case and bandwidth."""
         return self._runs.copy()
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None, *, only: Mapping[str, Any] | None = None) -> Axes:
         """Draw utilization against bandwidth, a line per case.
 
         Parameters
         ----------
         ax
             Where to draw; by default a new figure of pyplot's.
+        only
+            Column of :attr:`runs` -> the value that a run must have to be drawn.
         """
-        from sim.output.pictures import axes, runs
+        from sim.output.pictures import runs
 
-        return runs(self._runs, axes(ax))
+        with told():
+            return runs(self._runs, ax, only)
 
 
+@called
 def reproduce(
     name: str | Path = "streaming_diloco_table4",
     *,

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sim.api.calls import CallError, ValueRefusedError, told
+from sim.api.calls import CallError, ValueRefusedError, called
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked
+from sim.api.wording import told
 
 _SEARCHED = 15  # bandwidths of one target's search, about
 
@@ -18,6 +19,7 @@ class RequirementResult(Result):
     """The bandwidth that each target needs, by link: ``frame()`` has a row for each of both."""
 
 
+@called
 def required(
     scenario: Scenario,
     target: float | str | Iterable[float | str] = (0.5, 0.9, 0.95),

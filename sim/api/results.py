@@ -72,9 +72,9 @@ class Result:
 
 def telling(report: Report, scenario: Scenario) -> Report:
     """Return a report that says for what bandwidths were taken that were given as numbers."""
-    if not scenario.rates:
+    if not scenario._rates:
         return report
-    read = ", ".join(f"{key} = {text.partition(' (')[0]}" for key, text in scenario.rates)
+    read = ", ".join(f"{key} = {text.partition(' (')[0]}" for key, text in scenario._rates)
     sentence = f"Bandwidths given as numbers are in bytes/s: {read}."
     return replace(report, blocks=[*report.blocks, sentence])
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from sim.api.calls import CallError, a_text, named, told
+from sim.api.calls import CallError, a_text, called, named
 from sim.api.keywords import Keywords, with_keywords
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     from sim.output.tables import Report
@@ -28,10 +29,9 @@ class Scenario:
 
     #: Frozen records in SI units, with everything filled in: what the simulator reads.
     resolved: Resolved
-    #: What was given, and where.
-    document: Document
-    #: Bandwidths that were given as numbers: key, and what they were taken for.
-    rates: Rates
+    # What was given, and where; of bandwidths that were given as numbers: key, what it was read as.
+    _document: Document
+    _rates: Rates
 
     @property
     def name(self) -> str:
@@ -42,12 +42,6 @@ class Scenario:
     def method(self) -> str:
         """The name of its method."""
         return self.resolved.method.name
-
-    @property
-    def program(self) -> object:
-        """The method as it was given: a name, a function, or None."""
-        given, steps = self.document.find(("method", "name"))
-        return given.value if given is not None and steps == 2 else None
 
     @property
     def assumed(self) -> dict[str, str]:
@@ -74,7 +68,7 @@ class Scenario:
         >>> base.replace(bandwidth="10 Gbit/s").resolved.rate(0, 1)  # bytes/s
         1250000000.0
         """
-        return _overlaid(self.document, dict(keywords), self.rates)
+        return _overlaid(self._document, dict(keywords), self._rates)
 
     def __repr__(self) -> str:
         from sim.output.show import as_text
@@ -89,13 +83,14 @@ class Scenario:
     @property
     def _report(self) -> Report:
         from sim.output.run_report import assumed_values, subject
-        from sim.output.tables import Report, Table
+        from sim.output.tables import Block, Report, Table
 
-        blocks = [subject(self.resolved), *assumed_values(self.resolved.assumed)]
+        blocks: list[Block] = [subject(self.resolved), *assumed_values(self.resolved.assumed)]
         return Report(blocks, {}, Table([], []))
 
 
 @with_keywords
+@called
 def make_scenario(**keywords: Unpack[Keywords]) -> Scenario:
     """Return a scenario that keywords describe; what they leave out is assumed, and listed.
 
@@ -130,6 +125,7 @@ def make_scenario(**keywords: Unpack[Keywords]) -> Scenario:
 
 
 @with_keywords
+@called
 def load(source: str | Path, *, allow_code: bool = False, **keywords: Unpack[Keywords]) -> Scenario:
     """Return the scenario of a file, or one that comes along, changed by keywords.
 
@@ -173,7 +169,7 @@ def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -
         text = 'settings is a dict of full keys, like settings={"network.rtt": "30 ms"}'
         raise CallError(f"{text}, not {type(settings).__name__}")
     with told():
-        typed, keys = keyword_changes(keywords), key_changes(settings)
+        typed, keys = keyword_changes(keywords, given_method(document)), key_changes(settings)
         document = document.overlaid(typed).overlaid(keys)
         changed = {".".join(change.path) for change in (*typed, *keys)}
         rates = {key: text for key, text in known if key not in changed}
@@ -181,6 +177,12 @@ def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -
         return Scenario(
             noted(resolve(document), tuple(rates.items())), document, tuple(rates.items())
         )
+
+
+def given_method(document: Document) -> object:
+    """Return a method as it was given: a name, a function, or None."""
+    given, steps = document.find(("method", "name"))
+    return given.value if given is not None and steps == 2 else None
 
 
 def noted(scenario: Resolved, rates: Rates) -> Resolved:

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.api.calls import ValueRefusedError, a_text, told
+from sim.api.calls import ValueRefusedError, a_text, called
 from sim.api.results import Result, provenance
 from sim.api.scenarios import Scenario, checked
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,7 @@ class SimulationResult(Result):
         return drawn
 
 
+@called
 def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> SimulationResult:
     """Predict one run: time, utilization, where the time goes. Nothing is trained.
 

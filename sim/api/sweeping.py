@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, a_text, told
+from sim.api.calls import CallError, a_text, called
 from sim.api.results import Result, provenance, telling
-from sim.api.scenarios import Scenario, checked, noted
+from sim.api.scenarios import Scenario, checked, given_method, noted
+from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,25 +31,28 @@ class SweepResult(Result):
         """Return a row per run: what was varied, then the figures, in SI units and fractions."""
         return self._runs.copy()
 
-    def plot(self, ax: Axes | None = None) -> Axes:
+    def plot(self, ax: Axes | None = None, *, only: Mapping[str, Any] | None = None) -> Axes:
         """Draw utilization against bandwidth, or where the time went if that was not varied.
 
         Parameters
         ----------
         ax
             Where to draw; by default a new figure of pyplot's.
+        only
+            Column of :meth:`frame` -> the value that a run must have to be drawn.
 
         Raises
         ------
         ValueError
-            For more than 60 runs that do not vary the bandwidth.
+            For more than 60 runs that do not vary the bandwidth, or if ``only`` leaves none.
         """
-        from sim.output.pictures import axes, runs
+        from sim.output.pictures import runs
 
         with told():
-            return runs(self._runs, axes(ax))
+            return runs(self._runs, ax, only)
 
 
+@called
 def sweep(
     scenario: Scenario,
     *,
@@ -135,6 +139,8 @@ def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] 
     asked = {**axes, **(settings or {})}
     if not asked:
         raise CallError('sweep: name what to vary, like bandwidth=["1 Gbit/s", "10 Gbit/s"]')
-    found = [keyword_axis(name, values, base.program) for name, values in asked.items()]
-    study = varied(base.document, found, again=True)
-    return replace(study, base=noted(study.base, base.rates))
+    found = [
+        keyword_axis(name, values, given_method(base._document)) for name, values in asked.items()
+    ]
+    study = varied(base._document, found, again=True)
+    return replace(study, base=noted(study.base, base._rates))

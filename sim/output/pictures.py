@@ -7,7 +7,11 @@ from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.scenario.errors import listed
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -147,9 +151,32 @@ def axes(given: Axes | None) -> Axes:
     return plt.subplots(figsize=(8, 4.5), layout="constrained")[1]
 
 
-def runs(frame: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw utilization against bandwidth where that was varied, else where the time went."""
-    from sim.figures.plots import BANDWIDTH, breakdown, utilization
+def runs(frame: pd.DataFrame, ax: Axes | None, only: Mapping[str, Any] | None = None) -> Axes:
+    """Draw utilization against bandwidth where that was varied, else where the time went.
 
+    Parameters
+    ----------
+    ax
+        Where to draw; None is a new figure of pyplot's.
+    only
+        Column -> the value that a run must have to be drawn.
+
+    Raises
+    ------
+    ValueError
+        If no run is left, or too many for bars.
+    """
+    from sim.figures.plots import BANDWIDTH, breakdown, labels_of, utilization
+
+    for column, value in (only or {}).items():
+        if column not in frame:
+            known = listed(labels_of(frame), "and")
+            raise ValueError(f"only: no column {column}; what was varied is {known}")
+        found = frame[frame[column] == value]
+        if found.empty:
+            known = listed(map(str, frame[column].unique()), "and")
+            raise ValueError(f"only: no run with {column} = {value}; there are {known}")
+        frame = found
+    ax = axes(ax)
     varied = BANDWIDTH in frame and frame[BANDWIDTH].nunique() > 1
     return utilization(frame, ax) if varied else breakdown(frame, ax)

@@ -29,7 +29,7 @@ _AS_IT_IS = ("method", "data")  # sections whose numbers are not checked against
 _UNITS = (units.parse_rate, units.parse_duration, units.parse_flops, units.parse_bytes)
 
 
-def keyword_changes(keywords: Mapping[str, Any]) -> list[Change]:
+def keyword_changes(keywords: Mapping[str, Any], method: object = None) -> list[Change]:
     """Turn keywords into the keys that they set.
 
     Parameters
@@ -38,13 +38,15 @@ def keyword_changes(keywords: Mapping[str, Any]) -> list[Change]:
         Name -> value. A name is an option's, with underscores (``sync_every``), a section's with a
         dict for its value (``network={"per": "pair"}``), an argument of the method's, or a key's
         own name where only one section has it. None leaves it out.
+    method
+        The one that is given already, if any: its own arguments are keywords, too.
 
     Raises
     ------
     ScenarioError
         One line: which keyword, what was given, and what to write instead.
     """
-    own = _arguments_of(keywords.get("method"))
+    own = _arguments_of(keywords.get("method") or method)
     changes: dict[tuple[str, ...], Change] = {}
     for name, value in keywords.items():
         if value is None:

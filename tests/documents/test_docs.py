@@ -37,6 +37,12 @@ NOT_RUN = {
         "needs two machines",
         "needs root, and takes minutes",
     ],
+    "how-to/data_and_model.md": [
+        "needs the extra [datasets]",
+        "waits for more until it is ended",
+        "needs the extra [tensorboard]",
+        "needs the extra [wandb]",
+    ],
     "how-to/validate_on_a_cluster.md": [
         "needs two machines",
         "needs Slurm",

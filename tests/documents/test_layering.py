@@ -50,12 +50,25 @@ def test_a_library_stays_in_its_room(library: str, where: set[str]) -> None:
             assert inside(path, *where), f"{path} imports {library}"
 
 
+@pytest.mark.parametrize(
+    ("library", "adapter"),
+    [("torch.utils.tensorboard", "tensorboard_events"), ("wandb", "weights_and_biases")],
+)
+def test_an_optional_logger_is_imported_where_it_is_asked_for(library: str, adapter: str) -> None:
+    realrun = SIM.parent / "realrun"
+    using = [path for path in realrun.rglob("*.py") if library in imported(path)]
+    assert using == [realrun / "loggers" / f"{adapter}.py"]
+    for path in realrun.rglob("*.py"):
+        at_once = [each for each in ast.parse(path.read_text()).body if "Import" in repr(each)]
+        assert f"realrun.loggers.{adapter}" not in {getattr(each, "module", "") for each in at_once}
+
+
 # From the bottom up: a room knows those before it.
 ORDER = {
     "sim": "version units operations members clock storage processes text program methods trace "
     "scenario models network runtime theory figures questions output api cli __main__",
     "realrun": "errors device peak data communication processes lab model checks runtime runnable "
-    "state doctor training calibration report validation cli __main__",
+    "state loggers doctor training calibration report validation cli __main__",
 }
 
 

@@ -21,6 +21,9 @@ from typing import Any
 import pytest
 import typer
 
+import sim
+from sim.api.results import Provenance, Result
+from sim.api.scenarios import Scenario
 from sim.cli.app import app as bandwise
 from sim.figures.breakdown import CAUSES
 from sim.figures.evaluation import figures
@@ -76,6 +79,12 @@ def public(module: ModuleType) -> list[str]:
     return getattr(module, "__all__", [name for name in names if not name.startswith("_")])
 
 
+def members(kind: type) -> list[str]:
+    """What a class adds to those that it is derived from, fields and methods."""
+    own = vars(kind)
+    return sorted({*own.get("__annotations__", {}), *own})
+
+
 def simulated() -> dict[str, dict[str, list[str]]]:
     found = commands(bandwise)
     scenario = load("three_sites", {}, ["run.steps=500"])
@@ -98,6 +107,20 @@ def simulated() -> dict[str, dict[str, list[str]]]:
     found["many runs"] = {"columns": list(row({}, scenario, prediction))}
     found["traces"] = {"columns": list(trace.COLUMNS), "schema": [str(TRACE_SCHEMA)]}
     found["Python"] = {name: sorted(public(importlib.import_module(name))) for name in PACKAGES}
+    found["Python, questions"] = {
+        f"sim.{name}": list(inspect.signature(getattr(sim, name)).parameters)
+        for name in sim.__all__
+        if name != "__version__"
+    }
+    found["Python, results"] = {
+        kind.__name__: [name for name in members(kind) if not name.startswith("_")]
+        for kind in (
+            Scenario,
+            Provenance,
+            Result,
+            *sorted(Result.__subclasses__(), key=lambda each: each.__name__),
+        )
+    }
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -199,6 +200,18 @@ def test_a_network_that_is_not_as_asked_is_refused_and_two_labs_do_not_meet(
         nearer = replace(first.topology, latency_s=dict.fromkeys(first.topology.latency_s, 0.005))
         with pytest.raises(RunError, match=r"site-1 to site-2: .* ms \(asked 10 ms\)"):
             list(checked(nearer, first.namespaces))
+
+
+def test_a_switch_whose_lab_has_ended_ends_without_a_word() -> None:
+    heard, told = os.pipe()
+    os.close(heard)
+    network = json.dumps({"devices": [], "rates": [], "ways": []})
+    done = subprocess.run(
+        [sys.executable, "-m", "realrun.lab.switch"],
+        input=f"{network}\n", stdout=told, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(told)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_lab

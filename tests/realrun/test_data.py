@@ -24,9 +24,9 @@ from realrun.data.corpus import (
     standard_library,
     synthetic,
     text_files,
-    token_file,
 )
 from realrun.data.shards import Samples, Stretches, split
+from realrun.data.token_files import token_file
 from sim.scenario.schema import DataSection
 
 
@@ -279,17 +279,36 @@ def test_bad_text_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("")
     (tmp_path / "binary.txt").write_bytes(b"a\0b")
+    (tmp_path / "wide.txt").write_text("wide", encoding="utf-16")
     os.mkfifo(tmp_path / "pipe.txt")
     for name, message in (
-        ("none.txt", "no such file or folder"),
+        ("none.txt", "no such file or folder$"),
+        ("emty.txt", r'no such file or folder; did you mean "empty\.txt"'),
         ("empty.txt", "is empty"),
         ("binary.txt", "is not text"),
+        ("wide.txt", "UTF-16; save it as UTF-8"),
         ("pipe.txt", "neither a file nor a folder"),
     ):
         with pytest.raises(DataError, match=rf"data\.path: .*{name}.*{message}"):
             text_files(Path(name), "*.txt")
-    with pytest.raises(DataError, match=r'no file in it matches data\.files = "\*\.rst"'):
+    with pytest.raises(DataError, match=r'matches data\.files = "\*\.rst"; it has 3 \*\.txt$'):
         text_files(tmp_path, "*.rst")
+    with pytest.raises(DataError, match=r'data\.files: "/\*\.txt": .*write a pattern like'):
+        text_files(tmp_path, "/*.txt")
+    (tmp_path / "void").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "void" / name).touch()
+    with pytest.raises(DataError, match="all 2 files in it are empty"):
+        text_files(tmp_path / "void", "*.txt")
+
+
+def test_text_may_have_any_bytes_but_0(tmp_path: Path) -> None:
+    content = bytes(range(1, 256)) * 40  # no UTF-8
+    (tmp_path / "odd.txt").write_bytes(content)
+    found = opened(kind="text", path=str(tmp_path / "odd.txt"), validation_every=2)
+    assert found.corpus.tokens.tobytes() == content + b"\0"
+    inputs_bt, _ = next(found.batches(1, 4))
+    assert int(inputs_bt.max()) > 127
 
 
 # -- token files -------------------------------------------------------------------------
@@ -303,6 +322,44 @@ def test_a_token_file_is_mapped(tmp_path: Path, dtype: str) -> None:
     assert isinstance(found.corpus.tokens, np.memmap)
     inputs_bt, targets_bt = next(found.batches(0, 4))
     assert torch.equal((inputs_bt + 1) % 251, targets_bt)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_a_file_of_numpys_says_its_dtype_itself(tmp_path: Path, dtype: str) -> None:
+    numbers = (np.arange(6000) % 251).astype(dtype)
+    np.save(tmp_path / "t.npy", numbers)
+    numbers.tofile(tmp_path / "t.bin")
+    found = opened(kind="tokens", path=str(tmp_path / "t.npy"))
+    assert isinstance(found.corpus.tokens, np.memmap)
+    raw = opened(kind="tokens", path=str(tmp_path / "t.bin"), dtype=dtype)
+    assert found.layout == raw.layout
+    other = {"uint16": "uint32", "uint32": "uint16"}[dtype]
+    message = refused(kind="tokens", path=str(tmp_path / "t.npy"), dtype=other)
+    assert message.startswith(f'data.dtype: "{other}": ')
+    assert message.endswith(f"holds {dtype}, as its header says; leave data.dtype out")
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (np.arange(2000), 'holds int64; .* numpy.save(path, tokens.astype("uint16"))'),
+        (np.zeros((20, 20), np.uint16), "has the shape (20, 20); .* tokens.reshape(-1)"),
+        (np.zeros(0, np.uint16), "is empty"),
+        (np.array([{}]), "cannot be read: "),
+    ],
+)
+def test_a_file_of_numpys_that_is_no_row_of_tokens_is_refused(
+    tmp_path: Path, made: Any, message: str
+) -> None:
+    np.save(tmp_path / "t.npy", made)
+    found = refused(kind="tokens", path=str(tmp_path / "t.npy"))
+    assert all(part in found for part in message.split(" .* "))
+
+
+def test_a_file_of_numpys_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", np.zeros(9000, np.uint16))
+    os.truncate(tmp_path / "t.npy", 5000)
+    assert "cannot be read" in refused(kind="tokens", path=str(tmp_path / "t.npy"))
 
 
 def test_documents_of_a_token_file_are_sources(tmp_path: Path) -> None:
@@ -329,8 +386,10 @@ def test_bad_token_files_are_refused(tmp_path: Path) -> None:
         kind="tokens", dtype="uint32", path=write(path, numbers.astype(np.uint16).tobytes())
     )
     assert "outside the vocabulary" in message
-    np.save(tmp_path / "t.npy", numbers)
-    assert "has a header" in refused(kind="tokens", path=str(tmp_path / "t.npy"))
+    for dtype in ("uint16", "uint32"):
+        message = refused(kind="tokens", dtype=dtype, path=write(path, numbers.tobytes()))
+        assert "look like numbers of 64 bits" in message
+    assert 'did you mean "t.bin"?' in refused(kind="tokens", path=str(tmp_path / "tt.bin"))
     assert "path: missing" in refused(kind="tokens")
 
 
@@ -378,6 +437,8 @@ def test_a_saved_dataset_of_tokens(tmp_path: Path, datasets: Any) -> None:
     datasets.DatasetDict(train=made).save_to_disk(str(tmp_path / "two"))
     again = opened(kind="huggingface", path=str(tmp_path / "two"), column="ids", block_tokens=60)
     assert again.layout == found.layout
+    message = refused(kind="huggingface", path=str(tmp_path / "two"), split="trian")
+    assert message == 'data.split: "trian": the dataset has train; did you mean "train"?'
     message = refused(kind="huggingface", path=str(tmp_path / "one"), column="bad")
     assert "must hold texts or lists of tokens" in message
 
@@ -412,18 +473,23 @@ def test_bad_keys_are_refused() -> None:
     assert "must be at least 2" in refused(validation_every=1)
     assert "must be more than model.context = 16" in refused(block_tokens=16)
     assert "must be uint16 or uint32" in refused(kind="tokens", path="x", dtype="int64")
+    assert refused(path="x") == (
+        'data.kind: missing; with data.path it must be "text", "tokens" or "huggingface"'
+    )
     for kind in KEYS:
         assert "takes" in refused(kind=kind, path="x", nonsense=1)
 
 
 def test_too_little_text_is_refused() -> None:
-    with pytest.raises(DataError, match=r"too small: 4 blocks of 1,201 tokens; .* at least 20"):
+    with pytest.raises(
+        DataError, match=r"too small: 4 blocks of 1,201 tokens in counted; .* at least 20"
+    ):
         Data(corpus([4000]), vocabulary=4000, context=75, workers=2)
     with pytest.raises(DataError, match=r"20; a smaller data.block_tokens makes more of them"):
         Data(corpus([4000]), vocabulary=4000, context=75, workers=2)
     with pytest.raises(DataError, match=r"too small: 30 blocks .* 40 workers .* at least 42"):
         Data(corpus([30 * 129]), vocabulary=4000, context=8, workers=40)
-    with pytest.raises(DataError, match="too small: 1 sources"):
+    with pytest.raises(DataError, match="too small: 1 source in"):
         Data(corpus([4000]), vocabulary=4000, context=8, workers=2, shard="source")
     with pytest.raises(DataError, match="worker 0 of 2 gets no sample of context"):
         Data(corpus([5] * 100), vocabulary=500, context=500, workers=2, shard="source")

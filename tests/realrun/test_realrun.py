@@ -50,6 +50,9 @@ def test_quick_start_trains_and_ends_with_measured_figures() -> None:
     told = re.findall(r"realrun: round (\d), (\S+) tokens, loss (\S+) on text", done.stderr)
     assert [(int(number), tokens) for number, tokens, _ in told] == [(1, "10Ki"), (2, "20Ki")]
     assert all(float(loss) < first - 1 for _, _, loss in told)
+    table = said.partition("Loss on text that no worker trains on, rank 0's model (all)")[2]
+    shown = re.findall(r" (\d) (\d+Ki) (\d\.\d+)", table)
+    assert shown == told
 
 
 def test_fp4_trains_as_well_and_its_quantizing_is_in_the_table() -> None:

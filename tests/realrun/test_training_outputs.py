@@ -19,10 +19,12 @@ from realrun.device import Host  # noqa: E402
 from realrun.errors import RunError  # noqa: E402
 from realrun.state import (  # noqa: E402
     loss_files,
+    loss_stream,
     room,
     saved,
 )
 from realrun.state.checkpoint_folder import alone_in  # noqa: E402
+from realrun.state.loss_stream import LossStream  # noqa: E402
 from sim.output.errors import UserError  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.scenario import load  # noqa: E402
@@ -110,20 +112,19 @@ class Trained:
 
 
 def part(path: Path, rank: int, model: Trained) -> Any:
-    return loss_files.Part(path, rank, model, Host())  # type: ignore[arg-type]
+    return LossStream(loss_files.PartFile(path, rank), model, Host())  # type: ignore[arg-type]
 
 
 def test_losses_are_in_a_file_of_each_rank_while_it_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss_files, "_EVERY_S", 0.0)  # at every look
+    monkeypatch.setattr(loss_stream, "EVERY_S", 0.0)  # at every look
     path, model = tmp_path / "losses.csv", Trained([3.0])
     own = part(path, 1, model)
     for loss in (2.5, 2.0):
         own.look()
         model.losses.append(loss)
-    monkeypatch.setattr(loss_files, "_EVERY_S", 60.0)  # for the thread to end
-    own.close()
+    assert own.close(patience_s=60.0)
     found = tmp_path / "losses.csv.parts" / "rank-00001.csv"
     columns = "rank,micro_batch,loss_nats_per_token"
     assert lines(found) == [columns, "1,0,3.0", "1,1,2.5", "1,2,2.0"]
