@@ -66,19 +66,30 @@ def readers(annotation: Any) -> Iterable[Callable[[object], Any]]:
         yield from readers(part)
 
 
+# How a quantity is written -> the unit in which it is kept.
+UNITS = {
+    '"30 ms"': "seconds",
+    '"1 Gbit/s"': "bytes/s",
+    '"25 MiB"': "bytes",
+    '"95 %"': "a fraction of 1",
+    '"989 TFLOP/s"': "FLOP/s",
+}
+
+
 def written(section: type[BaseModel], name: str) -> str:
     """Say how a key is written: what its own error message says of another value."""
     field = section.model_fields[name]
-    found = [
-        *readers(field.annotation),
-        *(m.func for m in field.metadata if isinstance(m, PlainValidator)),
-    ]
+    found = [*readers(field.annotation)]
+    found += [each.func for each in field.metadata if isinstance(each, PlainValidator)]
     for read in found:
         try:
             read(None)
         except (RefusedError, UnitError) as error:
             text = str(error).removeprefix("must be ").removeprefix("written ")
-            return f"{text}, or a matrix" if "matrix" in str(field.description) else text
+            unit = UNITS.get(text.removeprefix("like "))
+            text += f"; kept in {unit}" if unit and unit[0] != "a" else ""
+            text += f"; kept as {unit}" if unit and unit[0] == "a" else ""
+            return f"{text}; or a matrix" if "Matrix" in str(field.annotation) else text
     return "true or false" if field.annotation in (bool, bool | None) else "a table"
 
 

@@ -151,6 +151,20 @@ def test_every_page_is_in_the_table_of_its_part() -> None:
             assert re.search(rf"^\| \[[^\]]+\]\({path.name}\) \| .{{15,}} \|$", index, re.M), page
 
 
+def test_every_file_that_a_page_names_exists() -> None:
+    """In the font of code, with its folder; a capital word stands for a name of the reader's."""
+    folders = "sim|realrun|tests|benchmarks|validation|scenarios|notebooks|docs"
+    named = re.compile(rf"`((?:{folders})/[\w./-]*)`")
+    found = [(page, path) for page in PAGES for path in named.findall((DOCS / page).read_text())]
+    assert len(found) > 50
+    missing = [
+        f"{page}: {path}"
+        for page, path in found
+        if not (ROOT / path).exists() and not re.search(r"\bNAME\b", path)
+    ]
+    assert not missing, missing
+
+
 RUN = [page for page in PAGES if re.search(r"^```(sh|python)", (DOCS / page).read_text(), re.M)]
 
 
