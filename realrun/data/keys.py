@@ -45,8 +45,8 @@ DEFAULTS: dict[str, Any] = {
     "tokens": 1 << 22,
 }
 MEANINGS: dict[str, str] = {
-    "shard": 'How data are shared out: "iid" deals blocks to the workers in turn, "source" gives each '
-    "worker whole files or documents.",
+    "shard": 'How data are shared out: "iid" deals blocks to the workers in turn, "source" gives '
+    "each worker whole files or documents.",
     "validation_every": "Of that many pieces one is kept to evaluate on.",
     "block_tokens": "Tokens of one block that is dealt.",
     "path": "File, folder or name of the dataset; a relative path begins at the scenario's folder.",
