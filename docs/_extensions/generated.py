@@ -122,11 +122,11 @@ def scenario_keys() -> str:
 
 def data_keys() -> str:
     """Return the further keys of [data], by kind."""
-    from realrun.data.batches import _COMMON, _READERS, DEFAULTS, KEYS, MEANINGS
+    from realrun.data.keys import COMMON, DEFAULTS, KEYS, MEANINGS, READERS
 
     rows = []
-    for name, read in _READERS.items():
-        takes = "all" if name in _COMMON else ", ".join(kind for kind in KEYS if name in KEYS[kind])
+    for name, read in READERS.items():
+        takes = "all" if name in COMMON else ", ".join(kind for kind in KEYS if name in KEYS[kind])
         default = DEFAULTS.get(name, "needed")
         try:
             read(None)

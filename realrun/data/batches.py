@@ -9,7 +9,7 @@ Shape suffixes: B sequences, T positions (``context``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch import Tensor
 
 from realrun.data import corpus as kinds
 from realrun.data.corpus import Corpus, DataError, check_vocabulary
+from realrun.data.keys import COMMON, DEFAULTS, KEYS, READERS, SAMPLES_PER_BLOCK
 from realrun.data.shards import Ints, Samples, split
-from realrun.data.token_files import DTYPES, token_file
+from realrun.data.token_files import token_file
 from sim.scenario import fields
 from sim.scenario.errors import did_you_mean, listed, shown
 from sim.scenario.schema import DataSection
@@ -29,57 +30,6 @@ from sim.units import UnitError
 Batch = tuple[Tensor, Tensor]
 
 _DATA_STREAM = 1  # one random stream per worker and purpose; 0 is the simulator's jitter
-_SAMPLES_PER_BLOCK = 16
-
-_READERS: dict[str, Callable[[object], Any]] = {
-    "shard": fields.choice("iid", "source"),
-    "validation_every": fields.count(2, 10**9, "then nothing is left to validate on", "20"),
-    "block_tokens": fields.count(2, 10**12, "no text is longer", '"32Ki"'),
-    "path": fields.text,
-    "files": fields.text,
-    "dtype": fields.choice(*DTYPES),
-    "document_end": fields.count(0, 2**32 - 1, "tokens have 32 bits", "0"),
-    "subset": fields.text,
-    "split": fields.text,
-    "column": fields.text,
-    "tokens": fields.count(2, 10**12, "that is more than memory holds", '"4Mi"'),
-}
-_COMMON = ("shard", "validation_every", "block_tokens")
-# Besides the common ones; what is not given has the default of DEFAULTS, or is required.
-KEYS: dict[str, tuple[str, ...]] = {
-    "stdlib": (),
-    "text": ("path", "files"),
-    "tokens": ("path", "dtype", "document_end"),
-    "huggingface": ("path", "subset", "split", "column"),
-    "synthetic": ("tokens",),
-}
-DEFAULTS: dict[str, Any] = {
-    "shard": "iid",
-    "validation_every": 20,
-    "block_tokens": None,
-    "files": "*.txt",
-    "dtype": None,
-    "document_end": None,
-    "subset": None,
-    "split": "train",
-    "column": "text",
-    "tokens": 1 << 22,
-}
-MEANINGS: dict[str, str] = {
-    "shard": 'Who trains on what: "iid" deals blocks to the workers in turn, "source" gives each '
-    "worker whole files or documents.",
-    "validation_every": "Of that many pieces one is kept to evaluate on.",
-    "block_tokens": "Tokens of one block that is dealt.",
-    "path": "File, folder or name of the dataset; a relative path begins at the scenario's folder.",
-    "files": "Which files of a folder are read.",
-    "dtype": "Type of the tokens in the file.",
-    "document_end": "Token that ends a document.",
-    "subset": "Subset (configuration) of the dataset.",
-    "split": "Split of the dataset.",
-    "column": "Column that holds texts or lists of tokens.",
-    "tokens": "Number of random tokens.",
-}
-"""What each key means, for the reference."""
 
 
 def open_data(
@@ -114,7 +64,7 @@ def open_data(
     kind = "stdlib" if section.kind is None else section.kind
     keys = _checked(kind, section)
     if keys["block_tokens"] is None:
-        keys["block_tokens"] = _SAMPLES_PER_BLOCK * context + 1
+        keys["block_tokens"] = SAMPLES_PER_BLOCK * context + 1
     if keys["block_tokens"] <= context:
         raise DataError(
             f"data.block_tokens: {keys['block_tokens']}: must be more than model.context = "
@@ -143,13 +93,13 @@ def _checked(kind: str, section: DataSection) -> dict[str, Any]:
         )
     given = section.model_dump(exclude_none=True)
     given.pop("kind", None)
-    known = (*KEYS[kind], *_COMMON)
+    known = (*KEYS[kind], *COMMON)
     keys = {key: DEFAULTS[key] for key in known if key in DEFAULTS}
     for key, value in given.items():
         if key not in known:
             raise _unknown(key, kind, section.kind is not None)
         try:
-            keys[key] = _READERS[key](value)
+            keys[key] = READERS[key](value)
         except (fields.RefusedError, UnitError) as error:
             raise DataError(f"data.{key}: {shown(value)}: {error}") from None
     if "path" in known and "path" not in keys:
@@ -163,8 +113,8 @@ def _unknown(key: str, kind: str, given: bool) -> DataError:
     if not given and of:
         kinds_of = listed([f'"{other}"' for other in of])
         return DataError(f"data.kind: missing; with data.{key} it must be {kinds_of}")
-    known = (*KEYS[kind], *_COMMON)
-    near = did_you_mean(key, known if given else _READERS, "")
+    known = (*KEYS[kind], *COMMON)
+    near = did_you_mean(key, known if given else READERS, "")
     return DataError(f'data.{key}: kind = "{kind}" takes {listed(known, "and")}{near}')
 
 
@@ -220,7 +170,7 @@ class Data:
     ) -> None:
         self.corpus, self.vocabulary = corpus, vocabulary
         self.context, self.workers, self.seed = context, workers, seed
-        block_tokens = block_tokens or _SAMPLES_PER_BLOCK * context + 1
+        block_tokens = block_tokens or SAMPLES_PER_BLOCK * context + 1
         self.shards, self.validation_shard = split(
             corpus, workers, shard, validation_every, block_tokens
         )
