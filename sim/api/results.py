@@ -79,24 +79,29 @@ def telling(report: Report, scenario: Scenario) -> Report:
     return replace(report, blocks=[*report.blocks, sentence])
 
 
-def provenance(scenario: Scenario, cases: Mapping[str, Resolved] | None = None) -> Provenance:
+def provenance(
+    scenario: Scenario, cases: Mapping[str, Resolved] | None = None, runs: Iterable[Resolved] = ()
+) -> Provenance:
     """Return where a result comes from.
 
     Parameters
     ----------
     cases
         Method -> its scenario, where there are several.
+    runs
+        What else was run; its hashes stand in the rows of the result.
     """
     from sim.version import __version__
 
     every = cases or {scenario.method: scenario.resolved}
+    run = [*every.values(), *runs]
     return Provenance(
         version=__version__,
         scenario=scenario.name,
         scenario_sha256={name: case.sha256 for name, case in every.items()},
         assumed=scenario.assumed,
-        left_out=tuple(dict.fromkeys(key for case in every.values() for key in case.left_out)),
-        methods_sha256=_texts(every.values()),
+        left_out=tuple(dict.fromkeys(key for case in run for key in case.left_out)),
+        methods_sha256=_texts(run),
     )
 
 
