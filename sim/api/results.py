@@ -106,11 +106,11 @@ def provenance(
 
 
 def _texts(scenarios: Iterable[Resolved]) -> dict[str, str]:
-    from sim.questions.study_folder import of_simulator, source_of
+    from sim.questions.method_text import of_simulator, text_of
 
     methods = {scenario.method.name: scenario.method.program for scenario in scenarios}
     return {
-        name: hashlib.sha256(source_of(program)).hexdigest()
+        name: hashlib.sha256(text_of(program)).hexdigest()
         for name, program in methods.items()
         if not of_simulator(program)
     }
