@@ -203,8 +203,8 @@ def _conditions(path: Path) -> Any:
 
 def _bundled(path: Path) -> Any:
     """List what comes with the program, and find one of its scenarios by name."""
-    from sim.cli.reproduce import _published
     from sim.cli.scenarios import _record
+    from sim.output.published import _published
     from sim.scenario import loading
 
     loading._by_other_names.cache_clear()

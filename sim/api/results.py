@@ -79,33 +79,38 @@ def telling(report: Report, scenario: Scenario) -> Report:
     return replace(report, blocks=[*report.blocks, sentence])
 
 
-def provenance(scenario: Scenario, cases: Mapping[str, Resolved] | None = None) -> Provenance:
+def provenance(
+    scenario: Scenario, cases: Mapping[str, Resolved] | None = None, runs: Iterable[Resolved] = ()
+) -> Provenance:
     """Return where a result comes from.
 
     Parameters
     ----------
     cases
         Method -> its scenario, where there are several.
+    runs
+        What else was run; its hashes stand in the rows of the result.
     """
     from sim.version import __version__
 
     every = cases or {scenario.method: scenario.resolved}
+    run = [*every.values(), *runs]
     return Provenance(
         version=__version__,
         scenario=scenario.name,
         scenario_sha256={name: case.sha256 for name, case in every.items()},
         assumed=scenario.assumed,
-        left_out=tuple(dict.fromkeys(key for case in every.values() for key in case.left_out)),
-        methods_sha256=_texts(every.values()),
+        left_out=tuple(dict.fromkeys(key for case in run for key in case.left_out)),
+        methods_sha256=_texts(run),
     )
 
 
 def _texts(scenarios: Iterable[Resolved]) -> dict[str, str]:
-    from sim.questions.study_folder import of_simulator, source_of
+    from sim.questions.method_text import of_simulator, text_of
 
     methods = {scenario.method.name: scenario.method.program for scenario in scenarios}
     return {
-        name: hashlib.sha256(source_of(program)).hexdigest()
+        name: hashlib.sha256(text_of(program)).hexdigest()
         for name, program in methods.items()
         if not of_simulator(program)
     }

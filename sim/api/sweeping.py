@@ -117,12 +117,13 @@ def sweep(
         folder = None if out is None else Path(a_text("sweep", "out", out))
         if folder is not None:
             checked_folder("out", folder)
-        foresee([case.scenario for case in study.cases()], jobs=number)
+        every = [case.scenario for case in study.cases()]
+        foresee(every, jobs=number)
         frame = run(study, folder, number, on_progress or _silent)
         if folder is not None:
             save_curves(frame, folder)
         about = run_tables.runs(study, frame)
-    return SweepResult(provenance(base), telling(about, base), frame)
+    return SweepResult(provenance(base, runs=every), telling(about, base), frame)
 
 
 def _silent(done: int, total: int) -> None:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sim.figures.breakdown import listed
 from sim.figures.collective_model import in_words
 from sim.processes.parallel import WorkerLostError, unordered
+from sim.questions.method_text import of_simulator
 from sim.questions.replications import Prediction, predicted
-from sim.questions.study_folder import Rows, StudyError, StudyFolder, identity_of, of_simulator
+from sim.questions.study_folder import Rows, StudyError, StudyFolder, identity_of
 from sim.questions.variations import with_bandwidth
 from sim.scenario.resolved import Scenario
 from sim.storage.locks import locked

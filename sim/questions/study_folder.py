@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sim.questions.method_text import of_simulator, text_of
 from sim.storage import journal, table_files
 from sim.storage.files import DamagedError, free_bytes, replacing
 from sim.text.visible import guarded_columns
@@ -36,8 +35,8 @@ class StudyError(Exception):
 def identity_of(study: Study) -> dict[str, str]:
     """Return what a study asks, and what program answers, as two digests and a name.
 
-    The program is the simulator's source text, without what only prints it, and the modules of the
-    methods. What such a module imports is not part of it.
+    The program is the simulator's source text, without what only prints it, and the texts of the
+    user's methods (:func:`sim.questions.method_text.text_of`), without what their modules import.
     """
     asked, program = hashlib.sha256(), hashlib.sha256(_simulator())
     methods = {}
@@ -48,18 +47,13 @@ def identity_of(study: Study) -> dict[str, str]:
             methods[method.__module__, method.__qualname__] = method
     asked.update(repr((study.axes, study.grid)).encode())
     for name in sorted(methods):
-        program.update(source_of(methods[name]))
+        program.update(text_of(methods[name]))
     return {
         "study": study.name,
         "study_sha256": asked.hexdigest(),
         "program_sha256": program.hexdigest(),
         "version": __version__,
     }
-
-
-def of_simulator(function: Callable[..., Any]) -> bool:
-    """Whether a function comes with bandwise."""
-    return function.__module__.partition(".")[0] == "sim"
 
 
 @cache
@@ -71,17 +65,6 @@ def _simulator() -> bytes:
         if not prints & set(path.parents):
             digest.update(path.relative_to(package).as_posix().encode() + path.read_bytes())
     return digest.digest()
-
-
-def source_of(function: Callable[..., Any]) -> bytes:
-    """Return the text of the module that a function is from, or else its own."""
-    file = getattr(sys.modules.get(function.__module__), "__file__", None)
-    if file is not None:
-        return Path(file).read_bytes()
-    try:
-        return inspect.getsource(function).encode()
-    except OSError:  # typed into an interpreter: nothing says whether it is the same again
-        return repr(function).encode()
 
 
 class StudyFolder:

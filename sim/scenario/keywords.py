@@ -101,7 +101,10 @@ def keyword_axis(name: str, values: Any, method: object = None) -> Axis:
         (change,) = [_one(path, option, value, origin)]
         label = _label(path, value, change.given.value)
         if label in [point.label for point in points]:
-            raise problem(origin, "", "is listed twice", value)
+            text = "is listed twice"
+            if isinstance(change.given.value, OfFunction):
+                text = "two functions have this name; give one of them another __qualname__"
+            raise problem(origin, "", text, str(label) if callable(value) else value)
         points.append(Point(label, (change,)))
     if not points:
         raise problem(origin, "", f"give at least one value, like {name}=[...]")

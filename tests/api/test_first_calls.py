@@ -105,8 +105,10 @@ def test_a_sweep_has_a_row_per_point_whatever_holds_the_values() -> None:
     assert list(frame["method.sync_every"]) == [30, 100, 30, 100]
     for values in (np.array([10, 20]), pd.Series([10, 20]), range(10, 21, 10), "10,20"):
         assert list(sim.sweep(scenario, sync_every=values).frame()["method.sync_every"]) == [10, 20]
-    methods = sim.sweep(scenario, method=["ddp", averaging]).frame()
-    assert len(set(methods["method.name"])) == 2
+    swept = sim.sweep(scenario, method=["ddp", averaging])
+    assert set(swept.provenance.methods_sha256) == {"test_first_calls:averaging"}
+    methods = swept.frame()
+    assert list(methods["method.name"]) == ["ddp", "test_first_calls:averaging"]
     per = sim.sweep(scenario, settings={"network.per": ["site", "pair"]}).frame()
     assert list(per["network.per"]) == ["site", "pair"]
     assert len(sim.sweep(scenario, bandwidth="1..100Gbit/s:5").frame()) == 5

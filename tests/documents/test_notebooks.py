@@ -38,3 +38,13 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
         if "image/png" in output.get("data", {})
     ]
     assert len(pictures) >= 2
+    shown = [
+        output["data"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("output_type") == "execute_result"
+    ]
+    assert shown
+    for data in shown:
+        assert "<table" in data["text/html"]
+        assert "\x1b" not in data["text/plain"]  # no colors of a terminal

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.command_line import Bandwise
 
-from sim.cli import effort as spoken
 from sim.network.links import Links
+from sim.output import effort as spoken
 from sim.processes import free_memory
 from sim.questions.effort import _count, effort
 from sim.runtime import simulate
