@@ -28,7 +28,7 @@ from sim.network.gloo import part
 from sim.network.message_links import Connections, Wires
 from sim.network.messages import End, ends
 from sim.scenario import load
-from sim.scenario.resolved import HostCosts
+from sim.scenario.records import HostCosts
 from sim.theory.closed_forms import ring_seconds
 
 MEASURED = Path(__file__).parent / "gloo" / "collectives.csv"

@@ -44,7 +44,7 @@ from realrun.model.replica import TorchModel
 from realrun.runtime.shared import Limits, Shared
 from realrun.runtime.worker import TorchWorker
 from sim.methods import METHODS
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 
 WORKERS = 2
 FOURSOMES = 30

@@ -23,7 +23,7 @@ from sim.questions.replications import predicted
 from sim.questions.study import row, run
 from sim.runtime import simulate
 from sim.scenario import load, load_study
-from sim.scenario.resolved import (
+from sim.scenario.records import (
     Jitter,
     Machine,
     Method,

@@ -28,7 +28,7 @@ from sim.network.links import Links
 from sim.network.message_links import Connections
 from sim.network.messages import ends
 from sim.scenario import Scenario, load
-from sim.scenario.resolved import HostCosts
+from sim.scenario.records import HostCosts
 
 MEASURED = Path(__file__).parent / "gloo" / "ties.csv"
 SLOW = 1  # its rank

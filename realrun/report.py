@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from realrun.training import Outcome
     from sim.output.tables import Table
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 _EVERY_S = 2.0
 _SHOWN = 20  # evaluations in the table for people

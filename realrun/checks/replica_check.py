@@ -22,7 +22,7 @@ from realrun.model.replica import TorchModel
 from sim.members import named
 from sim.program import Buffer, Equal, kept_equal
 from sim.scenario import ScenarioError
-from sim.scenario.resolved import Method
+from sim.scenario.records import Method
 from sim.trace.layers import written
 
 _SIZE = 8  # bytes of a digest

@@ -22,7 +22,7 @@ from realrun.model.stages import (
     whole_of,
 )
 from sim.scenario.models import DEFAULT_CONTEXT, DEFAULT_VOCABULARY
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 from sim.scenario.schema import ModelSection
 
 

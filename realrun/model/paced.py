@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sim.models.sized import Sized, SizedBuffer
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from torch.nn.parameter import is_lazy
 from realrun.model.randomness import seeded
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 from sim.text.told import told
 
 

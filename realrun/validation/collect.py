@@ -13,7 +13,7 @@ from realrun.validation.predict import BASELINES, Predicted, a_round_s
 from realrun.validation.rows import COLUMNS
 from sim.figures.evaluation import Figures
 from sim.scenario.hardware import Hardware
-from sim.scenario.resolved import Network
+from sim.scenario.records import Network
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from realrun.lab.topology import topology
 from realrun.processes.placement import Place
 from realrun.training import Asked, Outcome, Run, opened, run_in
 from realrun.validation.archive import Archive, next_calibration_file, record, trace_file
-from realrun.validation.load import OtherLoad
+from realrun.validation.cpu_load import OtherLoad
 from realrun.validation.networks import calibrated_on, networks
 from realrun.validation.plan import Planned, order
 from sim.figures.evaluation import figures

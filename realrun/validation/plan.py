@@ -15,7 +15,7 @@ from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, St
 from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
-from sim.scenario.validation import Side, Validation
+from sim.scenario.validation_study import Side, Validation
 from sim.units import format_rate, format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200

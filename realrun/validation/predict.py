@@ -21,7 +21,7 @@ from sim.scenario.document import Change, Document, Given
 from sim.scenario.errors import Origin
 from sim.scenario.hardware import Hardware
 from sim.scenario.links import DEFAULT_BANDWIDTH, DEFAULT_RTT
-from sim.scenario.resolve import resolve
+from sim.scenario.resolution import resolve
 from sim.trace.table import Trace
 
 _LINKS = (("network", "bandwidth"), ("network", "rtt"), ("network", "latency"))

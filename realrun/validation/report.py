@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from realrun.validation import pictures
-from realrun.validation.cases import extrapolated, worst
 from realrun.validation.configurations import configurations
 from realrun.validation.coverage import limits, what_was_run
 from realrun.validation.error_tables import by_cause, by_group, by_model, noise_floor
@@ -17,6 +16,7 @@ from realrun.validation.method_order import methods_in_order
 from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
+from realrun.validation.worst_cases import extrapolated, worst
 from sim.storage.files import replacing
 from sim.text.visible import visible
 from sim.units import format_percent

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sim.api.scenarios import Scenario
     from sim.output.tables import Report
-    from sim.scenario.resolved import Scenario as Resolved
+    from sim.scenario.records import Scenario as Resolved
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sim.api.wording import told
 if TYPE_CHECKING:
     from sim.output.tables import Report
     from sim.scenario.document import Document
-    from sim.scenario.resolved import Scenario as Resolved
+    from sim.scenario.records import Scenario as Resolved
 
 Rates = tuple[tuple[str, str], ...]
 
@@ -162,7 +162,7 @@ def load(source: str | Path, *, allow_code: bool = False, **keywords: Unpack[Key
 
 def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -> Scenario:
     from sim.scenario.keywords import key_changes, keyword_changes, rates_of
-    from sim.scenario.resolve import resolve
+    from sim.scenario.resolution import resolve
 
     settings = keywords.pop("settings", None) or {}
     if not isinstance(settings, Mapping):

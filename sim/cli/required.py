@@ -14,7 +14,7 @@ from sim.output.show import show
 from sim.output.tables import format_asked
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 _TARGET = typer.Option(
     "--target",

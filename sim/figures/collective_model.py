@@ -14,7 +14,7 @@ from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from sim.figures.traffic import Exchange
-    from sim.scenario.resolved import Network, Scenario
+    from sim.scenario.records import Network, Scenario
 
 
 def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str, Any]]:

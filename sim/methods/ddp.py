@@ -7,7 +7,7 @@ from math import ceil
 from typing import Literal
 
 from sim.methods.arguments import CommDtype, Count
-from sim.methods.layered import layered_step
+from sim.methods.layer_by_layer import layered_step
 from sim.program import (
     Activity,
     ArgumentError,

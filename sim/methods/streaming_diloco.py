@@ -20,7 +20,7 @@ from sim.methods.arguments import (
     of_worker,
 )
 from sim.methods.fragments import fragments, send_steps
-from sim.methods.layered import layered_step
+from sim.methods.layer_by_layer import layered_step
 from sim.program import Activity, ArgumentError, Program, Worker, keeps_equal
 
 

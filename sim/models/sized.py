@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 from sim.trace.layers import written
 
 

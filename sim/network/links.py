@@ -18,7 +18,7 @@ from sim.network.message_links import Limits, Way, Wires
 from sim.network.schedules import Schedule, Transfers, schedule
 from sim.scenario.connections import limits
 from sim.scenario.pairs import Pairs
-from sim.scenario.resolved import CollectiveTable, Scenario
+from sim.scenario.records import CollectiveTable, Scenario
 
 
 @dataclass(frozen=True)

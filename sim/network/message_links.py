@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from sim.clock import Action, Clock
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import HostCosts
+    from sim.scenario.records import HostCosts
 
 PREAMBLE_BYTES = 48
 """What every message has before its data; a question is nothing else."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sim.questions.comparison import Comparison, Entry
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 LOSS = (
     "Final loss is not predicted here: how much a method learns from a token, and how that "

@@ -10,7 +10,7 @@ from sim.output.show import tell
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 LONG_S = 60.0
 LARGE_BYTES = 4 * 2**30

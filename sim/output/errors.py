@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sim.text.told import one_line
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 
 class UserError(Exception):

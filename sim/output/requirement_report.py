@@ -23,7 +23,7 @@ from sim.output.tables import (
 
 if TYPE_CHECKING:
     from sim.questions.target_search import Requirement
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 _COLUMNS = (
     Column("target_fraction", "target", "percent"),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
     from sim.questions.overlap import LayerOverlap
     from sim.questions.replications import Interval
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 # What decides about a run that is measured; links and times are those of the machine.
 _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")

@@ -10,7 +10,7 @@ from sim.figures.evaluation import Figures
 from sim.questions.replications import Interval, Prediction, predicted
 from sim.questions.variations import single_site, with_sites
 from sim.runtime import TooLarge
-from sim.scenario.resolved import Machine, Scenario
+from sim.scenario.records import Machine, Scenario
 
 
 @dataclass(frozen=True)

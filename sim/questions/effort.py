@@ -27,7 +27,7 @@ from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
 from sim.questions.replications import FEWEST
 from sim.runtime.progress import Progress
 from sim.runtime.run import merged
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 
 RUN_S = 0.01
 TRANSFER_S, TRANSFER_BYTES = 0.6e-6, 130.0

@@ -25,7 +25,7 @@ from typing import Generic, TypeVar
 
 from sim.figures.evaluation import Figures, figures
 from sim.runtime import simulate
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 from sim.trace.table import Trace
 
 T = TypeVar("T")

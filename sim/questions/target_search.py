@@ -11,7 +11,7 @@ from sim.program import ArgumentError
 from sim.questions.replications import Interval, replicated, replications_of
 from sim.questions.variations import links, scaled
 from sim.runtime import simulate
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 
 _PRECISION = 1e-3  # relative, of the bandwidth
 _UNLIMITED = 1e9  # times the bandwidth given: what no link can be

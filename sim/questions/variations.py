@@ -10,7 +10,7 @@ from typing import Any
 from sim.methods import METHODS
 from sim.network.links import Links
 from sim.scenario.pairs import Pairs
-from sim.scenario.resolved import CollectiveTable, Method, Scenario
+from sim.scenario.records import CollectiveTable, Method, Scenario
 
 
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:

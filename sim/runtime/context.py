@@ -11,7 +11,7 @@ from sim.scenario.presets import flops_per_token
 from sim.trace.table import Context, Row, share_key
 
 if TYPE_CHECKING:
-    from sim.scenario.resolved import Scenario
+    from sim.scenario.records import Scenario
 
 
 def context_of(

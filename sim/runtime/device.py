@@ -11,7 +11,7 @@ from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.network.links import Wire
 from sim.runtime.activity import Activity
 from sim.scenario.cold_start import cold_start_s
-from sim.scenario.resolved import Machine
+from sim.scenario.records import Machine
 from sim.trace.table import Row
 
 

@@ -28,7 +28,7 @@ from sim.runtime.progress import Progress
 from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
 from sim.runtime.window import Longer, simulate_window
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 from sim.trace.table import Context, Trace
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.runtime.backlog import Length, growing, length, pace
-from sim.scenario.resolved import Jitter, Scenario
+from sim.scenario.records import Jitter, Scenario
 from sim.trace.table import LOOK, ROUND, WAIT, Row, Trace, Window
 
 _MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits

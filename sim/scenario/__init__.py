@@ -6,15 +6,15 @@ is a ``ScenarioError`` of one line.
 
 From text to checked sections: loading finds a scenario, reading and toml read it, document lays
 options and settings over it, schema and fields say what a key may hold, described what it means,
-tables what [study] and hardware files may hold, validate checks, consent asks before code is
+tables what [study] and hardware files may hold, checking checks, consent asks before code is
 imported. What was wrong: errors, with advice and words of other projects.
 
-From sections to records: resolve, with context for what its parts share. machines, measured,
+From sections to records: resolution, with context for what its parts share. machines, measured,
 hardware, samples and cold_start: seconds of operations. models and presets: sizes. method: a
 program's arguments, and signatures what they mean. links, connections, rings and pairs: the
-network. resolved: the records, and identity their hash.
+network. records: the frozen records, and identity their hash.
 
-Many scenarios: options of the command line, keywords of Python, axes, study, validation.
+Many scenarios: options of the command line, keywords of Python, axes, study, validation_study.
 template: a file to begin with.
 """
 
@@ -22,7 +22,7 @@ from sim.scenario.consent import Allowed
 from sim.scenario.errors import ScenarioError
 from sim.scenario.loading import Loaded, bundled, load, loaded, sections
 from sim.scenario.options import OPTIONS, Option
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 from sim.scenario.schema import ScenarioFile
 from sim.scenario.study import Case, Study, load_study, sweep
 from sim.scenario.template import template

@@ -7,7 +7,7 @@ from heapq import nlargest
 from itertools import permutations
 from math import inf
 
-from sim.scenario.resolved import Network, Scenario
+from sim.scenario.records import Network, Scenario
 from sim.units import format_rate, format_seconds
 
 WINDOW = 4 * 2**20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sim.scenario.checking import place, refusal
 from sim.scenario.document import Document
 from sim.scenario.errors import ScenarioError, path_shown, problem
 from sim.scenario.hardware import Hardware
 from sim.scenario.schema import ScenarioFile
-from sim.scenario.validate import place, refusal
 
 
 @dataclass

@@ -19,7 +19,7 @@ from sim.scenario.described import key as entry
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
-from sim.scenario.resolved import CollectiveTable
+from sim.scenario.records import CollectiveTable
 from sim.scenario.tables import Record, checked, with_keys
 from sim.storage.inputs import read
 

@@ -13,7 +13,7 @@ from sim.scenario.fields import Matrix
 from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
 from sim.scenario.measured import tables_between
 from sim.scenario.pairs import Pairs
-from sim.scenario.resolved import Collectives, CollectiveTable, HostCosts, Network, Streams
+from sim.scenario.records import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.rings import best_order
 from sim.units import format_rate, format_seconds
 

@@ -18,7 +18,7 @@ from sim.scenario.presets import (
     step_seconds_from_flops,
 )
 from sim.scenario.reading import there
-from sim.scenario.resolved import Jitter, Machine, ModelSize
+from sim.scenario.records import Jitter, Machine, ModelSize
 from sim.scenario.samples import normalised, read_samples
 from sim.scenario.schema import SiteSection
 from sim.units import format_count, format_flops, format_percent, format_seconds

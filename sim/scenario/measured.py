@@ -1,6 +1,6 @@
 """Which of a hardware file's numbers a scenario takes: one rule for every command.
 
-``--hardware``, calibration and validation all come through :func:`sim.scenario.resolve.resolve`,
+``--hardware``, calibration and validation all come through :func:`sim.scenario.resolution.resolve`,
 which asks here. Keys of the scenario override the file, with two exceptions that [train] makes
 (docs/background/validation.md): paced computation takes nothing but packing from the file, and real
 computation takes the file's times before the scenario's.
@@ -17,7 +17,7 @@ from sim.scenario.cold_start import cold_start_s
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.hardware import LinkRecord, MachineRecord, tables_of
-from sim.scenario.resolved import CollectiveTable, Machine
+from sim.scenario.records import CollectiveTable, Machine
 
 _NOTHING = MachineRecord()
 

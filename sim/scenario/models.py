@@ -16,7 +16,7 @@ from sim.scenario.presets import (
     layers_from_parameters,
     swiglu_width,
 )
-from sim.scenario.resolved import ModelSize
+from sim.scenario.records import ModelSize
 from sim.scenario.schema import DIMENSIONS, ModelSection
 from sim.units import format_count
 

@@ -1,7 +1,7 @@
 """The sections of a scenario file: which keys there are, and what each may hold.
 
 One class per section. A validated section holds SI numbers; ``None`` means that no one gave
-the key. What is filled in then is :mod:`sim.scenario.resolve`'s business.
+the key. What is filled in then is :mod:`sim.scenario.resolution`'s business.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from sim import units
 from sim.methods import METHODS
 from sim.scenario import fields as f
 from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
+from sim.scenario.checking import validated
 from sim.scenario.consent import MODEL, check_code
 from sim.scenario.described import key
 from sim.scenario.document import DEFAULT_METHOD, Change, Document
@@ -22,12 +23,11 @@ from sim.scenario.fields import RefusedError, choice
 from sim.scenario.loading import document_of, refuse_study
 from sim.scenario.method import parameters_of
 from sim.scenario.reading import siblings, there
-from sim.scenario.resolve import resolve
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
+from sim.scenario.resolution import resolve
 from sim.scenario.schema import ScenarioFile
 from sim.scenario.tables import Record, checked
-from sim.scenario.validate import validated
-from sim.scenario.validation import (
+from sim.scenario.validation_study import (
     BASELINES,
     Calibrate,
     Informative,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.program import QUANTIZED, wire_bytes
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 from sim.theory.longest_path import Duration, longest_path
 
 Seconds = NDArray[np.float64]

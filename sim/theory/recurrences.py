@@ -24,7 +24,7 @@ from sim.theory.costs import (
     Transmissions,
     per_worker,
 )
-from sim.theory.overlapped import (
+from sim.theory.overlapped_outer_steps import (
     Schedule,
     delayed_diloco,
     eager_diloco,

@@ -11,7 +11,7 @@ from sim.figures.evaluation import CAUSES, figures
 from sim.methods import METHODS
 from sim.program import Program
 from sim.runtime import simulate
-from sim.scenario.resolved import Collectives, Jitter, Run
+from sim.scenario.records import Collectives, Jitter, Run
 from sim.trace.table import Trace
 
 WHOLE = range(2)

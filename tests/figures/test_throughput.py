@@ -12,7 +12,7 @@ from sim.figures.throughput import throughput
 from sim.runtime import simulate
 from sim.scenario.loading import load
 from sim.scenario.presets import flops_per_token
-from sim.scenario.resolved import Scenario
+from sim.scenario.records import Scenario
 
 OPTIONS = {
     "--model": "10B",

@@ -24,7 +24,7 @@ from sim.questions.variations import scaled
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
 from sim.scenario.connections import windowed
-from sim.scenario.resolved import Collectives, HostCosts, Network, Site, Streams
+from sim.scenario.records import Collectives, HostCosts, Network, Site, Streams
 
 CLAIM = settings(
     derandomize=True,

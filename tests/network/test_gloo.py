@@ -26,7 +26,7 @@ from sim.network.messages import ends
 from sim.program import Program
 from sim.runtime import CollectiveMismatch, Deadlock, TooLarge, simulate
 from sim.scenario import load
-from sim.scenario.resolved import Collectives, HostCosts, Scenario, Site, Worker
+from sim.scenario.records import Collectives, HostCosts, Scenario, Site, Worker
 from sim.trace.table import LOOK
 
 RATE, LATENCY = 1e6, 0.1

@@ -16,7 +16,7 @@ from sim.clock import Clock
 from sim.network.links import Links
 from sim.network.message_links import PREAMBLE_BYTES, Connections, Line, Way, Wires
 from sim.scenario import load
-from sim.scenario.resolved import HostCosts
+from sim.scenario.records import HostCosts
 
 RATE, LATENCY = 1e6, 0.1
 

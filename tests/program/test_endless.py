@@ -11,7 +11,7 @@ from support.plain_scenario import machine, plain
 from sim.program import Program, Worker
 from sim.questions import effort
 from sim.runtime import SimulationError, TooLarge, limits, progress, simulate
-from sim.scenario.resolved import Run
+from sim.scenario.records import Run
 
 MANY = 5000
 

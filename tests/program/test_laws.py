@@ -17,7 +17,7 @@ from sim.figures.evaluation import CAUSES, figures
 from sim.methods import METHODS
 from sim.program import wire_bytes
 from sim.runtime import simulate
-from sim.scenario.resolved import Jitter, Machine, Method, Run, Scenario
+from sim.scenario.records import Jitter, Machine, Method, Run, Scenario
 from sim.trace.table import COLUMNS, Trace
 
 LAW = settings(

@@ -19,7 +19,7 @@ from sim.program import Program, Worker
 from sim.questions.effort import _count
 from sim.runtime import CollectiveMismatch, Deadlock, SimulationError, simulate
 from sim.runtime.context import context_of, sent_shares
-from sim.scenario.resolved import Collectives, HostCosts, Method, Run, Scenario, Site
+from sim.scenario.records import Collectives, HostCosts, Method, Run, Scenario, Site
 from sim.trace.files import load, save
 from sim.trace.perfetto import events
 

@@ -16,7 +16,7 @@ from sim.cli.app import app
 from sim.figures.evaluation import Figures, figures
 from sim.program import Program, Worker
 from sim.runtime import simulate
-from sim.scenario.resolved import Run
+from sim.scenario.records import Run
 from sim.trace.files import load, save
 from sim.trace.table import Trace
 

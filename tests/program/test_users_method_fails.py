@@ -10,7 +10,7 @@ from support.plain_scenario import plain
 from sim.cli.app import main
 from sim.program import Program, Worker
 from sim.runtime import SimulationError, simulate
-from sim.scenario.resolved import Run
+from sim.scenario.records import Run
 
 FAILING = """\
 def failing(worker):

@@ -15,7 +15,7 @@ from sim.methods import BY_COUNTS
 from sim.models.quadratic import Quadratic
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.resolved import Run, Scenario
+from sim.scenario.records import Run, Scenario
 
 DDP: list[dict[str, Any]] = [
     {"overlap": "none"},

@@ -14,7 +14,7 @@ from sim.questions.study import run
 from sim.questions.variations import scaled
 from sim.runtime import simulate
 from sim.scenario import load, load_study
-from sim.scenario.resolved import Method, Scenario
+from sim.scenario.records import Method, Scenario
 
 
 def reproduced(name: str, out: Path) -> Reproduction:

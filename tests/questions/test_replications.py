@@ -28,7 +28,7 @@ from sim.questions.target_search import required
 from sim.runtime import simulate
 from sim.runtime.computation import Factors
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
-from sim.scenario.resolved import Jitter
+from sim.scenario.records import Jitter
 
 TWO = {
     "--model": "1B",

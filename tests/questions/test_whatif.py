@@ -19,7 +19,7 @@ from sim.questions.target_search import required
 from sim.questions.variations import links, scaled, single_site, with_sites
 from sim.runtime import simulate
 from sim.runtime.computation import Factors
-from sim.scenario.resolved import CollectiveTable, Jitter, ModelSize, Run
+from sim.scenario.records import CollectiveTable, Jitter, ModelSize, Run
 from sim.trace.perfetto import events
 
 
@@ -113,7 +113,7 @@ def test_a_target_that_every_bandwidth_reaches_or_none_does() -> None:
 
 
 def test_a_link_that_nothing_crosses_needs_any_bandwidth() -> None:
-    from sim.scenario.resolved import Collectives
+    from sim.scenario.records import Collectives
 
     scenario = plain("acco", workers=3, bandwidth=1e6, collectives=Collectives())
     (answer,) = required(scenario, [0.5], link="s1-s0")  # the ring goes 0, 1, 2

@@ -41,7 +41,7 @@ from sim.program import QUANTIZED, Program  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
-from sim.scenario.resolved import Method, Run  # noqa: E402
+from sim.scenario.records import Method, Run  # noqa: E402
 from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 pytestmark = [

@@ -30,7 +30,7 @@ from sim.members import members_of
 from sim.models.quadratic import Quadratic
 from sim.program import QUANTIZED, Program
 from sim.runtime import simulate
-from sim.scenario.resolved import Method, Run
+from sim.scenario.records import Method, Run
 from sim.trace.table import Row, Trace
 
 WORKERS, BLOCK, ROUNDS = 4, 32, 5

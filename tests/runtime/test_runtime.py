@@ -17,7 +17,7 @@ from sim.runtime import (
     simulate,
 )
 from sim.runtime.run import Runtime
-from sim.scenario.resolved import Collectives, Jitter, Run
+from sim.scenario.records import Collectives, Jitter, Run
 from sim.trace.table import COLUMNS, WAIT, Row
 
 WHOLE = range(2)

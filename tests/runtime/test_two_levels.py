@@ -13,7 +13,7 @@ from support.scenarios_strategy import scenarios
 from support.two_levels import parts_of, two_levels
 
 from sim.runtime import simulate
-from sim.scenario.resolved import Collectives, Method, Scenario, Site
+from sim.scenario.records import Collectives, Method, Scenario, Site
 from sim.theory import wall_clock_of_averages
 
 CLAIM = settings(

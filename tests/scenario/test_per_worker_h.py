@@ -15,7 +15,7 @@ from sim.program import ArgumentError
 from sim.questions.variations import with_sites
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
-from sim.scenario.resolved import Run
+from sim.scenario.records import Run
 from sim.trace.table import ROUND
 
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -25,7 +25,7 @@ from sim.scenario import (
 )
 from sim.scenario.method import parameters_of
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator
-from sim.scenario.resolved import Jitter, Run
+from sim.scenario.records import Jitter, Run
 from sim.scenario.rings import best_order
 from sim.scenario.schema import known_keys
 

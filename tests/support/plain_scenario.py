@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sim.methods import METHODS
-from sim.scenario.resolved import (
+from sim.scenario.records import (
     Collectives,
     Machine,
     Method,

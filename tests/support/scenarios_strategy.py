@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sim.methods import METHODS
-from sim.scenario.resolved import (
+from sim.scenario.records import (
     Collectives,
     HostCosts,
     Machine,

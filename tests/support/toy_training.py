@@ -9,7 +9,7 @@ import numpy as np
 from sim.methods import METHODS
 from sim.models.quadratic import Quadratic
 from sim.runtime import simulate
-from sim.scenario.resolved import (
+from sim.scenario.records import (
     Machine,
     Method,
     ModelSize,

@@ -14,7 +14,7 @@ from support.scenarios_strategy import DTYPES, scenarios, stretched, with_links
 from sim.methods import METHODS
 from sim.program import Program, Worker, wire_bytes
 from sim.runtime import simulate
-from sim.scenario.resolved import Machine, Method, Scenario
+from sim.scenario.records import Machine, Method, Scenario
 from sim.theory import longest_path, wall_clock
 
 RELATIVE = 1e-9

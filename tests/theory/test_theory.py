@@ -15,7 +15,7 @@ from support.scenarios_strategy import ALGORITHMS, DTYPES, scenarios
 from sim import theory
 from sim.methods import METHODS
 from sim.program import ArgumentError
-from sim.scenario.resolved import (
+from sim.scenario.records import (
     Collectives,
     CollectiveTable,
     Jitter,

@@ -33,7 +33,7 @@ from sim.operations import timed
 from sim.program import wire_bytes
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
-from sim.scenario.resolved import HostCosts, Method
+from sim.scenario.records import HostCosts, Method
 from sim.storage.files import DamagedError
 from sim.storage.locks import locked
 

@@ -12,6 +12,7 @@ from sim import units
 from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
 from sim.scenario.advice import hinted
+from sim.scenario.checking import validated
 from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
@@ -31,9 +32,8 @@ from sim.scenario.method import (
 )
 from sim.scenario.models import resolve_model
 from sim.scenario.reading import siblings, there
-from sim.scenario.resolved import Machine, Method, ModelSize, Run, Scenario, Site, Worker
+from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
-from sim.scenario.validate import validated
 
 # Collectives over more take minutes to lay out.
 MOST_WORKERS = 10_000
