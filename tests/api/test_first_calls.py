@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from support.command_line import Bandwise
 
 import sim
 from sim.api.calls import CallError
 from sim.program import Program, Worker
+from sim.questions.study import StudyError
 from sim.scenario import ScenarioError
 
 
@@ -365,3 +367,33 @@ def test_nothing_is_written_unless_a_place_is_named(
     assert done == [(2, 2)]  # read, not computed
     replayed = sim.simulate(scenario, replay="run.parquet")
     assert replayed.figures["whole_run"] == result.figures["whole_run"]
+
+
+def test_a_folder_of_the_command_line_is_continued_from_python(
+    tmp_path: Path, bandwise: Bandwise
+) -> None:
+    options = ["--model", "10B", "--method", "diloco", "--bandwidth", "1Gbit/s", "--jobs", "1"]
+    folder = tmp_path / "swept"
+    assert bandwise("sweep", *options, "--over", "sync_every=30,100", "--out", folder).status == 0
+    done: list[tuple[int, int]] = []
+    sim.sweep(
+        described(bandwidth="1 Gbit/s"), sync_every=[30, 100], out=folder,
+        on_progress=lambda *each: done.append(each),
+    )  # fmt: skip
+    assert done == [(2, 2)]
+    with pytest.raises(StudyError, match=r"another study.*; choose another out, or remove"):
+        sim.sweep(described(bandwidth="1 Gbit/s"), sync_every=[30, 90], out=folder)
+
+
+def test_a_file_from_elsewhere_imports_nothing_unless_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "theirs" / "method_of_theirs.py").write_text("def run(worker):\n    yield\n")
+    file = tmp_path / "theirs" / "scenario.toml"
+    file.write_text('model.name = "10B"\nmethod.name = "method_of_theirs:run"\n')
+    monkeypatch.chdir(tmp_path / "mine")
+    with pytest.raises(ScenarioError, match=r"if you trust it, give allow_code=True$"):
+        sim.load(file)
+    assert sim.load(file, allow_code=True).method == "method_of_theirs:run"
