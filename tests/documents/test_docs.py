@@ -1,21 +1,17 @@
 """The documentation: it builds without a warning and fetches nothing, and what it shows is so.
 
-Blocks of a page are read in order, in an empty folder, as a reader types them: ``sh`` runs,
-``text`` was printed, ``python`` is executed, ``file: NAME`` is saved. What is not run says why.
+Each page is read in an empty folder with nothing but the wheel (tests/support/read_page.py). What
+is not run says why.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.command_line import Bandwise
 from support.fences import fences
 
 from sim.methods import METHODS
@@ -29,7 +25,6 @@ from sim.trace import table as trace
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-PROGRAMS = ("bandwise ", "realrun ")
 LANGUAGES = {"", "sh", "text", "python", "toml", "{toctree}", "{eval-rst}"}
 NOT_RUN = {
     "how-to/calibrate_two_machines.md": [
@@ -168,54 +163,11 @@ RUN = [page for page in PAGES if re.search(r"^```(sh|python)", (DOCS / page).rea
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_what_a_page_shows_is_so(
-    page: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    bandwise: Bandwise,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    names: dict[str, Any] = {}
-    printed = ""
-    try:
-        for block in fences((DOCS / page).read_text()):
-            if block.file:
-                (tmp_path / block.file).write_text(block.text)
-            elif block.language == "sh" and not block.not_run:
-                lines = block.text.replace("\\\n", " ").splitlines()
-                printed = "".join(command(line, bandwise) for line in lines)
-            elif block.language == "python" and not block.not_run:
-                if "mine" in block.text:
-                    pytest.importorskip("torch")
-                exec(compile(block.text, page, "exec"), names)
-                printed = capsys.readouterr().out
-            elif block.language == "text":
-                shown = [line for line in block.text.splitlines() if line]
-                missing = [line for line in shown if line not in printed.splitlines()]
-                assert not missing, f"{page} shows what was not printed: {missing[0]}"
-    finally:
-        for name in set(sys.modules) - before:
-            if (tmp_path / f"{name}.py").exists():
-                del sys.modules[name]
-
-
-def command(line: str, bandwise: Bandwise) -> str:
-    """Run a line of a page and return what it printed."""
-    assert line.startswith(PROGRAMS), line
-    program, *arguments = shlex.split(line)
-    if program == "bandwise":
-        ran = bandwise(*arguments)
-        assert ran.status == 0, f"{line}\n{ran.err}"
-        return ran.out + ran.err
-    pytest.importorskip("torch")
+def test_what_a_page_shows_is_so(page: str, tmp_path: Path, reader: dict[str, str]) -> None:
+    if "realrun train" in (DOCS / page).read_text():
+        pytest.importorskip("torch")
     done = subprocess.run(
-        [sys.executable, "-m", "realrun", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, f"{line}\n{done.stderr}"
-    return done.stdout + done.stderr
+        [sys.executable, "-m", "support.read_page", DOCS / page],
+        cwd=tmp_path, env=reader, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
