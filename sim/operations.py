@@ -16,7 +16,7 @@ Cause = Literal["compute", "optimizer", "quantize"]
 COMPUTED: tuple[Cause, ...] = ("compute", "optimizer", "quantize")
 """Causes of the time that a worker computes; the first of :data:`sim.figures.breakdown.CAUSES`."""
 
-RENAMED_CAUSES: dict[str, Cause] = {"quantize": "quantize"}
+RENAMED_CAUSES: dict[str, Cause] = {"quantise": "quantize"}
 """Names of causes in files of earlier versions."""
 
 Growth = Literal["micro-batches", "layers", "workers", "elements", "nothing"]

@@ -136,6 +136,8 @@ class Measured:
 
 
 def _renamed(kept: Record) -> Record:
+    if "seconds" not in kept:
+        return kept
     seconds = {RENAMED_CAUSES.get(was, was): s for was, s in kept["seconds"].items()}
     return {**kept, "seconds": seconds}
 

@@ -209,7 +209,8 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     run = [*COMMAND, str(file), "--checkpoints", str(folder), "--checkpoint-every", "3"]
     # The folder is on the disk while this shell lives, so it looks itself. $0 is the disk's size.
     # Three rounds have room, until somebody else writes there.
-    fill = f"until ls {folder}/round-* 2> /dev/null; do sleep 0.1; done; yes > {folder}/other"
+    whole = " && ".join(f"ls {folder}/round-*.rank-0000{rank}.*" for rank in range(2))
+    fill = f"until {whole} 2> /dev/null; do sleep 0.1; done; yes > {folder}/other"
     script = (
         f'mount -t tmpfs -o size="$0" tmpfs {folder}; ({fill}) > /dev/null 2>&1 & '
         f'"$@"; end=$?; ls -A {folder} > {listing}'
