@@ -60,7 +60,7 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
     if "direct" in _algorithm(kind, scenario) and sites > 2 and unlimited:
         more += (
             f"; a site sends to {sites - 1} others at once, each at its pair's bandwidth: give "
-            'uplink, or network.per = "site", where the site\'s own line is narrower'
+            'uplink, or network.per = "site", where the site\'s own link is narrower'
         )
     if kind.dtype not in DTYPE_BITS:
         more += "; assumes that sums of compressed values keep their size"

@@ -117,7 +117,7 @@ def _rows(
         "tokens_per_update": figures.tokens_per_update,
         **throughput(figures),
     }
-    every = link or ("every site's line" if scenario.network.per == "site" else "every link")
+    every = link or ("every site's link" if scenario.network.per == "site" else "every link")
     if answer.outcome == "any":
         return [{**shared, "link": every, "bandwidth_bytes_per_s": "any"}]
     if answer.outcome == "not reached":

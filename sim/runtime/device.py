@@ -188,7 +188,7 @@ class Device:
     def stretch(self, number: int) -> float:
         """How many times slower than undisturbed a queue now runs."""
         factor = self._contention if self._communicating else 1.0
-        # Bytes that are on the line a part of the time slow computation down that part.
+        # Bytes that are on the link a part of the time slow computation down that part.
         on_line = self._on_line * min(1.0, self._traffic / self._line)
         factor *= 1 + self._traffic * self._per_byte + on_line
         if self.queues[0].busy and self.queues[1].busy:

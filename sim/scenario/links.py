@@ -39,7 +39,7 @@ _LINKS = ("bandwidth", "rtt", "latency", "goodput")
 
 
 def per_site(context: Context) -> bool:
-    """Whether one number for network.bandwidth means every site's line, not every pair's link."""
+    """Whether one number for network.bandwidth means every site's link, not every pair's link."""
     section = context.sections.network
     if section.per is not None:
         return section.per == "site"
@@ -83,7 +83,7 @@ class NetworkReader:
         goodput = section.goodput if section.goodput is not None else 1.0
         if section.goodput is None:
             self.context.assume("network.goodput", "100 %")
-        factor = 1.0 if per_site(self.context) else goodput  # a site's own lines have it, too
+        factor = 1.0 if per_site(self.context) else goodput  # a site's own links have it, too
         bandwidth = self._pairs(
             "bandwidth", section.bandwidth, rows_order, used, DEFAULT_BANDWIDTH, inf, factor
         )

@@ -43,7 +43,7 @@ batch_tokens = "1Mi"            # EDIT: per worker and inner step
 _LINE = """\
 [network]
 bandwidth = "1 Gbit/s"          # EDIT: goodput per direction, as iperf3 prints it
-per = "site"                    # each site's own line; "pair": every pair of sites has it
+per = "site"                    # each site's own link; "pair": every pair of sites has it
 rtt = "30 ms"                   # EDIT: as ping prints it
 """
 _MATRICES = """\
