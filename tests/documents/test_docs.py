@@ -42,6 +42,9 @@ NOT_RUN = {
         "needs two machines",
         "needs Slurm",
         "needs two machines",
+        "needs Slurm",
+        "needs two machines",
+        "needs two machines",
         "trains for a minute or two",
     ],
     "how-to/write_a_method.md": [
