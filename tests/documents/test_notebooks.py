@@ -26,7 +26,7 @@ def test_notebook_runs(path: Path, tmp_path: Path) -> None:
     (kernel / "kernel.json").write_text(json.dumps(description))
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     )
     client.create_kernel_manager()
     client.km.kernel_spec_manager = KernelSpecManager(kernel_dirs=[str(kernel.parent)])

@@ -172,7 +172,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
     whole, killed, trace = tmp_path / "whole", tmp_path / "killed", tmp_path / "whole.parquet"
     losses = tmp_path / "whole.csv", tmp_path / "killed.csv"
     undisturbed = begun(file, whole, "--trace", str(trace), "--losses", str(losses[0]))
-    _, said = undisturbed.communicate(timeout=240)
+    _, said = undisturbed.communicate(timeout=600)
     assert undisturbed.returncode == 0, said
     assert newest(whole) >= 6
 
@@ -194,7 +194,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
     assert gone(workers), "workers were left behind"
 
     last = begun(file, killed, *more)
-    _, said = last.communicate(timeout=240)
+    _, said = last.communicate(timeout=600)
     assert last.returncode == 0, said
     assert newest(killed) == newest(whole)
     for a, b in zip(last_states(killed), last_states(whole), strict=True):

@@ -483,7 +483,7 @@ def test_the_measurements_say_in_a_line_that_there_is_no_gpu(tmp_path: Path) -> 
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2
     assert done.stdout == ""

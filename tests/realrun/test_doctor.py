@@ -341,7 +341,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120", **environment},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert "Traceback" not in done.stdout
     return done

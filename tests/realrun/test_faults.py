@@ -220,7 +220,7 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     line = said(done)
     assert re.search(r"rank \d: checkpoint .*: could not write its 0\.\d MB: ", line)

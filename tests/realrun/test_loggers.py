@@ -355,7 +355,7 @@ def test_wandb_itself_keeps_a_run_in_its_folder_without_the_network(tmp_path: Pa
         env={**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path), "WANDB_DIR": "."},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
@@ -388,7 +388,7 @@ def trained(
         },
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
 
 

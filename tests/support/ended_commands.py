@@ -18,7 +18,7 @@ def ended(
         env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         **more,
     )
 

@@ -658,7 +658,7 @@ def test_two_predictions_are_not_both(tmp_path: Path) -> None:
 
 def test_a_report_needs_no_torch() -> None:
     modules = (
-        "cases configurations coverage error_tables markdown order pictures report rows "
+        "configurations coverage error_tables markdown order pictures report rows worst_cases "
         "statistics timelines verdict"
     )
     for name in modules.split():
