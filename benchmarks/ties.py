@@ -1,4 +1,4 @@
-"""All-reduces among four ranks of whom one has a slow line: which message is first is chance.
+"""All-reduces among four ranks, one with a slow link: which message is first is random.
 
     .venv-test/bin/python benchmarks/ties.py
     sudo .venv-test/bin/python benchmarks/ties.py --measure new.csv
@@ -6,8 +6,8 @@
 A round trip of 80 ms, 80 Mbit/s between any two, 20 Mbit/s for all that one of them sends and
 for all that it receives; 2.2 MB of bf16, one all-reduce after the other, each rank as soon as
 it has its result and has paused. All-reduces differ by whole round trips, according to whether
-a question or the data next to it is first on the slow line. Printed is how often that was so,
-in benchmarks/gloo/ties.csv and in the model.
+a recv-ready notification or the data next to it is first on the slow link. Printed is how often
+that was so, in benchmarks/gloo/ties.csv and in the model.
 """
 
 from __future__ import annotations

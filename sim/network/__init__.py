@@ -4,6 +4,7 @@ schedules: How each collective algorithm moves bytes: rounds of simultaneous tra
   ranks.
 links: What a collective costs on the scenario's links, and how collectives on the wire share them.
 gloo: Collectives as gloo carries them out: message by message, each rank in its own time.
-messages: Messages between ranks that ask for what they receive.
-message_links: The lines of a network, on which the packets of all connections take turns.
+messages: Messages between ranks: receiver-initiated rendezvous.
+message_links: The links of a network at the level of messages: FIFO transmission, cut-through
+  forwarding.
 """

@@ -150,7 +150,7 @@ def _all_reduce(end: End, size: float, element: float) -> Script:
 
 
 def _all_to_all(end: End, size: float) -> Script:
-    """Everything at once, to each before the question to another."""
+    """Everything at once, to each before the notification to another."""
     workers, rank = end.workers, end.rank
     moments = []
     for distance in range(1, workers):

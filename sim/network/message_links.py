@@ -1,7 +1,7 @@
-"""The lines of a network, on which the packets of all connections take turns.
+"""The links of a network at the level of messages: FIFO transmission, cut-through forwarding.
 
-A message enters its first line as fast as the connection's window lets it, and the next one
-while its first bytes leave the one before. Of two messages with data on a line the first to come
+A message enters its first link as fast as the connection's window lets it, and the next one
+while its first bytes leave the one before. Of two messages with data on a link the first to come
 passes first, as a whole; a message without data is one packet, and waits for those packets that
 came before it.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sim.scenario.records import HostCosts
 
 PREAMBLE_BYTES = 48
-"""What every message has before its data; a question is nothing else."""
+"""What every message has before its data; a recv-ready notification is nothing else."""
 
 Way = tuple[tuple[int, ...], float]
 """Numbers of the lines between two ranks, and the latency in seconds."""
@@ -89,7 +89,7 @@ class Wires:
     way
         From (sender, receiver) to the lines between them.
     host
-        What the ends cost.
+        Host overhead of the endpoints.
     chance
         For how long a thread takes to wake up; without it always as long.
     limits
@@ -117,9 +117,9 @@ class Wires:
         self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
 
     def waking_s(self) -> float:
-        """Seconds until another thread has woken up: up to twice ``message_s``, by chance.
+        """Wake-up latency of another thread, in seconds: random, up to twice ``message_s``.
 
-        Without chance all ranks would keep in step. Where two messages come to a line at nearly
+        Without it all ranks would keep in step. Where two messages come to a line at nearly
         the same time, the first to come decides, often over a whole round trip.
         """
         if self._chance is None:
@@ -219,6 +219,6 @@ class Connections:
                 first, last = lines[number].pass_on(first, last, size)
             else:
                 first = last = lines[number].behind(first)
-        # The thread that reads a question answers it; data wake another one up.
+        # The thread that reads a notification answers it; data wake another one up.
         effect = wires.waking_s() * (1.0 if data else 0.5)
         clock.after(last + latency + effect - now, arrived, first=True)

@@ -1,8 +1,8 @@
-"""Messages between ranks that ask for what they receive.
+"""Messages between ranks: receiver-initiated rendezvous.
 
-Nothing is sent before it is asked for: a receiver says that it is ready, and the data leave when
-that has arrived. So what follows from a message costs a whole round trip, unless it was asked
-for early; and a question waits behind data that go the same way (:mod:`sim.network.message_links`).
+A receiver sends a recv-ready notification, and the data leave when that has arrived. So what
+follows from a message costs a whole round trip, unless the receiver was ready early; and a
+notification waits behind data that go the same way (:mod:`sim.network.message_links`).
 
 Source: gloo's transport/tcp/pair.cc, as in torch 2.13.
 """
@@ -52,7 +52,7 @@ class End:
         self._wires = connections.wires
         self._clock = connections.wires.clock
         self._others = others
-        self._asked: dict[int, int] = defaultdict(int)  # by peer: questions not answered yet
+        self._asked: dict[int, int] = defaultdict(int)  # by peer: notifications not answered
         self._sends: dict[int, deque[tuple[float, Moment]]] = defaultdict(deque)  # not asked for
         self._receives: dict[int, deque[Moment]] = defaultdict(deque)
 
