@@ -67,7 +67,9 @@ def test_what_it_shows_is_so(tmp_path: Path, reader: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["three_sites", "quick_start", "acco_heterogeneous"])
 def test_bundled_scenarios_are_found_from_anywhere(installed: Path, empty: Path, name: str) -> None:
-    assert run(installed, f"bandwise simulate {name} --json", empty).returncode == 0
+    assert (
+        run(installed, f"bandwise simulate {name} --replications 1 --json", empty).returncode == 0
+    )
 
 
 def test_the_wheel_has_the_api_under_both_names(installed: Path, tmp_path: Path) -> None:

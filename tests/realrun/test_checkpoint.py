@@ -33,7 +33,7 @@ from realrun.runtime.worker import TorchWorker  # noqa: E402
 from realrun.state.checkpoint import State  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 
-WORKERS, ROUNDS = 2, 4
+WORKERS, ROUNDS = 2, 3
 CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
 CASES = enlarged(20, WORKERS)  # several buckets a layer
 
@@ -117,7 +117,7 @@ def worker(rank: int, out: Path) -> None:
             wrong[number][str(round_)] = differences(resumed[ROUNDS + 1], whole[ROUNDS + 1])
             assert min(resumed) == min(round_ + 1, ROUNDS + 1)  # it did not start again
         if "diloco" in case[0]:
-            resumed = run(rank, case, whole[2], observed, outer_on_host=True)
+            resumed = run(rank, case, whole[ROUNDS - 2], observed, outer_on_host=True)
             wrong[number]["on host"] = differences(resumed[ROUNDS + 1], whole[ROUNDS + 1])
             resumed[ROUNDS - 1].notes["round"] = ROUNDS - 1
             back = run(rank, case, resumed[ROUNDS - 1], observed)

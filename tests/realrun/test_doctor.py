@@ -19,6 +19,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from support.command_line import Command  # noqa: E402
 from torch.distributed import HashStore  # noqa: E402
 
 from realrun.doctor import lab, machine, network, peers, software  # noqa: E402
@@ -347,28 +348,28 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     return done
 
 
-def test_one_machine() -> None:
-    done = command("-m", "realrun", "doctor", "quick_start", "--set", "site.count=1")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Training can run here.")
-    assert "network: missing: site.count: 1 workers: a lab" in done.stdout
+def test_one_machine(realrun: Command) -> None:
+    ran = realrun("doctor", "quick_start", "--set", "site.count=1")
+    assert ran.status == 0, ran.err
+    assert ran.out.startswith("Training can run here.")
+    assert "network: missing: site.count: 1 workers: a lab" in ran.out
 
 
-def test_what_is_missing_is_status_1() -> None:
-    done = command("-m", "realrun", "doctor", "three_sites", "--json")
-    assert done.returncode == 1
-    assert done.stderr == ""
-    said = json.loads(done.stdout)
+def test_what_is_missing_is_status_1(realrun: Command) -> None:
+    ran = realrun("doctor", "three_sites", "--json")
+    assert ran.status == 1
+    assert ran.err == ""
+    said = ran.json
     assert not said["ready"]
     assert "scenario" in said["missing"]
     assert len(said["machines"]) == 1
     assert any(line.startswith("scenario: missing: ") for line in said["problems"])
 
 
-def test_a_mistake_in_asking_is_status_2() -> None:
-    done = command("-m", "realrun", "doctor", "quick_start", "--timeout", "soon")
-    assert done.returncode == 2
-    assert done.stderr.startswith('realrun: error: --timeout: "soon": ')
+def test_a_mistake_in_asking_is_status_2(realrun: Command) -> None:
+    ran = realrun("doctor", "quick_start", "--timeout", "soon")
+    assert ran.status == 2
+    assert ran.err.startswith('realrun: error: --timeout: "soon": ')
 
 
 def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
