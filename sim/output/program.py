@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sim.output.errors import Interrupted, UserError, as_line, did_you_mean
+from sim.processes.signals import status_when_asked
 from sim.text.visible import visible
 
 INTERRUPTED = 130
@@ -127,9 +128,11 @@ class Group(TyperGroup):
                 self.tell(error, line)
                 return 2
             end = _asked_to_end(error)
-            if end is None:
+            status = status_when_asked()  # code in C may lose what came before its own error
+            if end is not None:
+                status = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
+            if status is None:
                 raise
-            status = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
         if status == INTERRUPTED:
             typer.echo(f"{self.program}: interrupted", err=True)
         return status if isinstance(status, int) else 0

@@ -10,6 +10,12 @@ from time import sleep
 from types import FrameType
 
 _POLL_S = 0.5
+_received: list[int] = []
+
+
+def status_when_asked() -> int | None:
+    """Return the status with which a signal has asked this process to end; None without one."""
+    return 128 + _received[0] if _received else None
 
 
 def end_when_asked(program: str) -> None:
@@ -21,9 +27,11 @@ def end_when_asked(program: str) -> None:
     def end(number: int, _: FrameType | None) -> None:
         for each in asked:
             signal.signal(each, signal.SIG_IGN)  # once is enough
+        _received.append(number)
         os.write(2, f"{program}: ended by {signal.Signals(number).name}\n".encode())
         sys.exit(128 + number)
 
+    _received.clear()
     asked = [
         each
         for each in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
