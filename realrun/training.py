@@ -397,12 +397,14 @@ class Run:
         worker = TorchWorker(shared)
         file = self._begin_streams()
         try:
-            worker.drive(scenario.method.program(worker, **scenario.method.arguments))
+            try:
+                worker.drive(scenario.method.program(worker, **scenario.method.arguments))
+            finally:
+                if file is not None:  # first: a logger may be waiting for a network
+                    file.close()
         except BaseException:
-            self._end(file)  # first: a logger may be waiting for a network
             self.loggers.close(failed=True)
             raise
-        self._end(file)
         with world.exchanging():
             after = offset_to_first(shared, world.control)
         shared.close()
@@ -456,11 +458,6 @@ class Run:
         file = LossStream(loss_files.PartFile(self.asked.losses, self.world.rank), model, device)
         self.streams.append(file)
         return file
-
-    def _end(self, file: LossStream | None) -> None:
-        """Write the last losses into this rank's own file."""
-        if file is not None:
-            file.close()
 
     def _noted(self) -> dict[str, Any]:
         """What a checkpoint holds besides the state of model and data."""

@@ -11,6 +11,12 @@ from typing import Any, TypeVar, cast
 from sim.output.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
+Progress = Callable[[int, int], None]
+"""Is called with runs done and runs in all."""
+
+
+def silent(done: int, total: int) -> None:
+    """Tell nobody how far it is."""
 
 
 class CallError(UserError, TypeError):

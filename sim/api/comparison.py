@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, called, named
+from sim.api.calls import CallError, Progress, called, named, silent
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
 from sim.api.wording import told
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Method = str | Callable[..., Any]
-Progress = Callable[[int, int], None]
-
-METHODS = ("ddp", "local_sgd", "diloco", "streaming_diloco", "eager_diloco", "acco")
-"""Compared where no methods are named."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -75,7 +71,8 @@ def compare(
         What :func:`make_scenario` or :func:`load` returns; its method's arguments are for all
         methods that take them.
     methods
-        Names, "package.module:function", or generator functions; by default :data:`METHODS`.
+        Names, "package.module:function", or generator functions; by default those
+        of ``bandwise compare``.
     on_progress
         Called with runs done and runs in all.
 
@@ -94,26 +91,26 @@ def compare(
     >>> [round(part, 3) for part in frame["compute_utilization"]]
     [0.02, 0.833]
     """
-    from sim.output.comparison_report import report
+    from sim.output.comparison_report import COMPARED, report
     from sim.output.effort import foresee
     from sim.output.errors import naming_one_of
     from sim.questions.comparison import compare as run
+    from sim.questions.comparison import runs_of
     from sim.scenario.keywords import keyword_axis
     from sim.scenario.study import varied
 
     base = checked("compare", scenario)
-    asked = _several(METHODS if methods is None else methods)
+    asked = _several(COMPARED if methods is None else methods)
     with told():
         study = varied(base._document, [keyword_axis("method", asked)], again=True)
         cases = {
             case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()
         }
-        sites = len(base.resolved.sites)
-        foresee(list(cases.values()), runs=1 + (sites if sites > 2 else 0))
+        foresee(list(cases.values()), runs=runs_of(base.resolved))
         with naming_one_of(cases):
-            found = run(cases, on_progress=on_progress or _silent)
+            found = run(cases, on_progress=on_progress or silent)
         about = report(found, cases)
-    return ComparisonResult(provenance(base, cases), telling(about, base))
+    return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
 
 
 def _several(methods: Iterable[Method]) -> list[Method]:
@@ -131,7 +128,3 @@ def _several(methods: Iterable[Method]) -> list[Method]:
     if not found:
         raise CallError('compare: name at least one method, like ["ddp", "diloco"]')
     return found
-
-
-def _silent(done: int, total: int) -> None:
-    pass

@@ -109,7 +109,7 @@ class Keywords(TypedDict, total=False):
     train: Section
     #: The section [data].
     data: Section
-    #: Full key -> value, like {"network.within.rtt": "20 us"}; goes before all others.
+    #: Full key -> value, like {"network.within.rtt": "20 us"}; takes precedence over all others.
     settings: Section
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, a_text, called
-from sim.api.results import Provenance, Result
+from sim.api.calls import CallError, Progress, a_text, called, silent
+from sim.api.results import Result, provenance
 from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -65,10 +63,10 @@ def reproduce(
     Parameters
     ----------
     name
-        A study with a published table (``study.compare_with``): a file, or one that comes along.
+        A study with a published table (``study.compare_with``): a file, or a bundled one.
     within
-        How many points of the bandwidth grid a cell may lie next to the published one; by default
-        what the study states.
+        How many points of the bandwidth grid a cell may lie from the published one; by default what
+        the study states.
     jobs
         Processes; None is as many as there are processors.
     allow_code
@@ -88,7 +86,6 @@ def reproduce(
     from sim.questions.reproduce import reproduce as compare
     from sim.questions.study import run
     from sim.scenario.consent import Allowed
-    from sim.version import __version__
 
     given = a_text("reproduce", "name", name)
     for what, number, least in (("within", within, 0), ("jobs", jobs, 1)):
@@ -97,18 +94,6 @@ def reproduce(
             raise CallError(f"reproduce: {what} is a whole number, {least} or more, not {number!r}")
     with told():
         study = published_study(Allowed(given) if allow_code else given)
-        frame = run(study, None, jobs or os.cpu_count() or 1, on_progress or _silent)
+        frame = run(study, None, jobs or os.cpu_count() or 1, on_progress or silent)
         about = report(compare(study, frame), study, within)
-    origin = Provenance(
-        version=__version__,
-        scenario=study.name,
-        scenario_sha256={study.base.method.name: study.base.sha256},
-        assumed=dict(study.base.assumed),
-        left_out=study.base.left_out,
-        methods_sha256={},
-    )
-    return ReproductionResult(origin, about, frame)
-
-
-def _silent(done: int, total: int) -> None:
-    pass
+    return ReproductionResult(provenance(study.base), about, frame)

@@ -11,8 +11,6 @@ from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
-_SEARCHED = 15  # bandwidths of one target's search, about
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RequirementResult(Result):
@@ -52,28 +50,24 @@ def required(
     >>> from sim import make_scenario
     >>> scenario = make_scenario(model="10B", method="diloco", bandwidth="1 Gbit/s")
     >>> found = required(scenario, 0.95).frame()
-    >>> [round(rate * 8e-9, 1) for rate in found["bandwidth_bytes_per_s"]]  # Gbit/s, by line
+    >>> [round(rate * 8e-9, 1) for rate in found["bandwidth_bytes_per_s"]]  # Gbit/s, by link
     [38.3, 38.3, 38.3, 38.3]
     """
     from sim.output.effort import foresee
-    from sim.output.errors import chosen, naming
-    from sim.output.requirement_report import report
+    from sim.output.errors import naming
+    from sim.output.requirement_report import check_link, report
+    from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
-    from sim.questions.variations import links
 
     resolved = checked("required", scenario).resolved
     targets = [_fraction(each) for each in _several(target)]
     with told():
-        known = links(resolved)
-        if not known:
-            raise ValueRefusedError("the scenario has one site, so there is no link to size")
-        if link is not None:
-            chosen("link", link, known)
-        foresee([resolved], runs=_SEARCHED * len(targets))
+        check_link(resolved, link, "link")
+        foresee([resolved], runs=SEARCHED * len(targets))
         with naming(resolved.method.name):
             answers = run(resolved, targets, link)
         about = report(resolved, answers, link)
-    return RequirementResult(provenance(scenario), telling(about, scenario))
+    return RequirementResult(provenance(resolved), telling(about, scenario))
 
 
 def _several(target: Any) -> list[Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of what, and by which version, a result is."""
+    """What a result is of, and which version computed it."""
 
     #: Of bandwise.
     version: str
@@ -80,7 +80,7 @@ def telling(report: Report, scenario: Scenario) -> Report:
 
 
 def provenance(
-    scenario: Scenario, cases: Mapping[str, Resolved] | None = None, runs: Iterable[Resolved] = ()
+    scenario: Resolved, cases: Mapping[str, Resolved] | None = None, runs: Iterable[Resolved] = ()
 ) -> Provenance:
     """Return where a result comes from.
 
@@ -89,17 +89,17 @@ def provenance(
     cases
         Method -> its scenario, where there are several.
     runs
-        What else was run; its hashes stand in the rows of the result.
+        What else was run; its hashes are in the rows of the result.
     """
     from sim.version import __version__
 
-    every = cases or {scenario.method: scenario.resolved}
+    every = cases or {scenario.method.name: scenario}
     run = [*every.values(), *runs]
     return Provenance(
         version=__version__,
         scenario=scenario.name,
         scenario_sha256={name: case.sha256 for name, case in every.items()},
-        assumed=scenario.assumed,
+        assumed=dict(scenario.assumed),
         left_out=tuple(dict.fromkeys(key for case in run for key in case.left_out)),
         methods_sha256=_texts(run),
     )

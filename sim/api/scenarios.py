@@ -127,7 +127,7 @@ def make_scenario(**keywords: Unpack[Keywords]) -> Scenario:
 @with_keywords
 @called
 def load(source: str | Path, *, allow_code: bool = False, **keywords: Unpack[Keywords]) -> Scenario:
-    """Return the scenario of a file, or one that comes along, changed by keywords.
+    """Return the scenario of a file, or a bundled one, changed by keywords.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def load(source: str | Path, *, allow_code: bool = False, **keywords: Unpack[Key
         Import the modules that the file names (a method) also where it is not in or below the
         working directory. They are programs: only for files that you trust.
     **keywords
-        As for :func:`make_scenario`; they go before what the file says.
+        As for :func:`make_scenario`; they take precedence over the file.
 
     Raises
     ------
@@ -172,11 +172,9 @@ def _overlaid(document: Document, keywords: dict[str, Any], known: Rates = ()) -
         typed, keys = keyword_changes(keywords, given_method(document)), key_changes(settings)
         document = document.overlaid(typed).overlaid(keys)
         changed = {".".join(change.path) for change in (*typed, *keys)}
-        rates = {key: text for key, text in known if key not in changed}
-        rates |= dict(rates_of([*typed, *keys]))
-        return Scenario(
-            noted(resolve(document), tuple(rates.items())), document, tuple(rates.items())
-        )
+        kept = {key: text for key, text in known if key not in changed}
+        rates = tuple((kept | dict(rates_of([*typed, *keys]))).items())
+        return Scenario(noted(resolve(document), rates), document, rates)
 
 
 def given_method(document: Document) -> object:

@@ -112,7 +112,7 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
     ValueRefusedError
         If the method's arguments do not fit, or the run cannot fit into memory.
     SimulationError
-        If the method cannot go on: a deadlock, collectives that do not match, too large a run.
+        If the method cannot continue: a deadlock, collectives that do not match, too large a run.
 
     Examples
     --------
@@ -144,4 +144,4 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         about = report(
             resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
         )
-    return SimulationResult(provenance(scenario), about, prediction)
+    return SimulationResult(provenance(resolved), about, prediction)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, a_text, called
+from sim.api.calls import CallError, Progress, a_text, called, silent
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, given_method, noted
 from sim.api.wording import told
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sim.scenario import Study
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -119,15 +117,11 @@ def sweep(
             checked_folder("out", folder)
         every = [case.scenario for case in study.cases()]
         foresee(every, jobs=number)
-        frame = run(study, folder, number, on_progress or _silent)
+        frame = run(study, folder, number, on_progress or silent)
         if folder is not None:
             save_curves(frame, folder)
         about = run_tables.runs(study, frame)
-    return SweepResult(provenance(base, runs=every), telling(about, base), frame)
-
-
-def _silent(done: int, total: int) -> None:
-    pass
+    return SweepResult(provenance(base.resolved, runs=every), telling(about, base), frame)
 
 
 def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Study:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from sim.output.comparison_report import report
+from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import UserError, chosen, naming_one_of
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import progress, show
 from sim.output.tables import format_asked
 
-DEFAULT = "ddp,local_sgd,diloco,streaming_diloco,eager_diloco,acco"
+DEFAULT = ",".join(COMPARED)
 _METHODS = typer.Option(
     "--methods",
     metavar="A,B,C",
@@ -51,9 +51,9 @@ def compare(
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
 
     from sim.questions.comparison import compare as run
+    from sim.questions.comparison import runs_of
 
-    first = next(iter(cases.values()))
-    foresee(list(cases.values()), runs=1 + (len(first.sites) if len(first.sites) > 2 else 0))
+    foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
     show(report(result, cases), form)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sim.output.effort import foresee
 from sim.output.errors import UserError, naming
 from sim.output.options import Asked, Format, Json, takes_scenario
-from sim.output.requirement_report import report
+from sim.output.requirement_report import check_link, report
 from sim.output.show import show
 from sim.output.tables import format_asked
-
-if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
 
 _TARGET = typer.Option(
     "--target",
@@ -29,8 +26,6 @@ _LINK = typer.Option(
     rich_help_panel="Target",
     show_default=False,
 )
-
-_SEARCHED = 15  # bandwidths of one target's search, about
 
 
 @takes_scenario()
@@ -53,10 +48,11 @@ def required(
     targets = _targets(target)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
+    from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
 
-    _check_link(scenario, link)
-    foresee([scenario], runs=_SEARCHED * len(targets))
+    check_link(scenario, link, "--link")
+    foresee([scenario], runs=SEARCHED * len(targets))
     with naming(scenario.method.name):
         answers = run(scenario, targets, link)
     show(report(scenario, answers, link), form)
@@ -76,14 +72,3 @@ def _targets(text: str) -> list[float]:
             raise UserError(f'--target: "{word.strip()}": must be {side}')
         targets.append(fraction)
     return targets
-
-
-def _check_link(scenario: Scenario, link: str | None) -> None:
-    from sim.output.errors import chosen
-    from sim.questions.variations import links
-
-    known = links(scenario)
-    if not known:
-        raise UserError("the scenario has one site, so there is no link to size")
-    if link is not None:
-        chosen("--link", link, known)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from sim.questions.comparison import Comparison, Entry
     from sim.scenario.records import Scenario
 
+COMPARED = ("ddp", "local_sgd", "diloco", "streaming_diloco", "eager_diloco", "acco")
+"""Methods that are compared where none is named."""
+
 LOSS = (
     "Final loss is not predicted here: how much a method learns from a token, and how that "
     "changes with tokens per update, is for experiments to say."

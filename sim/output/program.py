@@ -127,10 +127,7 @@ class Group(TyperGroup):
             if line is not None:
                 self.tell(error, line)
                 return 2
-            end = _asked_to_end(error)
-            status = status_when_asked()  # code in C may lose what came before its own error
-            if end is not None:
-                status = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
+            status = _status_when_asked(error)
             if status is None:
                 raise
         if status == INTERRUPTED:
@@ -142,15 +139,18 @@ class Group(TyperGroup):
         typer.echo(visible(f"{self.program}: error: {line}"), err=True)
 
 
-def _asked_to_end(error: BaseException) -> KeyboardInterrupt | SystemExit | None:
-    """Return Ctrl-C or a signal's exit if it came first: cleaning up may fail where it came.
+def _status_when_asked(error: BaseException) -> Any:
+    """Return the status of Ctrl-C or a signal that came before an error; None without.
 
-    matplotlib fails so in the middle of drawing.
+    Cleaning up may fail where it came: matplotlib does in the middle of drawing, and its code in C
+    loses what came before.
     """
     before = error.__context__
     while before is not None and not isinstance(before, KeyboardInterrupt | SystemExit):
         before = before.__context__
-    return before
+    if before is None:
+        return status_when_asked()
+    return INTERRUPTED if isinstance(before, KeyboardInterrupt) else before.code
 
 
 def _open_streams(program: str) -> None:

@@ -1,4 +1,4 @@
-"""The bandwidth that targets need, as a report."""
+"""The bandwidth that targets need, as a report; and which link may be sized."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
 from sim.output import intervals
+from sim.output.errors import UserError, chosen
 from sim.output.tables import (
     BOUNDS,
     PREDICTION,
@@ -33,6 +34,23 @@ _COLUMNS = (
     Column("inner_step_s", "inner step", "seconds"),
     Column("tokens_per_update", "tokens per update", "count"),
 )
+
+
+def check_link(scenario: Scenario, link: str | None, option: str) -> None:
+    """Refuse a link that the scenario does not have; ``option`` is how the user gave it.
+
+    Raises
+    ------
+    UserError
+        With the nearest of its links, or if it has none.
+    """
+    from sim.questions.variations import links
+
+    known = links(scenario)
+    if not known:
+        raise UserError("the scenario has one site, so there is no link to size")
+    if link is not None:
+        chosen(option, link, known)
 
 
 def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:

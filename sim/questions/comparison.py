@@ -61,6 +61,12 @@ def budget(scenario: Scenario) -> float:
     return scenario.horizon_tokens or DEFAULT_TOKENS
 
 
+def runs_of(scenario: Scenario) -> int:
+    """Return how often a method is simulated at most: on all sites, and with each left out."""
+    sites = len(scenario.sites)
+    return 1 + (sites if sites > 2 else 0)
+
+
 def compare(
     cases: Mapping[str, Scenario],
     tokens: float | None = None,

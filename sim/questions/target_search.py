@@ -18,6 +18,7 @@ _UNLIMITED = 1e9  # times the bandwidth given: what no link can be
 _NOTHING = 1e-9
 _COARSE = 8.0  # steps of the search before the bisection
 _FINE = 1.005  # the first one near what another replication has found
+SEARCHED = 15  # bandwidths of one target's search, about
 _ROUNDS_COUNTED = 8  # enough to see whether a round's communication fits
 
 

@@ -98,7 +98,7 @@ def keyword_axis(name: str, values: Any, method: object = None) -> Axis:
     option, path = (None, ("method", name)) if name in own else key_of(name, origin)
     points: list[Point] = []
     for value in _listed(values):
-        (change,) = [_one(path, option, value, origin)]
+        change = _one(path, option, value, origin)
         label = _label(path, value, change.given.value)
         if label in [point.label for point in points]:
             text = "is listed twice"
