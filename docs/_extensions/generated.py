@@ -32,7 +32,7 @@ MARK = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
 
 
 def explained(name: str, text: str | None) -> str:
-    """Return a text that must be there.
+    """Return a text that the reference needs.
 
     Raises
     ------

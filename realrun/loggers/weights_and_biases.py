@@ -1,7 +1,7 @@
 """A run of Weights & Biases, online where a key is known, else kept in a folder.
 
 W&B keeps steps in order and cannot take one back: ``step`` is the number of micro-batches, and a
-resumed run adds only what comes after the last step that was logged, which stands in a file next
+resumed run adds only what comes after the last step that was logged, which is kept in a file next
 to the run's own. Curves are drawn over ``tokens``.
 """
 

@@ -362,8 +362,8 @@ class ScenarioFile(Section):
 
     name: f.Name | None = key("Name of the scenario, in tables and results.", "that of the file")
     hardware: f.Name | None = key(
-        "Hardware file, as realrun calibrate writes it. A key that is given goes before what the "
-        "file holds."
+        "Hardware file, as realrun calibrate writes it. A key that is given takes precedence over "
+        "the file."
     )
     run: RunSection = RunSection()
     model: ModelSection = ModelSection()

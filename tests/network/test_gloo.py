@@ -138,7 +138,7 @@ def test_without_latency_an_all_reduce_takes_its_bytes(workers: int) -> None:
 def test_who_is_later_than_the_latency_asks_behind_its_own_data(
     operation: str, late: float, wires: float
 ) -> None:
-    """The other's question is there already, so what is asked for goes out before its own."""
+    """The other's notification has arrived, so what it asks for is sent before this rank's own."""
     found, _ = carried_out(operation, 2e6, starts=(0.0, late))
     assert found[1] - late == pytest.approx(RTT + wires * 1e6 / RATE, **near)
 
