@@ -12,6 +12,7 @@ from sim.processes.signals import end_when_asked
 COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
     "compare": "Put methods side by side on equal tokens.",
+    "plan": "Find the method and the setting to train with.",
     "required": "Find the bandwidth that a target utilization needs.",
     "sweep": "Vary keys of a scenario: one run per combination.",
     "study": "Run a study file: curves, tables and results in a folder.",
@@ -24,7 +25,7 @@ COMMANDS = {
 """Command -> its summary; each is a function of that name in the module of that name."""
 
 _PANELS = {
-    "Ask": ("simulate", "compare", "required"),
+    "Ask": ("simulate", "compare", "plan", "required"),
     "Many runs": ("sweep", "study", "plot", "reproduce"),
     "Look up": ("methods", "scenarios", "init"),
 }

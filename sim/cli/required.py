@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sim.output.effort import foresee
-from sim.output.errors import UserError, naming
+from sim.output.errors import naming
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.requirement_report import check_link, report
 from sim.output.show import show
@@ -59,16 +59,6 @@ def required(
 
 
 def _targets(text: str) -> list[float]:
-    from sim.units import UnitError, parse_fraction
+    from sim.output.targets import fraction
 
-    targets = []
-    for word in text.split(","):
-        try:
-            fraction = parse_fraction(word.strip())
-        except UnitError as error:
-            raise UserError(f'--target: "{word.strip()}": {error}') from error
-        if not 0 < fraction < 1:
-            side = "above 0 %" if fraction <= 0 else "below 100 %"
-            raise UserError(f'--target: "{word.strip()}": must be {side}')
-        targets.append(fraction)
-    return targets
+    return [fraction("--target", word) for word in text.split(",")]

@@ -150,6 +150,18 @@ class Links:
                 return self._measured(table, size, members)
         return self._priced(operation, dtype, members).cost(size)
 
+    def name_of(self, link: int) -> str:
+        """Return what people call a link by its number: "paris-osaka", "osaka.uplink"."""
+        names = [site.name for site in self.scenario.sites]
+        if link < self._first_up:
+            sender, receiver = divmod(link, len(names))
+            return f"{names[sender]}-{names[receiver]}"
+        if link < self._first_out:
+            site = (link - self._first_up) % len(names)
+            return f"{names[site]}.{'uplink' if link < self._first_down else 'downlink'}"
+        rank = (link - self._first_out) % len(self.scenario.workers)
+        return f"rank {rank} inside {names[self._site[rank]]}"
+
     def slowest_from(self, rank: int) -> float:
         """Bytes/s of the slowest way from a worker to another; infinite for one alone."""
         others = np.array([w.rank for w in self.scenario.workers if w.rank != rank], dtype=np.intp)

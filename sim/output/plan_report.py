@@ -1,0 +1,326 @@
+"""A plan on one screen: what to run and why, the alternatives, and what to change next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sim.output import intervals
+from sim.output.comparison_report import LOSS
+from sim.output.tables import (
+    PREDICTION,
+    STEADY,
+    Block,
+    Column,
+    Report,
+    Section,
+    Table,
+    assumptions,
+    at_least,
+    at_most,
+    count,
+    quantity,
+    significant,
+)
+
+if TYPE_CHECKING:
+    from sim.planning.asked import Asked
+    from sim.planning.decision import Change, Plan
+    from sim.planning.search import Point
+
+_FIGURES = (
+    Column("compute_utilization", "utilization", "percent"),
+    Column("time_for_tokens_s", "time", "seconds"),
+    Column("tokens_per_update", "tokens per update", "count"),
+    Column("sent_bytes_per_worker", "sent per worker", "bytes"),
+)
+_SETTING = Column("setting", "setting")
+_MOST_ROWS = 8
+
+# Abbreviations would have to be looked up: the words of the options, without what says nothing.
+_WORDS = {
+    "sync_every": "every {}",
+    "num_fragments": "{} fragments",
+    "fragment_sync_delay": "delay {}",
+    "outer_sync_delay": "{} rounds late",
+    "comm_dtype": "{}",
+    "algorithm": "{}",
+}
+
+
+def report(plan: Plan, asked: Asked) -> Report:
+    """Return what was found."""
+    from sim.output.run_report import subject
+    from sim.planning.evidence import evidence
+    from sim.version import __version__
+
+    best = plan.recommended
+    rows = [_record(which, point) for which, point in _four(plan)]
+    blocks: list[Block] = [
+        f"{PREDICTION}\n{subject(asked.given).partition(': ')[2] or subject(asked.given)}",
+        Table(
+            [Column("which", ""), *_FIGURES, _SETTING],
+            _merged(plan),
+            f"{count(plan.tokens)} tokens, target {100 * plan.target:g} % compute utilization",
+        ),
+        Section("Why", _why(plan)),
+        f"To type it:\n  {best.setting.typed()}",
+    ]
+    random = intervals.of_several(
+        "each is the median of",
+        {
+            which: (point.prediction.interval, point.figures.wall_clock_s)
+            for which, point in _four(plan)
+        },
+    )
+    blocks += [random] if random else []
+    blocks.append(Section("What binds", _binding(plan)))
+    blocks += [_next(plan.changes)] if plan.changes else []
+    blocks.append(_front(plan))
+    blocks.append(Section("Limits", _limits(plan)))
+    learned = [f"{each.text}{' (worse)' if each.worse else ''}" for each in evidence(best.scenario)]
+    measured = "; ".join(learned) or "nothing of this kind was measured"
+    blocks.append(
+        f"Measured in our trainings (1.1M parameters, 300 steps): {measured}. {LOSS}",
+    )
+    blocks += [*assumptions(best.scenario.assumed), STEADY]
+    front = [_record("front", point) for point in plan.front]
+    data = {
+        "schema": 1,
+        "prediction": "simulated; nothing was trained; final loss is not predicted",
+        "tokens": plan.tokens,
+        "target_fraction": plan.target,
+        "reached": plan.reached,
+        **{row["which"].replace(" ", "_"): row for row in rows},
+        "front": front,
+        "changes": [_change_record(change) for change in plan.changes],
+        "binds": {"what": plan.binds[0], "which": plan.binds[1] or None},
+        "bandwidth_factor_needed": _factor(plan),
+        "limits": _limits_record(plan),
+        "searched": {
+            "settings": plan.considered,
+            "within_limits": plan.admissible,
+            "simulated": plan.simulated,
+            "excluded": dict(plan.excluded),
+        },
+        "measured": [
+            {
+                "what": each.what,
+                "against": each.against,
+                "two_workers_nats_per_token": each.two_workers,
+                "four_workers_nats_per_token": each.four_workers,
+                "worse": each.worse,
+            }
+            for each in evidence(best.scenario)
+        ],
+        "assumed": dict(best.scenario.assumed),
+        "version": __version__,
+        "scenario_sha256": best.scenario.sha256,
+    }
+    flat = [Column("which", "which"), *_FIGURES, Column("typed", "typed")]
+    return Report(blocks, data, Table(flat, [*rows, *front]))
+
+
+def _four(plan: Plan) -> tuple[tuple[str, Point], ...]:
+    return (
+        ("recommended", plan.recommended),
+        ("fastest", plan.fastest),
+        ("leanest", plan.leanest),
+        ("as given", plan.given),
+    )
+
+
+def _merged(plan: Plan) -> list[dict[str, Any]]:
+    """Return a row per setting, under all that it is."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for which, point in _four(plan):
+        if point.setting in rows:
+            rows[point.setting]["which"] += f", {which}"
+        else:
+            rows[point.setting] = {**_record(which, point), "setting": shown(point)}
+    return list(rows.values())
+
+
+def shown(point: Point) -> str:
+    """Say a setting in few words."""
+    words = [point.scenario.method.name]
+    arguments = dict(point.scenario.method.arguments)
+    collectives = point.scenario.network.collectives
+    if arguments.get("num_fragments") is None and arguments.get("layers_per_fragment"):
+        layers = point.scenario.model.layers
+        arguments["num_fragments"] = -(-layers // arguments["layers_per_fragment"])
+    for key, text in _WORDS.items():
+        if key == "algorithm":
+            value = collectives.algorithm if len(point.scenario.workers) > 1 else None
+        elif key == "comm_dtype" and key in arguments:
+            value = point.scenario.comm_dtype
+        else:
+            value = arguments.get(key)
+        if value is not None:
+            words.append(text.format(value))
+    if (overlap := arguments.get("overlap")) not in (None, "none"):
+        size = arguments.get("bucket_bytes")
+        words.append(f"overlap by {overlap}")
+        if overlap == "bucket" and size:
+            words[-1] = f"overlap by {size / 2**20:g} MiB buckets"
+    return ", ".join(words)
+
+
+def _record(which: str, point: Point) -> dict[str, Any]:
+    figures = point.figures
+    return {
+        "which": which,
+        "typed": point.setting.typed(),
+        "method": point.scenario.method.name,
+        "values": dict(point.setting.values),
+        "compute_utilization": at_most(point.utilization, figures),
+        "time_for_tokens_s": at_least(point.seconds, figures),
+        "tokens_per_update": point.tokens_per_update,
+        "sent_bytes_per_worker": point.sent_per_token * point.tokens,
+        "lost_to": figures.lost_to,
+        "scenario_sha256": point.scenario.sha256,
+    }
+
+
+def _why(plan: Plan) -> str:
+    best, fastest = plan.recommended, plan.fastest
+    longer = best.seconds / fastest.seconds - 1
+    behind = "is as fast as the fastest"
+    if longer >= 5e-4:
+        behind = f"takes {100 * longer:.1f} % longer than the fastest"
+    if plan.reached:
+        text = (
+            f"Of the settings within the limits that reach {100 * plan.target:g} %, the recommended "
+            f"one has the fewest tokens per update ({count(best.tokens_per_update)}); among equals "
+            f"the least delay, then the widest type on the wire. It {behind}."
+        )
+    else:
+        text = (
+            f"No setting within the limits reaches {100 * plan.target:g} %: at most "
+            f"{100 * max(p.utilization for p in plan.front):.1f} %. Recommended is the one with "
+            "the fewest tokens per update of those that take at most 1 % longer than the fastest."
+        )
+    return text
+
+
+def _binding(plan: Plan) -> str:
+    what, name = plan.binds
+    lost = plan.recommended.figures
+    share = f"{100 * lost.breakdown[lost.lost_to]:.1f} % of the time"
+    if what == "accelerators":
+        return (
+            "The accelerators: hardly anything is lost. Faster ones are the only thing that helps."
+        )
+    if what == "site":
+        text = f"{share} is spent waiting for the slowest site: {name}."
+    elif what == "link":
+        text = f"{share} is spent on exposed communication: the fullest is {name}."
+    elif what == "latency":
+        text = f"{share} is spent on exposed communication, most of it latency, not bandwidth."
+    else:
+        text = f"{share} goes to {what.replace('_', ' ')}."
+    needed = plan.needed
+    if needed is not None and needed.outcome == "reached":
+        slowest = min(needed.bandwidth.values())
+        text += (
+            f" With {significant(needed.factor)} times the bandwidth, "
+            f"{quantity(slowest, 'rate')} on the slowest link, it would reach the target."
+        )
+    elif needed is not None and needed.outcome == "not reached":
+        text += f" No bandwidth is enough: at most {100 * needed.best_utilization:.0f} %."
+    return text
+
+
+def _next(changes: Sequence[Change]) -> Table:
+    rows = [
+        {
+            "change": f"{change.key.rpartition('.')[2]} {change.after} instead of {change.before}",
+            "compute_utilization": change.point.utilization,
+            "time_for_tokens_s": change.point.seconds,
+            "tokens_per_update": change.point.tokens_per_update,
+            "beyond": "; ".join(change.beyond) or "within the limits",
+        }
+        for change in changes[:3]
+    ]
+    columns = [Column("change", "change"), *_FIGURES[:3], Column("beyond", "limits")]
+    return Table(columns, rows, "What one change of the recommended setting would give")
+
+
+def _change_record(change: Change) -> dict[str, Any]:
+    return {
+        "key": change.key,
+        "before": change.before,
+        "after": change.after,
+        "beyond": list(change.beyond),
+        **_record("change", change.point),
+    }
+
+
+def _front(plan: Plan) -> Table:
+    """Return the trade-off between time and tokens per update, bytes next to them."""
+    rows, least = [], float("inf")
+    for point in plan.front:  # by time
+        if point.tokens_per_update < least * (1 - 1e-6):
+            least = point.tokens_per_update
+            rows.append({**_record("front", point), "setting": shown(point)})
+    left = len(rows) - _MOST_ROWS
+    more = f"; {left} slower ones are in --json" if left > 0 else ""
+    return Table(
+        [*_FIGURES, _SETTING],
+        rows[:_MOST_ROWS],
+        f"The least time for ever fewer tokens per update{more}",
+    )
+
+
+def _limits(plan: Plan) -> str:
+    limits = plan.limits
+    said = []
+    if limits.sync_every is not None:
+        said.append(f"at most {limits.sync_every} inner steps between outer steps")
+    if limits.staleness is not None:
+        said.append(f"results at most {limits.staleness} inner steps late")
+    if limits.tokens_per_update is not None:
+        said.append(f"at most {count(limits.tokens_per_update)} tokens per update")
+    if limits.growth is not None:
+        said.append(f"a batch that grows while communicating at most {limits.growth:g} times")
+    if not limits.quantized_gradients:
+        said.append("gradients of every step not quantized")
+    if limits.measured:
+        said.append("nothing that learned worse in our trainings")
+    why = ", ".join(f"{number:,} for {text}" for text, number in _largest(plan.excluded))
+    return (
+        f"{_sentence('; '.join(said))}. Of {plan.considered:,} settings {plan.admissible:,} are "
+        f"left, {plan.simulated} were simulated; the others cannot be better, as their bounds show."
+        + (f" Excluded: {why}." if why else "")
+    )
+
+
+def _largest(excluded: Any) -> list[tuple[str, int]]:
+    causes: dict[str, int] = {}
+    for text, number in excluded.items():
+        kind = "sync_every" if text.startswith("sync_every") else text
+        kind = "delay" if text.startswith("results") else kind
+        causes[kind] = causes.get(kind, 0) + number
+    return sorted(causes.items(), key=lambda each: -each[1])[:4]
+
+
+def _limits_record(plan: Plan) -> dict[str, Any]:
+    limits = plan.limits
+    return {
+        "sync_every": limits.sync_every,
+        "staleness_steps": limits.staleness,
+        "tokens_per_update": limits.tokens_per_update,
+        "growth": limits.growth,
+        "quantized_gradients": limits.quantized_gradients,
+        "measured": limits.measured,
+        "methods_named": list(limits.named),
+    }
+
+
+def _factor(plan: Plan) -> float | None:
+    needed = plan.needed
+    return needed.factor if needed is not None and needed.outcome == "reached" else None
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]

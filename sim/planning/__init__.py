@@ -1,0 +1,11 @@
+"""From a question to a decision: which setting, why, and what to change next.
+
+- ``settings``: one setting of a method and its collectives; how it is applied and typed
+- ``asked``: which methods are searched, and what the user has fixed
+- ``space``: the settings that are searched
+- ``evidence``: what our trainings measured of each kind of setting
+- ``limits``: which settings are admissible
+- ``rehearsal``: a program run by one worker without peers: the least time that a setting takes
+- ``search``: settings simulated in the order of that bound, until no other can be better
+- ``decision``: the recommended setting, its alternatives, what binds and what to change next
+"""

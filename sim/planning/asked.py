@@ -1,0 +1,70 @@
+"""A search as it is asked for: which methods, and what the user has fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sim.planning.settings import ALGORITHM, EXCLUSIVE, ORDER
+from sim.planning.space import METHODS
+from sim.scenario.document import Document, Given
+from sim.scenario.keywords import keyword_axis
+from sim.scenario.records import Scenario
+from sim.scenario.resolution import resolve
+from sim.scenario.study import varied
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is searched, from a scenario as it was written.
+
+    ``bases`` has a scenario per method, ``given`` the one as it was written; ``fixed`` are the keys
+    that were typed, which keep their values. What a file says of its method is where the search
+    starts from, and varied like anything else.
+    """
+
+    bases: dict[str, Scenario]
+    given: Scenario
+    fixed: frozenset[str]
+    named: tuple[str, ...]
+
+
+def asked_of(document: Document, methods: Sequence[object] | None = None) -> Asked:
+    """Read a document.
+
+    Parameters
+    ----------
+    document
+        What was written, and where.
+    methods
+        Names or functions; by default the one that was typed, or METHODS.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such method, or an argument was typed that none takes.
+    """
+    given = resolve(document)
+    typed = _typed(document)
+    named = tuple(methods or ([given.method.name] if "method.name" in typed else ()))
+    wanted = list(named or METHODS)
+    study = varied(document, [keyword_axis("method", wanted)], again=True)
+    bases = {case.scenario.method.name: case.scenario for case in study.cases()}
+    fixed = {*typed, *(f"method.{EXCLUSIVE[key[7:]]}" for key in typed if key[7:] in EXCLUSIVE)}
+    if ALGORITHM in typed:
+        fixed.add(ORDER)
+    return Asked(bases, given, frozenset(fixed), tuple(map(str, bases)) if named else ())
+
+
+def _typed(document: Document) -> set[str]:
+    """Return the keys that were typed, of the method and of the collectives."""
+    network = document.tables.get("network", {})
+    collective = network.get("collective", {}) if isinstance(network, dict) else {}
+    found = {"method": document.tables.get("method", {}), "network.collective": collective}
+    return {
+        f"{section}.{key}"
+        for section, table in found.items()
+        if isinstance(table, dict)
+        for key, given in table.items()
+        if isinstance(given, Given) and given.origin.typed
+    }

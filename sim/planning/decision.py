@@ -1,0 +1,259 @@
+"""The recommended setting, its alternatives, what binds and what to change next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any
+
+from sim.network.links import Links
+from sim.planning.limits import Limits
+from sim.planning.search import Candidate, Point, Search
+from sim.planning.settings import ORDER, Setting
+from sim.planning.space import Axes, axes_of
+from sim.program import ArgumentError
+from sim.questions.comparison import budget
+from sim.questions.replications import predicted
+from sim.questions.target_search import Requirement, required
+from sim.questions.variations import links as link_names
+from sim.scenario.records import Scenario
+
+NEAR = 1.01
+"""Where no setting reaches the target: times the least time, of what is taken for as fast."""
+_NAMED = 3
+_WORTH = 0.002  # relative gain of a change that is worth a line
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value of the recommended setting exchanged for another one."""
+
+    key: str
+    before: Any
+    after: Any
+    point: Point
+    #: The limits that the changed setting is beyond.
+    beyond: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Answer of a search; every point is for ``tokens`` tokens."""
+
+    target: float
+    tokens: float
+    limits: Limits
+    #: The setting that asks least of the training among those that reach the target; where none
+    #: does, among those that take at most 1 % longer than the fastest.
+    recommended: Point
+    #: Whether it reaches the target.
+    reached: bool
+    #: The setting of least time that no limit excludes.
+    fastest: Point
+    #: The one that sends fewest bytes, as fast as the recommended one has to be.
+    leanest: Point
+    #: All settings of which no other is better in time, tokens per update and bytes.
+    front: tuple[Point, ...]
+    #: The scenario's own method, as it was given.
+    given: Point
+    #: Single values to change next, the largest gain first.
+    changes: tuple[Change, ...]
+    #: What the recommended setting waits for: "link", "site" or "accelerators"; and its name.
+    binds: tuple[str, str]
+    #: The bandwidth at which the recommended setting reaches a target that it misses.
+    needed: Requirement | None
+    #: How many settings there are, how many limits left, and how many were simulated.
+    considered: int
+    admissible: int
+    simulated: int
+    #: How many settings each limit excluded.
+    excluded: Mapping[str, int]
+
+
+class NothingAdmissibleError(ValueError):
+    """The limits exclude every setting."""
+
+
+def plan(
+    bases: Mapping[str, Scenario],
+    given: Scenario,
+    target: float = 0.95,
+    tokens: float | None = None,
+    limits: Limits | None = None,
+    *,
+    fixed: Collection[str] = (),
+    axes: Mapping[str, Axes] | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Plan:
+    """Search methods and their settings.
+
+    Parameters
+    ----------
+    bases
+        Method -> scenario of it; they differ in the method alone.
+    given
+        The scenario as it was given, to compare with.
+    target
+        Compute utilization to reach, a fraction.
+    tokens
+        Budget; by default the horizon's, else that of comparisons.
+    limits
+        What excludes a setting; by default :class:`Limits`.
+    fixed
+        Keys that keep the values of the bases.
+    axes
+        Method -> what is varied of it, in place of :func:`sim.planning.space.axes_of`.
+    on_progress
+        Called with settings simulated, and settings that may have to be.
+
+    Raises
+    ------
+    NothingAdmissibleError
+        If no setting is within the limits; the message says which excluded how many.
+    """
+    limits = limits or Limits()
+    tokens = tokens or budget(given)
+    if axes is None:
+        axes = {method: axes_of(base, fixed, limits) for method, base in bases.items()}
+    search = Search(bases, axes, limits, tokens, on_progress)
+    fastest = search.fastest()
+    if fastest is None:
+        causes = "; ".join(f"{count}: {why}" for why, count in search.excluded.items())
+        raise NothingAdmissibleError(
+            f"none of {search.considered} settings is within the limits ({causes or 'all tried'})"
+        )
+    recommended = search.first(
+        lambda each: each.gentleness,
+        lambda each: each.utilization >= target,
+        lambda point: point.utilization >= target,
+    )
+    reached = recommended is not None
+    slowest = fastest.token_s * NEAR if recommended is None else inf
+
+    def possible(each: Candidate) -> bool:
+        return each.token_s <= slowest and (not reached or each.utilization >= target)
+
+    def enough(point: Point) -> bool:
+        return point.token_s <= slowest and (not reached or point.utilization >= target)
+
+    recommended = recommended or search.first(lambda each: each.gentleness, possible, enough)
+    leanest = search.first(
+        lambda each: (each.looks, each.kind.sent_per_token, each.gentleness),
+        possible,
+        enough,
+    )
+    assert recommended is not None  # the fastest is one of them
+    assert leanest is not None
+    front = tuple(search.front())
+    changes = _changes(search, bases, recommended, axes)
+    finals = {id(p): _settled(p) for p in (recommended, fastest, leanest)}
+    recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
+    needed = None
+    if not reached and recommended.figures.lost_to != "waiting" and link_names(given):
+        needed = required(recommended.scenario, [target])[0]
+    return Plan(
+        target=target,
+        tokens=tokens,
+        limits=limits,
+        recommended=recommended,
+        reached=reached,
+        fastest=fastest,
+        leanest=leanest,
+        front=front,
+        given=_as_given(search, given),
+        changes=changes,
+        binds=binding(recommended, search.links(recommended.scenario)),
+        needed=needed,
+        considered=search.considered,
+        admissible=len(search.candidates),
+        simulated=len(search.points),
+        excluded=search.excluded,
+    )
+
+
+def _settled(point: Point) -> Point:
+    """Return it predicted with all replications."""
+    if not point.scenario.random:
+        return point
+    return replace(point, prediction=predicted(point.scenario))
+
+
+def _as_given(search: Search, given: Scenario) -> Point:
+    bare = Setting(given.method.name)
+    return Point(search.candidate(given, bare), predicted(given), search.tokens)
+
+
+def _changes(
+    search: Search, bases: Mapping[str, Scenario], from_: Point, axes: Mapping[str, Axes]
+) -> tuple[Change, ...]:
+    """Return what a change of each value would give, beyond the limits as well."""
+    base = bases[from_.setting.method]
+    found = []
+    for key, values in axes[from_.setting.method].items():
+        if key != ORDER:
+            found += _change(search, base, from_, key, values)
+    return tuple(sorted(found, key=lambda change: change.point.token_s))
+
+
+def _change(
+    search: Search, base: Scenario, from_: Point, key: str, values: Sequence[Any]
+) -> list[Change]:
+    """Return the nearest value that gains nearly as much as any, if one gains anything."""
+    before = from_.setting.get(key)
+    faster: list[tuple[Any, Point]] = []
+    for value in values:
+        if value == before:
+            continue
+        try:
+            candidate = search.candidate(base, from_.setting.with_value(key, value))
+        except ArgumentError:
+            continue
+        if not candidate.sharpen() or candidate.token_s >= from_.token_s * (1 - _WORTH):
+            continue
+        point = search.simulated(candidate)
+        if point.token_s < from_.token_s * (1 - _WORTH):
+            faster.append((value, point))
+    if not faster:
+        return []
+    enough = min(point.token_s for _, point in faster) * NEAR
+    place = list(values).index(before) if before in values else 0
+    after, point = min(
+        ((value, point) for value, point in faster if point.token_s <= enough),
+        key=lambda each: abs(list(values).index(each[0]) - place),
+    )
+    large = search.limits.too_large(
+        point.scenario, point.tokens_per_update, looks=point.candidate.looks
+    )
+    beyond = (*search.limits.beyond(point.scenario), *filter(None, [large]))
+    return [Change(key, before, after, point, beyond)]
+
+
+def binding(point: Point, links: Links) -> tuple[str, str]:
+    """Return what a setting waits for most: the link, the site, or the accelerators themselves.
+
+    A link is the one that the largest collective fills most.
+    """
+    figures, scenario = point.figures, point.scenario
+    lost = figures.breakdown[figures.lost_to]
+    if lost < 0.005:
+        return "accelerators", ""
+    if figures.lost_to == "waiting":
+        waits = [spent["waiting"] for spent in figures.breakdown_by_worker]
+        site = scenario.workers[waits.index(min(waits))].site
+        return "site", scenario.sites[site].name
+    if figures.lost_to != "exposed_communication" or not figures.exchanges:
+        return figures.lost_to, ""
+    largest = max(figures.exchanges, key=lambda each: each.largest_bytes)
+    cost = links.cost(largest.operation, largest.dtype, largest.largest_bytes, largest.members)
+    if cost.latency_s > cost.transmit_s or not len(cost.links):
+        return "latency", ""
+    fullest = cost.use.max()
+    names = [
+        links.name_of(int(number))
+        for number, use in zip(cost.links, cost.use, strict=True)
+        if use >= fullest * (1 - 1e-6)
+    ]
+    shown = ", ".join(names[:_NAMED])
+    left = len(names) - _NAMED
+    return "link", f"{shown} and {left} more, alike" if left > 0 else shown

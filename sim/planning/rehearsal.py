@@ -1,0 +1,331 @@
+"""A program run by one worker without peers: the least time that a setting takes.
+
+Other workers are taken to call every collective when this one does, and nothing slows anything
+down. As every time of a run is a maximum or a sum of earlier ones, the run with its peers takes at
+least as long: each worker's rehearsal is a lower bound, and where all workers are equal and timing
+is not random it is the time itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from math import floor, inf
+from typing import Any
+
+from sim.members import Members, members_of
+from sim.models.sized import Sized
+from sim.network.links import Links
+from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, declared_operation, wire_bytes
+from sim.runtime.computation import Computation, Factors
+from sim.runtime.progress import Progress
+from sim.scenario.records import Jitter, Scenario
+from sim.trace.layers import applied_to
+
+_FEWEST, _MOST = 4, 40  # rounds
+_LATER = 12  # rounds over which the least is taken where they do not repeat
+_SAME = 1e-9
+_MOST_CALLS = 100_000
+
+EXCHANGES = {"acco": 2, "dpu": 1, "wp": 1}
+"""Exchanges per committed update of the methods that take micro-batches until one is done."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """Bounds on what a setting gives, in its steady state."""
+
+    #: Seconds per token of all workers, at least.
+    token_s: float
+    #: Compute utilization, at most.
+    utilization: float
+    #: The same two however communication is moved in time: by overlap and delays alone.
+    least_token_s: float
+    most_utilization: float
+    #: Tokens of all workers per committed update; at least, where ``looks``.
+    tokens_per_update: float
+    #: Bytes that a worker sends per token of all workers, on average.
+    sent_per_token: float
+    #: Whether the method looks at the clock, so that what it computes depends on the network.
+    looks: bool
+    #: Operation, type, bytes and members of every kind of collective.
+    calls: frozenset[tuple[str, str, float, Members]]
+
+
+class _Looks(Exception):  # noqa: N818 - not an error
+    """The program looks at the clock."""
+
+
+class _Enough(Exception):  # noqa: N818 - not an error
+    """Enough rounds have been run."""
+
+
+class _Ended:
+    """Something started whose end is known already."""
+
+    __slots__ = ("end_s",)
+
+    def __init__(self, end_s: float) -> None:
+        self.end_s = end_s
+
+    @property
+    def done(self) -> bool:
+        raise _Looks
+
+
+class _Alone(CollectiveCalls[_Ended]):
+    """One worker with a clock of its own; see :class:`sim.program.Worker`."""
+
+    def __init__(self, scenario: Scenario, rank: int, links: Links) -> None:
+        machine = scenario.workers[rank].machine
+        self.rank, self.workers = rank, len(scenario.workers)
+        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
+        self.model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
+        self._scenario, self._links = scenario, links
+        constant = Factors(Jitter(), 0, 0)
+        self._computation = Computation(machine, scenario.model.layers, self.workers, constant)
+        batches = [worker.machine.batch_tokens for worker in scenario.workers]
+        self._progress = Progress(batches, scenario.tokens_per_step, rank)
+        self._how = scenario.network.collectives
+        self._group = ""
+        self._calls = 0
+        self._costs: dict[tuple[str, str, float, str], tuple[float, float, float]] = {}
+        self.clock = self._free = 0.0
+        #: Begin of every round; until then tokens, updates, bytes, seconds trained and computed.
+        self.rounds: list[tuple[float, float, float, float, float, float]] = []
+        self.updates = self.sent = self.trained_s = self.busy_s = 0.0
+        self.repeats = False
+        #: Whether the steps of a round are not known beforehand.
+        self.unknown = False
+        #: Seconds on the wire of every group, and the ends of its collectives.
+        self.wire_s: defaultdict[str, float] = defaultdict(float)
+        self._ends: defaultdict[str, deque[float]] = defaultdict(
+            lambda: deque(maxlen=self._how.concurrent)
+        )
+        self.calls: set[tuple[str, str, float, Members]] = set()
+        #: Seconds of the first background task.
+        self.background_s = 0.0
+
+    @property
+    def now(self) -> float:
+        raise _Looks
+
+    def drive(self, program: Program) -> None:
+        """Run a program to its end."""
+        for activity in program:
+            self._count()
+            self.clock = max(self.clock, activity.end_s)  # type: ignore[attr-defined]
+
+    def _count(self) -> None:
+        self._calls += 1
+        if self._calls > _MOST_CALLS:
+            raise _Enough
+
+    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
+        self.unknown = self.unknown or steps is None
+        mark = (
+            self.clock,
+            self._progress.tokens,
+            self.updates,
+            self.sent,
+            self.trained_s,
+            self.busy_s,
+        )
+        self.rounds.append(mark)
+        self.repeats = self._repeat()
+        if len(self.rounds) > _MOST or (self.repeats and not self.unknown):
+            raise _Enough
+        self._progress.begin(steps)
+        return True
+
+    def _repeat(self) -> bool:
+        if len(self.rounds) <= _FEWEST:
+            return False
+        begins = [each[0] for each in self.rounds[-4:]]
+        first, second, third = (b - a for a, b in pairwise(begins))
+        return abs(third - second) <= _SAME * third and abs(second - first) <= _SAME * second
+
+    def compute(
+        self,
+        verb: Callable[..., None],
+        *args: Any,
+        times: int = 1,
+        commits: bool = False,
+        **kwargs: Any,
+    ) -> _Ended:
+        self._count()
+        name = verb.__name__
+        layers = applied_to(args, kwargs)[0] if args or kwargs else None
+        declared = declared_operation(verb)
+        work = self._computation.seconds(name, layers, times, declared)
+        if name in ("inner_step", "accumulate", "forward", "backward"):
+            self.trained_s += work
+        if name == "inner_step":
+            work += self._computation.seconds("inner_optimizer", None, times)
+        if commits:
+            whole = self._scenario.model.layers
+            self.updates += times * (len(layers) / whole if layers is not None else 1.0)
+        self.model.perform(verb, args, kwargs, times)
+        return self._queued(work)
+
+    def _queued(self, work: float) -> _Ended:
+        if not self._group:
+            self.busy_s += work
+        self._free = max(self._free, self.clock) + work
+        return _Ended(self._free)
+
+    def _collective(
+        self,
+        operation: str,
+        buffer: Buffer,
+        dtype: str,
+        mean: bool = False,
+        over: Iterable[int] | None = None,
+    ) -> _Ended:
+        self._count()
+        members: Members = members_of(over, self.workers, self.rank)
+        size = wire_bytes(buffer.elements, dtype, self._how.quantize_block)
+        called = self.clock
+        if dtype in QUANTIZED:
+            share = buffer.elements / self._scenario.model.parameters
+            called = self._queued(self._computation.seconds("quantize", None, 1) * share).end_s
+        self.calls.add((operation, dtype, size, members))
+        group = self._group + members.name
+        seconds, filling_s, sent = self._priced(operation, dtype, size, members)
+        ends = self._ends[group]
+        begin = max(called, ends[0]) if len(ends) == self._how.concurrent else called
+        end = begin + seconds
+        ends.append(max(end, ends[-1]) if ends else end)
+        self.wire_s[group] += filling_s
+        self.sent += sent
+        return _Ended(end)
+
+    def _priced(
+        self, operation: str, dtype: str, size: float, members: Members
+    ) -> tuple[float, float, float]:
+        """Return seconds, those in which the fullest link is full, and bytes sent on average."""
+        key = operation, dtype, size, members.name
+        if key not in self._costs:
+            cost = self._links.cost(operation, dtype, size, members)
+            share = self._links.sent_share(operation, dtype, members)
+            filling_s = cost.transmit_s * float(cost.use.max(initial=0.0))
+            self._costs[key] = cost.seconds, filling_s, size * float(share.mean())
+        return self._costs[key]
+
+    def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
+        self._count()
+        main = self._group, self.clock, self._free
+        self._group, self._free = f"{program.__name__}:", self.clock
+        self.drive(program(self, *args))
+        ended = _Ended(self.clock)
+        self._group, self.clock, self._free = main
+        self.background_s = self.background_s or ended.end_s - self.clock
+        return ended
+
+
+def rehearsed(scenario: Scenario, links: Links) -> Rehearsal:
+    """Bound what a scenario takes.
+
+    Parameters
+    ----------
+    scenario
+        Whatever its method.
+    links
+        Of the same network and workers; costs are kept in it, so that many settings share them.
+
+    Raises
+    ------
+    ArgumentError
+        If the method's arguments exclude each other.
+    """
+    alone = _Alone(scenario, _slowest(scenario), links)
+    try:
+        alone.drive(scenario.method.program(alone, **scenario.method.arguments))
+    except _Enough:
+        pass
+    except _Looks:
+        return _of_one_that_looks(scenario, alone)
+    return _of_rounds(scenario, alone)
+
+
+def _slowest(scenario: Scenario) -> int:
+    """Return the rank whose round takes longest, which is the tightest bound."""
+    steps = scenario.method.arguments.get("sync_every", 1)
+
+    def seconds(rank: int) -> float:
+        machine = scenario.workers[rank].machine
+        own = steps[rank] if isinstance(steps, tuple) else 1
+        return own * machine.step_seconds / machine.speed
+
+    return max(range(len(scenario.workers)), key=seconds)
+
+
+def _of_rounds(scenario: Scenario, alone: _Alone) -> Rehearsal:
+    marks = alone.rounds
+    if alone.unknown or len(marks) < 2:
+        return _of_one_that_looks(scenario, alone)
+    later = marks[-2:] if alone.repeats else marks[-_LATER - 1 :]
+    lengths = [b[0] - a[0] for a, b in pairwise(later)]
+    first, last = marks[len(marks) // 2 - (len(marks) == 2)], marks[-1]
+    rounds = marks.index(last) - marks.index(first)
+    tokens, updates = last[1] - first[1], last[2] - first[2]
+    # Bytes are counted where they are sent: over all rounds, which send alike.
+    tokens_in_all = last[1] - marks[0][1]
+    a_round = tokens / rounds
+    wire = max(alone.wire_s.values(), default=0.0) * a_round / tokens_in_all
+    if scenario.network.collectives.tables:
+        wire = 0.0  # measured times say nothing of links
+    least_s = max((last[5] - first[5]) / rounds, wire)
+    round_s = max(min(lengths), wire)
+    trained = (last[4] - first[4]) / rounds
+    mean = _mean_work(scenario, trained)
+    return Rehearsal(
+        token_s=round_s / a_round,
+        utilization=min(1.0, mean / round_s) if round_s > 0 else 1.0,
+        least_token_s=least_s / a_round,
+        most_utilization=min(1.0, mean / least_s) if least_s > 0 else 1.0,
+        tokens_per_update=tokens / updates if updates > 0 else inf,
+        sent_per_token=last[3] / tokens_in_all,
+        looks=False,
+        calls=frozenset(alone.calls),
+    )
+
+
+def _mean_work(scenario: Scenario, slowest_s: float) -> float:
+    """Return the mean over workers of the seconds that a round trains, from the slowest one's."""
+    steps = scenario.method.arguments.get("sync_every", 1)
+    work = []
+    for worker in scenario.workers:
+        machine = worker.machine
+        own = steps[worker.rank] if isinstance(steps, tuple) else 1
+        work.append(own * machine.step_seconds / machine.speed)
+    return slowest_s * sum(work) / len(work) / max(work)
+
+
+def _of_one_that_looks(scenario: Scenario, alone: _Alone) -> Rehearsal:
+    """Bound a method that computes while it communicates.
+
+    At most every worker always computes. Where it takes micro-batches until an exchange of D
+    seconds is done, each worker takes at least max(n_grad_accumulation, floor(D / micro-batch)).
+    """
+    exchanges = EXCHANGES.get(scenario.method.name, 0)
+    pace = tokens = 0.0
+    for machine in (worker.machine for worker in scenario.workers):
+        step_s = machine.step_seconds / machine.speed
+        pace += machine.batch_tokens / step_s if step_s > 0 else inf
+        micro_batch_s = step_s / machine.n_grad_accumulation
+        fitting = floor(alone.background_s / micro_batch_s) if micro_batch_s > 0 else 0
+        most = max(machine.n_grad_accumulation, fitting)
+        tokens += machine.batch_tokens / machine.n_grad_accumulation * most
+    return Rehearsal(
+        token_s=1 / pace,
+        utilization=1.0,
+        least_token_s=1 / pace,
+        most_utilization=1.0,
+        tokens_per_update=exchanges * tokens,
+        sent_per_token=0.0,
+        looks=True,
+        calls=frozenset(alone.calls),
+    )

@@ -1,0 +1,377 @@
+"""Settings simulated in the order of their bounds, until no other can be better.
+
+Every setting is rehearsed (:mod:`sim.planning.rehearsal`), which bounds its time from below. A
+setting is simulated only if its bound leaves it a chance, so what is found is the best of all of
+them to :data:`TOLERANCE`, although most were never simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from sim.figures.evaluation import Figures
+from sim.network.links import Links
+from sim.planning.limits import Limits
+from sim.planning.rehearsal import Rehearsal, rehearsed
+from sim.planning.settings import ALGORITHM, Setting, staleness, width
+from sim.planning.space import METHODS, Axes, settings_of
+from sim.program import ArgumentError
+from sim.questions.replications import Prediction, predicted
+from sim.scenario.records import Scenario
+
+TOLERANCE = 1e-3
+"""Relative difference in time below which a setting is not looked for."""
+
+PLAINEST = {"overlap": "none"}
+MOVED = ("method.overlap", "method.bucket_bytes", "method.fragment_sync_delay")
+"""Arguments that move communication in time and change neither what is trained nor its bytes."""
+
+
+def _but_algorithm(values: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    return tuple(pair for pair in values if pair[0] != ALGORITHM)
+
+
+class Candidate:
+    """A setting that no limit excludes, and its bounds.
+
+    Parameters
+    ----------
+    setting
+        The setting.
+    scenario
+        It, applied.
+    kind
+        A rehearsal of a setting that differs in :data:`MOVED` alone, so that it trains and sends
+        the same: its ``least_token_s``, ``most_utilization``, tokens and bytes hold for this one.
+    rehearse
+        Rehearses a scenario.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        scenario: Scenario,
+        kind: Rehearsal,
+        rehearse: Callable[[Scenario], Rehearsal],
+    ) -> None:
+        self.setting, self.scenario, self.kind = setting, scenario, kind
+        self._rehearse = rehearse
+        #: Seconds per token, at least.
+        self.token_s = kind.least_token_s
+        #: Compute utilization, at most.
+        self.utilization = kind.most_utilization
+        self.sharp = kind.looks
+
+    @property
+    def looks(self) -> bool:
+        """Whether the method looks at the clock."""
+        return self.kind.looks
+
+    def sharpen(self) -> bool:
+        """Rehearse the setting itself, for sharper bounds; False if its arguments clash."""
+        if not self.sharp:
+            try:
+                bound = self._rehearse(self.scenario)
+            except ArgumentError:
+                return False
+            self.token_s, self.utilization, self.sharp = bound.token_s, bound.utilization, True
+        return True
+
+    @cached_property
+    def gentleness(self) -> tuple[Any, ...]:
+        """By which the setting that asks least of the training comes first.
+
+        Tokens per update, then staleness, then the wire's precision, then whether layers are
+        applied one by one (which excludes clipping by the global norm), then bytes.
+        """
+        method = self.scenario.method
+        preferred = METHODS.index(method.name) if method.name in METHODS else len(METHODS)
+        return (
+            round(self.kind.tokens_per_update, 3),
+            staleness(self.scenario),
+            -width(self.scenario),
+            method.arguments.get("overlap") == "layer",
+            preferred,
+            self.kind.sent_per_token,
+            len(self.setting.values),
+            str(self.setting.values),
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """A setting that was simulated, for a number of tokens."""
+
+    candidate: Candidate
+    prediction: Prediction
+    tokens: float
+
+    @property
+    def setting(self) -> Setting:
+        """The setting."""
+        return self.candidate.setting
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario that was simulated."""
+        return self.candidate.scenario
+
+    @property
+    def figures(self) -> Figures:
+        """Its figures."""
+        return self.prediction.figures
+
+    @property
+    def seconds(self) -> float:
+        """Time for the tokens, at the evaluated rounds' rate."""
+        return self.figures.time_for(self.tokens)
+
+    @property
+    def token_s(self) -> float:
+        """Seconds per token."""
+        return self.figures.time_for(1.0)
+
+    @property
+    def utilization(self) -> float:
+        """Compute utilization."""
+        return self.figures.compute_utilization
+
+    @property
+    def tokens_per_update(self) -> float:
+        """Tokens of all workers per committed update."""
+        return self.figures.tokens_per_update
+
+    @property
+    def sent_per_token(self) -> float:
+        """Bytes that a worker sends per token of all workers, on average."""
+        tokens = self.figures.window_tokens
+        return self.figures.sent_bytes_per_worker / tokens if tokens else 0.0
+
+
+class Search:
+    """The settings of several methods on one scenario.
+
+    Parameters
+    ----------
+    bases
+        Method -> scenario of it, which differ in the method alone.
+    axes
+        Method -> what is varied of it.
+    limits
+        What excludes a setting.
+    tokens
+        Budget for which times are stated.
+    on_progress
+        Called with settings simulated and, roughly, settings to simulate.
+    """
+
+    def __init__(
+        self,
+        bases: Mapping[str, Scenario],
+        axes: Mapping[str, Axes],
+        limits: Limits,
+        tokens: float,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self.limits, self.tokens, self._on_progress = limits, tokens, on_progress
+        self._links: dict[tuple[Any, ...], Links] = {}
+        self._points: dict[Setting, Point] = {}
+        self._rehearsals: dict[Setting, Rehearsal] = {}
+        #: Settings in all, and how many each text of a limit has excluded.
+        self.considered = 0
+        self.excluded: dict[str, int] = {}
+        self.candidates = [
+            candidate
+            for method, base in bases.items()
+            for candidate in self._candidates(base, axes[method])
+        ]
+
+    @property
+    def points(self) -> list[Point]:
+        """All that was simulated."""
+        return list(self._points.values())
+
+    def links(self, scenario: Scenario) -> Links:
+        """Return the links that scenarios of the same collectives share, with their costs."""
+        collectives = scenario.network.collectives
+        key = collectives.algorithm, collectives.order
+        if key not in self._links:
+            self._links[key] = Links(scenario)
+        return self._links[key]
+
+    def candidate(self, base: Scenario, setting: Setting) -> Candidate:
+        """Return a setting with its bounds, whatever the limits are.
+
+        Raises
+        ------
+        ArgumentError
+            If its arguments exclude each other.
+        """
+        scenario = setting.applied(base)
+        return Candidate(setting, scenario, self._rehearse(scenario), self._rehearse)
+
+    def _rehearse(self, scenario: Scenario) -> Rehearsal:
+        return rehearsed(scenario, self.links(scenario))
+
+    def simulated(self, candidate: Candidate) -> Point:
+        """Simulate a setting once, in one replication."""
+        known = self._points.get(candidate.setting)
+        if known is None:
+            run = replace(candidate.scenario.run, replications=1)
+            prediction = predicted(replace(candidate.scenario, run=run))
+            known = self._points[candidate.setting] = Point(candidate, prediction, self.tokens)
+            self._on_progress(len(self._points), len(self.candidates))
+        return known
+
+    def allowed(self, point: Point) -> bool:
+        """Whether what came out keeps the limits, too."""
+        figures = point.figures
+        return not self.limits.too_large(
+            point.scenario, figures.tokens_per_update, looks=point.candidate.looks
+        )
+
+    def _candidates(self, base: Scenario, axes: Axes) -> Iterable[Candidate]:
+        """Yield what may be simulated; of algorithms those that none other is faster than."""
+        kinds: dict[tuple[Any, ...], Rehearsal | None] = {}
+        algorithms: dict[tuple[Any, ...], list[tuple[Scenario, Rehearsal]]] = {}
+        for setting in settings_of(base, axes):
+            self.considered += 1
+            scenario = setting.applied(base)
+            if beyond := self.limits.beyond(scenario):
+                self._exclude(beyond[0])
+                continue
+            alike = tuple(pair for pair in setting.values if pair[0] not in MOVED)
+            if alike not in kinds:
+                kinds[alike] = self._kind(
+                    scenario, algorithms.setdefault(_but_algorithm(alike), [])
+                )
+            kind = kinds[alike]
+            if kind is None:
+                self._exclude("another algorithm is as fast and sends no more")
+                continue
+            if self.limits.too_large(scenario, kind.tokens_per_update, looks=kind.looks):
+                self._exclude("more tokens per update than the limit")
+                continue
+            yield Candidate(setting, scenario, kind, self._rehearse)
+
+    def _kind(
+        self, scenario: Scenario, others: list[tuple[Scenario, Rehearsal]]
+    ) -> Rehearsal | None:
+        """Rehearse a kind of setting, unless another algorithm makes it pointless."""
+        if any(self._no_faster(scenario, *other) for other in others):
+            return None
+        # However it overlaps, it trains and sends the same: rehearse it where that is quickest.
+        arguments = scenario.method.arguments
+        plain = {name: value for name, value in PLAINEST.items() if name in arguments}
+        method = replace(scenario.method, arguments={**arguments, **plain})
+        kind = self._rehearse(replace(scenario, method=method))
+        others.append((scenario, kind))
+        return kind
+
+    def _exclude(self, why: str) -> None:
+        self.excluded[why] = self.excluded.get(why, 0) + 1
+
+    def _no_faster(self, scenario: Scenario, other: Scenario, kind: Rehearsal) -> bool:
+        """Whether no collective is faster than with another algorithm, nor sends less.
+
+        A run with collectives that take no less time takes no less time.
+        """
+        here, there = self.links(scenario), self.links(other)
+        for operation, dtype, size, members in kind.calls:
+            mine = here.cost(operation, dtype, size, members).seconds
+            if mine < there.cost(operation, dtype, size, members).seconds * (1 - TOLERANCE):
+                return False
+            sent = here.sent_share(operation, dtype, members).mean()
+            if sent < there.sent_share(operation, dtype, members).mean() * (1 - TOLERANCE):
+                return False
+        return True
+
+    # -- questions -------------------------------------------------------------------------
+    def _by_bound(self, hopeless: Callable[[Candidate], bool]) -> Iterable[Candidate]:
+        """Yield candidates, the least bound first, each with its sharp bound.
+
+        Those that are ``hopeless``, which is asked again whenever something is known, are left out.
+        """
+        queue = [(each.token_s, each.gentleness, each) for each in self.candidates]
+        queue.sort(key=lambda each: each[:2])
+        heapify(queue)
+        while queue:
+            _, gentleness, candidate = heappop(queue)
+            if hopeless(candidate):
+                continue
+            if candidate.sharp:
+                yield candidate
+            elif candidate.sharpen():
+                heappush(queue, (candidate.token_s, gentleness, candidate))
+
+    def fastest(self) -> Point | None:
+        """Return the setting of least time."""
+        best: Point | None = None
+
+        def hopeless(candidate: Candidate) -> bool:
+            return best is not None and candidate.token_s >= best.token_s * (1 - TOLERANCE)
+
+        for candidate in self._by_bound(hopeless):
+            point = self.simulated(candidate)
+            if self.allowed(point) and (best is None or point.token_s < best.token_s):
+                best = point
+        return best
+
+    def first(
+        self,
+        key: Callable[[Candidate], Any],
+        possible: Callable[[Candidate], bool],
+        reached: Callable[[Point], bool],
+    ) -> Point | None:
+        """Return the first setting in an order that reaches something.
+
+        ``possible`` says from the bounds whether it may, ``reached`` from the figures whether it
+        does.
+        """
+        for candidate in sorted(self.candidates, key=key):
+            if possible(candidate) and candidate.sharpen() and possible(candidate):
+                point = self.simulated(candidate)
+                if self.allowed(point) and reached(point):
+                    return point
+        return None
+
+    def front(self) -> list[Point]:
+        """Return the settings of which no other is better in time, tokens per update and bytes."""
+        found: list[Point] = []
+        for candidate in self._by_bound(
+            lambda candidate: any(_excludes(point, candidate) for point in found)
+        ):
+            point = self.simulated(candidate)
+            if self.allowed(point):
+                found.append(point)
+        return undominated(found)
+
+
+def _excludes(point: Point, candidate: Candidate) -> bool:
+    """Whether a setting that was simulated is no worse than another one can be."""
+    kind, margin = candidate.kind, 1 + TOLERANCE
+    if point.token_s > candidate.token_s * margin:
+        return False
+    if point.tokens_per_update > kind.tokens_per_update * margin:
+        return False
+    if kind.looks:  # what it sends depends on how long it takes
+        return width(point.scenario) <= width(candidate.scenario)
+    return point.sent_per_token <= kind.sent_per_token * margin
+
+
+def undominated(points: Sequence[Point]) -> list[Point]:
+    """Return the points of which no other is better in all three, by time."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda each: (each.token_s, each.candidate.gentleness)):
+        worse = (
+            other.tokens_per_update <= point.tokens_per_update * (1 + TOLERANCE)
+            and other.sent_per_token <= point.sent_per_token * (1 + TOLERANCE)
+            for other in kept
+        )
+        if not any(worse):
+            kept.append(point)
+    return kept

@@ -1,0 +1,108 @@
+"""One setting: a method with arguments, and how its collectives are carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from sim.program import bytes_per_element
+from sim.scenario.options import OPTIONS
+from sim.scenario.records import Scenario
+
+ALGORITHM = "network.collective.algorithm"
+ORDER = "network.collective.order"
+
+# Arguments that take each other's place.
+EXCLUSIVE = {"num_fragments": "layers_per_fragment", "layers_per_fragment": "num_fragments"}
+_OPTION_OF = {option.key: name for name, option in OPTIONS.items()}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is searched for: values under the keys of a scenario file.
+
+    ``values`` has ``method.NAME`` for arguments, ``network.collective.algorithm`` and
+    ``network.collective.order``; a key that is missing stays as the scenario has it.
+    """
+
+    method: str
+    values: tuple[tuple[str, Any], ...] = ()
+
+    @cached_property
+    def _by_key(self) -> Mapping[str, Any]:
+        return dict(self.values)
+
+    def applied(self, base: Scenario) -> Scenario:
+        """Return a scenario of this method with the setting's values."""
+        arguments = dict(base.method.arguments)
+        collectives = base.network.collectives
+        for key, value in self.values:
+            name = key.rpartition(".")[2]
+            if key.startswith("method."):
+                arguments[name] = value
+                if EXCLUSIVE.get(name) in arguments:
+                    arguments[EXCLUSIVE[name]] = None
+            elif key == ORDER:
+                collectives = replace(collectives, order=value)
+            else:
+                collectives = replace(collectives, **{name: value})
+        return replace(
+            base,
+            method=replace(base.method, arguments=arguments),
+            network=replace(base.network, collectives=collectives),
+        )
+
+    def with_value(self, key: str, value: Any) -> Setting:
+        """Return it with another value of one key."""
+        return replace(self, values=tuple((k, value if k == key else v) for k, v in self.values))
+
+    def get(self, key: str, otherwise: Any = None) -> Any:
+        """Return the value of a key."""
+        return self._by_key.get(key, otherwise)
+
+    def typed(self, order: str = "best") -> str:
+        """Return the options that say it on the command line; ``order`` names the ring's."""
+        words = [f"--method {self.method}"]
+        for key, value in self.values:
+            text = order if key == ORDER else str(value).lower()
+            option = _OPTION_OF.get(key)
+            words.append(f"{option} {text}" if option else f"--set {key}={text}")
+        return " ".join(words)
+
+    def __str__(self) -> str:
+        shown = (
+            f"{key.rpartition('.')[2]} {str(value).lower()}"
+            for key, value in self.values
+            if key != ORDER
+        )
+        return ", ".join([self.method, *shown])
+
+
+def staleness(scenario: Scenario) -> int:
+    """Inner steps by which a result is applied late, as the method's arguments ask.
+
+    ``fragment_sync_delay`` steps; ``outer_sync_delay`` rounds of ``sync_every`` steps; one step of
+    dpu and wp. What a slow link adds is not counted: methods wait for it.
+    """
+    arguments = scenario.method.arguments
+    if (delay := arguments.get("fragment_sync_delay")) is not None:
+        return _most(delay)
+    if (rounds := arguments.get("outer_sync_delay")) is not None:
+        return int(rounds) * _most(arguments["sync_every"])
+    return int(scenario.method.name in ("dpu", "wp"))
+
+
+def steps_between(scenario: Scenario) -> int:
+    """Inner steps between outer steps; 1 for methods that have none."""
+    return _most(scenario.method.arguments.get("sync_every", 1))
+
+
+def width(scenario: Scenario) -> float:
+    """Bytes of one gradient element on the wire."""
+    return bytes_per_element(scenario.comm_dtype)
+
+
+def _most(value: int | tuple[int, ...]) -> int:
+    return max(value) if isinstance(value, tuple) else int(value)
