@@ -389,7 +389,7 @@ def test_under_torchrun_rank_0_speaks_for_all() -> None:
 
 
 def test_under_torchrun_a_card_that_is_not_there() -> None:
-    done = torchrun("quick_start", "--timeout", "5 s", "--json", GLOO_SOCKET_IFNAME="nope0")
+    done = torchrun("quick_start", "--timeout", "300 s", "--json", GLOO_SOCKET_IFNAME="nope0")
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert {"network card", "address", "trial"} <= set(said["missing"])
