@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sim import compare as compare
     from sim import load as load
     from sim import make_scenario as make_scenario
+    from sim import plan as plan
     from sim import reproduce as reproduce
     from sim import required as required
     from sim import simulate as simulate

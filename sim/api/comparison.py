@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sim.api.calls import CallError, Progress, called, named, silent
+from sim.api.calls import Progress, called, silent
+from sim.api.methods import Method, several_methods
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
 from sim.api.wording import told
@@ -14,8 +15,6 @@ from sim.api.wording import told
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-Method = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -100,7 +99,7 @@ def compare(
     from sim.scenario.study import varied
 
     base = checked("compare", scenario)
-    asked = _several(COMPARED if methods is None else methods)
+    asked = several_methods("compare", COMPARED if methods is None else methods)
     with told():
         study = varied(base._document, [keyword_axis("method", asked)], again=True)
         cases = {
@@ -111,20 +110,3 @@ def compare(
             found = run(cases, on_progress=on_progress or silent)
         about = report(found, cases)
     return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
-
-
-def _several(methods: Iterable[Method]) -> list[Method]:
-    if isinstance(methods, str):
-        names = ", ".join(f'"{name.strip()}"' for name in methods.split(","))
-        raise CallError(f"compare: methods are a list, like [{names}]")
-    if callable(methods) or not isinstance(methods, Iterable) or isinstance(methods, dict):
-        kind = "a function" if callable(methods) else type(methods).__name__
-        raise CallError(f'compare: methods are a list, like ["ddp", my_method], not {kind}')
-    found = list(methods)
-    for each in found:
-        if not isinstance(each, str) and not callable(each):
-            raise CallError(f"compare: a method is a name or a function, not {named(each)}")
-    found = list(dict.fromkeys(found))
-    if not found:
-        raise CallError('compare: name at least one method, like ["ddp", "diloco"]')
-    return found

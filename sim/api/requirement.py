@@ -60,7 +60,7 @@ def required(
     from sim.questions.target_search import required as run
 
     resolved = checked("required", scenario).resolved
-    targets = [_fraction(each) for each in _several(target)]
+    targets = [fraction("required", each) for each in _several(target)]
     with told():
         check_link(resolved, link, "link")
         foresee([resolved], runs=SEARCHED * len(targets))
@@ -79,7 +79,14 @@ def _several(target: Any) -> list[Any]:
     return found
 
 
-def _fraction(value: Any) -> float:
+def fraction(function: str, value: Any) -> float:
+    """Return a utilization to reach, of a call of ``function``.
+
+    Raises
+    ------
+    ValueRefusedError
+        If it is none between 0 and 1.
+    """
     from numbers import Real
 
     from sim.units import UnitError, parse_fraction
@@ -88,8 +95,8 @@ def _fraction(value: Any) -> float:
     try:
         fraction = parse_fraction(number)
     except UnitError as error:
-        raise ValueRefusedError(f"required: target {value!r}: {error}") from None
+        raise ValueRefusedError(f"{function}: target {value!r}: {error}") from None
     if not 0 < fraction < 1:
         side = "above 0" if fraction <= 0 else "below 1"
-        raise ValueRefusedError(f"required: target {value!r}: must be {side}")
+        raise ValueRefusedError(f"{function}: target {value!r}: must be {side}")
     return fraction

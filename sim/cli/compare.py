@@ -21,11 +21,18 @@ _METHODS = typer.Option(
     rich_help_panel="Method",
 )
 
+_TUNED = typer.Option(
+    "--tuned",
+    help="Give each method its own best setting within the limits of bandwise plan.",
+    rich_help_panel="Method",
+)
+
 
 @takes_scenario(leaving_out=["--method"])
 def compare(
     asked: Asked,
     methods: Annotated[str, _METHODS] = DEFAULT,
+    tuned: Annotated[bool, _TUNED] = False,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -53,7 +60,21 @@ def compare(
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
+    settings = {}
+    if tuned:
+        from sim.planning.asked import typed_keys
+        from sim.planning.tuning import tuned as tune
+        from sim.scenario.loading import document_of
+
+        fixed = typed_keys(document_of(asked.source, asked.options, asked.settings))
+        with naming_one_of(cases), progress("tune") as step:
+            found = tune(cases, fixed=fixed, on_progress=step)
+        settings = {
+            name: setting.typed() + ("" if setting.values else " (as given: no other is allowed)")
+            for name, (setting, _) in found.items()
+        }
+        cases = {name: scenario for name, (_, scenario) in found.items()}
     foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
-    show(report(result, cases), form)
+    show(report(result, cases, settings), form)

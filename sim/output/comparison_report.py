@@ -50,8 +50,13 @@ _COLUMNS = (
 )
 
 
-def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
-    """Return what a comparison says; ``cases`` are the scenarios of its methods."""
+def report(
+    result: Comparison, cases: Mapping[str, Scenario], tuned: Mapping[str, str] | None = None
+) -> Report:
+    """Return what a comparison says; ``cases`` are the scenarios of its methods.
+
+    ``tuned`` is how to type what was found for each; nothing where methods were not tuned.
+    """
     from sim.figures.collective_model import in_words
     from sim.scenario.connections import windowed
     from sim.version import __version__
@@ -68,6 +73,7 @@ def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         PREDICTION,
         Table(columns, shown, f"Equal tokens: {tokens}"),
         *_other_updates(result),
+        _tuning(tuned),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
     ]
@@ -118,6 +124,7 @@ def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         "with_default_windows": None if slowed is None else slowed.record,
         "assumed": dict(common),
         "assumed_of_methods": own,
+        "tuned": dict(tuned) if tuned else None,
         "left_out": {name: list(case.left_out) for name, case in cases.items()},
         "version": __version__,
         "scenario_sha256": {name: case.sha256 for name, case in cases.items()},
@@ -129,6 +136,17 @@ def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         *(THROUGHPUT if known else ()),
     ]
     return Report(blocks, data, Table(flat, [*records, *without]))
+
+
+def _tuning(tuned: Mapping[str, str] | None) -> Block:
+    """Say which settings were compared."""
+    if not tuned:
+        return (
+            "Methods are not tuned: their arguments are given or defaults. --tuned compares each "
+            "at its best."
+        )
+    text = "\n".join(f"  {words}" for words in tuned.values())
+    return Section("Tuned, each within the limits of bandwise plan", text)
 
 
 def _shown(record: dict[str, Any], entry: Entry) -> dict[str, Any]:

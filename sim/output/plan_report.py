@@ -190,8 +190,8 @@ def _why(plan: Plan) -> str:
         behind = f"takes {100 * longer:.1f} % longer than the fastest"
     if plan.reached:
         text = (
-            f"Of the settings within the limits that reach {100 * plan.target:g} %, the recommended "
-            f"one has the fewest tokens per update ({count(best.tokens_per_update)}); among equals "
+            f"Of the settings within the limits that reach {100 * plan.target:g} %, the "
+            f"recommended one has the fewest tokens per update ({count(best.tokens_per_update)}); among equals "
             f"the least delay, then the widest type on the wire. It {behind}."
         )
     else:

@@ -45,26 +45,25 @@ def asked_of(document: Document, methods: Sequence[object] | None = None) -> Ask
         If there is no such method, or an argument was typed that none takes.
     """
     given = resolve(document)
-    typed = _typed(document)
+    typed = typed_keys(document)
     named = tuple(methods or ([given.method.name] if "method.name" in typed else ()))
     wanted = list(named or METHODS)
     study = varied(document, [keyword_axis("method", wanted)], again=True)
     bases = {case.scenario.method.name: case.scenario for case in study.cases()}
-    fixed = {*typed, *(f"method.{EXCLUSIVE[key[7:]]}" for key in typed if key[7:] in EXCLUSIVE)}
-    if ALGORITHM in typed:
-        fixed.add(ORDER)
-    return Asked(bases, given, frozenset(fixed), tuple(map(str, bases)) if named else ())
+    return Asked(bases, given, typed, tuple(map(str, bases)) if named else ())
 
 
-def _typed(document: Document) -> set[str]:
-    """Return the keys that were typed, of the method and of the collectives."""
+def typed_keys(document: Document) -> frozenset[str]:
+    """Return the keys that were typed, of the method and of the collectives: they are kept."""
     network = document.tables.get("network", {})
     collective = network.get("collective", {}) if isinstance(network, dict) else {}
     found = {"method": document.tables.get("method", {}), "network.collective": collective}
-    return {
+    typed = {
         f"{section}.{key}"
         for section, table in found.items()
         if isinstance(table, dict)
         for key, given in table.items()
         if isinstance(given, Given) and given.origin.typed
     }
+    typed |= {f"method.{EXCLUSIVE[key[7:]]}" for key in typed if key[7:] in EXCLUSIVE}
+    return frozenset(typed | ({ORDER} if ALGORITHM in typed else set()))

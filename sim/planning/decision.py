@@ -63,12 +63,18 @@ class Plan:
     binds: tuple[str, str]
     #: The bandwidth at which the recommended setting reaches a target that it misses.
     needed: Requirement | None
-    #: How many settings there are, how many limits left, and how many were simulated.
+    #: All settings that were simulated.
+    points: tuple[Point, ...]
+    #: How many settings there are, and how many of them the limits left.
     considered: int
     admissible: int
-    simulated: int
     #: How many settings each limit excluded.
     excluded: Mapping[str, int]
+
+    @property
+    def simulated(self) -> int:
+        """How many settings were simulated."""
+        return len(self.points)
 
 
 class NothingAdmissibleError(ValueError):
@@ -139,7 +145,7 @@ def plan(
 
     recommended = recommended or search.first(lambda each: each.gentleness, possible, enough)
     leanest = search.first(
-        lambda each: (each.looks, each.kind.sent_per_token, each.gentleness),
+        lambda each: each.leanness,
         possible,
         enough,
     )
@@ -167,7 +173,7 @@ def plan(
         needed=needed,
         considered=search.considered,
         admissible=len(search.candidates),
-        simulated=len(search.points),
+        points=tuple(search.points),
         excluded=search.excluded,
     )
 

@@ -40,12 +40,23 @@ class Evidence:
 # out where the links leave no choice.
 DILOCO = Evidence("diloco", "ddp", ("diloco", "ddp"), 0.095, 0.227, worse=False)
 STREAMING = Evidence(
-    "streaming_diloco without delay", "diloco", ("streaming 0 bf16", "diloco"), -0.009, -0.008, worse=False
+    "streaming_diloco without delay",
+    "diloco",
+    ("streaming 0 bf16", "diloco"),
+    -0.009,
+    -0.008,
+    worse=False,
 )
 LOCAL_SGD = Evidence("local_sgd", "diloco", ("local_sgd", "diloco"), 0.026, 0.031, worse=True)
-SHORT_DELAY = Evidence("delay 1", "delay 0", ("streaming 1 bf16", "streaming 0 bf16"), 0.007, 0.003, worse=False)
-LONG_DELAY = Evidence("delay 5", "delay 0", ("streaming 5 bf16", "streaming 0 bf16"), 0.044, 0.052, worse=True)
-FP4 = Evidence("fp4 on the wire", "bf16", ("streaming 0 fp4", "streaming 0 bf16"), 0.003, 0.001, worse=False)
+SHORT_DELAY = Evidence(
+    "delay 1", "delay 0", ("streaming 1 bf16", "streaming 0 bf16"), 0.007, 0.003, worse=False
+)
+LONG_DELAY = Evidence(
+    "delay 5", "delay 0", ("streaming 5 bf16", "streaming 0 bf16"), 0.044, 0.052, worse=True
+)
+FP4 = Evidence(
+    "fp4 on the wire", "bf16", ("streaming 0 fp4", "streaming 0 bf16"), 0.003, 0.001, worse=False
+)
 EAGER = Evidence("eager_diloco", "diloco", ("eager", "diloco"), 0.117, 0.298, worse=True)
 DELAYED = Evidence("delayed_diloco", "diloco", ("delayed", "diloco"), 0.730, 0.631, worse=True)
 ACCO = Evidence("acco", "ddp", ("acco", "ddp"), 0.011, 0.005, worse=False)

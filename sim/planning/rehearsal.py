@@ -141,11 +141,15 @@ class _Alone(CollectiveCalls[_Ended]):
         return True
 
     def _repeat(self) -> bool:
+        """Whether the last three rounds took, trained, applied and sent the same."""
         if len(self.rounds) <= _FEWEST:
             return False
-        begins = [each[0] for each in self.rounds[-4:]]
-        first, second, third = (b - a for a, b in pairwise(begins))
-        return abs(third - second) <= _SAME * third and abs(second - first) <= _SAME * second
+        rounds = [[b - a for a, b in zip(*two, strict=True)] for two in pairwise(self.rounds[-4:])]
+        return all(
+            abs(before - after) <= _SAME * abs(after)
+            for one, other in pairwise(rounds)
+            for before, after in zip(one, other, strict=True)
+        )
 
     def compute(
         self,
@@ -268,13 +272,11 @@ def _of_rounds(scenario: Scenario, alone: _Alone) -> Rehearsal:
         return _of_one_that_looks(scenario, alone)
     later = marks[-2:] if alone.repeats else marks[-_LATER - 1 :]
     lengths = [b[0] - a[0] for a, b in pairwise(later)]
-    first, last = marks[len(marks) // 2 - (len(marks) == 2)], marks[-1]
-    rounds = marks.index(last) - marks.index(first)
+    rounds = 1 if alone.repeats else len(marks) // 2
+    first, last = marks[-1 - rounds], marks[-1]
     tokens, updates = last[1] - first[1], last[2] - first[2]
-    # Bytes are counted where they are sent: over all rounds, which send alike.
-    tokens_in_all = last[1] - marks[0][1]
     a_round = tokens / rounds
-    wire = max(alone.wire_s.values(), default=0.0) * a_round / tokens_in_all
+    wire = max(alone.wire_s.values(), default=0.0) * a_round / (last[1] - marks[0][1])
     if scenario.network.collectives.tables:
         wire = 0.0  # measured times say nothing of links
     least_s = max((last[5] - first[5]) / rounds, wire)
@@ -287,7 +289,7 @@ def _of_rounds(scenario: Scenario, alone: _Alone) -> Rehearsal:
         least_token_s=least_s / a_round,
         most_utilization=min(1.0, mean / least_s) if least_s > 0 else 1.0,
         tokens_per_update=tokens / updates if updates > 0 else inf,
-        sent_per_token=last[3] / tokens_in_all,
+        sent_per_token=(last[3] - first[3]) / tokens,
         looks=False,
         calls=frozenset(alone.calls),
     )

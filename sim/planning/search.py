@@ -101,6 +101,11 @@ class Candidate:
             str(self.setting.values),
         )
 
+    @property
+    def leanness(self) -> tuple[Any, ...]:
+        """By which the setting that sends least comes first; what is not known comes last."""
+        return (self.looks, self.kind.sent_per_token, *self.gentleness)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -124,6 +129,16 @@ class Point:
     def figures(self) -> Figures:
         """Its figures."""
         return self.prediction.figures
+
+    @property
+    def gentleness(self) -> tuple[Any, ...]:
+        """As of a candidate, with the tokens per update that came out."""
+        return (round(self.tokens_per_update, 3), *self.candidate.gentleness[1:])
+
+    @property
+    def leanness(self) -> tuple[Any, ...]:
+        """As of a candidate."""
+        return (*self.candidate.leanness[:2], *self.gentleness)
 
     @property
     def seconds(self) -> float:
@@ -323,21 +338,24 @@ class Search:
 
     def first(
         self,
-        key: Callable[[Candidate], Any],
+        key: Callable[[Candidate | Point], Any],
         possible: Callable[[Candidate], bool],
         reached: Callable[[Point], bool],
     ) -> Point | None:
         """Return the first setting in an order that reaches something.
 
         ``possible`` says from the bounds whether it may, ``reached`` from the figures whether it
-        does.
+        does. A candidate's key is a bound of its point's.
         """
+        best: Point | None = None
         for candidate in sorted(self.candidates, key=key):
+            if best is not None and key(candidate) >= key(best):
+                break
             if possible(candidate) and candidate.sharpen() and possible(candidate):
                 point = self.simulated(candidate)
                 if self.allowed(point) and reached(point):
-                    return point
-        return None
+                    best = point if best is None else min(best, point, key=key)
+        return best
 
     def front(self) -> list[Point]:
         """Return the settings of which no other is better in time, tokens per update and bytes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -56,7 +56,13 @@ class Setting:
 
     def with_value(self, key: str, value: Any) -> Setting:
         """Return it with another value of one key."""
+        if key not in self._by_key:
+            return replace(self, values=(*self.values, (key, value)))
         return replace(self, values=tuple((k, value if k == key else v) for k, v in self.values))
+
+    def without(self, key: str) -> Setting:
+        """Return it with one key as the scenario has it."""
+        return replace(self, values=tuple(pair for pair in self.values if pair[0] != key))
 
     def get(self, key: str, otherwise: Any = None) -> Any:
         """Return the value of a key."""
@@ -70,6 +76,14 @@ class Setting:
             option = _OPTION_OF.get(key)
             words.append(f"{option} {text}" if option else f"--set {key}={text}")
         return " ".join(words)
+
+    def keys(self, sites: Sequence[str]) -> dict[str, Any]:
+        """Return the keys of a scenario file that say it, with what they hold; sites by name."""
+        return {
+            key: [sites[place] for place in value] if key == ORDER and value else value
+            for key, value in self.values
+            if key != ORDER or value
+        }
 
     def __str__(self) -> str:
         shown = (

@@ -89,9 +89,10 @@ def settings_of(base: Scenario, axes: Axes) -> Iterator[Setting]:
         setting = Setting(base.method.name, tuple(zip(axes, values, strict=True)))
         overlap = setting.get("method.overlap", base.method.arguments.get("overlap"))
         buckets = axes.get("method.bucket_bytes", ())
-        other = len(buckets) > 1 and setting.get("method.bucket_bytes") != buckets[0]
-        if overlap == "bucket" or not other:
+        if overlap == "bucket" or not buckets:
             yield setting
+        elif setting.get("method.bucket_bytes") == buckets[0]:
+            yield setting.without("method.bucket_bytes")
 
 
 def ring_of(scenario: Scenario) -> tuple[int, ...]:

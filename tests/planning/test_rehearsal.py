@@ -50,7 +50,9 @@ def test_with_equal_workers_the_rehearsal_is_the_run(method, arguments, bandwidt
     assert bound.most_utilization >= bound.utilization * (1 - 1e-9)
 
 
-@pytest.mark.parametrize(("method", "arguments"), [*SETTINGS, ("acco", {}), ("dpu", {}), ("wp", {})])
+@pytest.mark.parametrize(
+    ("method", "arguments"), [*SETTINGS, ("acco", {}), ("dpu", {}), ("wp", {})]
+)
 def test_with_unequal_workers_and_jitter_the_run_takes_no_less(method, arguments) -> None:
     machines = [
         machine(1.0, optimizer_seconds=0.05),
