@@ -83,6 +83,8 @@ def plan(
 
     form = format_asked(form, as_json)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
+    if names and "--method" in asked.options:
+        raise UserError("--methods: --method names the one method that is searched; leave one out")
     for name in names or []:
         if ":" not in name:
             chosen("--methods", name, METHODS)

@@ -191,8 +191,8 @@ def _why(plan: Plan) -> str:
     if plan.reached:
         text = (
             f"Of the settings within the limits that reach {100 * plan.target:g} %, the "
-            f"recommended one has the fewest tokens per update ({count(best.tokens_per_update)}); among equals "
-            f"the least delay, then the widest type on the wire. It {behind}."
+            f"recommended one has the fewest tokens per update ({count(best.tokens_per_update)}); "
+            f"among equals the least delay, then the widest type on the wire. It {behind}."
         )
     else:
         text = (
@@ -273,6 +273,8 @@ def _front(plan: Plan) -> Table:
 
 
 def _limits(plan: Plan) -> str:
+    from sim.planning.limits import largest
+
     limits = plan.limits
     said = []
     if limits.sync_every is not None:
@@ -287,21 +289,12 @@ def _limits(plan: Plan) -> str:
         said.append("gradients of every step not quantized")
     if limits.measured:
         said.append("nothing that learned worse in our trainings")
-    why = ", ".join(f"{number:,} for {text}" for text, number in _largest(plan.excluded))
+    why = ", ".join(f"{number:,} for {text}" for text, number in largest(plan.excluded))
     return (
         f"{_sentence('; '.join(said))}. Of {plan.considered:,} settings {plan.admissible:,} are "
         f"left, {plan.simulated} were simulated; the others cannot be better, as their bounds show."
         + (f" Excluded: {why}." if why else "")
     )
-
-
-def _largest(excluded: Any) -> list[tuple[str, int]]:
-    causes: dict[str, int] = {}
-    for text, number in excluded.items():
-        kind = "sync_every" if text.startswith("sync_every") else text
-        kind = "delay" if text.startswith("results") else kind
-        causes[kind] = causes.get(kind, 0) + number
-    return sorted(causes.items(), key=lambda each: -each[1])[:4]
 
 
 def _limits_record(plan: Plan) -> dict[str, Any]:

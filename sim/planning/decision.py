@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from sim.network.links import Links
-from sim.planning.limits import Limits
+from sim.planning.limits import Limits, largest
 from sim.planning.search import Candidate, Point, Search
 from sim.planning.settings import ORDER, Setting
 from sim.planning.space import Axes, axes_of
@@ -125,9 +125,9 @@ def plan(
     search = Search(bases, axes, limits, tokens, on_progress)
     fastest = search.fastest()
     if fastest is None:
-        causes = "; ".join(f"{count}: {why}" for why, count in search.excluded.items())
+        causes = ", ".join(f"{number:,} for {why}" for why, number in largest(search.excluded))
         raise NothingAdmissibleError(
-            f"none of {search.considered} settings is within the limits ({causes or 'all tried'})"
+            f"none of {search.considered:,} settings is within the limits (excluded: {causes})"
         )
     recommended = search.first(
         lambda each: each.gentleness,

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sim.planning.evidence import evidence
 from sim.planning.settings import staleness, steps_between, width
 from sim.program import bytes_per_element
 from sim.scenario.records import Scenario
+
+
+def largest(excluded: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what has excluded most settings, and how many; kinds of limits taken together."""
+    causes: Counter[str] = Counter()
+    for text, number in excluded.items():
+        kind = "sync_every" if text.startswith("sync_every") else text
+        causes["delay" if text.startswith("results") else kind] += number
+    return causes.most_common(4)
 
 
 @dataclass(frozen=True)
