@@ -5,8 +5,8 @@
     scenario = sim.make_scenario(model="10B", method="diloco", sites=3, bandwidth="1 Gbit/s")
     sim.simulate(scenario)
 
-``make_scenario`` and ``load`` give a scenario; ``simulate``, ``sweep``, ``compare`` and
-``required`` ask about it; ``reproduce`` computes a published table again. Each is loaded when it
+``make_scenario`` and ``load`` give a scenario; ``simulate``, ``sweep``, ``compare``, ``required``
+and ``memory`` ask about it; ``reproduce`` computes a published table again. Each is loaded when it
 is first asked for: :mod:`sim.api`.
 """
 
@@ -15,6 +15,7 @@ from sim.version import __version__ as __version__
 TYPE_CHECKING = False  # which type checkers read as True; typing would take time to import
 if TYPE_CHECKING:
     from sim.api.comparison import compare as compare
+    from sim.api.memory import memory as memory
     from sim.api.reproduction import reproduce as reproduce
     from sim.api.requirement import required as required
     from sim.api.scenarios import load as load
@@ -29,6 +30,7 @@ _MODULES = {
     "sweep": "sweeping",
     "compare": "comparison",
     "required": "requirement",
+    "memory": "memory",
     "reproduce": "reproduction",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "compare",
     "load",
     "make_scenario",
+    "memory",
     "reproduce",
     "required",
     "simulate",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.scenario.records import Scenario as Resolved
+
 Method = str | Callable[..., Any]
 
 
@@ -96,16 +98,11 @@ def compare(
     from sim.output.errors import naming_one_of
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
-    from sim.scenario.keywords import keyword_axis
-    from sim.scenario.study import varied
 
     base = checked("compare", scenario)
-    asked = _several(COMPARED if methods is None else methods)
+    asked = several("compare", COMPARED if methods is None else methods)
     with told():
-        study = varied(base._document, [keyword_axis("method", asked)], again=True)
-        cases = {
-            case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()
-        }
+        cases = cases_of(base, asked)
         foresee(list(cases.values()), runs=runs_of(base.resolved))
         with naming_one_of(cases):
             found = run(cases, on_progress=on_progress or silent)
@@ -113,18 +110,34 @@ def compare(
     return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
 
 
-def _several(methods: Iterable[Method]) -> list[Method]:
+def cases_of(base: Scenario, methods: list[Method]) -> dict[str, Resolved]:
+    """Return the scenario of each method, under its name."""
+    from sim.scenario.keywords import keyword_axis
+    from sim.scenario.study import varied
+
+    study = varied(base._document, [keyword_axis("method", methods)], again=True)
+    return {case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()}
+
+
+def several(function: str, methods: Iterable[Method]) -> list[Method]:
+    """Return methods as a list; ``function`` is what was called.
+
+    Raises
+    ------
+    CallError
+        If they are none.
+    """
     if isinstance(methods, str):
         names = ", ".join(f'"{name.strip()}"' for name in methods.split(","))
-        raise CallError(f"compare: methods are a list, like [{names}]")
+        raise CallError(f"{function}: methods are a list, like [{names}]")
     if callable(methods) or not isinstance(methods, Iterable) or isinstance(methods, dict):
         kind = "a function" if callable(methods) else type(methods).__name__
-        raise CallError(f'compare: methods are a list, like ["ddp", my_method], not {kind}')
+        raise CallError(f'{function}: methods are a list, like ["ddp", my_method], not {kind}')
     found = list(methods)
     for each in found:
         if not isinstance(each, str) and not callable(each):
-            raise CallError(f"compare: a method is a name or a function, not {named(each)}")
+            raise CallError(f"{function}: a method is a name or a function, not {named(each)}")
     found = list(dict.fromkeys(found))
     if not found:
-        raise CallError('compare: name at least one method, like ["ddp", "diloco"]')
+        raise CallError(f'{function}: name at least one method, like ["ddp", "diloco"]')
     return found

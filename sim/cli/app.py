@@ -13,6 +13,7 @@ COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
     "compare": "Put methods side by side on equal tokens.",
     "required": "Find the bandwidth that a target utilization needs.",
+    "memory": "Count the bytes that each method needs on an accelerator.",
     "sweep": "Vary keys of a scenario: one run per combination.",
     "study": "Run a study file: curves, tables and results in a folder.",
     "plot": "Draw results or a trace.",
@@ -24,7 +25,7 @@ COMMANDS = {
 """Command -> its summary; each is a function of that name in the module of that name."""
 
 _PANELS = {
-    "Ask": ("simulate", "compare", "required"),
+    "Ask": ("simulate", "compare", "required", "memory"),
     "Many runs": ("sweep", "study", "plot", "reproduce"),
     "Look up": ("methods", "scenarios", "init"),
 }

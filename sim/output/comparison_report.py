@@ -53,11 +53,13 @@ _COLUMNS = (
 def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
     """Return what a comparison says; ``cases`` are the scenarios of its methods."""
     from sim.figures.collective_model import in_words
+    from sim.output.memory_report import fit
     from sim.scenario.connections import windowed
     from sim.version import __version__
 
     scenario = next(iter(cases.values()))
     slowed = windowed(scenario)
+    fits = fit(cases)
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
@@ -70,6 +72,7 @@ def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         *_other_updates(result),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
+        *fits.lines,
     ]
     random = intervals.of_several(
         "each figure is of the run of median wall-clock of",
@@ -116,6 +119,7 @@ def report(result: Comparison, cases: Mapping[str, Scenario]) -> Report:
         "without": without,
         "collective_model": models,
         "with_default_windows": None if slowed is None else slowed.record,
+        "fits_in_memory": fits.by_method,
         "assumed": dict(common),
         "assumed_of_methods": own,
         "left_out": {name: list(case.left_out) for name, case in cases.items()},

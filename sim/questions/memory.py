@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 from sim.models.held import Held
@@ -47,8 +47,12 @@ PARTS = {
 
 _PASSING = ("layer", "activations")  # that are there only while gradients are computed
 
+RECOMPUTED = 'memory.activations = "recomputed"'
+"""The key that keeps least of the activations, as it is written."""
+
 DEFAULT_SEQUENCE = 2048
 _HEAD_WIDTH = 128
+_DOUBLINGS = 13  # of the accelerators of a worker: some thousand times as many
 
 
 @dataclass(frozen=True)
@@ -141,13 +145,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class Remedies:
-    """What lets a worker fit that does not: single changes, or all of them together."""
+    """What lets a worker fit that does not: single keys, or all of them together."""
 
     #: What to change -> bytes on the accelerator then; only what is enough by itself.
     enough: dict[str, float]
-    #: Bytes with all of them, where none is enough by itself.
+    #: All that could be changed.
+    all: tuple[str, ...]
+    #: Bytes on the accelerator with all of it changed.
     together_bytes: float
     together_fits: bool
+    #: Fewest accelerators per worker, by doubling, with which it fits; None if none are enough.
+    accelerators: int | None
+    #: Whether they are enough only if all but the inputs of layers is recomputed.
+    accelerators_recomputing: bool
 
 
 def memory(scenario: Scenario) -> Memory:
@@ -199,15 +209,26 @@ def remedies(scenario: Scenario, site: str) -> Remedies:
     if "outer_parameters" in chosen.parts and not scenario.memory.outer_on_host:
         changes['train.outer_state = "host"'] = {"outer_on_host": True}
     if scenario.memory.activations not in ("recomputed", "none"):
-        changes['memory.activations = "recomputed"'] = {"activations": "recomputed"}
-    everything, enough = counted, {}
+        changes[RECOMPUTED] = {"activations": "recomputed"}
+    everything, enough, last = counted, {}, {}
     for name, change in changes.items():
         everything = everything.changed(**change)
+        last[next(iter(change))] = name  # of several shardings the most
         changed = counted.changed(**change).chosen
-        if changed.fits:
+        if changed.fits and not ("sharding" in change and enough):  # the least sharding
             enough[name] = changed.total_bytes
     together = everything.chosen
-    return Remedies(enough, together.total_bytes, together.fits is True)
+    plain = counted.fewest_accelerators
+    recomputing = counted.changed(activations="recomputed").fewest_accelerators
+    fewer = RECOMPUTED in changes and (recomputing or inf) < (plain or inf)
+    return Remedies(
+        enough,
+        tuple(last.values()),
+        together.total_bytes,
+        together.fits is True,
+        recomputing if fewer else plain,
+        fewer,
+    )
 
 
 def _kinds(scenario: Scenario) -> list[list[Worker]]:
@@ -272,14 +293,21 @@ class _Counted:
     def _accelerators(self) -> int:
         return self.workers[0].machine.accelerators or 1
 
-    def changed(self, sharding: str | None = None, **keys: Any) -> _Counted:
-        """Return it under another sharding, or with other keys of [memory]."""
+    def changed(
+        self, sharding: str | None = None, accelerators: int | None = None, **keys: Any
+    ) -> _Counted:
+        """Return it under another sharding, on more accelerators, or with other keys."""
         sites = list(self.scenario.sites)
         if sharding is not None:
             place = replace(self._site.memory, sharding=sharding)
             sites[self.workers[0].site] = replace(self._site, memory=place)
         memory = replace(self.scenario.memory, **keys)
-        return replace(self, scenario=replace(self.scenario, sites=tuple(sites), memory=memory))
+        scenario = replace(self.scenario, sites=tuple(sites), memory=memory)
+        workers = self.workers
+        if accelerators is not None:
+            machine = replace(workers[0].machine, accelerators=accelerators)
+            workers = tuple(replace(worker, machine=machine) for worker in workers)
+        return replace(self, scenario=scenario, workers=workers)
 
     @property
     def chosen(self) -> SiteMemory:
@@ -290,6 +318,12 @@ class _Counted:
         each = [self.under(sharding) for sharding in SHARDINGS]
         best = [one for one in each if one.fits] or [one for one in each if one.fits is None]
         return (best or each[-1:])[0]
+
+    @property
+    def fewest_accelerators(self) -> int | None:
+        """How many a worker needs, by doubling what it has; None if far more are not enough."""
+        numbers = [self._accelerators << doubled for doubled in range(1, _DOUBLINGS)]
+        return next((n for n in numbers if self.changed(accelerators=n).chosen.fits), None)
 
     def under(self, sharding: str) -> SiteMemory:
         """Return the bytes of every part under a sharding."""

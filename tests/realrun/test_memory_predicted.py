@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from realrun.model.memory import state_bytes  # noqa: E402
-from sim.methods import METHODS  # noqa: E402
-from sim.questions.memory import memory  # noqa: E402
-from sim.scenario import Scenario, load  # noqa: E402
+from realrun.model.memory import state_bytes
+from sim.methods import METHODS
+from sim.questions.memory import memory
+from sim.scenario import Scenario, load
 
 LAYERS = [30_000, 12_000, 12_500, 20_001]
 CASES = [
