@@ -274,6 +274,6 @@ def _activations(scenario: Scenario, found: Mapping[str, Memory]) -> str:
     notes = _notes(found)
     assumed = f" Assumed: {'; '.join(notes)}." if notes else ""
     return (
-        f"Activations are an estimate for a GPT in 16 bits without tensor parallelism "
-        f'(arXiv:2205.05198), memory.activations = "{kept}".{assumed}'
+        f"Activations are an estimate (arXiv:2205.05198, without tensor parallelism), "
+        f'memory.activations = "{kept}".{assumed}'
     )

@@ -11,8 +11,8 @@ accelerators share out is divided by their number:
     zero3  also weights
 
 With zero2 and zero3 the largest layer is there in full while it is used. Activations are an
-estimate (:func:`sim.theory.activations.activation_bytes`). Not counted: data, copies on the wire,
-what an operation of the user's keeps for itself, the driver's context, fragmentation.
+estimate (:func:`sim.questions.activations.activation_bytes`). Not counted: data, copies on the
+wire, what an operation of the user's keeps for itself, the driver's context, fragmentation.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from typing import Any
 
 from sim.models.held import Held
 from sim.program import ArgumentError
+from sim.questions.activations import activation_bytes
 from sim.runtime import SimulationError
 from sim.runtime.rehearsal import Rehearsal
 from sim.scenario.memory_keys import SHARDINGS, Convention
 from sim.scenario.records import Scenario, Site, Worker
 from sim.text.told import method_failed
-from sim.theory.activations import activation_bytes
 
 PARTS = {
     "weights": "weights",
@@ -210,7 +210,9 @@ def remedies(scenario: Scenario, site: str) -> Remedies:
         changes['train.outer_state = "host"'] = {"outer_on_host": True}
     if scenario.memory.activations not in ("recomputed", "none"):
         changes[RECOMPUTED] = {"activations": "recomputed"}
-    everything, enough, last = counted, {}, {}
+    everything = counted
+    enough: dict[str, float] = {}
+    last: dict[str, str] = {}
     for name, change in changes.items():
         everything = everything.changed(**change)
         last[next(iter(change))] = name  # of several shardings the most
@@ -220,7 +222,7 @@ def remedies(scenario: Scenario, site: str) -> Remedies:
     together = everything.chosen
     plain = counted.fewest_accelerators
     recomputing = counted.changed(activations="recomputed").fewest_accelerators
-    fewer = RECOMPUTED in changes and (recomputing or inf) < (plain or inf)
+    fewer = (recomputing or inf) < (plain or inf) and RECOMPUTED not in enough
     return Remedies(
         enough,
         tuple(last.values()),
@@ -424,11 +426,11 @@ class _Counted:
         if width is None:
             # N = 12 L h^2: Kaplan et al. 2020, arXiv:2001.08361.
             width = max(1, round(sqrt(model.parameters / (12 * model.layers))))
-            notes.append(f"memory.width = {width} (sqrt(parameters / (12 layers)))")
+            notes.append(f"memory.residual_width = {width} (sqrt(parameters / (12 layers)))")
         if heads is None:
             heads = max(1, round(width / _HEAD_WIDTH))
             if keys.activations == "stored":
-                notes.append(f"memory.attention_heads = {heads} (width / {_HEAD_WIDTH})")
+                notes.append(f"memory.attention_heads = {heads} (residual_width / {_HEAD_WIDTH})")
         if keys.vocabulary is None:
             notes.append("the vocabulary is not known, so logits are not counted")
         machine, tokens = self.workers[0].machine, keys.micro_batch_tokens
@@ -448,5 +450,6 @@ class _Counted:
             sequence=sequence,
             heads=heads,
             vocabulary=keys.vocabulary or 0,
+            per_width=keys.convention.layer_activations,
         )
         return size, tuple(notes)

@@ -17,6 +17,7 @@ _BYTES = {
     "outer_parameters": "outer_parameter_bytes",
     "outer_momentum": "outer_momentum_bytes",
     "outer_gradients": "outer_gradient_bytes",
+    "layer_activations": "layer_activation_bytes",
 }
 
 
@@ -33,7 +34,7 @@ def memory_keys(context: Context, size: ModelSize) -> MemoryKeys:
         activations=section.activations or "selective",
         micro_batch_tokens=None if tokens is None else float(tokens),
         sequence_tokens=section.sequence_tokens or model.context,
-        width=section.width or model.hidden,
+        width=section.residual_width or model.hidden,
         attention_heads=section.attention_heads or model.heads,
         vocabulary=model.vocabulary,
     )

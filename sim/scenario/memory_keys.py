@@ -21,6 +21,8 @@ class Convention:
     outer_momentum: float
     #: Of each outer gradient that is in flight.
     outer_gradients: float
+    #: Of a layer's activations, per token and unit of width.
+    layer_activations: float = 34.0
     #: Whether buffers that are never needed at the same time share their memory.
     sharing: bool = True
     #: Whether a copy of the parameters is kept by every method, used or not.
@@ -42,7 +44,9 @@ def convention(name: str, param_dtype: str) -> Convention:
     mixed: with 16-bit parameters 2 + 2 + 12 (fp32 master copy, two fp32 moments), as in
     Rajbhandari et al. 2020, "ZeRO", arXiv:1910.02054, and Nabli et al. 2024, "ACCO",
     arXiv:2406.02613, Table 1, where outer state has 16 bits, too. streaming_diloco: weights and
-    moments, 12 bytes, as Douillard et al. 2025, arXiv:2501.18512, count them.
+    moments, 12 bytes, as Douillard et al. 2025, arXiv:2501.18512, count them. A layer's activations
+    are those of a GPT (Korthikanti et al. 2022, arXiv:2205.05198); realrun's are counted from the
+    tensors that its decoder saves for the backward pass where matrices are multiplied in bf16.
 
     Examples
     --------
@@ -53,7 +57,9 @@ def convention(name: str, param_dtype: str) -> Convention:
     if name == "streaming_diloco":
         return Convention(name, 4.0, 0.0, 8.0, 4.0, 4.0, 0.0)
     if name == "realrun":
-        return Convention(name, 4.0, 4.0, 8.0, 4.0, 4.0, 4.0, sharing=False, outer_always=True)
+        return Convention(
+            name, 4.0, 4.0, 8.0, 4.0, 4.0, 4.0, 57.0, sharing=False, outer_always=True
+        )
     narrow = param_dtype != "fp32"
     own = 2.0 if narrow else 4.0
     return Convention(name, own, own, 12.0 if narrow else 8.0, own, own, own)

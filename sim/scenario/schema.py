@@ -329,6 +329,11 @@ class MemorySection(Section):
     outer_gradient_bytes: f.BytesEach | None = key(
         "Of an outer gradient in flight, per parameter.", "the convention's"
     )
+    layer_activation_bytes: f.BytesEach | None = key(
+        "Of a layer's activations, per token and unit of residual_width, the attention matrices "
+        "apart.",
+        "34 B; 57 B with the convention realrun",
+    )
     activations: f.Activations | None = key(
         'What of the activations is kept for the backward pass: "stored", all; "selective", all '
         'but the attention matrices, as FlashAttention does; "recomputed", the inputs of layers; '
@@ -342,12 +347,13 @@ class MemorySection(Section):
     sequence_tokens: f.Width | None = key(
         "Tokens of one sequence, for activations.", "model.context, or 2048"
     )
-    width: f.Width | None = key(
+    residual_width: f.Width | None = key(
         "Width of the residual stream, for activations.",
         "model.hidden, or sqrt(parameters / (12 layers))",
     )
     attention_heads: f.Width | None = key(
-        'Attention heads, for activations that are "stored".', "model.heads, or width / 128"
+        'Attention heads, for activations that are "stored".',
+        "model.heads, or residual_width / 128",
     )
 
 

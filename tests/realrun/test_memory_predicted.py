@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
+from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
 from realrun.model.memory import state_bytes
 from sim.methods import METHODS
 from sim.questions.memory import memory
@@ -100,3 +101,43 @@ def test_unequal_workers_are_counted_each() -> None:
     buffers = {each.site: each.parts["buffers"] for each in memory(asked).per_site}
     assert len(buffers) == 3
     assert buffers["site-2"] > buffers["site-1"]
+
+
+def saved_bytes(config: GPTConfig, sequences: int) -> int:
+    """Return the bytes that the decoder saves for the backward pass, its weights apart."""
+    model = GPT(config)
+    own = {
+        tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
+    }
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if (at := tensor.untyped_storage().data_ptr()) not in own:
+            kept[at] = tensor
+        return tensor
+
+    tokens = torch.zeros(sequences, config.context, dtype=torch.long)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(model(tokens), tokens)
+    assert value.isfinite()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def test_activations_are_an_estimate_whose_error_is_known() -> None:
+    """Per token, so that copies of the weights in bf16 do not count."""
+    config = GPTConfig(hidden=128, layers=3, heads=4, context=64)
+    saved = (saved_bytes(config, 2) - saved_bytes(config, 1)) / config.context
+
+    def estimated(name: str) -> float:
+        return activation_bytes(
+            "selective",
+            tokens=1,
+            width=config.hidden,
+            layers=config.layers,
+            vocabulary=config.vocabulary,
+            per_width=convention(name, "bf16").layer_activations,
+        )
+
+    assert estimated("realrun") == pytest.approx(saved, rel=0.1)
+    assert 0.5 < estimated("mixed") / saved < 0.8  # a GPT's: too low for an unfused SwiGLU

@@ -12,13 +12,14 @@ def activation_bytes(
     sequence: float = 0,
     heads: float = 0,
     vocabulary: float = 0,
+    per_width: float = 34.0,
 ) -> float:
     """Return the bytes that one micro-batch's activations take on one accelerator.
 
     Per layer, of n tokens (n = s b), width h, a heads and sequences of s tokens:
 
-    - stored: n h (34 + 5 a s / h)
-    - selective: 34 n h, the attention matrices recomputed
+    - stored: n h (c + 5 a s / h), where c is 34
+    - selective: c n h, the attention matrices recomputed
     - recomputed: 2 n h, and one layer at a time in full, as selective has it
 
     and 4 n (h + v) for the final norm, the output projection and the logits, with v the
@@ -38,13 +39,15 @@ def activation_bytes(
         s and a; needed by stored.
     vocabulary
         v; 0 leaves the output out.
+    per_width
+        c.
 
     Notes
     -----
     Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models",
     arXiv:2205.05198, equations 1 and 6 with tensor parallelism t = 1, and section 4.3: a GPT with
-    16-bit activations, a feed-forward width of 4 h and dropout. SwiGLU, biases and kernels that
-    fuse or keep more are other numbers: it is an estimate.
+    16-bit activations, a feed-forward width of 4 h and dropout. SwiGLU, other norms and kernels
+    that fuse less have another c: it is an estimate.
 
     Examples
     --------
@@ -54,7 +57,7 @@ def activation_bytes(
     """
     if kept == "none":
         return 0.0
-    one = 34 * tokens * width
+    one = per_width * tokens * width
     output = 4 * tokens * (width + vocabulary) if vocabulary else 0.0
     if kept == "recomputed":
         return 2 * tokens * width * layers + one + output
