@@ -10,10 +10,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from realrun.model.gpt import GPT, GPTConfig, loss  # noqa: E402
-from realrun.model.memory import state_bytes
-from sim.methods import METHODS
-from sim.questions.memory import memory
-from sim.scenario import Scenario, load
+from realrun.model.memory import state_bytes  # noqa: E402
+from sim.methods import METHODS  # noqa: E402
+from sim.questions.activations import activation_bytes  # noqa: E402
+from sim.questions.memory import memory  # noqa: E402
+from sim.scenario import Scenario, load  # noqa: E402
+from sim.scenario.memory_keys import convention  # noqa: E402
 
 LAYERS = [30_000, 12_000, 12_500, 20_001]
 CASES = [
@@ -106,9 +108,8 @@ def test_unequal_workers_are_counted_each() -> None:
 def saved_bytes(config: GPTConfig, sequences: int) -> int:
     """Return the bytes that the decoder saves for the backward pass, its weights apart."""
     model = GPT(config)
-    own = {
-        tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())
-    }
+    weights = [*model.parameters(), *model.buffers()]
+    own = {tensor.untyped_storage().data_ptr() for tensor in weights}
     kept: dict[int, torch.Tensor] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -117,9 +118,9 @@ def saved_bytes(config: GPTConfig, sequences: int) -> int:
         return tensor
 
     tokens = torch.zeros(sequences, config.context, dtype=torch.long)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16):
-            value = loss(model(tokens), tokens)
+    hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", torch.bfloat16):
+        value = loss(model(tokens), tokens)
     assert value.isfinite()
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
