@@ -5,9 +5,9 @@
     scenario = sim.make_scenario(model="10B", method="diloco", sites=3, bandwidth="1 Gbit/s")
     sim.simulate(scenario)
 
-``make_scenario`` and ``load`` give a scenario; ``simulate``, ``sweep``, ``compare``, ``plan`` and
-``required`` ask about it; ``reproduce`` computes a published table again. Each is loaded when it
-is first asked for: :mod:`sim.api`.
+``make_scenario`` and ``load`` give a scenario; ``simulate``, ``sweep``, ``compare``, ``plan``,
+``required`` and ``memory`` ask about it; ``reproduce`` computes a published table again. Each is
+loaded when it is first asked for: :mod:`sim.api`.
 """
 
 from sim.version import __version__ as __version__
@@ -15,6 +15,7 @@ from sim.version import __version__ as __version__
 TYPE_CHECKING = False  # which type checkers read as True; typing would take time to import
 if TYPE_CHECKING:
     from sim.api.comparison import compare as compare
+    from sim.api.memory import memory as memory
     from sim.api.planning import plan as plan
     from sim.api.reproduction import reproduce as reproduce
     from sim.api.requirement import required as required
@@ -31,6 +32,7 @@ _MODULES = {
     "compare": "comparison",
     "plan": "planning",
     "required": "requirement",
+    "memory": "memory",
     "reproduce": "reproduction",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "compare",
     "load",
     "make_scenario",
+    "memory",
     "plan",
     "reproduce",
     "required",

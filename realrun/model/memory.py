@@ -11,7 +11,6 @@ and buffers of the user's module. A run is refused only if it cannot fit even wi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -22,8 +21,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from realrun.model.replica import TorchModel
 from realrun.model.stages import ModelError
 from sim.processes import free_memory
-from sim.program import Buffer, CollectiveCalls, Program, declared_operation
-from sim.runtime.progress import Progress
+from sim.program import Buffer, declared_operation
+from sim.runtime.rehearsal import Ended, Rehearsal
 from sim.scenario import Scenario
 from sim.trace.layers import applied_to
 from sim.units import format_bytes
@@ -49,8 +48,6 @@ _ON_HOST = ("outer", "_outer._fresh", "_outer._optimizers")
 # Verbs that read numbers, which a tensor without contents does not have; none adds to the state.
 # What a program declares to be an operation may read some, too.
 _NOT_REHEARSED = ("accumulate", "forward", "backward", "publish")
-
-_QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
 
 
 def check_memory(
@@ -191,45 +188,12 @@ def _tensors(thing: Any) -> Iterator[Tensor]:
         yield from _tensors(vars(thing))
 
 
-class _Ended:
-    """An activity that was over as soon as it was begun."""
-
-    done = True
-
-
-class _Rehearsal(CollectiveCalls[_Ended]):
-    """A worker without clock and peers; see :class:`sim.program.Worker`.
-
-    It continues for as long as rounds add to the state, and not beyond the horizon.
-    """
+class _Rehearsal(Rehearsal):
+    """A worker whose model is on the meta device, without the passes through it."""
 
     def __init__(self, model: TorchModel, rank: int, scenario: Scenario) -> None:
-        self.model, self.rank, self.workers = model, rank, len(scenario.workers)
-        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
-        self._scenario = scenario
-        self._rounds = self._looks = 0
-        batches = [worker.machine.batch_tokens for worker in scenario.workers]
-        self._progress = Progress(batches, scenario.tokens_per_step, rank)
-        self._quiet = self._size = 0
+        super().__init__(model, rank, scenario, lambda: sum(held_bytes(model)[0].values()))
         self._optimized: set[range | None] = set()
-
-    @property
-    def now(self) -> float:
-        """A second later at every look, so that who waits for a time gets there."""
-        self._looks += 1
-        return float(self._looks)
-
-    def next_round(self, steps: int | tuple[int, ...] | None = None) -> bool:
-        """Whether another round could add to the state."""
-        size = sum(held_bytes(self.model)[0].values())
-        self._quiet = self._quiet + 1 if size == self._size else 0
-        self._size = size
-        horizon = self._scenario.run.rounds or inf
-        tokens = self._scenario.horizon_tokens or inf
-        more = self._rounds < horizon and self._progress.tokens < tokens
-        self._rounds += 1
-        self._progress.begin(steps)
-        return more and self._quiet < _QUIET_ROUNDS
 
     def compute(
         self,
@@ -238,7 +202,7 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         times: int = 1,
         commits: bool = False,
         **kwargs: Any,
-    ) -> _Ended:
+    ) -> Ended:
         """Run a verb once, without the passes through the model."""
         self.count()
         if verb.__name__ == "inner_step":
@@ -246,23 +210,15 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         if verb.__name__ == "inner_optimizer":
             layers, _ = applied_to(args, kwargs)
             if layers in self._optimized:
-                return _Ended()  # its moments are there already
+                return Ended()  # its moments are there already
             self._optimized.add(layers)
         if verb.__name__ not in _NOT_REHEARSED and declared_operation(verb) is None:
             self.model.perform(verb, args, kwargs, 1)
-        return _Ended()
+        return Ended()
 
-    def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
-        """Run a program to its end."""
-        self.count()
-        for _ in program(self, *args):
-            self.count()
-        return _Ended()
-
-    def count(self) -> None:
-        """Refuse a program that never comes to its next round."""
-        if why := self._progress.endless_round():
-            raise ModelError(why)
+    def stopped(self, why: str) -> Exception:
+        """Return the error about a program that does not end."""
+        return ModelError(why)
 
     def _collective(
         self,
@@ -271,12 +227,11 @@ class _Rehearsal(CollectiveCalls[_Ended]):
         dtype: str,
         mean: bool = False,
         over: Iterable[int] | None = None,
-    ) -> _Ended:
-        self.count()
+    ) -> Ended:
         if hasattr(buffer, "sent"):  # a copy that stays with the buffer
             tensor = buffer.tensor  # type: ignore[attr-defined]
             buffer.sent = lambda: torch.empty_like(tensor)
-        return _Ended()
+        return super()._collective(operation, buffer, dtype, mean, over)
 
 
 def free_bytes(device: torch.device | None = None) -> float:

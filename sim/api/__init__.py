@@ -7,6 +7,7 @@ command line. Nothing is written to disk unless a place is named.
 scenarios: Scenarios, made of keywords or read from a file. keywords: What describes one.
 simulation: ``simulate``. sweeping: ``sweep``. comparison: ``compare``. planning: ``plan``.
 requirement: ``required``. methods: Several methods, as calls take them.
-reproduction: ``reproduce``. results: What all results have in common. drawing: Where they are
+memory: ``memory``. reproduction: ``reproduce``. results: What all results have in common.
+drawing: Where they are
 drawn. calls: Calls that cannot be meant. wording: Messages of the command line in words of Python.
 """

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.scenario.records import Scenario as Resolved
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ComparisonResult(Result):
@@ -95,18 +97,22 @@ def compare(
     from sim.output.errors import naming_one_of
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
-    from sim.scenario.keywords import keyword_axis
-    from sim.scenario.study import varied
 
     base = checked("compare", scenario)
     asked = several_methods("compare", COMPARED if methods is None else methods)
     with told():
-        study = varied(base._document, [keyword_axis("method", asked)], again=True)
-        cases = {
-            case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()
-        }
+        cases = cases_of(base, asked)
         foresee(list(cases.values()), runs=runs_of(base.resolved))
         with naming_one_of(cases):
             found = run(cases, on_progress=on_progress or silent)
         about = report(found, cases)
     return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
+
+
+def cases_of(base: Scenario, methods: list[Method]) -> dict[str, Resolved]:
+    """Return the scenario of each method, under its name."""
+    from sim.scenario.keywords import keyword_axis
+    from sim.scenario.study import varied
+
+    study = varied(base._document, [keyword_axis("method", methods)], again=True)
+    return {case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()}

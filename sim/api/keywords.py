@@ -105,6 +105,8 @@ class Keywords(TypedDict, total=False):
     site: Section
     #: The section [network].
     network: Section
+    #: The section [memory]; of one accelerator's memory site={"memory": "80 GB"}.
+    memory: Section
     #: The section [train].
     train: Section
     #: The section [data].

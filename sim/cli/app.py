@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "Put methods side by side on equal tokens.",
     "plan": "Find the method and the setting to train with.",
     "required": "Find the bandwidth that a target utilization needs.",
+    "memory": "Count the bytes that each method needs on an accelerator.",
     "sweep": "Vary keys of a scenario: one run per combination.",
     "study": "Run a study file: curves, tables and results in a folder.",
     "plot": "Draw results or a trace.",
@@ -25,7 +26,7 @@ COMMANDS = {
 """Command -> its summary; each is a function of that name in the module of that name."""
 
 _PANELS = {
-    "Ask": ("simulate", "compare", "plan", "required"),
+    "Ask": ("simulate", "compare", "plan", "required", "memory"),
     "Many runs": ("sweep", "study", "plot", "reproduce"),
     "Look up": ("methods", "scenarios", "init"),
 }

@@ -6,20 +6,15 @@ from typing import Annotated
 
 import typer
 
+from sim.cli.asked_methods import METHODS_OPTION, cases_of
 from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
-from sim.output.errors import UserError, chosen, naming_one_of
+from sim.output.errors import naming_one_of
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import progress, show
 from sim.output.tables import format_asked
 
 DEFAULT = ",".join(COMPARED)
-_METHODS = typer.Option(
-    "--methods",
-    metavar="A,B,C",
-    help="Methods to compare; bandwise methods lists them.",
-    rich_help_panel="Method",
-)
 
 _TUNED = typer.Option(
     "--tuned",
@@ -31,7 +26,7 @@ _TUNED = typer.Option(
 @takes_scenario(leaving_out=["--method"])
 def compare(
     asked: Asked,
-    methods: Annotated[str, _METHODS] = DEFAULT,
+    methods: Annotated[str, METHODS_OPTION] = DEFAULT,
     tuned: Annotated[bool, _TUNED] = False,
     form: Format = "table",
     as_json: Json = False,
@@ -42,20 +37,8 @@ def compare(
     names the others. Below come the same times with each site left out, where there are three
     or more.
     """
-    from sim.methods import METHODS
-    from sim.scenario import ScenarioError, sweep
-
     form = format_asked(form, as_json)
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
-    for name in names:
-        if ":" not in name:
-            chosen("--methods", name, METHODS)
-    over = f"method.name={','.join(names)}"
-    try:
-        study = sweep(asked.source, asked.options, asked.settings, over=[over], single=True)
-    except ScenarioError as error:
-        raise UserError(str(error).replace("--over method.name", "--methods")) from error
-    cases = {case.scenario.method.name: case.scenario for case in study.cases()}
+    cases = cases_of(asked, methods)
 
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of

@@ -14,6 +14,7 @@ columns: What each column of results holds, in a sentence.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
+memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
 reproduction_report: A published table next to ours. published: The studies that have one.
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.

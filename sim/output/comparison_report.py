@@ -58,11 +58,13 @@ def report(
     ``tuned`` is how to type what was found for each; nothing where methods were not tuned.
     """
     from sim.figures.collective_model import in_words
+    from sim.output.memory_report import fit
     from sim.scenario.connections import windowed
     from sim.version import __version__
 
     scenario = next(iter(cases.values()))
     slowed = windowed(scenario)
+    fits = fit(cases)
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
     tokens = count(result.tokens)
@@ -76,6 +78,7 @@ def report(
         _tuning(tuned),
         f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
         f"{quantity(result.best_site_s, 'seconds')}.",
+        *fits.lines,
     ]
     random = intervals.of_several(
         "each figure is of the run of median wall-clock of",
@@ -122,6 +125,7 @@ def report(
         "without": without,
         "collective_model": models,
         "with_default_windows": None if slowed is None else slowed.record,
+        "fits_in_memory": fits.by_method,
         "assumed": dict(common),
         "assumed_of_methods": own,
         "tuned": dict(tuned) if tuned else None,

@@ -56,6 +56,7 @@ def check_link(scenario: Scenario, link: str | None, option: str) -> None:
 def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> Report:
     """Return what is needed for each target; ``link`` is the one that was sized alone, if any."""
     from sim.figures.collective_model import in_words
+    from sim.output.memory_report import fit
     from sim.questions.variations import scaled
     from sim.scenario.connections import windowed
     from sim.version import __version__
@@ -87,6 +88,8 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
             "where a round's communication fits into its configured micro-batches. With "
             "less, updates grow larger and rarer."
         )
+    fits = fit({scenario.method.name: scenario})
+    blocks += fits.lines
     model = in_words(answers[0].figures.exchanges, scenario)
     blocks += [Section("Collective model", model)]
     factors = [answer.factor for answer in answers if answer.outcome == "reached"]
@@ -103,6 +106,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         "required": [_data(answer, counting) for answer in answers],
         "collective_model": model,
         "with_default_windows": None if slowed is None else slowed.record,
+        "fits_in_memory": fits.by_method[scenario.method.name],
         "assumed": dict(scenario.assumed),
         "left_out": list(scenario.left_out),
     }

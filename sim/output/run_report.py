@@ -46,16 +46,19 @@ def report(
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.figures.collective_model import in_words
+    from sim.output.memory_report import Fit, fit
     from sim.output.run_record import data, row
     from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
     slowed = None if measured else windowed(scenario)
+    fits = Fit({}, []) if measured else fit({scenario.method.name: scenario})
     blocks: list[Block] = [
         f"{heading}\n" + subject(scenario),
         *left_out([scenario]),
         _headline(scenario, result),
         *_not_steady(result),
+        *fits.lines,
         *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
         _where(result),
     ]
@@ -77,6 +80,7 @@ def report(
     found = data(scenario, result, model, interval, layer_overlap, measured=measured)
     if not measured:
         found["with_default_windows"] = None if slowed is None else slowed.record
+        found["fits_in_memory"] = fits.by_method[scenario.method.name]
     return Report(blocks, found, Table([Column(key, key) for key in flat], [flat]))
 
 

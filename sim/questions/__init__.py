@@ -1,6 +1,8 @@
 """What is asked of many runs.
 
 replications: Predictions of what is random: the median of several replications, with an interval.
+memory: Bytes per accelerator, by part, of one worker of each kind of site.
+activations: What those of a decoder take in memory, an estimate.
 effort: What predicting a scenario takes, in seconds of one processor and bytes, before it is begun.
 variations: The same scenario with other sites or other bandwidth: what what-if questions vary.
 study: Many runs: base plus axes, in parallel processes, into one table; resumable.

@@ -10,7 +10,8 @@ computations and what slows them down. groups, gloo_groups: collectives in the o
 calls. transport: what happens to a collective that is ready. errors: why a program cannot continue.
 computation: seconds per operation, jitter. progress: what all workers have trained on. limits: how
 much one run may come to. window, backlog: over which rounds figures are taken, and the pace where
-rounds do not repeat. context: what figures need besides the rows.
+rounds do not repeat. rehearsal: a program without clock and peers. context: what figures need
+besides the rows.
 """
 
 from sim.runtime.errors import (

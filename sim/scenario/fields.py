@@ -346,6 +346,16 @@ OperationTime = Annotated[
 Size = Annotated[
     float, PlainValidator(quantity(units.parse_bytes, 1e18, "1 EB", "no connection holds more"))
 ]
+MemorySize = Annotated[
+    float,
+    PlainValidator(quantity(units.parse_bytes, 1e15, "1 PB", "no accelerator has more")),
+]
+BytesEach = Annotated[
+    float,
+    PlainValidator(
+        quantity(units.parse_bytes, 1024, "1024 B", "no parameter takes more", zero=True)
+    ),
+]
 Flops = Annotated[
     float,
     PlainValidator(
@@ -380,6 +390,9 @@ ParamDtype = Annotated[str, PlainValidator(choice("bf16", "fp16", "fp32"))]
 Per = Annotated[str, PlainValidator(choice("pair", "site"))]
 Schedule = Annotated[str, PlainValidator(choice("constant", "cosine"))]
 OuterState = Annotated[str, PlainValidator(choice("device", "host"))]
+Sharding = Annotated[str, PlainValidator(choice("none", "zero1", "zero2", "zero3"))]
+MemoryConvention = Annotated[str, PlainValidator(choice("mixed", "streaming_diloco", "realrun"))]
+Activations = Annotated[str, PlainValidator(choice("none", "recomputed", "selective", "stored"))]
 AverageBy = Annotated[str, PlainValidator(choice("workers", "tokens"))]
 ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
 NotFinite = Annotated[str, PlainValidator(choice("stop", "warn"))]

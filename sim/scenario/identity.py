@@ -71,7 +71,9 @@ def _differing(record: Any, apart: Sequence[str] = ()) -> dict[str, Any]:
     return {
         _NAMES.get(field.name, field.name): _plain(getattr(record, field.name))
         for field in fields(record)
-        if field.name not in apart and getattr(record, field.name) != _default(field)
+        if field.compare  # what is left out of comparisons decides nothing
+        and field.name not in apart
+        and getattr(record, field.name) != _default(field)
     }
 
 

@@ -144,6 +144,7 @@ _EXAMPLES = {
     "run": 'run={"measured_rounds": 8}',
     "site": 'site={"speed": 0.5}, or of one site site={"osaka": {"speed": 0.5}}',
     "network": 'network={"per": "pair"}',
+    "memory": 'memory={"activations": "none"}, or of an accelerator site={"memory": "80 GB"}',
     "train": 'train={"average_by": "tokens"}',
     "data": 'data={"kind": "text"}',
 }

@@ -47,6 +47,7 @@ class MachineReader:
             model.parameters, model.frozen_parameters, model.active_parameters
         )
         self.accelerators, self.peak_flops = 0, 0.0  # of a worker, where they are given
+        self.accelerator = ""  # by its name
 
     def machine(self) -> Machine:
         """Return the machine of one worker of this site."""
@@ -135,7 +136,7 @@ class MachineReader:
                 )
             peak = known.peak
             self._assume("peak", f"{format_flops(peak)} in {known.dtype} ({known.source})")
-        self.accelerators, self.peak_flops = count, peak
+        self.accelerators, self.peak_flops, self.accelerator = count, peak, name
         mfu = self._or("mfu", self.site.mfu, DEFAULT_MFU, format_percent(DEFAULT_MFU))
         seconds = step_seconds_from_flops(self.flops, batch_tokens, count, peak, mfu)
         if seconds > 365 * 86400:

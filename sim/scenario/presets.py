@@ -26,51 +26,58 @@ MODELS: dict[str, Preset] = {
 
 @dataclass(frozen=True)
 class Accelerator:
-    """Dense peak FLOP/s (no sparsity) in the type that it is trained in, and who says so."""
+    """Dense peak FLOP/s (no sparsity) in the type that it is trained in, and who says so.
+
+    ``memory`` are the sizes in which it is sold, in GB as the source has them, the smallest first.
+    """
 
     peak: float
     dtype: str
     source: str
+    memory: tuple[int, ...] = ()
 
 
-# Of superchips and racks one GPU, as torch and clouds count them.
+# Of superchips and racks one GPU, as torch and clouds count them. Memory has several sizes where
+# a name is sold with more or less of it: NVIDIA's A100, A800, V100 and GH200 datasheets have two;
+# B200 has 180 GB in HGX and DGX (1.44 TB of eight) and 192 GB as announced, B300 and GB300 270 and
+# 279 GB usable of 288; H20 was renewed with 141 GB.
 ACCELERATORS: dict[str, Accelerator] = {
-    "A100": Accelerator(312e12, "bf16", "NVIDIA A100 datasheet"),
-    "A800": Accelerator(312e12, "bf16", "NVIDIA A800 datasheet"),
-    "A10": Accelerator(125e12, "bf16", "NVIDIA A10 datasheet"),
-    "A30": Accelerator(165e12, "bf16", "NVIDIA A30 datasheet"),
-    "A40": Accelerator(149.7e12, "bf16", "NVIDIA A40 datasheet"),
-    "H100": Accelerator(989e12, "bf16", "NVIDIA H100 datasheet, SXM"),
-    "H100 PCIe": Accelerator(756e12, "bf16", "NVIDIA H100 datasheet, PCIe"),
-    "H100 NVL": Accelerator(835e12, "bf16", "NVIDIA H100 datasheet, NVL"),
-    "H800": Accelerator(989e12, "bf16", "NVIDIA H800 datasheet, SXM"),
-    "H20": Accelerator(148e12, "bf16", "NVIDIA H20 datasheet"),
-    "H200": Accelerator(989e12, "bf16", "NVIDIA H200 datasheet, SXM"),
-    "H200 NVL": Accelerator(835e12, "bf16", "NVIDIA H200 datasheet, NVL"),
-    "GH200": Accelerator(989e12, "bf16", "NVIDIA GH200 datasheet"),
-    "B200": Accelerator(2250e12, "bf16", "NVIDIA HGX B200 datasheet"),
-    "B300": Accelerator(2250e12, "bf16", "NVIDIA HGX B300 datasheet"),
-    "GB200": Accelerator(2500e12, "bf16", "NVIDIA GB200 NVL72 datasheet, one of 72 GPUs"),
-    "GB300": Accelerator(2500e12, "bf16", "NVIDIA GB300 NVL72 datasheet, one of 72 GPUs"),
-    "V100": Accelerator(125e12, "fp16", "NVIDIA V100 datasheet, SXM2"),
-    "T4": Accelerator(65e12, "fp16", "NVIDIA T4 datasheet"),
-    "L4": Accelerator(121e12, "bf16", "NVIDIA L4 datasheet"),
-    "L40": Accelerator(181e12, "bf16", "NVIDIA L40 datasheet"),
-    "L40S": Accelerator(362e12, "bf16", "NVIDIA L40S datasheet"),
-    "RTX A6000": Accelerator(154.8e12, "bf16", "NVIDIA GA102 architecture whitepaper"),
-    "RTX 6000 Ada": Accelerator(364.2e12, "bf16", "NVIDIA Ada architecture whitepaper"),
-    "RTX 3090": Accelerator(71e12, "bf16", "NVIDIA GA102 architecture whitepaper"),
-    "RTX 4090": Accelerator(165.2e12, "bf16", "NVIDIA Ada architecture whitepaper"),
-    "RTX 5090": Accelerator(209.5e12, "bf16", "NVIDIA RTX Blackwell architecture whitepaper"),
-    "MI250X": Accelerator(383e12, "bf16", "AMD Instinct MI250X datasheet"),
-    "MI300X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI300X datasheet"),
-    "MI325X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI325X datasheet"),
-    "MI355X": Accelerator(2516.6e12, "bf16", "AMD Instinct MI355X datasheet"),
-    "TPU v4": Accelerator(275e12, "bf16", "Google Cloud TPU v4 documentation"),
-    "TPU v5e": Accelerator(197e12, "bf16", "Google Cloud TPU v5e documentation"),
-    "TPU v5p": Accelerator(459e12, "bf16", "Google Cloud TPU v5p documentation"),
-    "TPU v6e": Accelerator(918e12, "bf16", "Google Cloud TPU v6e (Trillium) documentation"),
-    "TPU v7": Accelerator(2307e12, "bf16", "Google Cloud TPU7x (Ironwood) documentation"),
+    "A100": Accelerator(312e12, "bf16", "NVIDIA A100 datasheet", (40, 80)),
+    "A800": Accelerator(312e12, "bf16", "NVIDIA A800 datasheet", (40, 80)),
+    "A10": Accelerator(125e12, "bf16", "NVIDIA A10 datasheet", (24,)),
+    "A30": Accelerator(165e12, "bf16", "NVIDIA A30 datasheet", (24,)),
+    "A40": Accelerator(149.7e12, "bf16", "NVIDIA A40 datasheet", (48,)),
+    "H100": Accelerator(989e12, "bf16", "NVIDIA H100 datasheet, SXM", (80,)),
+    "H100 PCIe": Accelerator(756e12, "bf16", "NVIDIA H100 datasheet, PCIe", (80,)),
+    "H100 NVL": Accelerator(835e12, "bf16", "NVIDIA H100 datasheet, NVL", (94,)),
+    "H800": Accelerator(989e12, "bf16", "NVIDIA H800 datasheet, SXM", (80,)),
+    "H20": Accelerator(148e12, "bf16", "NVIDIA H20 datasheet", (96, 141)),
+    "H200": Accelerator(989e12, "bf16", "NVIDIA H200 datasheet, SXM", (141,)),
+    "H200 NVL": Accelerator(835e12, "bf16", "NVIDIA H200 datasheet, NVL", (141,)),
+    "GH200": Accelerator(989e12, "bf16", "NVIDIA GH200 datasheet", (96, 144)),
+    "B200": Accelerator(2250e12, "bf16", "NVIDIA HGX B200 datasheet", (180, 192)),
+    "B300": Accelerator(2250e12, "bf16", "NVIDIA HGX B300 datasheet", (270, 288)),
+    "GB200": Accelerator(2500e12, "bf16", "NVIDIA GB200 NVL72 datasheet, one of 72", (186,)),
+    "GB300": Accelerator(2500e12, "bf16", "NVIDIA GB300 NVL72 datasheet, one of 72", (279, 288)),
+    "V100": Accelerator(125e12, "fp16", "NVIDIA V100 datasheet, SXM2", (16, 32)),
+    "T4": Accelerator(65e12, "fp16", "NVIDIA T4 datasheet", (16,)),
+    "L4": Accelerator(121e12, "bf16", "NVIDIA L4 datasheet", (24,)),
+    "L40": Accelerator(181e12, "bf16", "NVIDIA L40 datasheet", (48,)),
+    "L40S": Accelerator(362e12, "bf16", "NVIDIA L40S datasheet", (48,)),
+    "RTX A6000": Accelerator(154.8e12, "bf16", "NVIDIA GA102 architecture whitepaper", (48,)),
+    "RTX 6000 Ada": Accelerator(364.2e12, "bf16", "NVIDIA Ada architecture whitepaper", (48,)),
+    "RTX 3090": Accelerator(71e12, "bf16", "NVIDIA GA102 architecture whitepaper", (24,)),
+    "RTX 4090": Accelerator(165.2e12, "bf16", "NVIDIA Ada architecture whitepaper", (24,)),
+    "RTX 5090": Accelerator(209.5e12, "bf16", "NVIDIA RTX Blackwell whitepaper", (32,)),
+    "MI250X": Accelerator(383e12, "bf16", "AMD Instinct MI250X datasheet", (128,)),
+    "MI300X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI300X datasheet", (192,)),
+    "MI325X": Accelerator(1307.4e12, "bf16", "AMD Instinct MI325X datasheet", (256,)),
+    "MI355X": Accelerator(2516.6e12, "bf16", "AMD Instinct MI355X datasheet", (288,)),
+    "TPU v4": Accelerator(275e12, "bf16", "Google Cloud TPU v4 documentation", (32,)),
+    "TPU v5e": Accelerator(197e12, "bf16", "Google Cloud TPU v5e documentation", (16,)),
+    "TPU v5p": Accelerator(459e12, "bf16", "Google Cloud TPU v5p documentation", (95,)),
+    "TPU v6e": Accelerator(918e12, "bf16", "Google Cloud TPU v6e (Trillium) documentation", (32,)),
+    "TPU v7": Accelerator(2307e12, "bf16", "Google Cloud TPU7x (Ironwood) documentation", (192,)),
 }
 
 _OTHER_NAMES = {
@@ -115,14 +122,41 @@ def accelerator(name: str) -> Accelerator | None:
     >>> accelerator("NVIDIA A100-SXM4-80GB").peak, accelerator("NVIDIA GeForce RTX 4090 Laptop GPU")
     (312000000000000.0, None)
     """
-    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word not in _VENDORS]
-    plain = "".join(words).removeprefix("nvidia").removeprefix("amd")
+    plain = _without_vendor(name)
     known = {_plain(key): value for key, value in ACCELERATORS.items()}
     known |= {key: ACCELERATORS[value] for key, value in _OTHER_NAMES.items()}
     for key in sorted(known, key=len, reverse=True):  # A100 before A10
         if plain.startswith(key) and _NEUTRAL.fullmatch(plain[len(key) :]):
             return known[key]
     return None
+
+
+_MEMORY = re.compile(r"(?<![a-z0-9])(?:hbm\de?)?(\d{2,3})gb", re.IGNORECASE)
+
+
+def memory_sizes(name: str) -> tuple[float, ...]:
+    """Return the bytes of memory that an accelerator of this name may have, ascending.
+
+    One size where the name says it ("A100-SXM4-80GB") or there is only one; none if it is not
+    known. GB are taken as 1e9 bytes: chips that hold GiB leave the difference to the context of
+    the driver and to fragmentation.
+
+    Examples
+    --------
+    >>> memory_sizes("A100"), memory_sizes("NVIDIA A100-SXM4-80GB"), memory_sizes("abacus")
+    ((40000000000.0, 80000000000.0), (80000000000.0,), ())
+    """
+    known = accelerator(name)
+    if known is None:
+        return ()
+    written = _MEMORY.search(name)
+    sizes = (int(written[1]),) if written else known.memory
+    return tuple(1e9 * size for size in sizes)
+
+
+def _without_vendor(name: str) -> str:
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word not in _VENDORS]
+    return "".join(words).removeprefix("nvidia").removeprefix("amd")
 
 
 def _plain(name: str) -> str:

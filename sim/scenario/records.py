@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from sim.operations import OPERATIONS, timed
 from sim.scenario.identity import sha256
+from sim.scenario.memory_keys import MemoryKeys, SiteMemory
 from sim.scenario.pairs import Pairs
 
 _R = TypeVar("_R")
@@ -161,7 +162,8 @@ class Site:
     ``uplink`` and ``downlink`` are shared by all that leaves or enters the site;
     ``within_bandwidth`` is what each worker can send, and receive, inside the site.
     ``from_network`` names those of "uplink" and "downlink" that are network.bandwidth, since the
-    site gives none of its own.
+    site gives none of its own. ``memory`` is that of its accelerators, on which no time depends:
+    sites that differ in nothing else are equal.
     """
 
     name: str
@@ -171,6 +173,7 @@ class Site:
     within_bandwidth: float = 50e9
     within_latency: float = 10e-6
     from_network: tuple[str, ...] = ()
+    memory: SiteMemory = field(default=SiteMemory(), compare=False)
 
     def with_bandwidth(self, rate: float) -> Site:
         """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""
@@ -322,7 +325,8 @@ class Scenario:
     one does not take ('method.overlap = "bucket"' where only the value is not allowed).
 
     ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
-    streams, of jitter and of gloo's wake-up latencies.
+    streams, of jitter and of gloo's wake-up latencies. ``memory`` says how memory is counted, on
+    which no time depends.
     """
 
     run: Run
@@ -335,6 +339,7 @@ class Scenario:
     assumed: tuple[tuple[str, str], ...] = ()
     replication: int = 0
     left_out: tuple[str, ...] = ()
+    memory: MemoryKeys = field(default=MemoryKeys(), compare=False)
 
     @property
     def random(self) -> bool:

@@ -21,6 +21,7 @@ from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
 from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
+from sim.scenario.memory import memory_keys, site_memory
 from sim.scenario.method import (
     ArgumentsError,
     MethodError,
@@ -100,6 +101,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         name=context.sections.name or document.stem,
         assumed=tuple(context.assumed),
         left_out=tuple(context.left_out),
+        memory=memory_keys(context, model),
     )
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
@@ -259,6 +261,7 @@ def _sites(
         lines = {key: getattr(table, key) for key in ("uplink", "downlink")}
         from_network = tuple(key for key, rate in lines.items() if rate is None)
         lines |= dict.fromkeys(from_network, inf)
+        memory = site_memory(context, index, reader.accelerator)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             other = known.setdefault(name, len(sites))
@@ -267,7 +270,7 @@ def _sites(
                     "site", index, "name", text=f"is also the name of site {other + 1}"
                 )
             total += workers
-            sites.append(Site(name, workers, **lines, from_network=from_network))
+            sites.append(Site(name, workers, **lines, from_network=from_network, memory=memory))
             machines.append(machine)
         measured.append(reader.found.record)
         notes.append(reader.assumed)

@@ -198,6 +198,14 @@ class SiteSection(_OnAMachine):
     cold_start_time: f.OperationTime | None = key(
         "Additional time of the first operation after a pause.", "0 s"
     )
+    memory: f.MemorySize | None = key(
+        "Memory of one accelerator.", "from a table of known accelerators"
+    )
+    sharding: f.Sharding | None = key(
+        "What a worker's accelerators share out among them: optimizer state (zero1), gradients as "
+        "well (zero2), weights as well (zero3).",
+        "the least that fits; none where memory is not known",
+    )
     uplink: f.Rate | None = key("Rate of all that leaves the site together.", "network.bandwidth")
     downlink: f.Rate | None = key("Rate of all that enters the site together.", "network.bandwidth")
 
@@ -295,6 +303,60 @@ class NetworkSection(Section):
     collective: CollectiveSection = CollectiveSection()
 
 
+class MemorySection(Section):
+    """[memory]: how bytes are counted; no time depends on it."""
+
+    convention: f.MemoryConvention | None = key(
+        'Bytes per parameter: "mixed", weights, gradients and outer state in model.param_dtype, '
+        "fp32 moments, and an fp32 master where that type has 16 bits; "
+        '"streaming_diloco", fp32 weights, moments and outer state, gradients not counted; '
+        '"realrun", as realrun holds it.',
+        "mixed",
+    )
+    weight_bytes: f.BytesEach | None = key("Of the weights, per parameter.", "the convention's")
+    gradient_bytes: f.BytesEach | None = key("Of the gradients, per parameter.", "the convention's")
+    optimizer_bytes: f.BytesEach | None = key(
+        "Of the inner optimizer's state, per parameter: moments, and a master copy if there is "
+        "one.",
+        "the convention's",
+    )
+    outer_parameter_bytes: f.BytesEach | None = key(
+        "Of the outer parameters, per parameter.", "the convention's"
+    )
+    outer_momentum_bytes: f.BytesEach | None = key(
+        "Of the outer optimizer's momentum, per parameter.", "the convention's"
+    )
+    outer_gradient_bytes: f.BytesEach | None = key(
+        "Of an outer gradient in flight, per parameter.", "the convention's"
+    )
+    layer_activation_bytes: f.BytesEach | None = key(
+        "Of a layer's activations, per token and unit of residual_width, the attention matrices "
+        "apart.",
+        "34 B; 57 B with the convention realrun",
+    )
+    activations: f.Activations | None = key(
+        'What of the activations is kept for the backward pass: "stored", all; "selective", all '
+        'but the attention matrices, as FlashAttention does; "recomputed", the inputs of layers; '
+        '"none" leaves them out of the count.',
+        "selective",
+    )
+    micro_batch_tokens: f.BatchTokens | None = key(
+        "Tokens of a micro-batch on one accelerator, for activations.",
+        "from site.n_grad_accumulation where that is given, else one sequence at most",
+    )
+    sequence_tokens: f.Width | None = key(
+        "Tokens of one sequence, for activations.", "model.context, or 2048"
+    )
+    residual_width: f.Width | None = key(
+        "Width of the residual stream, for activations.",
+        "model.hidden, or sqrt(parameters / (12 layers))",
+    )
+    attention_heads: f.Width | None = key(
+        'Attention heads, for activations that are "stored".',
+        "model.heads, or residual_width / 128",
+    )
+
+
 class TrainSection(Section):
     """[train]: for realrun; checked here so that a slip shows before machines are rented."""
 
@@ -370,6 +432,7 @@ class ScenarioFile(Section):
     method: MethodSection = MethodSection()
     site: list[SiteSection] = Field(default_factory=list)
     network: NetworkSection = NetworkSection()
+    memory: MemorySection = MemorySection()
     train: TrainSection = TrainSection()
     data: DataSection = DataSection()
 
@@ -384,6 +447,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("network",): NetworkSection,
     ("network", "within"): WithinSection,
     ("network", "collective"): CollectiveSection,
+    ("memory",): MemorySection,
     ("train",): TrainSection,
     ("data",): DataSection,
 }

@@ -53,6 +53,10 @@ _WORDS = {
     "world_size nproc ranks",
     "site.step_time": "T step_seconds compute_time seconds_per_step iteration_time",
     "site.accelerators": "gpu gpus chips devices device tpus",
+    "site.memory": "vram hbm gpu_memory device_memory memory_per_gpu memory_per_accelerator",
+    "site.sharding": "zero_stage zero_optimization_stage fsdp sharding_strategy",
+    "memory.activations": "activation_checkpointing gradient_checkpointing recompute "
+    "activation_recomputation recompute_granularity",
     "site.background_slowdown": "side_slowdown",
     "site.mfu": "utilization efficiency",
     "site.n_grad_accumulation": "gradient_accumulation_steps gradient_accumulation grad_accum "
@@ -95,6 +99,9 @@ WRITTEN: dict[str, str] = {
     "model.layer_parameters": "[1000, 1000]",
     "site.step_time": '"2.5 s"',
     "site.accelerators": '"64 x H100"',
+    "site.memory": '"80 GB"',
+    "site.sharding": '"zero3"',
+    "memory.activations": '"recomputed"',
     "site.batch_tokens": '"1Mi"',
     "site.uplink": '"1 Gbit/s"',
     "site.downlink": '"1 Gbit/s"',

@@ -89,7 +89,7 @@ def test_the_package_imports_nothing_until_it_is_asked() -> None:
 
 def test_the_package_lists_what_it_offers() -> None:
     names = {"make_scenario", "load", "simulate", "sweep", "compare", "plan", "required"}
-    names.add("reproduce")
+    names |= {"reproduce", "memory"}
     assert set(sim.__all__) == {*names, "__version__"} <= set(dir(sim))
     for name in names:
         assert inspect.getdoc(getattr(sim, name))

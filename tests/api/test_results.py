@@ -52,6 +52,12 @@ CALLS: dict[str, tuple[list[str], Any]] = {
         ["required", *OPTIONS, "--method", "diloco", "--target", "50%,95%"],
         lambda: sim.required(sim.make_scenario(**KEYWORDS, method="diloco"), [0.5, "95 %"]),
     ),
+    "memory": (
+        ["memory", *OPTIONS, "--methods", "ddp,diloco", "--set", "site.memory=80GB"],
+        lambda: sim.memory(
+            sim.make_scenario(**KEYWORDS, site={"memory": "80 GB"}), ["ddp", "diloco"]
+        ),
+    ),
     "sweep": (
 ["sweep", *OPTIONS, "--over", "sync_every=10,100", "--over", "method=local_sgd,diloco",
          "--jobs", "1"],

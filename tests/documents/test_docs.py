@@ -101,8 +101,12 @@ def test_the_reference_has_every_key_method_and_column(site: Path) -> None:
     words = {
         name: set(re.findall(r'<span class="pre">([^<]+)</span>', text[name])) for name in text
     }
-    sections = {"run", "model", "method", "site", "network", "train", "data", "network.within"}
-    keys = {key for key in known_keys() if key not in {*sections, "network.collective"}}
+    sections = {"run", "model", "method", "site", "network", "memory", "train", "data"}
+    keys = {
+        key
+        for key in known_keys()
+        if key not in {*sections, "network.within", "network.collective"}
+    }
     assert keys <= words["scenario_keys"]
     assert all(f'id="{name.replace("_", "-")}"' in text["methods"] for name in METHODS)
     assert set(trace.COLUMNS) <= words["columns"]

@@ -128,8 +128,15 @@ def test_the_table_of_operations_stands_on_nothing_of_ours() -> None:
 
 
 def test_resolved_scenario_knows_neither_files_nor_units() -> None:
-    knows = {"records": {"sim.operations", "sim.scenario.identity", "sim.scenario.pairs"}}
-    for name in ("records", "identity", "pairs"):
+    knows = {
+        "records": {
+            "sim.operations",
+            "sim.scenario.identity",
+            "sim.scenario.memory_keys",
+            "sim.scenario.pairs",
+        }
+    }
+    for name in ("records", "identity", "memory_keys", "pairs"):
         found = {m for m in imported(SIM / "scenario" / f"{name}.py") if m.startswith("sim")}
         assert found == knows.get(name, set())
 
