@@ -9,6 +9,7 @@ import typer
 from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import UserError, chosen, naming_one_of
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import progress, show
 from sim.output.tables import format_asked
@@ -26,6 +27,7 @@ _METHODS = typer.Option(
 def compare(
     asked: Asked,
     methods: Annotated[str, _METHODS] = DEFAULT,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -50,10 +52,13 @@ def compare(
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
 
+    from sim.output.html_pictures import of_methods
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
     foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
-    show(report(result, cases), form)
+    found = report(result, cases)
+    show(found, form)
+    write_page(html, found, lambda: of_methods(found.data))
