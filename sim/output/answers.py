@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
     from sim.figures.evaluation import Figures
     from sim.questions.comparison import Comparison, Entry
-    from sim.questions.target_search import Requirement
 
 _LEAST_LOSS = 5e-4
-_MOST_LABELS = 4
 
 
 def of_run(result: Figures, *, measured: bool = False) -> str:
@@ -62,28 +60,38 @@ def _of_method(entry: Entry) -> str:
     return f"{entry.method}: {seconds}, compute utilization {used}"
 
 
-def of_requirement(method: str, answers: Sequence[Requirement], rows: Sequence[Any]) -> str:
-    """Say what each target needs, from the rows of the table, of which each target has several."""
-    if answers[0].counts_micro_batches:
-        needs = "; ".join(_on_link(row) for row in rows)
-        return f"{method}: a round's communication fits into its computation at {needs}."
-    parts: dict[str, list[str]] = {}
-    target = ""
+def of_requirement(method: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what each target needs, from the rows of the table: one per target, or target and link.
+
+    ``rows`` as people read them: the target stands in the first row of its links, and text where
+    there is no bandwidth.
+    """
+    parts: dict[str, list[Mapping[str, Any]]] = {}
+    target: Any = ""
     for row in rows:
-        target = row["target_fraction"] or target  # the rows below it are the other links'
-        parts.setdefault(quantity(float(target), "percent"), []).append(_on_link(row))
-    listed = "; ".join(
-        f"{target}: {', '.join(links[:_MOST_LABELS])}{', ...' * (len(links) > _MOST_LABELS)}"
-        for target, links in parts.items()
-    )
-    return f"Bandwidth that {method} needs for a compute utilization of {listed}."
+        target = row["target_fraction"] or target
+        parts.setdefault(target if isinstance(target, str) else f"{100 * target:g} %", []).append(
+            row
+        )
+    if list(parts) == ["fits"]:
+        return f"{method}: a round's communication fits into its computation at {_needs(rows)}."
+    alike: dict[str, list[str]] = {}  # targets by what they need
+    for name, own in parts.items():
+        alike.setdefault(_needs(own), []).append(name)
+    listed = ". ".join(f"{' and '.join(names)}: {needs}" for needs, names in alike.items())
+    return f"What {method} needs for a compute utilization of {listed}."
 
 
-def _on_link(row: Mapping[str, Any]) -> str:
-    rate = row["bandwidth_bytes_per_s"]
-    if isinstance(rate, str):
-        return rate if rate != "any" else f"any bandwidth on {row['link']}"
-    return f"{quantity(rate, 'rate')} on {row['link']}"
+def _needs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the bandwidth on a link; of several links the least and the most."""
+    rates = [row["bandwidth_bytes_per_s"] for row in rows]
+    numbers = [rate for rate in rates if not isinstance(rate, str)]
+    if not numbers:
+        return "any bandwidth" if rates[0] == "any" else str(rates[0])
+    if len(rows) == 1:
+        return f"{quantity(numbers[0], 'rate')} on {rows[0]['link']}"
+    least, most = (quantity(pick(numbers), "rate") for pick in (min, max))
+    return f"{least} to {most}, by link"
 
 
 def of_runs(records: Sequence[Mapping[str, Any]], varied: Sequence[Column], tokens: float) -> str:

@@ -11,6 +11,9 @@ from sim.output.tables import Block, ListedElsewhere, Section, Table, cells
 MOST_ROWS = 500
 """Rows of a table that a page shows; a page of many thousand rows is no longer read."""
 _BAR = "█"
+_FEW = 4  # columns that a telephone shows side by side
+_LONGEST_WORD = 40  # signs of a text that is not broken into lines in a table of many columns
+_LONGEST_NUMBER = 24  # signs of a cell that is not broken into lines
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,13 @@ def table(shown: Table, name: str) -> str:
         head = f"<thead><tr>{''.join(_title(*each) for each in titles)}</tr></thead>"
     body = "".join(_row(row, left, bars) for row in rows[:MOST_ROWS])
     text = escaped(shown.title or name)
+    many = ' class="many"' if len(header) > _FEW else ""
     more = ""
     if len(rows) > MOST_ROWS:
         more = f"<p>{len(rows) - MOST_ROWS} more rows are not shown here.</p>"
     return (
         f'<div class="wide" role="region" aria-label="{text}" tabindex="0">'
-        f"<table>{caption}{head}<tbody>{body}</tbody></table></div>{more}"
+        f"<table{many}>{caption}{head}<tbody>{body}</tbody></table></div>{more}"
     )
 
 
@@ -115,7 +119,9 @@ def _row(row: Sequence[str], left: Sequence[bool], bars: Sequence[bool]) -> str:
         elif number == 0 and is_left and text:
             parts.append(f'<th scope="row">{escaped(text)}</th>')
         else:
-            side = "" if is_left else ' class="number"'
+            number_or_text = "said" if len(text) > _LONGEST_NUMBER else "number"
+            long = ' class="long"' if len(text) > _LONGEST_WORD else ""
+            side = long if is_left else f' class="{number_or_text}"'
             parts.append(f"<td{side}>{escaped(text)}</td>")
     return f"<tr>{''.join(parts)}</tr>"
 

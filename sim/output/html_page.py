@@ -93,6 +93,11 @@ def _without_kind(shown: Block) -> Block:
     return shown
 
 
+def given_part(values: Sequence[GivenValue]) -> Part:
+    """Return the part that lists what was given."""
+    return Part("Inputs", list(_given(values)))
+
+
 def _given(values: Sequence[GivenValue]) -> Iterator[Block]:
     if values:
         columns = [Column("key", "key"), Column("value", "value"), Column("where", "given in")]

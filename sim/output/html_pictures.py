@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sim.output.html_blocks import Picture
@@ -116,7 +117,7 @@ def _timeline(trace: Trace) -> list[Picture]:
         stop = begin + (end - begin) / share
         which = rounds if share == 1 else f"the first part of {rounds}"
         caption = f"What each worker did in {which}, {begin:.4g} s to {stop:.4g} s"
-        found = _drawn(lambda stop=stop: _lanes(trace, begin, stop), caption, "timeline")
+        found = _drawn(partial(_lanes, trace, begin, stop), caption, "timeline")
         if found:
             return found
     return []

@@ -33,7 +33,10 @@ thead th { font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
 td { max-width: 34rem; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
-.text { overflow-wrap: anywhere; }
+.said { text-align: right; min-width: 10rem; }
+.many td, .many tbody th { white-space: nowrap; }
+.many .said, .many .long { white-space: normal; }
+.many .long { min-width: 14rem; }
 .bar { color: var(--mark); letter-spacing: -0.05em; white-space: nowrap; font-size: 0.6rem;
   vertical-align: middle; }
 pre { background: var(--card); padding: 0.7rem 0.9rem; white-space: pre-wrap; font-size: 0.9rem;
@@ -41,7 +44,7 @@ pre { background: var(--card); padding: 0.7rem 0.9rem; white-space: pre-wrap; fo
 code, pre { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
 figure { margin: 1rem 0 1.6rem; }
 .picture { background: #ffffff; border: 1px solid var(--rule); padding: 0.5rem; margin: 0; }
-.picture svg { display: block; width: 100%; max-width: 54rem; height: auto; }
+.picture svg { display: block; width: 100%; max-width: 54rem; height: auto; margin: 0 auto; }
 .picture svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { color: var(--muted); font-size: 0.9rem; margin-top: 0.3rem; }
 .hash { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
@@ -56,7 +59,8 @@ figcaption { color: var(--muted); font-size: 0.9rem; margin-top: 0.3rem; }
   .wide { overflow: visible; }
   table { font-size: 8pt; max-width: 100%; }
   th, td { padding-right: 0.5rem; }
-  .number { white-space: normal; }
+  .number, .many td, .many tbody th { white-space: normal; }
+  .said, .many .long { min-width: 0; }
   .picture svg { min-width: 0 !important; max-width: 100%; max-height: 230mm; }
   .picture, .answer, .bar { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -120,7 +120,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         data,
         Table(columns, flat),
         f"{f'{scenario.name}: b' if scenario.name else 'B'}andwidth that {method} needs",
-        of_requirement(method, answers, rows),
+        of_requirement(method, rows),
     )
 
 

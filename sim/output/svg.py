@@ -37,8 +37,10 @@ def as_svg(figure: Figure, title: str, name: str) -> str:
     import matplotlib
 
     content = BytesIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "bandwise"}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bandwise"}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser may have it
         warnings.filterwarnings("error", ".*layout not applied")
         try:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from sim.scenario.document import Document, Given
-from sim.scenario.errors import shown
+
+_LONGEST = 2_000  # characters: a matrix of 30 sites
 
 
 class GivenValue(NamedTuple):
@@ -51,4 +52,12 @@ def _text(value: Any) -> str:
     """Return a value as a file has it; text without its quotes, a function by its name."""
     if isinstance(value, str):
         return value
-    return str(getattr(value, "__name__", None) or shown(value))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        text = f"[{', '.join(map(_text, value))}]"
+    elif isinstance(value, dict):
+        text = ", ".join(f"{key} = {_text(inner)}" for key, inner in value.items())
+    else:
+        text = str(getattr(value, "__name__", value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
