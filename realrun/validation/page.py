@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KIND = "Runs that were measured, next to their predictions by simulation."
 _IMAGE = re.compile(r"!\[(?P<caption>.*)\]\((?P<name>\w+)\.png\)")
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
@@ -67,7 +68,7 @@ def _blocks(text: str, drawn: Mapping[str, Figure]) -> list[Block | Picture]:
         elif chunk.startswith("|"):
             found.append(_table(chunk.splitlines()))
         else:  # files next to report.md are not in the page
-            found.append(_LINK.sub(r"\1", chunk))
+            found.append(_BOLD.sub(r"\1", _LINK.sub(r"\1", chunk)))
     return found
 
 
@@ -78,7 +79,6 @@ def _table(lines: Sequence[str]) -> Table:
         for number, (title, side) in enumerate(zip(header, rule, strict=True))
     ]
     records = [
-        {str(number): cell.removeprefix("**").removesuffix("**") for number, cell in enumerate(row)}
-        for row in rows
+        {str(number): _BOLD.sub(r"\1", cell) for number, cell in enumerate(row)} for row in rows
     ]
     return Table(columns, records)

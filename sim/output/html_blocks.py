@@ -114,13 +114,13 @@ def _title(text: str, left: bool, bar: bool) -> str:
 def _row(row: Sequence[str], left: Sequence[bool], bars: Sequence[bool]) -> str:
     parts = []
     for number, (text, is_left, bar) in enumerate(zip(row, left, bars, strict=True)):
+        long = ' class="long"' if len(text) > _LONGEST_WORD else ""
         if bar:
             parts.append(f'<td class="bar" aria-hidden="true">{text}</td>')
         elif number == 0 and is_left and text:
-            parts.append(f'<th scope="row">{escaped(text)}</th>')
+            parts.append(f'<th scope="row"{long}>{escaped(text)}</th>')
         else:
             number_or_text = "said" if len(text) > _LONGEST_NUMBER else "number"
-            long = ' class="long"' if len(text) > _LONGEST_WORD else ""
             side = long if is_left else f' class="{number_or_text}"'
             parts.append(f"<td{side}>{escaped(text)}</td>")
     return f"<tr>{''.join(parts)}</tr>"

@@ -33,10 +33,10 @@ thead th { font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
 td { max-width: 34rem; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
-.said { text-align: right; min-width: 10rem; }
+.said { min-width: 12rem; }
 .many td, .many tbody th { white-space: nowrap; }
-.many .said, .many .long { white-space: normal; }
-.many .long { min-width: 14rem; }
+.many .said, .many tbody .long { white-space: normal; }
+.many tbody .long { min-width: 14rem; }
 .bar { color: var(--mark); letter-spacing: -0.05em; white-space: nowrap; font-size: 0.6rem;
   vertical-align: middle; }
 pre { background: var(--card); padding: 0.7rem 0.9rem; white-space: pre-wrap; font-size: 0.9rem;
@@ -60,7 +60,7 @@ figcaption { color: var(--muted); font-size: 0.9rem; margin-top: 0.3rem; }
   table { font-size: 8pt; max-width: 100%; }
   th, td { padding-right: 0.5rem; }
   .number, .many td, .many tbody th { white-space: normal; }
-  .said, .many .long { min-width: 0; }
+  .said, .many tbody .long { min-width: 0; }
   .picture svg { min-width: 0 !important; max-width: 100%; max-height: 230mm; }
   .picture, .answer, .bar { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
+_REFERENCE = re.compile(r"^#([\w.-]+)$|url\(#([\w.-]+)\)")
 _DROPPED = (f"{_SVG}metadata", f"{_SVG}style")
 
 
@@ -80,23 +82,24 @@ def _tidied(node: ElementTree.Element) -> None:
 def _renamed(root: ElementTree.Element, name: str) -> None:
     """Make identifiers differ from those of other pictures, and drop those that nobody refers to.
 
-    References are ``href="#ID"`` and ``clip-path="url(#ID)"``.
+    References are ``href="#ID"``, and ``url(#ID)`` alone or in a style.
     """
     nodes = list(root.iter())
-    used = {
-        value.removeprefix("url(").removesuffix(")").removeprefix("#")
-        for node in nodes
-        for value in node.attrib.values()
-        if value.startswith(("#", "url(#"))
-    }
+    values = [value for node in nodes for value in node.attrib.values()]
+    used = {found[1] or found[2] for value in values for found in _REFERENCE.finditer(value)}
     names = {old: f"{name}-{number}" for number, old in enumerate(sorted(used))}
+
+    def other(found: re.Match[str]) -> str:
+        own = names[found[1] or found[2]]
+        return f"#{own}" if found[1] else f"url(#{own})"
+
     for node in nodes:
         identifier = node.attrib.pop("id", None)
+        attributes = {
+            "href" if key == _XLINK else key: _REFERENCE.sub(other, value)
+            for key, value in node.attrib.items()
+        }
         if identifier in names:
-            node.set("id", names[identifier])
-        for key, value in list(node.attrib.items()):
-            if value.startswith("#") and value[1:] in names:
-                del node.attrib[key]
-                node.set("href" if key == _XLINK else key, f"#{names[value[1:]]}")
-            elif value.startswith("url(#"):
-                node.set(key, f"url(#{names[value[5:-1]]})")
+            attributes["id"] = names[identifier]
+        node.attrib.clear()
+        node.attrib.update(attributes)

@@ -15,7 +15,7 @@ program's arguments, and signatures what they mean. links, connections, rings an
 network. records: the frozen records, and identity their hash.
 
 Many scenarios: options of the command line, keywords of Python, axes, study, validation_study.
-template: a file to begin with.
+template: a file to begin with. given: what people wrote, listed.
 """
 
 from sim.scenario.consent import Allowed
