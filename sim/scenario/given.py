@@ -54,6 +54,8 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return str(value).removesuffix(".0")
     if isinstance(value, list | tuple):
         text = f"[{', '.join(map(_text, value))}]"
     elif isinstance(value, dict):

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ bandwidth = "1 Gbit/s"
 name = "<script>x</script>&amp;"
 step_time = "1 s"
 [[site]]
-name = "o'slo\\"><img src=x onerror=y>"
+name = "o'slo\\"><i>"
 step_time = "2 s"
 """
 
@@ -117,7 +118,7 @@ def readable(read: Read, names: list[str]) -> None:
     headings = [int(name[1]) for name in names if re.fullmatch(r"h[1-6]", name)]
     assert headings[0] == 1
     assert headings.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(headings, headings[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(headings))
     assert len(read.named("caption")) == len(read.named("table"))
     assert all(each.get("scope") in ("row", "col") for each in read.named("th"))
     for svg in read.named("svg"):
@@ -133,7 +134,7 @@ def test_the_page_of_a_run_has_every_cell_of_its_table(tmp_path: Path, bandwise:
     read = page(path)
     shown = {cell.strip().replace("\\|", "|") for line in ran.out.splitlines()
              if line.startswith("| ") for cell in line[1:-1].split(" | ")}  # fmt: skip
-    assert {cell for cell in shown if cell} <= {cell.strip() for cell in read.cells}
+    assert {cell for cell in shown if cell.strip("-:")} <= {cell.strip() for cell in read.cells}
     assert len(read.named("svg")) == 1  # what equal workers do; bars would all be alike
     text = " ".join(read.text)
     assert "A prediction by simulation: nothing was trained." in text
