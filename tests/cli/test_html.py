@@ -37,7 +37,7 @@ bandwidth = "1 Gbit/s"
 name = "<script>x</script>&amp;"
 step_time = "1 s"
 [[site]]
-name = "o'slo\\"><i>"
+name = "oslo <i> &amp"
 step_time = "2 s"
 """
 
