@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
-_REFERENCE = re.compile(r"^#([\w.-]+)$|url\(#([\w.-]+)\)")
+_URL = re.compile(r"url\(#([^)]*)\)")
 _DROPPED = (f"{_SVG}metadata", f"{_SVG}style")
 
 
@@ -84,22 +84,20 @@ def _renamed(root: ElementTree.Element, name: str) -> None:
 
     References are ``href="#ID"``, and ``url(#ID)`` alone or in a style.
     """
+    names: dict[str, str] = {}
+
+    def own(identifier: str) -> str:
+        return names.setdefault(identifier, f"{name}-{len(names)}")
+
     nodes = list(root.iter())
-    values = [value for node in nodes for value in node.attrib.values()]
-    used = {found[1] or found[2] for value in values for found in _REFERENCE.finditer(value)}
-    names = {old: f"{name}-{number}" for number, old in enumerate(sorted(used))}
-
-    def other(found: re.Match[str]) -> str:
-        own = names[found[1] or found[2]]
-        return f"#{own}" if found[1] else f"url(#{own})"
-
+    for node in nodes:
+        for key, value in list(node.attrib.items()):
+            if key == _XLINK:
+                del node.attrib[key]
+                node.set("href", f"#{own(value.removeprefix('#'))}")
+            else:
+                node.set(key, _URL.sub(lambda found: f"url(#{own(found[1])})", value))
     for node in nodes:
         identifier = node.attrib.pop("id", None)
-        attributes = {
-            "href" if key == _XLINK else key: _REFERENCE.sub(other, value)
-            for key, value in node.attrib.items()
-        }
         if identifier in names:
-            attributes["id"] = names[identifier]
-        node.attrib.clear()
-        node.attrib.update(attributes)
+            node.set("id", names[identifier])
