@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from realrun.validation import pictures
 from realrun.validation.report import Findings, figures, report, verdict
-from sim.output.html_blocks import Picture
+from sim.output.html_blocks import MarkedTable, Picture
 from sim.output.html_page import Page, Part, given_part, written
 from sim.output.svg import as_svg
-from sim.output.tables import Block, Column, Table
+from sim.output.tables import Block, Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def _blocks(text: str, drawn: Mapping[str, Figure]) -> list[Block | Picture]:
     return found
 
 
-def _table(lines: Sequence[str]) -> Table:
+def _table(lines: Sequence[str]) -> MarkedTable:
     header, rule, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines)
     columns = [
         Column(str(number), title, "number" if side.endswith(":") else "text")
@@ -81,4 +81,10 @@ def _table(lines: Sequence[str]) -> Table:
     records = [
         {str(number): _BOLD.sub(r"\1", cell) for number, cell in enumerate(row)} for row in rows
     ]
-    return Table(columns, records)
+    strong = {
+        (line, number)
+        for line, row in enumerate(rows)
+        for number, cell in enumerate(row)
+        if _BOLD.fullmatch(cell)
+    }
+    return MarkedTable(columns, records, strong=frozenset(strong))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sim.output.html import escaped
@@ -23,6 +23,13 @@ class Picture:
     caption: str
     #: From :func:`sim.output.svg.as_svg`.
     svg: str
+
+
+@dataclass(frozen=True)
+class MarkedTable(Table):
+    """A table of which some cells are in bold, by row and column from 0 on."""
+
+    strong: frozenset[tuple[int, int]] = frozenset()
 
 
 def block(shown: Block | Picture, name: str) -> str:
@@ -87,7 +94,11 @@ def table(shown: Table, name: str) -> str:
     if any(header):
         titles = zip(header, left, bars, strict=True)
         head = f"<thead><tr>{''.join(_title(*each) for each in titles)}</tr></thead>"
-    body = "".join(_row(row, left, bars) for row in rows[:MOST_ROWS])
+    strong = shown.strong if isinstance(shown, MarkedTable) else frozenset()
+    body = "".join(
+        _row(row, left, bars, {column for line, column in strong if line == number})
+        for number, row in enumerate(rows[:MOST_ROWS])
+    )
     text = escaped(shown.title or name)
     many = ' class="many"' if len(header) > _FEW else ""
     more = ""
@@ -111,7 +122,9 @@ def _title(text: str, left: bool, bar: bool) -> str:
     return f'<th scope="col"{side}>{escaped(text)}</th>' if text else f"<td{side}></td>"
 
 
-def _row(row: Sequence[str], left: Sequence[bool], bars: Sequence[bool]) -> str:
+def _row(
+    row: Sequence[str], left: Sequence[bool], bars: Sequence[bool], strong: Collection[int]
+) -> str:
     parts = []
     for number, (text, is_left, bar) in enumerate(zip(row, left, bars, strict=True)):
         long = ' class="long"' if len(text) > _LONGEST_WORD else ""
@@ -122,7 +135,8 @@ def _row(row: Sequence[str], left: Sequence[bool], bars: Sequence[bool]) -> str:
         else:
             number_or_text = "said" if len(text) > _LONGEST_NUMBER else "number"
             side = long if is_left else f' class="{number_or_text}"'
-            parts.append(f"<td{side}>{escaped(text)}</td>")
+            shown = f"<strong>{escaped(text)}</strong>" if number in strong else escaped(text)
+            parts.append(f"<td{side}>{shown}</td>")
     return f"<tr>{''.join(parts)}</tr>"
 
 

@@ -12,6 +12,7 @@ from realrun.validation.markdown import table
 from realrun.validation.page import _table, as_page
 from realrun.validation.report import Findings, findings, report
 from realrun.validation.rows import load
+from sim.output.html_blocks import block
 from sim.output.html_option import PageFile
 
 LAB = Path(__file__).parents[2] / "validation" / "lab"
@@ -65,10 +66,12 @@ def test_names_of_a_study_are_text(tmp_path: Path, rows: pd.DataFrame) -> None:
 
 
 def test_a_table_in_markdown_is_read_as_it_was_written() -> None:
-    written = table(["what", "n", "p95"], [["a, b", "1", "-"], ["**bold**, c", "", "3 %"]])
+    written = table(["what", "n", "p95"], [["a, b", "1", "-"], ["**bold**, c", "", "**3 %**"]])
     read = _table(written.splitlines())
     assert [column.kind for column in read.columns] == ["text", "number", "number"]
     assert [list(record.values()) for record in read.records] == [
         ["a, b", "1", "-"],
         ["bold, c", "", "3 %"],
     ]
+    assert read.strong == {(1, 2)}
+    assert "<strong>3 %</strong>" in block(read, "name")
