@@ -44,7 +44,7 @@ class Read(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
             self.text.append(data)
-        if self.open and self.open[-1] in ("td", "th"):
+        if {"td", "th"} & set(self.open):
             self.cells[-1] += data
 
     def named(self, tag: str) -> list[dict[str, str]]:
