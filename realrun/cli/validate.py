@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from realrun.cli import options
 from sim.output.errors import UserError
+from sim.output.html_option import PageFile, asked_page, option, write_text
 from sim.output.options import AllowCode, allowed
 from sim.output.show import checked_folder
 from sim.text.visible import visible
+
+if TYPE_CHECKING:
+    from realrun.validation.report import Findings
 
 _OUT = typer.Option("--out", metavar="FOLDER", help="Where results and report go.")
 _OTHER = typer.Option(
@@ -26,11 +30,20 @@ _ONLY_REPORT = typer.Option(
 )
 
 
+def _of_rank_0(context: typer.Context, page: PageFile | None) -> PageFile | None:
+    """Check the page where it is written: other ranks may not see its folder."""
+    return asked_page(context, page) if os.environ.get("RANK", "0") == "0" else None
+
+
+_HTML = option(_of_rank_0)
+
+
 def validate(
     study: Annotated[str, typer.Argument(metavar="STUDY", help="A study with ask = validate.")],
     out: Annotated[Path, _OUT],
     other_calibration: Annotated[Path | None, _OTHER] = None,
     report_only: Annotated[bool, _ONLY_REPORT] = False,
+    html: Annotated[PageFile | None, _HTML] = None,
     device: options.Device = "auto",
     backend: options.Backend = "auto",
     timeout: options.Timeout = "300 s",
@@ -44,6 +57,7 @@ def validate(
     """
     from realrun.validation.handing_over import received
     from realrun.validation.labs import LaunchFailedError
+    from realrun.validation.page import as_page
     from realrun.validation.plan import planned
     from realrun.validation.run import How
     from realrun.validation.run import validate as validated
@@ -56,8 +70,10 @@ def validate(
         raise UserError(f"--other-calibration: {other_calibration}: no such folder")
     handed = received()
     if handed is None:
-        loaded = load_study(allowed(study, allow_code) or study)
+        source = allowed(study, allow_code) or study
+        loaded = load_study(source)
         plan = planned(loaded)
+        html = None if html is None else html.of(source, {}, [])
     else:
         loaded, plan = handed
 
@@ -65,9 +81,13 @@ def validate(
         typer.echo(f"realrun: {text}", err=True)
         sys.stderr.flush()
 
+    def found(findings: Findings) -> None:
+        if html is not None:
+            write_text(html, as_page(findings, html), "realrun")
+
     how = None if report_only else How(sys.argv[1:], device, backend, timeout_s, tell)
     try:
-        held = validated(loaded, plan, out, how, other_calibration)
+        held = validated(loaded, plan, out, how, other_calibration, found)
     except LaunchFailedError as failed:
         raise typer.Exit(failed.status) from None
     if held is not None:

@@ -15,5 +15,6 @@
 ``report``          report.md, of the parts that follow
                     ``conditions``, ``coverage``, ``error_tables``, ``method_order``,
                     ``worst_cases``; ``markdown`` writes their numbers and tables
+``page``            the report as a page of one file
 ``pictures``        the report's; ``lost_time`` by cause, ``timelines`` of single runs
 """

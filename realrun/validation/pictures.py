@@ -202,14 +202,24 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
 def save(rows: pd.DataFrame, table: pd.DataFrame, folder: Path) -> list[Path]:
     """Write predicted_measured.png, errors.png, methods.png and causes.png.
 
+    ``folder`` must be there; the other parameters are those of :func:`figures`.
+    """
+    paths = []
+    for name, figure in figures(rows, table).items():
+        paths.append(folder / f"{name}.png")
+        save_figure(figure, paths[-1], dpi=130)
+    return paths
+
+
+def figures(rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, Figure]:
+    """Return the pictures by name.
+
     Parameters
     ----------
     rows
         Checked runs.
     table
         Configurations. One panel is drawn per compute mode.
-    folder
-        Must be there.
     """
     methods = sorted(table["method"].unique())
     drawn = {
@@ -224,11 +234,7 @@ def save(rows: pd.DataFrame, table: pd.DataFrame, folder: Path) -> list[Path]:
     _legend(drawn["predicted_measured"], "filled: informative")
     _legend(drawn["errors"])
     drawn["methods"].suptitle("filled: informative; bars: quartiles, line: median", fontsize=9)
-    paths = []
-    for name, figure in {**drawn, "causes": _causes(selected(table))}.items():
-        paths.append(folder / f"{name}.png")
-        save_figure(figure, paths[-1], dpi=130)
-    return paths
+    return {**drawn, "causes": _causes(selected(table))}
 
 
 def _panels(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +60,7 @@ def write(
     tolerances: Tolerances,
     informative: tuple[float, float] | None,
     folder: Path,
+    on_found: Callable[[Findings], None] = lambda found: None,
 ) -> bool:
     """Write report.csv, report.md and the pictures into a folder.
 
@@ -77,6 +78,8 @@ def write(
         communication one is; None demands nothing, with the share ``THRESHOLD``.
     folder
         Is made if it is not there.
+    on_found
+        Called with the findings when all is written.
 
     Returns
     -------
@@ -96,6 +99,7 @@ def write(
     pictures.save(found.rows, found.table, folder)
     with replacing(folder / "report.md") as partial:
         partial.write_text(visible(text))
+    on_found(found)
     return found.passed
 
 

@@ -28,7 +28,7 @@ from realrun.validation.conditions import links, measured_with
 from realrun.validation.labs import in_labs
 from realrun.validation.plan import Planned, check_workers
 from realrun.validation.predict import Predicted, predict
-from realrun.validation.report import write
+from realrun.validation.report import Findings, write
 from realrun.validation.timelines import chosen, draw
 from sim.scenario import ScenarioError, Study
 from sim.storage.locks import locked
@@ -49,7 +49,12 @@ class How:
 
 
 def validate(
-    study: Study, plan: Sequence[Planned], folder: Path, how: How | None, other: Path | None
+    study: Study,
+    plan: Sequence[Planned],
+    folder: Path,
+    how: How | None,
+    other: Path | None,
+    on_found: Callable[[Findings], None] = lambda found: None,
 ) -> bool | None:
     """Measure what is still to be measured, predict all of it, and report.
 
@@ -63,6 +68,8 @@ def validate(
         None measures nothing more.
     other
         Calibrations of another launch, to compare with, or None.
+    on_found
+        Called with what the report is written from, in the process that reports.
 
     Returns
     -------
@@ -111,7 +118,7 @@ def validate(
             None if other is None else Archive(other),
             {each.number for each in drawn.values() if each is not None},
         )
-        return report(study, plan, archive, measured, predictions, drawn)
+        return report(study, plan, archive, measured, predictions, drawn, on_found)
 
 
 def measure(
@@ -140,6 +147,7 @@ def report(
     measured: Sequence[Measured],
     predictions: Sequence[Predicted],
     drawn: Mapping[str, Planned | None],
+    on_found: Callable[[Findings], None] = lambda found: None,
 ) -> bool:
     """Write what was measured next to what is predicted; whether all tolerances hold."""
     asked = study.validation
@@ -161,7 +169,7 @@ def report(
         texts["limits"] = f"{runs - len(table)} of {runs} runs are missing here."
     told = asked.informative
     informative = None if told is None else (told.share, told.communication_above)
-    return write(table, texts, asked.tolerances, informative, archive.folder)
+    return write(table, texts, asked.tolerances, informative, archive.folder, on_found)
 
 
 def check_folder(plan: Sequence[Planned], archive: Archive) -> None:

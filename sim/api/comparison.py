@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.output.html_blocks import Picture
     from sim.scenario.records import Scenario as Resolved
 
 
@@ -32,6 +33,11 @@ class ComparisonResult(Result):
         """Return a row per method and site left out; none with fewer than three sites."""
         rows = super().frame()
         return rows[rows["left_out"].notna()].reset_index(drop=True)
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_methods
+
+        return of_methods(self.figures)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw where the time of each method went, as bars.
@@ -106,7 +112,9 @@ def compare(
         with naming_one_of(cases):
             found = run(cases, on_progress=on_progress or silent)
         about = report(found, cases)
-    return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
+    return ComparisonResult(
+        provenance(base.resolved, cases, document=base._document), telling(about, base)
+    )
 
 
 def cases_of(base: Scenario, methods: list[Method]) -> dict[str, Resolved]:

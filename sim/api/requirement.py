@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.api.calls import CallError, ValueRefusedError, called
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
+if TYPE_CHECKING:
+    from sim.output.html_blocks import Picture
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RequirementResult(Result):
     """The bandwidth that each target needs, by link: ``frame()`` has a row for each of both."""
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_targets
+
+        return of_targets(self.figures)
 
 
 @called
@@ -67,7 +75,9 @@ def required(
         with naming(resolved.method.name):
             answers = run(resolved, targets, link)
         about = report(resolved, answers, link)
-    return RequirementResult(provenance(resolved), telling(about, scenario))
+    return RequirementResult(
+        provenance(resolved, document=scenario._document), telling(about, scenario)
+    )
 
 
 def _several(target: Any) -> list[Any]:

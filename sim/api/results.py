@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sim.api.scenarios import Scenario
+    from sim.output.html_blocks import Picture
     from sim.output.tables import Report
+    from sim.scenario.document import Document
+    from sim.scenario.given import GivenValue
     from sim.scenario.records import Scenario as Resolved
 
 
@@ -33,6 +36,8 @@ class Provenance:
     left_out: tuple[str, ...]
     #: Method of the user's -> hash of its text, which the scenario's does not cover.
     methods_sha256: dict[str, str]
+    #: Key, value and place (a file or keyword) of what was given.
+    given: tuple[GivenValue, ...] = ()
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -69,6 +74,26 @@ class Result:
 
         return as_html(self._report)
 
+    def to_html(self) -> str:
+        """Return a page of one file, which needs nothing from elsewhere and no script.
+
+        The answer, tables, pictures, what was given and assumed, version and hashes: what
+        ``--html`` writes.
+
+        Examples
+        --------
+        >>> from sim import make_scenario, simulate
+        >>> page = simulate(make_scenario(model="1B", steps=100)).to_html()
+        >>> page.splitlines()[0]
+        '<!DOCTYPE html>'
+        """
+        from sim.output.html_page import Inputs, as_html_page
+
+        return as_html_page(self._report, Inputs(self.provenance.given, pictures=self._pictures()))
+
+    def _pictures(self) -> Sequence[Picture]:
+        return ()
+
 
 def telling(report: Report, scenario: Scenario) -> Report:
     """Return a report that says for what bandwidths were taken that were given as numbers."""
@@ -80,7 +105,10 @@ def telling(report: Report, scenario: Scenario) -> Report:
 
 
 def provenance(
-    scenario: Resolved, cases: Mapping[str, Resolved] | None = None, runs: Iterable[Resolved] = ()
+    scenario: Resolved,
+    cases: Mapping[str, Resolved] | None = None,
+    runs: Iterable[Resolved] = (),
+    document: Document | None = None,
 ) -> Provenance:
     """Return where a result comes from.
 
@@ -90,7 +118,10 @@ def provenance(
         Method -> its scenario, where there are several.
     runs
         What else was run; its hashes are in the rows of the result.
+    document
+        What was given.
     """
+    from sim.scenario.given import given_values
     from sim.version import __version__
 
     every = cases or {scenario.method.name: scenario}
@@ -102,6 +133,7 @@ def provenance(
         assumed=dict(scenario.assumed),
         left_out=tuple(dict.fromkeys(key for case in run for key in case.left_out)),
         methods_sha256=_texts(run),
+        given=() if document is None else tuple(given_values(document)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.output.html_blocks import Picture
     from sim.questions.replications import Interval, Prediction
 
 
@@ -29,6 +31,11 @@ class SimulationResult(Result):
     def interval(self) -> Interval:
         """Where the median of the evaluated rounds' wall-clock lies, in seconds."""
         return self._prediction.interval
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_run
+
+        return of_run(self.figures, lambda: self._prediction.trace)
 
     @cached_property
     def trace(self) -> pd.DataFrame:
@@ -144,4 +151,4 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         about = report(
             resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
         )
-    return SimulationResult(provenance(resolved), about, prediction)
+    return SimulationResult(provenance(resolved, document=scenario._document), about, prediction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.output.html_blocks import Picture
     from sim.scenario import Study
 
 
@@ -28,6 +29,11 @@ class SweepResult(Result):
     def frame(self) -> pd.DataFrame:
         """Return a row per run: what was varied, then the figures, in SI units and fractions."""
         return self._runs.copy()
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_study
+
+        return of_study(self._runs)
 
     def plot(self, ax: Axes | None = None, *, only: Mapping[str, Any] | None = None) -> Axes:
         """Draw utilization against bandwidth, or where the time went if that was not varied.
@@ -121,7 +127,9 @@ def sweep(
         if folder is not None:
             save_curves(frame, folder)
         about = run_tables.runs(study, frame)
-    return SweepResult(provenance(base.resolved, runs=every), telling(about, base), frame)
+    return SweepResult(
+        provenance(base.resolved, runs=every, document=base._document), telling(about, base), frame
+    )
 
 
 def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Study:

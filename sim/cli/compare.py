@@ -10,6 +10,7 @@ from sim.cli.asked_methods import METHODS_OPTION, cases_of
 from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import naming_one_of
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import progress, show
 from sim.output.tables import format_asked
@@ -28,6 +29,7 @@ def compare(
     asked: Asked,
     methods: Annotated[str, METHODS_OPTION] = DEFAULT,
     tuned: Annotated[bool, _TUNED] = False,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -40,6 +42,7 @@ def compare(
     form = format_asked(form, as_json)
     cases = cases_of(asked, methods)
 
+    from sim.output.html_pictures import of_methods
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
@@ -60,4 +63,6 @@ def compare(
     foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
-    show(report(result, cases, settings), form)
+    about = report(result, cases, settings)
+    show(about, form)
+    write_page(html, about, lambda: of_methods(about.data))

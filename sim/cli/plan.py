@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from sim.output.errors import UserError, chosen, naming_one_of
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.plan_report import report
 from sim.output.show import progress, show
@@ -64,6 +65,7 @@ def plan(
     max_staleness: Annotated[int, _STALENESS] = 1,
     max_tokens_per_update: Annotated[str | None, _TOKENS_PER_UPDATE] = None,
     quantize_gradients: Annotated[bool, _QUANTIZED] = False,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -113,7 +115,9 @@ def plan(
             )
         except NothingAdmissibleError as error:
             raise UserError(str(error)) from error
-    show(report(found, search), form)
+    about = report(found, search)
+    show(about, form)
+    write_page(html, about)
 
 
 def _count(text: str | None) -> float | None:

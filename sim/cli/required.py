@@ -8,6 +8,7 @@ import typer
 
 from sim.output.effort import foresee
 from sim.output.errors import naming
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.requirement_report import check_link, report
 from sim.output.show import show
@@ -33,6 +34,7 @@ def required(
     asked: Asked,
     target: Annotated[str, _TARGET] = "50%,90%,95%",
     link: Annotated[str | None, _LINK] = None,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -48,6 +50,7 @@ def required(
     targets = _targets(target)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
+    from sim.output.html_pictures import of_targets
     from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
 
@@ -55,7 +58,9 @@ def required(
     foresee([scenario], runs=SEARCHED * len(targets))
     with naming(scenario.method.name):
         answers = run(scenario, targets, link)
-    show(report(scenario, answers, link), form)
+    found = report(scenario, answers, link)
+    show(found, form)
+    write_page(html, found, lambda: of_targets(found.data))
 
 
 def _targets(text: str) -> list[float]:

@@ -9,6 +9,7 @@ import typer
 
 from sim.output.effort import foresee
 from sim.output.errors import naming
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.run_report import report
 from sim.output.show import checked_file, show, tell
@@ -37,6 +38,7 @@ def simulate(
     asked: Asked,
     replay: Annotated[Path | None, _REPLAY] = None,
     trace: Annotated[Path | None, _TRACE] = None,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -52,6 +54,7 @@ def simulate(
         checked_file("--trace", trace, TRACES)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
+    from sim.output.html_pictures import of_run
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
@@ -76,3 +79,4 @@ def simulate(
             raise
         tell(f"bandwise: wrote {trace}")
     show(about, form)
+    write_page(html, about, lambda: of_run(about.data, lambda: prediction.trace))

@@ -10,6 +10,7 @@ import typer
 
 from sim.cli.sweep import JOBS, computed, written
 from sim.output.errors import UserError
+from sim.output.html_option import Html, write_page
 from sim.output.options import SETTING, AllowCode, Format, Json, allowed
 from sim.output.show import checked_folder, show, typed
 from sim.output.tables import format_asked
@@ -47,6 +48,7 @@ def study(
     replications: Annotated[str | None, _REPLICATIONS] = None,
     jobs: Annotated[int | None, JOBS] = None,
     allow_code: AllowCode = False,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -60,10 +62,13 @@ def study(
     form = format_asked(form, as_json)
     checked_folder("--out", out)
     options = {} if replications is None else {"--replications": replications}
-    asked = load_study(allowed(file, allow_code) or file, options, settings or [])
+    source = allowed(file, allow_code) or file
+    asked = load_study(source, options, settings or [])
+    html = None if html is None else html.of(source, options, settings or [])
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
 
+    from sim.output.html_pictures import of_study
     from sim.output.pictures import save_curves
 
     if asked.compare_with is not None:
@@ -76,10 +81,12 @@ def study(
     frame = computed(asked, out, jobs, asked.name or "study")
     written(out, save_curves(frame, out))
     report = _report(asked, frame)
+    printed = report
     if form == "table":
         next_line = f"Next:\n  {_next(asked, frame, file, out)}"
-        report = replace(report, blocks=[*report.blocks, next_line])
-    show(report, form)
+        printed = replace(report, blocks=[*report.blocks, next_line])
+    show(printed, form)
+    write_page(html, report, lambda: of_study(frame))
 
 
 def _report(asked: Study, frame: pd.DataFrame) -> Report:

@@ -5,7 +5,9 @@ program: What a program of ours is: finds a command, runs it, and turns what wen
 options: Options that commands share: a scenario's keys, what to print and in which format.
 errors: What the user did wrong, in one line.
 show: Standard output and standard error: reports on the one, progress on the other.
-html: Reports for notebooks.
+html: Reports for notebooks. html_page: a report as a page of one file, of html_blocks (tables,
+  paragraphs, pictures), html_pictures (which ones) and html_style; svg: a figure inside a page;
+  html_option: what ``--html FILE`` does. answers: The answer of a report in one or two sentences.
 tables: Tables and reports in four formats: table, markdown, csv, json.
 run_report: One run for people: what it is, its figures, where the time goes, what was assumed.
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV

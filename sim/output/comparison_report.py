@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output import intervals
+from sim.output import answers, intervals
 from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
@@ -139,7 +139,13 @@ def report(
         *(Column(key, key) for key in ("time_is_lower_bound", "tokens_per_update_over_median")),
         *(THROUGHPUT if known else ()),
     ]
-    return Report(blocks, data, Table(flat, [*records, *without]))
+    return Report(
+        blocks,
+        data,
+        Table(flat, [*records, *without]),
+        f"{scenario.name or 'Methods'} compared: {', '.join(models)}",
+        answers.of_comparison(result),
+    )
 
 
 def _tuning(tuned: Mapping[str, str] | None) -> Block:

@@ -23,14 +23,14 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Section):
-        return f"<p><b>{_text(block.title)}</b><br>{_text(block.text)}</p>"
-    return f"<p>{_text(block)}</p>"
+        return f"<p><b>{escaped(block.title)}</b><br>{escaped(block.text)}</p>"
+    return f"<p>{escaped(block)}</p>"
 
 
 def _table(table: Table) -> str:
     header, rows = cells(table)
     sides = ["left" if column.kind == "text" else "right" for column in table.columns]
-    title = f"<caption><b>{_text(table.title)}</b></caption>" if table.title else ""
+    title = f"<caption><b>{escaped(table.title)}</b></caption>" if table.title else ""
     head = f"<thead>{_row(header, sides, 'th')}</thead>" if any(header) else ""
     body = "".join(_row(row, sides, "td") for row in rows)
     return f"<table>{title}{head}<tbody>{body}</tbody></table>"
@@ -38,11 +38,12 @@ def _table(table: Table) -> str:
 
 def _row(row: list[str], sides: list[str], kind: str) -> str:
     inner = (
-        f'<{kind} style="text-align: {side}">{_text(cell)}</{kind}>'
+        f'<{kind} style="text-align: {side}">{escaped(cell)}</{kind}>'
         for cell, side in zip(row, sides, strict=True)
     )
     return f"<tr>{''.join(inner)}</tr>"
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Return a text as HTML shows it, with what cannot be printed as it is written."""
     return escape(visible(text)).replace("\n", "<br>")

@@ -70,7 +70,10 @@ def takes_scenario(
             options = {name: values.pop(_identifier(name)) for name in shown}
             given = {name: text for name, text in options.items() if text is not None}
             source = allowed(values.pop("scenario"), values.pop("allow_code"))
-            command(Asked(source, given, values.pop("settings") or []), **values)
+            settings = values.pop("settings") or []
+            if values.get("html") is not None:  # before the work: files may be edited meanwhile
+                values["html"] = values["html"].of(source, given, settings)
+            command(Asked(source, given, settings), **values)
 
         hints = get_type_hints(command, include_extras=True)
         own = list(inspect.signature(command).parameters.values())[1:]

@@ -118,7 +118,15 @@ def report(plan: Plan, asked: Asked) -> Report:
         "scenario_sha256": best.scenario.sha256,
     }
     flat = [Column("which", "which"), *_FIGURES, Column("typed", "typed")]
-    return Report(blocks, data, Table(flat, [*rows, *front]))
+    return Report(
+        blocks,
+        data,
+        Table(flat, [*rows, *front]),
+        f"Plan for {count(plan.tokens)} tokens",
+        f"Train with {shown(best)}: {quantity(best.seconds, 'seconds')}, compute utilization "
+        f"{quantity(best.utilization, 'percent')}, {count(best.tokens_per_update)} tokens per "
+        f"update. {_why(plan)}",
+    )
 
 
 def _four(plan: Plan) -> tuple[tuple[str, Point], ...]:

@@ -6,6 +6,7 @@ from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
 from sim.output import intervals
+from sim.output.answers import of_requirement
 from sim.output.errors import UserError, chosen
 from sim.output.tables import (
     BOUNDS,
@@ -117,7 +118,14 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         Column("figures_are_bounds", "figures are bounds"),
     )
     flat = [row for answer in answers for row in _flat(answer, link, counting)]
-    return Report(blocks, data, Table(columns, flat))
+    method = scenario.method.name
+    return Report(
+        blocks,
+        data,
+        Table(columns, flat),
+        f"{f'{scenario.name}: b' if scenario.name else 'B'}andwidth that {method} needs",
+        of_requirement(method, rows),
+    )
 
 
 def _shown(answers: list[Requirement]) -> list[Column]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output import intervals
+from sim.output import answers, intervals
 from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
@@ -81,7 +81,13 @@ def report(
     if not measured:
         found["with_default_windows"] = None if slowed is None else slowed.record
         found["fits_in_memory"] = fits.by_method[scenario.method.name]
-    return Report(blocks, found, Table([Column(key, key) for key in flat], [flat]))
+    return Report(
+        blocks,
+        found,
+        Table([Column(key, key) for key in flat], [flat]),
+        subject(scenario).partition(". ")[0].removesuffix("."),
+        answers.of_run(result, measured=measured),
+    )
 
 
 def assumed_values(assumed: Sequence[tuple[str, str]]) -> list[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from sim.output import answers
 from sim.output.tables import (
     BOUNDS,
     PREDICTION,
@@ -99,7 +100,8 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         "results": records,
         "assumed": dict(study.base.assumed),
     }
-    return Report(blocks, data, Table(everything, records))
+    answer = answers.of_runs(records, columns[: len(axes)], tokens)
+    return Report(blocks, data, Table(everything, records), study.name or "Runs", answer)
 
 
 def _known(frame: pd.DataFrame, column: str) -> bool:
@@ -145,7 +147,10 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     assumed = assumptions(study.base.assumed)
     blocks: list[Block] = [PREDICTION, shown, rule, *_not_varied(study, frame), _model(frame)]
     blocks += [*left_out(case.scenario for case in study.cases()), *assumed]
-    return Report(blocks, data, Table([*axes, *extra], flat))
+    answer = answers.of_bandwidths(flat, [axis.key for axis in axes])
+    return Report(
+        blocks, data, Table([*axes, *extra], flat), study.name or "Bandwidth needed", answer
+    )
 
 
 def _random(frame: pd.DataFrame) -> list[str]:

@@ -97,16 +97,23 @@ class Section:
 Block = str | Section | Table
 
 
+class ListedElsewhere(str):
+    """A sentence that says where a list is; left out where the list itself is shown."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What a command says: for people ``blocks`` of prose and tables, for programs the data.
 
-    ``rows`` is what ``--format csv`` prints.
+    ``rows`` is what ``--format csv`` prints. ``title`` and ``answer``, one or two sentences with
+    the main figures, head a page (``--html``).
     """
 
     blocks: Sequence[Block]
     data: Any
     rows: Table
+    title: str = ""
+    answer: str = ""
 
 
 def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
@@ -117,7 +124,8 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     values = "1 value was" if number == 1 else f"{number} values were"
     batch = dict(assumed).get("site.batch_tokens")  # every time for a token budget rests on it
     which = f", {batch} tokens per step among them" if batch and number > 1 else ""
-    return [f"{values} assumed{which}: bandwise simulate lists them, so does --json."]
+    text = f"{values} assumed{which}: bandwise simulate lists them, so does --json."
+    return [ListedElsewhere(text)]
 
 
 def left_out(scenarios: Iterable[Scenario]) -> list[str]:

@@ -16,7 +16,7 @@ connections, rings and pairs: the network. records and memory_keys: the frozen r
 their hash.
 
 Many scenarios: options of the command line, keywords of Python, axes, study, validation_study.
-template: a file to begin with.
+template: a file to begin with. given: what people wrote, listed.
 """
 
 from sim.scenario.consent import Allowed

@@ -33,6 +33,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("simulate", "--model", "1B", "--trace", "run.csv"), "--trace"),
         (("simulate", "--model", "1B", "--trace", "run.json.gz"), "--trace"),
+        (("simulate", "--model", "1B", "--html", "run.html"), "--html"),
         (("init", "new.toml"), "FILE"),
         (("plot", "results.csv", "--out", "new.svg"), "--out"),
         ((*SWEEP, "--out", "new/folder"), "--out"),
