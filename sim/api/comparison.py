@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.api.calls import CallError, Progress, called, named, silent
-from sim.api.results import Result, provenance, telling
+from sim.api.levers import WithLevers
+from sim.api.results import provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
 from sim.api.wording import told
 
@@ -19,7 +20,7 @@ Method = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ComparisonResult(Result):
+class ComparisonResult(WithLevers):
     """Methods on equal tokens, under the same random numbers."""
 
     def frame(self) -> pd.DataFrame:
@@ -61,6 +62,7 @@ def compare(
     scenario: Scenario,
     methods: Iterable[Method] | None = None,
     *,
+    sensitivity: bool | None = None,
     on_progress: Progress | None = None,
 ) -> ComparisonResult:
     """Put methods side by side on equal tokens, under common random numbers.
@@ -73,6 +75,9 @@ def compare(
     methods
         Names, "package.module:function", or generator functions; by default those
         of ``bandwise compare``.
+    sensitivity
+        Whether to compute the levers of the fastest method, what each change does to its time; by
+        default where all of them are foreseen to take less than a second.
     on_progress
         Called with runs done and runs in all.
 
@@ -94,6 +99,7 @@ def compare(
     from sim.output.comparison_report import COMPARED, report
     from sim.output.effort import foresee
     from sim.output.errors import naming_one_of
+    from sim.output.lever_lines import with_levers_of_fastest
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
     from sim.scenario.keywords import keyword_axis
@@ -109,7 +115,7 @@ def compare(
         foresee(list(cases.values()), runs=runs_of(base.resolved))
         with naming_one_of(cases):
             found = run(cases, on_progress=on_progress or silent)
-        about = report(found, cases)
+        about = with_levers_of_fastest(report(found, cases), found, cases, sensitivity)
     return ComparisonResult(provenance(base.resolved, cases), telling(about, base))
 
 

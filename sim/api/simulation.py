@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.api.calls import ValueRefusedError, a_text, called
-from sim.api.results import Result, provenance
+from sim.api.levers import WithLevers
+from sim.api.results import provenance
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SimulationResult(Result):
+class SimulationResult(WithLevers):
     """One run, predicted: of what is random the replication of median wall-clock."""
 
     _prediction: Prediction
@@ -90,7 +91,9 @@ class SimulationResult(Result):
 
 
 @called
-def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> SimulationResult:
+def simulate(
+    scenario: Scenario, *, replay: str | Path | None = None, sensitivity: bool | None = None
+) -> SimulationResult:
     """Predict one run: time, utilization, where the time goes. Nothing is trained.
 
     Parameters
@@ -99,6 +102,9 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         What :func:`make_scenario` or :func:`load` returns.
     replay
         A trace whose observations are repeated instead of looking at the virtual clock.
+    sensitivity
+        Whether to compute levers, what each change does to the time; by default where all of them
+        are foreseen to take less than a second. None are of a replayed trace.
 
     Returns
     -------
@@ -126,8 +132,10 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
     """
     from sim.output.effort import foresee
     from sim.output.errors import naming
+    from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
+    from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
@@ -144,4 +152,8 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         about = report(
             resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
         )
+        within_s = within(sensitivity) if path is None else None
+        if within_s is not None:
+            found = levers(resolved, base=prediction, within_s=within_s)
+            about = with_levers(about, found, resolved.method.name)
     return SimulationResult(provenance(resolved), about, prediction)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sim.cli.sensitivity import Sensitivity, Tornado, draw
+from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import UserError, chosen, naming_one_of
@@ -26,6 +28,8 @@ _METHODS = typer.Option(
 def compare(
     asked: Asked,
     methods: Annotated[str, _METHODS] = DEFAULT,
+    sensitivity: Sensitivity = None,
+    tornado: Tornado = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -33,12 +37,13 @@ def compare(
 
     All see the same random numbers. Arguments are for those methods that take them; the output
     names the others. Below come the same times with each site left out, where there are three
-    or more.
+    or more. What to change first is said of the fastest method.
     """
     from sim.methods import METHODS
     from sim.scenario import ScenarioError, sweep
 
     form = format_asked(form, as_json)
+    sensitivity = sensitivity_asked(sensitivity, tornado)
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     for name in names:
         if ":" not in name:
@@ -50,10 +55,14 @@ def compare(
         raise UserError(str(error).replace("--over method.name", "--methods")) from error
     cases = {case.scenario.method.name: case.scenario for case in study.cases()}
 
+    from sim.output.lever_lines import with_levers_of_fastest
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
     foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
-    show(report(result, cases), form)
+    about = with_levers_of_fastest(report(result, cases), result, cases, sensitivity)
+    show(about, form)
+    if tornado is not None:
+        draw(about, tornado)

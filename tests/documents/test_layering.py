@@ -40,7 +40,10 @@ def test_simulator_never_imports(module: str) -> None:
         ("pydantic", {"scenario"}),
         ("typer", {"cli", "output"}),
         ("rich", {"output"}),
-        ("matplotlib", {"figures/plots.py", "output/pictures.py", "api", "cli"}),
+        (
+            "matplotlib",
+            {"figures/plots.py", "figures/tornado.py", "output/pictures.py", "api", "cli"},
+        ),
         ("cloudpickle", {"questions/study.py", "processes/parallel.py"}),
     ],
 )
