@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.api.calls import CallError, Progress, called, named, silent
-from sim.api.levers import WithLevers
-from sim.api.results import provenance, telling
+from sim.api.levers import drawn, levers_in
+from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
 from sim.api.wording import told
 
@@ -20,13 +20,33 @@ Method = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ComparisonResult(WithLevers):
+class ComparisonResult(Result):
     """Methods on equal tokens, under the same random numbers."""
 
     def frame(self) -> pd.DataFrame:
         """Return a row per method, on all sites."""
         rows = super().frame()
         return rows[rows["left_out"].isna()].drop(columns="left_out").reset_index(drop=True)
+
+    @property
+    def levers(self) -> pd.DataFrame:
+        """A row per lever of the fastest method, the one that saves most first; none where none was computed."""
+        return levers_in(self._report)
+
+    def plot_levers(self, ax: Axes | None = None) -> Axes:
+        """Draw what each lever does to the time for equal tokens, as bars.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If none was computed (``sensitivity=True``), or none applies.
+        """
+        return drawn(self._report, ax)
 
     def without_sites(self) -> pd.DataFrame:
         """Return a row per method and site left out; none with fewer than three sites."""

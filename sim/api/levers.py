@@ -4,39 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim.api.results import Result
 from sim.api.wording import told
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from sim.output.tables import Report
 
-class WithLevers(Result):
-    """An answer that may end with levers."""
 
-    @property
-    def levers(self) -> pd.DataFrame:
-        """A row per lever, the one that saves most first; none where they were not computed."""
-        from sim.output.lever_lines import frame
+def levers_in(report: Report) -> pd.DataFrame:
+    """Return a row per lever; none where they were not computed."""
+    from sim.output.lever_lines import frame
 
-        return frame(self._report.data)
+    return frame(report.data)
 
-    def plot_levers(self, ax: Axes | None = None) -> Axes:
-        """Draw what each lever does to the time for equal tokens, as bars.
 
-        Parameters
-        ----------
-        ax
-            Where to draw; by default a new figure of pyplot's.
+def drawn(report: Report, ax: Axes | None) -> Axes:
+    """Draw the levers of a report as bars.
 
-        Raises
-        ------
-        ValueError
-            If none was computed (``sensitivity=True``), or none applies.
-        """
-        from sim.api.drawing import axes
-        from sim.figures.tornado import tornado
+    Raises
+    ------
+    ValueError
+        If none was computed, or none applies.
+    """
+    from sim.api.drawing import axes
+    from sim.figures.tornado import tornado
 
-        with told():
-            return tornado(self.levers, axes(ax))
+    with told():
+        found = levers_in(report)
+        if report.data.get("levers") is None:
+            raise ValueError("levers were not computed; give sensitivity=True")
+        return tornado(found, axes(ax))

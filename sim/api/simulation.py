@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.api.calls import ValueRefusedError, a_text, called
-from sim.api.levers import WithLevers
-from sim.api.results import provenance
+from sim.api.levers import drawn, levers_in
+from sim.api.results import Result, provenance
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
@@ -21,10 +21,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SimulationResult(WithLevers):
+class SimulationResult(Result):
     """One run, predicted: of what is random the replication of median wall-clock."""
 
     _prediction: Prediction
+
+    @property
+    def levers(self) -> pd.DataFrame:
+        """A row per lever, the one that saves most first; none where none was computed."""
+        return levers_in(self._report)
+
+    def plot_levers(self, ax: Axes | None = None) -> Axes:
+        """Draw what each lever does to the time for equal tokens, as bars.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If none was computed (``sensitivity=True``), or none applies.
+        """
+        return drawn(self._report, ax)
 
     @property
     def interval(self) -> Interval:

@@ -58,7 +58,7 @@ def tornado(frame: pd.DataFrame, ax: Axes) -> Axes:
     room = max(high - low, 1.0)
     for place, value in zip(places, change, strict=True):
         ax.annotate(
-            f"{value:+.1f} %",
+            f"{value:+.1f} %" if abs(value) >= 0.05 else "0.0 %",
             (value, place),
             xytext=(4 if value > 0 else -4, 0),
             textcoords="offset points",
@@ -66,8 +66,11 @@ def tornado(frame: pd.DataFrame, ax: Axes) -> Axes:
             va="center",
             fontsize=8,
         )
-    # Numbers stand outside their bars: a fifth of the width is enough for them at 5 inches.
-    ax.set_xlim(low - 0.2 * room, high + (0.2 * room if high > 0 else 0.03 * room))
+    # Numbers stand outside their bars: this is room for them in a picture of 5 inches.
+    ax.set_xlim(
+        low - (0.35 * room if low < 0 else 0.03 * room),
+        high + (0.35 * room if high > 0 else 0.03 * room),
+    )
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_yticks(places, [as_it_is(str(name)) for name in rows["lever"]], fontsize=9)
     ax.set_xlabel("change of the time for equal tokens (%)")

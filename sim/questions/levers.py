@@ -40,6 +40,7 @@ MOST_DELAY = 5
 _NARROWER = {"fp32": "bf16", "bf16": "int8", "fp16": "int8", "int8": "fp4"}
 _APART = 1.005  # factor from which on a site or a link is the slowest
 _AS_GOOD = 1e-3  # of the time: a longer delay that gains less is not worth it
+_MOST_NAMED = 4  # sites whose values are typed one by one
 _MOST_PAIRS = 100  # sites up to which links of pairs are looked at one by one
 
 
@@ -290,13 +291,10 @@ def _computation(scenario: Scenario) -> Iterator[Candidate]:
     """Offer three points of MFU where it is known, else faster accelerators."""
     rates = [_mfu(scenario, rank) for rank in range(len(scenario.workers))]
     if not all(rate and rate + MFU_POINTS <= 1 for rate in rates):
-        speeds = {worker.machine.speed for worker in scenario.workers}
-        speed = f"{speeds.pop() * SPEED:.10g}" if len(speeds) == 1 else ""
-        yield Candidate(
-            "accelerators 10 % faster",
-            faster(scenario, [SPEED] * len(rates)),
-            f"--set site.speed={speed}" if speed else "",
-        )
+        changed = faster(scenario, [SPEED] * len(rates))
+        speeds = [worker.machine.speed for worker in changed.workers]
+        setting = _of_sites(scenario, "speed", speeds, "--set site.speed=")
+        yield Candidate("accelerators 10 % faster", changed, setting)
         return
     workers = tuple(
         replace(
@@ -308,9 +306,23 @@ def _computation(scenario: Scenario) -> Iterator[Candidate]:
         )
         for worker, rate in zip(scenario.workers, rates, strict=True)
     )
-    wanted = {f"{rate + MFU_POINTS:.10g}" for rate in rates}
-    setting = f"--mfu {wanted.pop()}" if len(wanted) == 1 else ""
+    wanted = [rate + MFU_POINTS for rate in rates]
+    setting = _of_sites(scenario, "mfu", wanted, "--mfu ")
     yield Candidate("mfu +3 points", replace(scenario, workers=workers), setting)
+
+
+def _of_sites(scenario: Scenario, key: str, values: Sequence[float], of_all: str) -> str:
+    """Return how to type a value of each worker: once for all, or by a few sites' names."""
+    texts = [f"{value:.10g}" for value in values]
+    if len(set(texts)) == 1:
+        return of_all + texts[0]
+    by_site = [{texts[rank] for rank in ranks} for ranks in scenario.ranks_by_site]
+    names = [site.name for site in scenario.sites]
+    if len(names) > _MOST_NAMED or not all(names) or any(len(each) > 1 for each in by_site):
+        return ""
+    return " ".join(
+        f"--set site.{name}.{key}={each.pop()}" for name, each in zip(names, by_site, strict=True)
+    )
 
 
 def _mfu(scenario: Scenario, rank: int) -> float:
