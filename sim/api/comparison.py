@@ -30,7 +30,7 @@ class ComparisonResult(Result):
 
     @property
     def levers(self) -> pd.DataFrame:
-        """A row per lever of the fastest method, the one that saves most first; none where none was computed."""
+        """A row per lever of the fastest method; none where none was computed."""
         return levers_in(self._report)
 
     def plot_levers(self, ax: Axes | None = None) -> Axes:

@@ -14,6 +14,7 @@ columns: What each column of results holds, in a sentence.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
 reproduction_report: A published table next to ours. published: The studies that have one.
+lever_lines: Levers at the end of an answer: one line each, the one that saves most first.
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.
