@@ -6,6 +6,7 @@ command line. Nothing is written to disk unless a place is named.
 
 scenarios: Scenarios, made of keywords or read from a file. keywords: What describes one.
 simulation: ``simulate``. sweeping: ``sweep``. comparison: ``compare``. requirement: ``required``.
-reproduction: ``reproduce``. results: What all results have in common. levers: What to change first. drawing: Where
-they are drawn. calls: Calls that cannot be meant. wording: Messages of the command line in words of Python.
+reproduction: ``reproduce``. results: What all results have in common. levers: What to change
+first. drawing: Where they are drawn. calls: Calls that cannot be meant. wording: Messages of the
+command line in words of Python.
 """
