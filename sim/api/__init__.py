@@ -8,6 +8,6 @@ scenarios: Scenarios, made of keywords or read from a file. keywords: What descr
 simulation: ``simulate``. sweeping: ``sweep``. comparison: ``compare``. planning: ``plan``.
 requirement: ``required``. methods: Several methods, as calls take them.
 memory: ``memory``. reproduction: ``reproduce``. results: What all results have in common.
-drawing: Where they are
-drawn. calls: Calls that cannot be meant. wording: Messages of the command line in words of Python.
+levers: What to change first. drawing: Where they are drawn. calls: Calls that cannot be meant.
+wording: Messages of the command line in words of Python.
 """

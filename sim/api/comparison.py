@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.api.calls import Progress, called, silent
+from sim.api.levers import drawn, levers_in
 from sim.api.methods import Method, several_methods
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
@@ -28,6 +29,26 @@ class ComparisonResult(Result):
         """Return a row per method, on all sites."""
         rows = super().frame()
         return rows[rows["left_out"].isna()].drop(columns="left_out").reset_index(drop=True)
+
+    @property
+    def levers(self) -> pd.DataFrame:
+        """A row per lever of the fastest method; none where none was computed."""
+        return levers_in(self._report)
+
+    def plot_levers(self, ax: Axes | None = None) -> Axes:
+        """Draw what each lever does to the time for equal tokens, as bars.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If none was computed (``sensitivity=True``), or none applies.
+        """
+        return drawn(self._report, ax)
 
     def without_sites(self) -> pd.DataFrame:
         """Return a row per method and site left out; none with fewer than three sites."""
@@ -68,6 +89,7 @@ def compare(
     scenario: Scenario,
     methods: Iterable[Method] | None = None,
     *,
+    sensitivity: bool | None = None,
     on_progress: Progress | None = None,
 ) -> ComparisonResult:
     """Put methods side by side on equal tokens, under common random numbers.
@@ -80,6 +102,9 @@ def compare(
     methods
         Names, "package.module:function", or generator functions; by default those
         of ``bandwise compare``.
+    sensitivity
+        Whether to compute the levers of the fastest method, what each change does to its time; by
+        default where all of them are foreseen to take less than a second.
     on_progress
         Called with runs done and runs in all.
 
@@ -101,6 +126,7 @@ def compare(
     from sim.output.comparison_report import COMPARED, report
     from sim.output.effort import foresee
     from sim.output.errors import naming_one_of
+    from sim.output.lever_lines import with_levers_of_fastest
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
@@ -111,7 +137,7 @@ def compare(
         foresee(list(cases.values()), runs=runs_of(base.resolved))
         with naming_one_of(cases):
             found = run(cases, on_progress=on_progress or silent)
-        about = report(found, cases)
+        about = with_levers_of_fastest(report(found, cases), found, cases, sensitivity)
     return ComparisonResult(
         provenance(base.resolved, cases, document=base._document), telling(about, base)
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.api.calls import ValueRefusedError, a_text, called
+from sim.api.levers import drawn, levers_in
 from sim.api.results import Result, provenance
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
@@ -26,6 +27,26 @@ class SimulationResult(Result):
     """One run, predicted: of what is random the replication of median wall-clock."""
 
     _prediction: Prediction
+
+    @property
+    def levers(self) -> pd.DataFrame:
+        """A row per lever, the one that saves most first; none where none was computed."""
+        return levers_in(self._report)
+
+    def plot_levers(self, ax: Axes | None = None) -> Axes:
+        """Draw what each lever does to the time for equal tokens, as bars.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If none was computed (``sensitivity=True``), or none applies.
+        """
+        return drawn(self._report, ax)
 
     @property
     def interval(self) -> Interval:
@@ -97,7 +118,9 @@ class SimulationResult(Result):
 
 
 @called
-def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> SimulationResult:
+def simulate(
+    scenario: Scenario, *, replay: str | Path | None = None, sensitivity: bool | None = None
+) -> SimulationResult:
     """Predict one run: time, utilization, where the time goes. Nothing is trained.
 
     Parameters
@@ -106,6 +129,9 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         What :func:`make_scenario` or :func:`load` returns.
     replay
         A trace whose observations are repeated instead of looking at the virtual clock.
+    sensitivity
+        Whether to compute levers, what each change does to the time; by default where all of them
+        are foreseen to take less than a second. None are of a replayed trace.
 
     Returns
     -------
@@ -133,8 +159,10 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
     """
     from sim.output.effort import foresee
     from sim.output.errors import naming
+    from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
+    from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
@@ -151,4 +179,8 @@ def simulate(scenario: Scenario, *, replay: str | Path | None = None) -> Simulat
         about = report(
             resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
         )
+        within_s = within(sensitivity) if path is None else None
+        if within_s is not None:
+            found = levers(resolved, base=prediction, within_s=within_s)
+            about = with_levers(about, found, resolved.method.name)
     return SimulationResult(provenance(resolved, document=scenario._document), about, prediction)

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from sim.cli.asked_methods import METHODS_OPTION, cases_of
+from sim.cli.sensitivity import Sensitivity, Tornado, draw
+from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import naming_one_of
@@ -29,6 +31,8 @@ def compare(
     asked: Asked,
     methods: Annotated[str, METHODS_OPTION] = DEFAULT,
     tuned: Annotated[bool, _TUNED] = False,
+    sensitivity: Sensitivity = None,
+    tornado: Tornado = None,
     html: Html = None,
     form: Format = "table",
     as_json: Json = False,
@@ -37,12 +41,14 @@ def compare(
 
     All see the same random numbers. Arguments are for those methods that take them; the output
     names the others. Below come the same times with each site left out, where there are three
-    or more.
+    or more. What to change first is said of the fastest method.
     """
     form = format_asked(form, as_json)
+    sensitivity = sensitivity_asked(sensitivity, tornado)
     cases = cases_of(asked, methods)
 
     from sim.output.html_pictures import of_methods
+    from sim.output.lever_lines import with_levers_of_fastest
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
@@ -64,5 +70,8 @@ def compare(
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
     about = report(result, cases, settings)
+    about = with_levers_of_fastest(about, result, cases, sensitivity)
     show(about, form)
+    if tornado is not None:
+        draw(about, tornado)
     write_page(html, about, lambda: of_methods(about.data))

@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sim.cli.sensitivity import Sensitivity, Tornado, draw
+from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.effort import foresee
-from sim.output.errors import naming
+from sim.output.errors import UserError, naming
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.run_report import report
@@ -39,6 +41,8 @@ def simulate(
     replay: Annotated[Path | None, _REPLAY] = None,
     trace: Annotated[Path | None, _TRACE] = None,
     html: Html = None,
+    sensitivity: Sensitivity = None,
+    tornado: Tornado = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -52,9 +56,16 @@ def simulate(
     form = format_asked(form, as_json)
     if trace is not None:
         checked_file("--trace", trace, TRACES)
+    sensitivity = sensitivity_asked(sensitivity, tornado)
+    if sensitivity and replay is not None:
+        raise UserError(
+            "--replay: repeats one run, of which nothing can be changed (--sensitivity)"
+        )
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
     from sim.output.html_pictures import of_run
+    from sim.output.lever_lines import with_levers
+    from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
@@ -69,6 +80,10 @@ def simulate(
         interval=prediction.interval,
         layer_overlap=layer_overlap,
     )
+    within_s = None if replay is not None else within(sensitivity)
+    if within_s is not None:
+        found = levers(scenario, base=prediction, within_s=within_s)
+        about = with_levers(about, found, scenario.method.name)
     if trace is not None:
         from sim.trace.files import save
 
@@ -80,3 +95,5 @@ def simulate(
         tell(f"bandwise: wrote {trace}")
     show(about, form)
     write_page(html, about, lambda: of_run(about.data, lambda: prediction.trace))
+    if tornado is not None:
+        draw(about, tornado)

@@ -8,4 +8,5 @@ throughput: Throughput as papers quote it: tokens per second and accelerator, an
 collective_model: The collective model in words: which algorithm, how many workers, bytes on the
   wire.
 plots: Pictures: functions that take and return a matplotlib Axes; saved as the same bytes always.
+tornado: A tornado plot: levers as horizontal bars, the largest change of the time on top.
 """

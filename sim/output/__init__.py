@@ -18,6 +18,7 @@ comparison_report: Methods side by side. requirement_report: The bandwidth that 
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
 reproduction_report: A published table next to ours. published: The studies that have one.
+lever_lines: Levers at the end of an answer: one line each, the one that saves most first.
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.

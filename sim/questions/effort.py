@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from sim.figures.evaluation import Figures
 from sim.members import members_of
 from sim.models.sized import Sized
 from sim.network.gloo import SEGMENT_BYTES
@@ -68,6 +69,20 @@ def effort(scenario: Scenario) -> Effort:
     seconds += rows_a_round * rounds * ROW_S + messages * MESSAGE_S
     size = laid * TRANSFER_BYTES + pairs * PAIR_BYTES + rows_a_round * longest * ROW_BYTES
     return Effort(seconds, size)
+
+
+def effort_of_looking(scenario: Scenario, found: Figures) -> float:
+    """Estimate the seconds of another such run of a method that looks at the clock.
+
+    Counting cannot know for how long it computes while it communicates; the figures of a run do.
+    Each micro-batch is two rows, what is computed and the look after it.
+    """
+    if not found.window_rounds:
+        return inf
+    a_round = sum(found.micro_batches_per_worker) / found.window_rounds
+    share = len(merged(scenario, merge=True)) / len(scenario.workers)
+    rounds, _, _ = _rounds(scenario, looks=True)
+    return 2 * a_round * share * rounds * ROW_S
 
 
 def _rounds(scenario: Scenario, *, looks: bool) -> tuple[float, int, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -123,6 +123,21 @@ def scaled(scenario: Scenario, factor: float, link: str | None = None) -> Scenar
             network=replace(scenario.network, bandwidth=pairs),
         ),
     )
+
+
+def with_latency_of(scenario: Scenario, factor: float) -> Scenario:
+    """Multiply the latency between all sites by a factor."""
+    network = replace(scenario.network, latency=scenario.network.latency.times(factor))
+    return _with_tables_of(scenario, replace(scenario, network=network))
+
+
+def faster(scenario: Scenario, factors: Sequence[float]) -> Scenario:
+    """Multiply each worker's speed by its factor."""
+    workers = tuple(
+        replace(worker, machine=replace(worker.machine, speed=worker.machine.speed * factor))
+        for worker, factor in zip(scenario.workers, factors, strict=True)
+    )
+    return replace(scenario, workers=workers)
 
 
 def with_bandwidth(scenario: Scenario, rate: float) -> Scenario:

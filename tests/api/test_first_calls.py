@@ -187,7 +187,7 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: sim.simulate(),  # type: ignore[call-arg]
         CallError,
         "simulate: missing a required argument: 'scenario'; "
-        "write sim.simulate(scenario, replay=...)",
+        "write sim.simulate(scenario, replay=..., sensitivity=...)",
     ),
     "an axes that is none": (
         lambda: sim.compare(described(bandwidth="9 Gbit/s"), ["diloco"]).plot(3),

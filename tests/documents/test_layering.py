@@ -44,6 +44,7 @@ def test_simulator_never_imports(module: str) -> None:
             "matplotlib",
             {
                 "figures/plots.py",
+                "figures/tornado.py",
                 "output/pictures.py",
                 "output/svg.py",
                 "output/html_pictures.py",
