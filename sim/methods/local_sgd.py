@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import Seed, Share, SyncEvery, of_worker
+from sim.methods.arguments import CommDtype, Seed, Share, SyncEvery, of_worker
 from sim.methods.participation import participants
 from sim.program import Equal, Program, Worker, keeps_equal, operation
 
@@ -24,11 +24,12 @@ def local_sgd(
     sync_every: SyncEvery | tuple[SyncEvery, ...] = 100,
     participation: Share = 1.0,
     participation_seed: Seed = 0,
+    comm_dtype: CommDtype | None = None,
 ) -> Program:
     """Take H local steps, then average the parameters over all workers, or over some of them.
 
     Every ``sync_every`` (H) inner steps: theta = mean over m of theta_m. The same as DiLoCo
-    with plain outer SGD at learning rate 1. Parameters travel in the model's param_dtype.
+    with plain outer SGD at learning rate 1.
 
     With ``participation`` below 1 a share of the workers trains in each round, and the mean is
     over these. One all-reduce is over them, those that train in the next round, and rank 0, which
@@ -43,6 +44,8 @@ def local_sgd(
         Share of the workers that train in a round, at least one of them.
     participation_seed
         Which ones: with the number of the round it decides alone.
+    comm_dtype
+        Type in which parameters travel; by default the model's param_dtype.
 
     Notes
     -----
@@ -53,18 +56,23 @@ def local_sgd(
     """
     model = worker.model
     whole = range(model.num_layers)
+    dtype = comm_dtype or model.param_dtype
     if participation < 1:
-        yield from _some(worker, sync_every, participation, participation_seed)
+        yield from _some(worker, sync_every, participation, participation_seed, dtype)
         return
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
-        yield worker.all_reduce(model.parameters(whole), model.param_dtype)
+        yield worker.all_reduce(model.parameters(whole), dtype)
         yield worker.compute(model.average_parameters, whole, commits=True)
 
 
 def _some(
-    worker: Worker, sync_every: SyncEvery | tuple[SyncEvery, ...], share: float, seed: int
+    worker: Worker,
+    sync_every: SyncEvery | tuple[SyncEvery, ...],
+    share: float,
+    seed: int,
+    dtype: str,
 ) -> Program:
     model, workers = worker.model, worker.workers
     whole, number = range(model.num_layers), 0
@@ -77,7 +85,7 @@ def _some(
             yield worker.compute(model.inner_step, times=steps[worker.rank])
         if worker.rank in receiving:
             parameters = model.parameters(whole)
-            yield worker.all_reduce(parameters, model.param_dtype, over=receiving)
+            yield worker.all_reduce(parameters, dtype, over=receiving)
             yield worker.compute(model.average_parameters, whole, commits=True)
         else:
             yield worker.compute(sit_out, commits=True)

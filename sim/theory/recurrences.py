@@ -42,13 +42,13 @@ Parts = Sequence[Sequence[int]]
 def _local_sgd(
     costs: Costs,
     rounds: int,
+    comm_dtype: str,
     sync_every: PerWorker = 100,
     participation: float = 1.0,
     participation_seed: int = 0,
-    **_: object,
 ) -> Result:
-    """t_m <- end(max_m (t_m + H_m T_m)) + average; parameters travel in param_dtype."""
-    dtype = costs.scenario.model.param_dtype
+    """t_m <- end(max_m (t_m + H_m T_m)) + average."""
+    dtype = comm_dtype
     if participation < 1:
         drawn = [
             participants(costs.workers, participation, participation_seed, number)
@@ -104,7 +104,8 @@ def _some_take_part(
         t[list(training)] += busy[list(training)]
         ranks = tuple(sorted({0, *training, *following}))
         group = groups.setdefault(ranks, Group(costs, ranks, others))
-        end = group.end(t, "all_reduce", costs.parameters, dtype)
+        quantizing = group.quantizing(costs.parameters, dtype)
+        end = group.end(t + quantizing, "all_reduce", costs.parameters, dtype)
         t[list(ranks)] = end + costs.outer_step[list(ranks)]
     return t, [*begins, t]
 
