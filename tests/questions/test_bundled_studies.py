@@ -31,7 +31,7 @@ def with_bandwidth(scenario: Scenario, bytes_per_s: float) -> Figures:
 
 def test_a_mixture_of_experts_computes_with_its_active_parameters_and_sends_all() -> None:
     """A DiLoCo round sends 671B parameters at 4 bits, 2 (3 - 1) / 3 times, and their scales."""
-    scenario = load("moe_three_continents", method="diloco")
+    scenario = load("moe_three_continents", {"--method": "diloco"})
     step = step_seconds(37e9, 16 * 2**20, 2048, H100, 0.35)
     assert scenario.workers[0].machine.step_seconds == pytest.approx(step)
     found = figures_of(scenario)
@@ -138,5 +138,5 @@ def test_a_tenth_of_the_clients_sends_a_fifth_of_the_bytes() -> None:
 
 def test_sparse_payloads_send_their_bytes_per_element() -> None:
     studied = cases("federated_lora")
-    sparse, dense = (figures_of(studied[1.0, dtype]) for dtype in ("0.06B", "bf16"))
+    sparse, dense = (figures_of(studied[1.0, dtype]) for dtype in ("0.06", "bf16"))
     assert sparse.sent_bytes_per_worker == pytest.approx(0.03 * dense.sent_bytes_per_worker)
