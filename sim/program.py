@@ -430,6 +430,7 @@ class Worker(Protocol):
         """Mean (or sum) over all members, in place.
 
         A mean counts every member once, or by the tokens of its round: the scenario says which.
+        A member that takes no step in the round receives the mean and adds nothing to it.
         """
         ...
 

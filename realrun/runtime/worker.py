@@ -364,7 +364,9 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.restart is not None:
             return Activity(self, name, call)  # received before the checkpoint
         group = shared.group(name)
-        weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
+        by_tokens = shared.by_tokens
+        among = self._progress.weight_among
+        weight = among(members, by_tokens=by_tokens) if mean else 1.0
         packed = None
         if dtype in QUANTIZED:
             group.open()

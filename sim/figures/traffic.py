@@ -47,7 +47,11 @@ def _exchange(row: Row, members: Members, sizes: list[float], share: tuple[float
 
 
 class Sent:
-    """What a run sends; ``exchanges`` by kind, the methods for an average worker."""
+    """What a run sends; ``exchanges`` of the first worker by kind, the methods for an average one.
+
+    Of a collective over some of the workers an average worker sends what its members send, over
+    the number of all workers.
+    """
 
     def __init__(self, trace: Trace) -> None:
         context = trace.context
@@ -55,13 +59,19 @@ class Sent:
         mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
         starts, stops, sent = [], [], []
         sizes: dict[str, tuple[Row, list[float]]] = {}
+        workers = len(context.site_of)
         for row, start in trace.on_wire():
+            over_all = "[" not in row.group
+            if row.rank != rank and over_all:
+                continue
+            key = share_key(row)
             if row.rank == rank:
-                key = share_key(row)
                 sizes.setdefault(key, (row, []))[1].append(row.bytes)
+            members = named(row.group, workers)
+            if over_all or row.rank == members.ranks[0]:  # each collective once
                 starts.append(start)
                 stops.append(row.end_s)
-                sent.append(row.bytes * mean_share.get(key, 0.0))
+                sent.append(row.bytes * mean_share.get(key, 0.0) * len(members) / workers)
         exchanges: dict[tuple[str, str, int], Exchange] = {}
         for key, (row, found) in sizes.items():
             members = named(row.group, len(context.site_of))

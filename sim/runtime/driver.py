@@ -307,7 +307,9 @@ class Driver(CollectiveCalls[Activity]):
         # What is sent is what the buffer holds now, however long quantizing takes.
         numbers = None
         if getattr(buffer, "values", None) is not None:
-            weight = self._progress.weight_among(members) if mean and shared.by_tokens else 1.0
+            by_tokens = shared.by_tokens
+            among = self._progress.weight_among
+            weight = among(members, by_tokens=by_tokens) if mean else 1.0
             numbers = numbers_of(self.rank, buffer, dtype, block, weight)
         name = self._group + members.name
         group = shared.groups.get(name) or shared.group(name, members)

@@ -108,23 +108,28 @@ class Progress:
         own = steps[self._rank]
         self._unequal += self._last_tokens
         self.pace = self._last_tokens / (self._tokens_per_step * own) if own else 1.0
-        self.weight = own * self._batch() * len(steps) / self._last_tokens
+        trained = self._last_tokens
+        self.weight = own * self._batch() * len(steps) / trained if trained else 1.0
         return own
 
-    def weight_among(self, members: Members) -> float:
-        """What this worker counts in a mean over members, weighted by their tokens of the round.
+    def weight_among(self, members: Members, *, by_tokens: bool) -> float:
+        """What this worker counts in a mean over members: once, or by its tokens of the round.
 
-        1 on the average of them; for all if they train on nothing.
+        1 on the average of them. Who takes no step in a round counts nothing, unless nobody
+        takes one.
         """
-        if not members.name:
-            return self.weight
         steps = self._own
-        tokens = {
-            rank: self._batch_tokens[rank] * (1 if steps is None else steps[rank])
+        if not by_tokens and (steps is None or all(steps[rank] for rank in members.ranks)):
+            return 1.0
+        if by_tokens and not members.name:
+            return self.weight
+        counts = {
+            rank: (self._batch_tokens[rank] if by_tokens else 1.0)
+            * (1 if steps is None else steps[rank] if by_tokens else steps[rank] > 0)
             for rank in members.ranks
         }
-        total = sum(tokens.values())
-        return tokens[self._rank] * len(members) / total if total else 1.0
+        total = sum(counts.values())
+        return counts[self._rank] * len(members) / total if total else 1.0
 
     def _batch(self) -> float:
         return self._batch_tokens[self._rank]

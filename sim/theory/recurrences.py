@@ -12,6 +12,7 @@ from math import ceil
 
 import numpy as np
 
+from sim.methods.participation import participants
 from sim.program import bytes_per_element
 from sim.theory.costs import (
     INSTANT,
@@ -38,9 +39,22 @@ Parts = Sequence[Sequence[int]]
 # --- one thing at a time ------------------------------------------------------------------------
 
 
-def _local_sgd(costs: Costs, rounds: int, sync_every: PerWorker = 100, **_: object) -> Result:
-    """t_m <- end(max_m (t_m + H_m T_m)) + average; parameters travel in param_dtype."""
-    dtype = costs.scenario.model.param_dtype
+def _local_sgd(
+    costs: Costs,
+    rounds: int,
+    comm_dtype: str,
+    sync_every: PerWorker = 100,
+    participation: float = 1.0,
+    participation_seed: int = 0,
+) -> Result:
+    """t_m <- end(max_m (t_m + H_m T_m)) + average."""
+    dtype = comm_dtype
+    if participation < 1:
+        drawn = [
+            participants(costs.workers, participation, participation_seed, number)
+            for number in range(rounds + 1)
+        ]
+        return _some_take_part(costs, drawn, sync_every, dtype)
     return _blocking(costs, rounds, sync_every, dtype, costs.zero())
 
 
@@ -70,6 +84,29 @@ def _blocking(
         begins.append(t)
         call = t + steps * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
         t = group.end(call, "all_reduce", costs.parameters, dtype) + costs.outer_step
+    return t, [*begins, t]
+
+
+def _some_take_part(
+    costs: Costs, drawn: Sequence[tuple[int, ...]], sync_every: PerWorker, dtype: str
+) -> Result:
+    """t_m <- end(max over m of S_n, S_n+1 and {0} of t_m + [m in S_n] H_m T_m) + average.
+
+    S_n (``drawn``) train in round n. Times of the others stay.
+    """
+    busy = np.array(per_worker(costs, sync_every)) * costs.inner_step
+    groups: dict[tuple[int, ...], Group] = {}
+    others: Transmissions = []
+    t, begins = costs.zero(), []
+    for training, following in pairwise(drawn):
+        begins.append(t)
+        t = t.copy()
+        t[list(training)] += busy[list(training)]
+        ranks = tuple(sorted({0, *training, *following}))
+        group = groups.setdefault(ranks, Group(costs, ranks, others))
+        quantizing = group.quantizing(costs.parameters, dtype)
+        end = group.end(t + quantizing, "all_reduce", costs.parameters, dtype)
+        t[list(ranks)] = end + costs.outer_step[list(ranks)]
     return t, [*begins, t]
 
 

@@ -38,6 +38,7 @@ NOT_RUN = {
         "needs the extra [tensorboard]",
         "needs the extra [wandb]",
     ],
+    "how-to/published_and_planned_runs.md": ["takes half a minute"],
     "how-to/validate_on_a_cluster.md": [
         "needs two machines",
         "needs Slurm",

@@ -19,11 +19,15 @@ def inside(path: Path, *places: str) -> bool:
     return bool({own.as_posix(), *(folder.as_posix() for folder in own.parents)} & set(places))
 
 
+# Of the standard library: nothing that knows a clock, or draws what others do not.
+PURE = ("collections", "functools", "hashlib", "itertools", "math", "typing")
+
+
 def test_programs_import_programs_only() -> None:
     allowed = ("sim.methods", "sim.program", "annotated_types", "__future__")
     for path in (SIM / "methods").glob("*.py"):
         for module in imported(path):
-            standard = module.split(".")[0] in ("collections", "itertools", "math", "typing")
+            standard = module.split(".")[0] in PURE
             assert standard or module.startswith(allowed), f"{path.name} imports {module}"
 
 

@@ -27,7 +27,11 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"comm_dtype": "fp4", "overlap": "layer"},
         {"comm_dtype": "fp4", "zero1": True, "bucket_bytes": 5},
     ],
-    "local_sgd": [{"sync_every": 3}, {"sync_every": (3, 5, 1, 2)}],
+    "local_sgd": [
+        {"sync_every": 3},
+        {"sync_every": (3, 5, 1, 2)},
+        {"sync_every": (3, 5, 1, 2), "participation": 0.5, "participation_seed": 3},
+    ],
     "diloco": [
         {"sync_every": 3},
         {"sync_every": 3, "overlap": "layer"},
