@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.output import intervals
 from sim.output.comparison_report import LOSS
+from sim.output.memory_report import fit
 from sim.output.tables import (
     PREDICTION,
     STEADY,
@@ -75,6 +76,8 @@ def report(plan: Plan, asked: Asked) -> Report:
     )
     blocks += [random] if random else []
     blocks.append(Section("What binds", _binding(plan)))
+    memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
+    blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
     blocks.append(_front(plan))
     blocks.append(Section("Limits", _limits(plan)))
@@ -94,6 +97,7 @@ def report(plan: Plan, asked: Asked) -> Report:
         **{row["which"].replace(" ", "_"): row for row in rows},
         "front": front,
         "changes": [_change_record(change) for change in plan.changes],
+        "fits_in_memory": memory.by_method["recommended"],
         "binds": {"what": plan.binds[0], "which": plan.binds[1] or None},
         "bandwidth_factor_needed": _factor(plan),
         "limits": _limits_record(plan),
@@ -295,6 +299,8 @@ def _limits(plan: Plan) -> str:
         said.append(f"a batch that grows while communicating at most {limits.growth:g} times")
     if not limits.quantized_gradients:
         said.append("gradients of every step not quantized")
+    if any(site.memory.sizes for site in plan.given.scenario.sites):
+        said.append("what fits into the accelerators' memory")
     if limits.measured:
         said.append("nothing that learned worse in our trainings")
     why = ", ".join(f"{number:,} for {text}" for text, number in largest(plan.excluded))

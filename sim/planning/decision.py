@@ -9,7 +9,7 @@ from typing import Any
 
 from sim.network.links import Links
 from sim.planning.limits import Limits, largest
-from sim.planning.search import Candidate, Point, Search
+from sim.planning.search import NOT_FITTING, Candidate, Point, Search
 from sim.planning.settings import ORDER, Setting
 from sim.planning.space import Axes, axes_of
 from sim.program import ArgumentError
@@ -126,6 +126,8 @@ def plan(
     fastest = search.fastest()
     if fastest is None:
         causes = ", ".join(f"{number:,} for {why}" for why, number in largest(search.excluded))
+        if NOT_FITTING in search.excluded:
+            causes += "; bandwise memory shows what would fit"
         raise NothingAdmissibleError(
             f"none of {search.considered:,} settings is within the limits (excluded: {causes})"
         )
@@ -231,7 +233,8 @@ def _change(
     large = search.limits.too_large(
         point.scenario, point.tokens_per_update, looks=point.candidate.looks
     )
-    beyond = (*search.limits.beyond(point.scenario), *filter(None, [large]))
+    short = "" if search.fits(point.scenario) else NOT_FITTING
+    beyond = (*search.limits.beyond(point.scenario), *filter(None, [large, short]))
     return [Change(key, before, after, point, beyond)]
 
 

@@ -20,11 +20,15 @@ from sim.planning.rehearsal import Rehearsal, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
 from sim.program import ArgumentError
+from sim.questions.memory import memory
 from sim.questions.replications import Prediction, predicted
+from sim.runtime import SimulationError
 from sim.scenario.records import Scenario
 
 TOLERANCE = 1e-3
 """Relative difference in time below which a setting is not looked for."""
+
+NOT_FITTING = "more memory than the accelerators have"
 
 PLAINEST = {"overlap": "none"}
 MOVED = ("method.overlap", "method.bucket_bytes", "method.fragment_sync_delay")
@@ -64,7 +68,7 @@ class Candidate:
         self.token_s = kind.least_token_s
         #: Compute utilization, at most.
         self.utilization = kind.most_utilization
-        self.sharp = kind.looks
+        self.sharp = False
 
     @property
     def looks(self) -> bool:
@@ -72,7 +76,7 @@ class Candidate:
         return self.kind.looks
 
     def sharpen(self) -> bool:
-        """Rehearse the setting itself, for sharper bounds; False if its arguments clash."""
+        """Rehearse the setting itself, for sharper bounds; False if it cannot be run."""
         if not self.sharp:
             try:
                 bound = self._rehearse(self.scenario)
@@ -195,6 +199,10 @@ class Search:
         self.limits, self.tokens, self._on_progress = limits, tokens, on_progress
         self._links: dict[tuple[Any, ...], Links] = {}
         self._points: dict[Setting, Point] = {}
+        self._fitting: dict[tuple[Any, ...], bool] = {}
+        self._memory_known = any(
+            site.memory.sizes for base in bases.values() for site in base.sites
+        )
         self._rehearsals: dict[Setting, Rehearsal] = {}
         #: Settings in all, and how many each text of a limit has excluded.
         self.considered = 0
@@ -232,6 +240,29 @@ class Search:
     def _rehearse(self, scenario: Scenario) -> Rehearsal:
         return rehearsed(scenario, self.links(scenario))
 
+    def _rehearse_what_fits(self, scenario: Scenario) -> Rehearsal:
+        """Rehearse a scenario whose workers fit into their accelerators, or may.
+
+        Raises
+        ------
+        ArgumentError
+            If they do not, or the method's arguments exclude each other.
+        """
+        if self._memory_known and not self.fits(scenario):
+            self._exclude(NOT_FITTING)
+            raise ArgumentError(NOT_FITTING)
+        return self._rehearse(scenario)
+
+    def fits(self, scenario: Scenario) -> bool:
+        """Whether the workers fit into memory; also where that is not known."""
+        arguments = scenario.method.name, tuple(sorted(scenario.method.arguments.items(), key=str))
+        if arguments not in self._fitting:
+            try:
+                self._fitting[arguments] = memory(scenario).fits is not False
+            except SimulationError:  # a program that needs the times of a run
+                self._fitting[arguments] = True
+        return self._fitting[arguments]
+
     def simulated(self, candidate: Candidate) -> Point:
         """Simulate a setting once, in one replication."""
         known = self._points.get(candidate.setting)
@@ -265,13 +296,12 @@ class Search:
                     scenario, algorithms.setdefault(_but_algorithm(alike), [])
                 )
             kind = kinds[alike]
-            if kind is None:
-                self._exclude("another algorithm is as fast and sends no more")
+            if kind is None:  # another algorithm is as fast and sends no more
                 continue
             if self.limits.too_large(scenario, kind.tokens_per_update, looks=kind.looks):
                 self._exclude("more tokens per update than the limit")
                 continue
-            yield Candidate(setting, scenario, kind, self._rehearse)
+            yield Candidate(setting, scenario, kind, self._rehearse_what_fits)
 
     def _kind(
         self, scenario: Scenario, others: list[tuple[Scenario, Rehearsal]]
