@@ -40,7 +40,7 @@ def test_simulator_never_imports(module: str) -> None:
         ("pydantic", {"scenario"}),
         ("typer", {"cli", "output"}),
         ("rich", {"output"}),
-        ("matplotlib", {"figures/plots.py", "output/pictures.py", "api", "cli"}),
+        ("matplotlib", {"figures/pictures", "output/pictures.py", "api", "cli"}),
         ("cloudpickle", {"questions/study.py", "processes/parallel.py"}),
     ],
 )
