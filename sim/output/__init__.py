@@ -17,4 +17,5 @@ reproduction_report: A published table next to ours. published: The studies that
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.
+drawn_columns: Pictures of any columns of results.
 """

@@ -12,4 +12,5 @@ target_search: How much bandwidth a run needs: bisection on the simulator.
 target_tables: Bandwidth that reaches each target, read off a study's curves or found by bisection.
 reproduce: A published table next to ours, cell by cell.
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
+selected_runs: Which runs of results a picture shows, and whether its columns can be drawn.
 """
