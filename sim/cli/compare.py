@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from sim.output.comparison_report import COMPARED, report
 from sim.output.effort import foresee
 from sim.output.errors import UserError, chosen, naming_one_of
 from sim.output.options import Asked, Format, Json, takes_scenario
-from sim.output.show import progress, show
+from sim.output.show import checked_file, progress, show, tell
 from sim.output.tables import format_asked
 
 DEFAULT = ",".join(COMPARED)
@@ -21,11 +22,20 @@ _METHODS = typer.Option(
     rich_help_panel="Method",
 )
 
+_OUT = typer.Option(
+    "--out",
+    metavar="FILE",
+    help="Draw where the time goes and how much it is: .png, .svg or .pdf.",
+    show_default=False,
+    rich_help_panel="Output",
+)
+
 
 @takes_scenario(leaving_out=["--method"])
 def compare(
     asked: Asked,
     methods: Annotated[str, _METHODS] = DEFAULT,
+    out: Annotated[Path | None, _OUT] = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -39,6 +49,8 @@ def compare(
     from sim.scenario import ScenarioError, sweep
 
     form = format_asked(form, as_json)
+    if out is not None:
+        checked_file("--out", out, (".png", ".svg", ".pdf"))
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     for name in names:
         if ":" not in name:
@@ -56,4 +68,11 @@ def compare(
     foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
     with naming_one_of(cases), progress("compare") as step:
         result = run(cases, on_progress=step)
-    show(report(result, cases), form)
+    about = report(result, cases)
+    if out is not None:
+        from sim.figures.plots import save
+        from sim.output.pictures import comparison
+
+        save(comparison(about.data["methods"]), out)
+        tell(f"bandwise: wrote {out}")
+    show(about, form)

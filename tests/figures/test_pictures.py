@@ -185,3 +185,14 @@ def test_speed_up_is_of_the_smallest_and_ideal_is_proportional() -> None:
         frame["tokens_per_s"].iloc[-1] / frame["tokens_per_s"].iloc[0]
     )
     assert ideal.get_ydata()[-1] == pytest.approx(1000.0)
+
+
+def test_python_draws_columns_as_the_command_does() -> None:
+    from sim import make_scenario, sweep
+
+    scenario = make_scenario(model="1B", method="diloco", step_time="1s")
+    found = sweep(scenario, sync_every=[10, 100], rtt=["1ms", "50ms"])
+    ax = found.plot(x="rtt", y="compute_utilization", color="sync_every")
+    assert ax.get_xlabel() == "rtt (ms)"
+    with pytest.raises(ValueError, match=r"differ in method\.sync_every; write facet"):
+        found.plot(x="rtt", y="compute_utilization")
