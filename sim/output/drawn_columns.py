@@ -88,8 +88,10 @@ def drawn(
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     wide, high = size or (max(8.0, 4.0 * columns), max(5.0, 3.2 * rows, 1.5 + 0.3 * bars))
+    figure: Figure
+    own: Any = None if ax is None else ax.figure
     if ax is not None:
-        figure, grid = ax.figure, [ax]
+        figure, grid = own, [ax]
     else:
         figure = Figure(figsize=(wide, high), layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel())
@@ -131,11 +133,14 @@ def _panel(
 
 def _at_ends(ax: Axes) -> bool:
     """Label lines at their ends if all labels have room there; say whether they had."""
-    lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+    figure: Any = ax.figure
+    lines: list[Any] = [
+        line for line in ax.get_lines() if not str(line.get_label()).startswith("_")
+    ]
     if not lines or max(len(str(line.get_label())) for line in lines) > 24:
         return False
-    ax.figure.draw_without_rendering()
-    apart = 11 * ax.figure.dpi / 72  # a line of 8 points, and room
+    figure.draw_without_rendering()
+    apart = 11 * figure.dpi / 72  # a line of 8 points, and room
     heights = sorted(float(ax.transData.transform(line.get_xydata()[-1])[1]) for line in lines)
     ends = {float(line.get_xydata()[-1][0]) for line in lines}
     near = any(b - a < apart for a, b in pairwise(heights))
@@ -143,7 +148,8 @@ def _at_ends(ax: Axes) -> bool:
         return False
     for line in lines:
         ax.annotate(
-            str(line.get_label()), line.get_xydata()[-1], (6, 0), textcoords="offset points",
+            str(line.get_label()), (1, line.get_xydata()[-1][1]), (4, 0),
+            xycoords=("axes fraction", "data"), textcoords="offset points",
             va="center", fontsize=8, color=line.get_color(), annotation_clip=False,
         )  # fmt: skip
     return True

@@ -110,8 +110,9 @@ def comparison(methods: list[dict[str, Any]]) -> Figure:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from sim.figures.pictures.quantities import short, unit_of
+    from sim.figures.pictures.quantities import unit_of
     from sim.figures.plots import breakdown
+    from sim.units import format_seconds
 
     rows = [
         {
@@ -128,7 +129,7 @@ def comparison(methods: list[dict[str, Any]]) -> Figure:
     factor, unit = unit_of("time_s", max(times))
     drawn = right.barh(range(len(times)), [each * factor for each in times], color="#0072B2")
     least = ["at least " if each["time_is_lower_bound"] else "" for each in methods]
-    shown = [f"{word}{short(each * factor)}" for word, each in zip(least, times, strict=True)]
+    shown = [f"{word}{format_seconds(each)}" for word, each in zip(least, times, strict=True)]
     right.bar_label(drawn, shown, padding=3, fontsize=8)
     right.set(xlabel=f"time for equal tokens ({unit})", xlim=(0, max(times) * factor * 1.3))
     return figure

@@ -80,4 +80,5 @@ def _bars(groups, frame, x, y, color, factor, unit, ax) -> Axes:  # type: ignore
     ax.set_yticks(range(len(names)), shown, fontsize=8)
     ax.set(xlabel=label_of(y, unit), ylim=(len(names) - 0.4, -0.6))
     ax.grid(alpha=0.3, axis="x")
-    return ax
+    drawn: Axes = ax
+    return drawn

@@ -56,7 +56,7 @@ def heatmap(frame: pd.DataFrame, x: str, y: str, color: str, ax: Axes) -> Axes:
     if cells.size <= _NUMBERS and len(across) <= 10 and len(down) <= 15:
         for (row, place), value in np.ndenumerate(cells):
             if np.isfinite(value):
-                ink = "white" if mesh.norm(value) < 0.5 else "black"
+                ink = "white" if float(np.asarray(mesh.norm(value))) < 0.5 else "black"
                 ax.text(
                     place + 0.5, row + 0.5, short(value), ha="center", va="center", color=ink,
                     fontsize=7,

@@ -85,7 +85,7 @@ def scale(axis: Axis, column: str, values: np.ndarray, *, log: bool = False) -> 
     wanted = log or (spans_much(values) and not column.endswith("_fraction"))
     shown = FuncFormatter(lambda value, _: short(value))
     if wanted:
-        (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("log")
+        (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
         decades = np.log10(values.max() / values.min())
         axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
         axis.set_minor_formatter(NullFormatter())

@@ -31,7 +31,7 @@ def speedup(frame: pd.DataFrame, x: str, y: str, color: str | None, ax: Axes) ->
     frame = frame.copy()
     parts = [frame] if color is None else [part for _, part in frame.groupby(color, sort=False)]
     for part in parts:
-        first = part.loc[part[x].idxmin(), y]
+        first = part[y].iloc[int(part[x].argmin())]
         frame.loc[part.index, "speed-up"] = (part[y] / first) ** power
     against(frame, x, "speed-up", color, ax)
     least, most = float(frame[x].min()), float(frame[x].max())
