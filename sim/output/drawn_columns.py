@@ -55,6 +55,8 @@ def drawn(
     from sim.output.pictures import titled
     from sim.questions import selected_runs as runs
 
+    if log and kind in ("heatmap", "speedup"):
+        raise ValueError(f"--log: is for --kind curves and pareto; not for {kind}")
     if kind == "speedup":
         x, y = x or "workers", y or "tokens_per_s"
     for option, name in (("--x", x), ("--y", y)):
@@ -79,6 +81,12 @@ def drawn(
         shown = (x, y if kind == "heatmap" else None, None if kind == "heatmap" else color, facet)
         runs.check_nothing_left(frame, [name for name in shown if name is not None])
     bars = 0 if is_numeric(frame[x]) or kind == "heatmap" else frame[x].nunique()
+    for axis, column in (("x", x), ("y", y)):
+        if axis in log and (bars or not (frame[column] > 0).all()):
+            why = (
+                f"{x} is text, which bars show" if bars else f"{column} has values that are not > 0"
+            )
+            raise ValueError(f"--log: {axis} cannot be logarithmic: {why}")
     panels: list[Any] = [None] if facet is None else list(frame[facet].unique())
     if len(panels) > _MOST_PANELS:
         raise ValueError(
@@ -88,10 +96,9 @@ def drawn(
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     wide, high = size or (max(8.0, 4.0 * columns), max(5.0, 3.2 * rows, 1.5 + 0.3 * bars))
-    figure: Figure
-    own: Any = None if ax is None else ax.figure
+    figure: Any  # of an Axes that is given, its Figure or SubFigure
     if ax is not None:
-        figure, grid = own, [ax]
+        figure, grid = ax.figure, [ax]
     else:
         figure = Figure(figsize=(wide, high), layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel())
@@ -110,7 +117,8 @@ def drawn(
             _legend_below(figure, grid[: len(panels)])
     elif grid[0].get_legend_handles_labels()[1]:
         ax.legend(fontsize=8, frameon=False)
-    return figure
+    whole: Figure = figure
+    return whole
 
 
 def _panel(

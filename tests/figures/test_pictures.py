@@ -161,6 +161,15 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
             "at most 40 along an axis",
         ),
         (["--x", "rtt", "--y", "wall_clock", "--size", "big"], "must be like 8x5"),
+        (["--kind", "heatmap", "--log", "x"], "--log: is for --kind curves and pareto; not for h"),
+        (["--kind", "speedup", "--log", "y"], "--log: is for --kind curves and pareto; not for s"),
+        (
+            [
+                *"--x case --y wall_clock --where rtt=20ms --log x --where".split(),
+                "bandwidth=10MB/s",
+            ],
+            "--log: x cannot be logarithmic: case is text",
+        ),
         (["--kind", "breakdown", "--color", "case"], "--color: is for --kind curves"),
     ],
 )

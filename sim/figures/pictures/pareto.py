@@ -54,7 +54,8 @@ def pareto(
     if (~kept).any():
         ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label="dominated")
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
-    ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
+    if len(order) > 1 or label is None:  # a point that is named alone needs no line
+        ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
     if label is None:
         ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
     else:

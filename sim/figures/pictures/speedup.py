@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.figures.pictures.curves import against
+from sim.figures.pictures.labels import named
 from sim.figures.pictures.quantities import label_of
 
 if TYPE_CHECKING:
@@ -37,5 +38,5 @@ def speedup(frame: pd.DataFrame, x: str, y: str, color: str | None, ax: Axes) ->
     least, most = float(frame[x].min()), float(frame[x].max())
     places = np.geomspace(least, most, 50) if least > 0 else np.array([])
     ax.plot(places, places / least, ":", color="#555555", label="ideal")
-    ax.set(xlabel=label_of(x, ""), ylabel=f"speed-up over {least:g} (x)")
+    ax.set(xlabel=label_of(x, ""), ylabel=f"speed-up over {named(x, least)}")
     return ax
