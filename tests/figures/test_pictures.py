@@ -165,7 +165,17 @@ def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
         (["--kind", "speedup", "--log", "y"], "--log: is for --kind curves and pareto; not for s"),
         (
             [
-                *"--x case --y wall_clock --where rtt=20ms --log x --where".split(),
+                *[
+                    "--x",
+                    "case",
+                    "--y",
+                    "wall_clock",
+                    "--where",
+                    "rtt=20ms",
+                    "--log",
+                    "x",
+                    "--where",
+                ],
                 "bandwidth=10MB/s",
             ],
             "--log: x cannot be logarithmic: case is text",
