@@ -32,7 +32,12 @@ def axes(given: Axes | None) -> Axes:
     return given
 
 
-def runs(frame: pd.DataFrame, ax: Axes | None, only: Mapping[str, Any] | None = None) -> Axes:
+def runs(
+    frame: pd.DataFrame,
+    ax: Axes | None,
+    only: Mapping[str, Any] | None = None,
+    **columns: str | None,
+) -> Axes:
     """Draw utilization against bandwidth where that was varied, else where the time went.
 
     Parameters
@@ -43,6 +48,8 @@ def runs(frame: pd.DataFrame, ax: Axes | None, only: Mapping[str, Any] | None = 
         Where to draw; None is a new figure of pyplot's.
     only
         Column -> the value that a run must have to be drawn.
+    **columns
+        x, y, color and facet: columns to draw against each other instead.
 
     Raises
     ------
@@ -63,6 +70,20 @@ def runs(frame: pd.DataFrame, ax: Axes | None, only: Mapping[str, Any] | None = 
             known = listed(map(str, frame[column].unique()), "and")
             raise ValueRefusedError(f"only: no run with {column} = {value}; there are {known}")
         frame = found
+    if any(columns.values()):
+        return _against(frame, ax, **columns)
     ax = axes(ax)
     varied = BANDWIDTH in frame and frame[BANDWIDTH].nunique() > 1
     return utilization(frame, ax) if varied else breakdown(frame, ax)
+
+
+def _against(frame: pd.DataFrame, ax: Axes | None, **columns: str | None) -> Axes:
+    from sim.output.drawn_columns import drawn
+
+    if ax is not None and columns.get("facet"):
+        raise CallError("plot: facet draws several panels, on a figure of its own; leave out ax")
+    try:
+        figure = drawn(frame, "curves", ax=None if ax is None else axes(ax), **columns)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueRefusedError(f"plot: {error}".replace("--", "")) from error
+    return figure.axes[0] if ax is None else ax

@@ -35,8 +35,19 @@ class SweepResult(Result):
 
         return of_study(self._runs)
 
-    def plot(self, ax: Axes | None = None, *, only: Mapping[str, Any] | None = None) -> Axes:
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        only: Mapping[str, Any] | None = None,
+        x: str | None = None,
+        y: str | None = None,
+        color: str | None = None,
+        facet: str | None = None,
+    ) -> Axes:
         """Draw utilization against bandwidth, or where the time went if that was not varied.
+
+        With ``x`` and ``y``, draw one column against another instead.
 
         Parameters
         ----------
@@ -44,16 +55,22 @@ class SweepResult(Result):
             Where to draw; by default a new figure of pyplot's.
         only
             Column of :meth:`frame` -> the value that a run must have to be drawn.
+        x, y
+            Columns to draw against each other, as after ``bandwise plot --x``.
+        color, facet
+            Columns with a line, and with a panel, per value. Panels need a figure of their own:
+            the first of its axes is returned.
 
         Raises
         ------
         ValueError
-            For more than 60 runs that do not vary the bandwidth, or if ``only`` leaves none.
+            For more than 60 runs that do not vary the bandwidth, or if ``only`` leaves none;
+            for columns that do not exist or cannot be drawn.
         """
         from sim.api.drawing import runs
 
         with told():
-            return runs(self._runs, ax, only)
+            return runs(self._runs, ax, only, x=x, y=y, color=color, facet=facet)
 
 
 @called

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from sim.output.effort import foresee
 from sim.output.errors import naming_one_of
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
-from sim.output.show import progress, show
+from sim.output.show import checked_file, progress, show, tell
 from sim.output.tables import format_asked
 
 DEFAULT = ",".join(COMPARED)
@@ -25,12 +26,21 @@ _TUNED = typer.Option(
     rich_help_panel="Method",
 )
 
+_OUT = typer.Option(
+    "--out",
+    metavar="FILE",
+    help="Draw where the time goes and how much it is: .png, .svg or .pdf.",
+    show_default=False,
+    rich_help_panel="Output",
+)
+
 
 @takes_scenario(leaving_out=["--method"])
 def compare(
     asked: Asked,
     methods: Annotated[str, METHODS_OPTION] = DEFAULT,
     tuned: Annotated[bool, _TUNED] = False,
+    out: Annotated[Path | None, _OUT] = None,
     sensitivity: Sensitivity = None,
     tornado: Tornado = None,
     html: Html = None,
@@ -44,6 +54,8 @@ def compare(
     or more. What to change first is said of the fastest method.
     """
     form = format_asked(form, as_json)
+    if out is not None:
+        checked_file("--out", out, (".png", ".svg", ".pdf"))
     sensitivity = sensitivity_asked(sensitivity, tornado)
     cases = cases_of(asked, methods)
 
@@ -71,6 +83,12 @@ def compare(
         result = run(cases, on_progress=step)
     about = report(result, cases, settings)
     about = with_levers_of_fastest(about, result, cases, sensitivity)
+    if out is not None:
+        from sim.figures.plots import save
+        from sim.output.pictures import comparison
+
+        save(comparison(about.data["methods"]), out)
+        tell(f"bandwise: wrote {out}")
     show(about, form)
     if tornado is not None:
         draw(about, tornado)

@@ -13,7 +13,8 @@ from sim.output.show import checked_file, tell
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-KINDS = ("utilization", "timeline", "breakdown")
+KINDS = ("utilization", "timeline", "breakdown", "curves", "heatmap", "pareto", "speedup")
+COLUMNS = ("curves", "heatmap", "pareto", "speedup")
 PICTURES = (".png", ".svg", ".pdf")
 
 _RESULTS = typer.Argument(
@@ -22,7 +23,13 @@ _RESULTS = typer.Argument(
     "(simulate --trace).",
     show_default=False,
 )
-_KIND = typer.Option("--kind", metavar="KIND", help="utilization, timeline or breakdown.")
+_KIND = typer.Option(
+    "--kind",
+    metavar="KIND",
+    help="utilization, timeline, breakdown, curves, heatmap, pareto or speedup; by default curves "
+    "where --x or --y is given, else utilization.",
+    show_default=False,
+)
 _OUT = typer.Option(
     "--out", metavar="FILE", help="Picture: .png, .svg or .pdf.", show_default=False
 )
@@ -30,31 +37,79 @@ _OUT = typer.Option(
 _BEGIN = typer.Option("--begin", metavar="20s", help="Start of a timeline.", show_default=False)
 _END = typer.Option("--end", metavar="60s", help="End of a timeline.", show_default=False)
 
+_X = typer.Option("--x", metavar="COLUMN", help="Column across.", show_default=False)
+_Y = typer.Option("--y", metavar="COLUMN", help="Column upwards.", show_default=False)
+_COLOR = typer.Option(
+    "--color",
+    metavar="COLUMN",
+    help="Column with a line or a color per value; what the cells of a heatmap show.",
+    show_default=False,
+)
+_FACET = typer.Option(
+    "--facet", metavar="COLUMN", help="Column with a panel per value.", show_default=False
+)
+_WHERE = typer.Option(
+    "--where",
+    metavar="COLUMN=VALUE",
+    help="Draw these runs alone; several values have commas between them. Repeatable.",
+    show_default=False,
+)
+_LOG = typer.Option(
+    "--log", metavar="x|y", help="Make an axis logarithmic. Repeatable.", show_default=False
+)
+_SIZE = typer.Option("--size", metavar="8x5", help="Width and height, inches.", show_default=False)
+
 
 def plot(
     results: Annotated[Path, _RESULTS],
     out: Annotated[Path, _OUT],
-    kind: Annotated[str, _KIND] = "utilization",
+    kind: Annotated[str | None, _KIND] = None,
     begin: Annotated[str | None, _BEGIN] = None,
     end: Annotated[str | None, _END] = None,
+    x: Annotated[str | None, _X] = None,
+    y: Annotated[str | None, _Y] = None,
+    color: Annotated[str | None, _COLOR] = None,
+    facet: Annotated[str | None, _FACET] = None,
+    where: Annotated[list[str] | None, _WHERE] = None,
+    log: Annotated[list[str] | None, _LOG] = None,
+    size: Annotated[str | None, _SIZE] = None,
 ) -> None:
     """Draw results or a trace.
 
     Kinds: utilization against bandwidth, a line per case; breakdown, a bar per run that says
-    where its time went; timeline, what each worker did and when.
+    where its time went; timeline, what each worker did and when; curves, any column
+    against another; heatmap, a column by two others; pareto, two columns to be minimized; speedup
+    against workers, with the ideal line.
     """
+    kind = kind or ("curves" if x or y else "utilization")
     chosen("--kind", kind, KINDS)
     checked_file("--out", out, PICTURES)
     for option, text in (("--begin", begin), ("--end", end)):
         if text is not None and kind != "timeline":
             raise UserError(f"{option}: is for --kind timeline; {kind} has no time axis")
+    columns = {"--x": x, "--y": y, "--color": color, "--facet": facet, "--log": log}
+    for option, given in {**columns, "--where": where, "--size": size}.items():
+        if given and kind not in COLUMNS:
+            raise UserError(f"{option}: is for --kind {', '.join(COLUMNS)}; not for {kind}")
+    for each in log or []:
+        chosen("--log", each, ("x", "y"))
+    inches = None if size is None else _inches(size)
     if not results.is_file():
         raise UserError(f"{results}: {'is a folder' if results.is_dir() else 'no such file'}")
 
     from sim.figures.plots import save
 
     try:
-        figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
+        if kind in COLUMNS:
+            from sim.output.drawn_columns import drawn
+            from sim.questions import result_files, selected_runs
+
+            frame = selected_runs.where(result_files.load(results), where or [])
+            figure = drawn(
+                frame, kind, x=x, y=y, color=color, facet=facet, log=log or [], size=inches
+            )
+        else:
+            figure = _drawn(results, kind, _seconds("--begin", begin), _seconds("--end", end))
         save(figure, out)
     except ValueError as error:
         name = "" if str(error).startswith(str(results)) else f"{results}: "
@@ -103,3 +158,13 @@ def _seconds(option: str, text: str | None) -> float | None:
         return None if text is None else parse_duration(text)
     except UnitError as error:
         raise UserError(f'{option}: "{text}": {error}') from error
+
+
+def _inches(text: str) -> tuple[float, float]:
+    try:
+        wide, high = (float(each) for each in text.split("x"))
+    except ValueError:
+        wide = high = 0.0
+    if not (2 <= wide <= 40 and 2 <= high <= 40):
+        raise UserError(f'--size: "{text}" must be like 8x5: inches, each from 2 to 40')
+    return wide, high

@@ -7,6 +7,7 @@ throughput: Throughput as papers quote it: tokens per second and accelerator, an
   used.
 collective_model: The collective model in words: which algorithm, how many workers, bytes on the
   wire.
-plots: Pictures: functions that take and return a matplotlib Axes; saved as the same bytes always.
+pictures: Pictures, one kind per file; functions that take and return a matplotlib Axes.
+plots: What of them other code imports.
 tornado: A tornado plot: levers as horizontal bars, the largest change of the time on top.
 """

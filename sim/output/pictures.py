@@ -99,6 +99,42 @@ def bars(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def comparison(methods: list[dict[str, Any]]) -> Figure:
+    """Draw methods side by side: where the time of each goes, and how much time it is.
+
+    Parameters
+    ----------
+    methods
+        The records "methods" of a comparison's JSON.
+    """
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from sim.figures.pictures.quantities import unit_of
+    from sim.figures.plots import breakdown
+    from sim.units import format_seconds
+
+    rows = [
+        {
+            "method.name": each["method"],
+            "schema": 1,
+            **{f"{cause}_fraction": part for cause, part in each["breakdown"].items()},
+        }
+        for each in methods
+    ]
+    times = [each["time_for_tokens_s"] for each in methods]
+    figure = Figure(figsize=(10, max(3.5, 1.6 + 0.3 * len(rows))), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    breakdown(pd.DataFrame(rows), left)
+    factor, unit = unit_of("time_s", max(times))
+    drawn = right.barh(range(len(times)), [each * factor for each in times], color="#0072B2")
+    least = ["at least " if each["time_is_lower_bound"] else "" for each in methods]
+    shown = [f"{word}{format_seconds(each)}" for word, each in zip(least, times, strict=True)]
+    right.bar_label(drawn, shown, padding=3, fontsize=8)
+    right.set(xlabel=f"time for equal tokens ({unit})", xlim=(0, max(times) * factor * 1.3))
+    return figure
+
+
 def _legend_outside(figure: Figure, columns: int) -> None:
     """Give the figure one legend, below; all its panels have the same lines."""
     names: dict[str, Any] = {}

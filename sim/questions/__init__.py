@@ -15,4 +15,5 @@ target_tables: Bandwidth that reaches each target, read off a study's curves or 
 reproduce: A published table next to ours, cell by cell.
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
 levers: What one change of network, machines or method does to the time for equal tokens.
+selected_runs: Which runs of results a picture shows, and whether its columns can be drawn.
 """

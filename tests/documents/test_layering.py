@@ -48,6 +48,7 @@ def test_simulator_never_imports(module: str) -> None:
             "matplotlib",
             {
                 "figures/plots.py",
+                "figures/pictures",
                 "figures/tornado.py",
                 "output/pictures.py",
                 "output/svg.py",

@@ -1,0 +1,14 @@
+"""Pictures, drawn on a matplotlib Axes; one kind per file.
+
+saving: A figure as a file: the same bytes always.
+palette: Colors and markers.
+labels: Varied values and titles as text.
+utilization: Compute utilization against bandwidth.
+causes: Where the time went, a bar per run.
+quantities: Units, scales and ticks of columns on axes.
+curves: A column against another: lines or bars.
+heatmap: A column as the color of cells.
+pareto: Two columns to be minimized, and the front.
+speedup: Speed-up, with the ideal line.
+timeline: What every worker did and when.
+"""

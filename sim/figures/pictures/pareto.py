@@ -1,0 +1,75 @@
+"""Two columns to be minimized: which rows no other row beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.figures.pictures.labels import named
+from sim.figures.pictures.palette import MARKERS, PALETTE
+from sim.figures.pictures.quantities import label_of, scale, unit_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return which points no other point beats: as small in both, and smaller in one.
+
+    Examples
+    --------
+    >>> front(np.array([1.0, 2.0, 2.0]), np.array([3.0, 1.0, 4.0])).tolist()
+    [True, True, False]
+    """
+    kept = np.zeros(len(first), dtype=bool)
+    least, at = np.inf, np.inf
+    for index in np.lexsort((second, first)):
+        if second[index] < least or (second[index] == least and first[index] == at):
+            kept[index] = True
+            least, at = second[index], first[index]
+    return kept
+
+
+def pareto(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    label: str | None,
+    ax: Axes,
+    *,
+    log: Collection[str] = (),
+) -> Axes:
+    """Draw rows by two columns to be minimized; the front joined, the others grey.
+
+    ``label`` is the column that names the points of the front. Each of its values has a color and a
+    marker, which the legend names.
+    """
+    x_factor, x_unit = unit_of(x, float(frame[x].abs().max()))
+    y_factor, y_unit = unit_of(y, float(frame[y].abs().max()))
+    across, up = frame[x].to_numpy() * x_factor, frame[y].to_numpy() * y_factor
+    kept = front(across, up)
+    if (~kept).any():
+        ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label="dominated")
+    order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
+    if len(order) > 1 or label is None:  # a point that is named alone needs no line
+        ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
+    if label is None:
+        ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
+    else:
+        for number, (value, part) in enumerate(frame.iloc[order].groupby(label, sort=False)):
+            ax.plot(
+                part[x] * x_factor,
+                part[y] * y_factor,
+                MARKERS[number % len(MARKERS)],
+                color=PALETTE[number % len(PALETTE)],
+                markersize=7,
+                label=named(label, value),
+            )
+    scale(ax.xaxis, x, across, log="x" in log)
+    scale(ax.yaxis, y, up, log="y" in log)
+    ax.set(xlabel=label_of(x, x_unit), ylabel=label_of(y, y_unit))
+    ax.grid(alpha=0.3)
+    return ax

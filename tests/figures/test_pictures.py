@@ -1,0 +1,217 @@
+"""Pictures of any columns: what is refused, and that nothing overlaps or is cut off."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from support.command_line import Bandwise
+
+from sim.figures.pictures.pareto import front
+from sim.figures.plots import save
+from sim.output.drawn_columns import drawn
+
+BANDWIDTH = "network.bandwidth_bytes_per_s"
+LONG = "a case whose name is much longer than anybody would like, number"
+
+
+def results(cases: int = 4) -> pd.DataFrame:
+    """Made-up results over bandwidth, round-trip time, and cases with long names."""
+    rtts = [0.001, 0.02, 0.3]
+    names = [f"{LONG} {number}" for number in range(cases)]
+    rows = itertools.product(names, rtts, np.geomspace(1e7, 1e10, 6))
+    frame = pd.DataFrame(rows, columns=["case", "network.rtt_s", BANDWIDTH])
+    frame["schema"] = 1
+    frame["workers"] = (frame[BANDWIDTH] / 1e7).round().astype(int)
+    number = frame["case"].str.rpartition(" ")[2].astype(int)
+    used = frame[BANDWIDTH] / (frame[BANDWIDTH] + 1e9 * (1 + number))
+    frame["compute_utilization_fraction"] = used
+    frame["wall_clock_s"] = 3e5 / used
+    frame["tokens_per_s"] = 1e5 * used
+    frame["tokens_per_update"] = 1e6 * (1 + number)
+    return frame
+
+
+def texts(figure: Figure) -> list[tuple[Text, Bbox]]:
+    """All that is written in a figure, with the box that it covers in dots."""
+    figure.draw_without_rendering()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    found = []
+    for text in figure.findobj(Text):
+        shown = text.get_visible() and text.get_text().strip()
+        if shown and all(ax.get_visible() for ax in [text.axes] if ax is not None):
+            found.append((text, text.get_window_extent(renderer)))
+    return found
+
+
+def in_view(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Texts without those of ticks beyond their axis, which are not drawn."""
+    hidden = set()
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            drawn_ticks = set(axis._update_ticks())  # type: ignore[attr-defined]
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                if tick not in drawn_ticks:
+                    hidden |= {id(tick.label1), id(tick.label2)}
+    return [(t.get_text(), box) for t, box in texts(figure) if id(t) not in hidden]
+
+
+def faults(figure: Figure) -> list[str]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    found = in_view(figure)
+    whole = figure.bbox
+    cut = [
+        f"cut: {text}"
+        for text, box in found
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > whole.x1 + 1 or box.y1 > whole.y1 + 1
+    ]
+    pairs = itertools.combinations(found, 2)
+    over = [f"{a} / {b}" for (a, one), (b, two) in pairs if one.padded(-0.5).overlaps(two)]
+    return cut + over
+
+
+@pytest.mark.parametrize("size", [(6, 4), (8, 5), (12, 5)])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"kind": "curves", "x": BANDWIDTH, "y": "wall_clock_s", "color": "case"},
+        {"kind": "curves", "x": BANDWIDTH, "y": "tokens_per_s", "color": "rtt", "only": "case"},
+        {"kind": "curves", "x": "rtt", "y": "wall_clock_s", "color": "case", "facet": BANDWIDTH},
+        {"kind": "curves", "x": "case", "y": "wall_clock_s", "color": "rtt"},
+        {"kind": "heatmap", "x": BANDWIDTH, "y": "rtt", "color": "wall_clock_s"},
+        {"kind": "heatmap", "x": BANDWIDTH, "y": "case", "color": "compute_utilization_fraction"},
+        {"kind": "pareto", "x": "wall_clock_s", "y": "tokens_per_update", "color": "case"},
+        {"kind": "speedup", "color": "case"},
+    ],
+)
+def test_nothing_overlaps_and_nothing_is_cut_off(
+    size: tuple[float, float], asked: dict[str, str]
+) -> None:
+    frame = results()
+    asked = dict(asked)
+    asked.pop("only", None)
+    shown = " ".join(asked.values())
+    if "case" not in shown:
+        frame = frame[frame["case"] == f"{LONG} 0"]
+    if "rtt" not in shown and asked["kind"] != "pareto":
+        frame = frame[frame["network.rtt_s"] == 0.02]
+    if asked["x" if "x" in asked else "kind"] != BANDWIDTH and "facet" not in asked:
+        keep = asked["kind"] in ("pareto", "speedup")
+        frame = frame if keep else frame[frame[BANDWIDTH] == 1e7]
+    assert faults(drawn(frame, size=size, **asked)) == []  # type: ignore[arg-type]
+
+
+def test_texts_that_overlap_would_be_found() -> None:
+    figure = Figure(figsize=(4, 3))
+    figure.text(0.5, 0.5, "one text")
+    figure.text(0.52, 0.5, "another")
+    figure.text(0.9, 0.1, "a text that is cut off")
+    assert faults(figure) == ["cut: a text that is cut off", "one text / another"]
+
+
+def test_the_front_is_what_no_row_beats() -> None:
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(0, 12, (2, 60)).astype(float)
+    beaten = [
+        any((a <= x and b <= y) and (a < x or b < y) for a, b in zip(first, second, strict=True))
+        for x, y in zip(first, second, strict=True)
+    ]
+    assert front(first, second).tolist() == [not each for each in beaten]
+
+
+def test_the_same_picture_is_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg", "a.png", "b.png"):
+        figure = drawn(results(), "pareto", x="wall_clock_s", y="tokens_per_update", color="case")
+        save(figure, tmp_path / name)
+    for kind in ("svg", "png"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--x", "bandwith", "--y", "wall_clock"], f"did you mean {BANDWIDTH}?"),
+        (["--x", "bandwidth", "--y", "case", "--color", "rtt"], "--y: case is text"),
+        (["--x", "bandwidth", "--y", "wall_clock"], "differ in case, network.rtt_s; write --facet"),
+        (["--x", "rtt", "--y", "wall_clock", "--where", "rtt=20ms"], "is 0.02 in every run drawn"),
+        (["--x", "rtt", "--y", "wall_clock", "--where", "rtt=7ms"], "there are 0.001, 0.02, 0.3"),
+        (["--x", "rtt", "--y", "wall_clock", "--color", "case"], "12 can be told apart"),
+        (["--kind", "heatmap", "--x", "case", "--y", "rtt"], "--color: is missing"),
+        (
+            [
+                "--kind",
+                "heatmap",
+                "--x",
+                "case",
+                "--y",
+                "wall_clock",
+                "--color",
+                "wall_clock",
+                "--where",
+                "rtt=20ms",
+            ],
+            "at most 40 along an axis",
+        ),
+        (["--x", "rtt", "--y", "wall_clock", "--size", "big"], "must be like 8x5"),
+        (["--kind", "heatmap", "--log", "x"], "--log: is for --kind curves and pareto; not for h"),
+        (["--kind", "speedup", "--log", "y"], "--log: is for --kind curves and pareto; not for s"),
+        (
+            [
+                *[
+                    "--x",
+                    "case",
+                    "--y",
+                    "wall_clock",
+                    "--where",
+                    "rtt=20ms",
+                    "--log",
+                    "x",
+                    "--where",
+                ],
+                "bandwidth=10MB/s",
+            ],
+            "--log: x cannot be logarithmic: case is text",
+        ),
+        (["--kind", "breakdown", "--color", "case"], "--color: is for --kind curves"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(
+    tmp_path: Path, bandwise: Bandwise, options: list[str], says: str
+) -> None:
+    results(14).to_csv(tmp_path / "results.csv", index=False)
+    ran = bandwise("plot", tmp_path / "results.csv", *options, "--out", tmp_path / "out.png")
+    assert ran.status == 2
+    assert ran.err.count("\n") == 1
+    assert says in ran.err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_speed_up_is_of_the_smallest_and_ideal_is_proportional() -> None:
+    frame = results(1)
+    frame = frame[frame["network.rtt_s"] == 0.02]
+    (ax,) = drawn(frame, "speedup").axes
+    measured, ideal = ax.get_lines()
+    assert measured.get_ydata()[0] == 1.0
+    assert measured.get_ydata()[-1] == pytest.approx(
+        frame["tokens_per_s"].iloc[-1] / frame["tokens_per_s"].iloc[0]
+    )
+    assert ideal.get_ydata()[-1] == pytest.approx(1000.0)
+
+
+def test_python_draws_columns_as_the_command_does() -> None:
+    from sim import make_scenario, sweep
+
+    scenario = make_scenario(model="1B", method="diloco", step_time="1s")
+    found = sweep(scenario, sync_every=[10, 100], rtt=["1ms", "50ms"])
+    ax = found.plot(x="rtt", y="compute_utilization", color="sync_every")
+    assert ax.get_xlabel() == "rtt (ms)"
+    with pytest.raises(ValueError, match=r"differ in method\.sync_every; write facet"):
+        found.plot(x="rtt", y="compute_utilization")
