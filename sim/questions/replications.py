@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from math import comb, inf
 from typing import Generic, TypeVar
 
+from sim.figures.egress import with_egress
 from sim.figures.evaluation import Figures, figures
 from sim.runtime import simulate
 from sim.scenario.records import Scenario
@@ -181,7 +182,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = F
         if not keep:
             traces.clear()
         traces[number] = simulate(one, replay=replay)
-        return figures(traces[number]), one
+        return with_egress(figures(traces[number]), traces[number], scenario), one
 
     found = replicated(run, lambda each: _a_round_s(each[0]), replications_of(scenario))
     result, one = found.median

@@ -155,13 +155,29 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Tariff:
+    """What a site costs: money per accelerator-hour and per TB that leaves it; watts.
+
+    None: not given. ``currency`` is three letters or none. ``idle_w`` is a watt number of its own
+    only where ``busy_w`` is known; ``pue`` multiplies both.
+    """
+
+    per_hour: float | None = None
+    per_tb: float | None = None
+    currency: str = ""
+    busy_w: float | None = None
+    idle_w: float | None = None
+    pue: float = 1.0
+
+
+@dataclass(frozen=True)
 class Site:
     """Workers joined by fast links. Rates in bytes/s per direction, latency one way in seconds.
 
     ``uplink`` and ``downlink`` are shared by all that leaves or enters the site;
     ``within_bandwidth`` is what each worker can send, and receive, inside the site.
     ``from_network`` names those of "uplink" and "downlink" that are network.bandwidth, since the
-    site gives none of its own.
+    site gives none of its own. ``tariff`` is what it costs.
     """
 
     name: str
@@ -171,6 +187,7 @@ class Site:
     within_bandwidth: float = 50e9
     within_latency: float = 10e-6
     from_network: tuple[str, ...] = ()
+    tariff: Tariff = Tariff()
 
     def with_bandwidth(self, rate: float) -> Site:
         """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""

@@ -34,6 +34,7 @@ from sim.scenario.models import resolve_model
 from sim.scenario.reading import siblings, there
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
+from sim.scenario.tariffs import one_currency, tariff
 
 # Collectives over more take minutes to lay out.
 MOST_WORKERS = 10_000
@@ -259,6 +260,7 @@ def _sites(
         lines = {key: getattr(table, key) for key in ("uplink", "downlink")}
         from_network = tuple(key for key, rate in lines.items() if rate is None)
         lines |= dict.fromkeys(from_network, inf)
+        costs = tariff(context, index, reader.assumed)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             other = known.setdefault(name, len(sites))
@@ -267,7 +269,7 @@ def _sites(
                     "site", index, "name", text=f"is also the name of site {other + 1}"
                 )
             total += workers
-            sites.append(Site(name, workers, **lines, from_network=from_network))
+            sites.append(Site(name, workers, **lines, from_network=from_network, tariff=costs))
             machines.append(machine)
         measured.append(reader.found.record)
         notes.append(reader.assumed)
@@ -283,6 +285,7 @@ def _sites(
                 text=f"more than {MOST_WORKERS:,} workers in all cannot be simulated; let one "
                 'worker stand for an island of many accelerators, like accelerators = "64 x H100"',
             )
+    one_currency(context)
     _note_sites(context, notes)
     if context.document.assumed_count:
         context.assume("site.count", str(DEFAULT_SITES))
