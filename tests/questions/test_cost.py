@@ -149,7 +149,7 @@ def test_a_site_without_a_price_makes_money_a_lower_bound(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("1.80 USD", "1.80 EUR", "site.b.price = .*currency: in EUR, another price in USD"),
+        ("1.80 USD", "1.80 EUR", "site.b.price.*in EUR, another price in USD"),
         ('accelerators = "4 x H100"', 'step_time = "1 s"', "site.b.price.*goes with accelerators"),
         ('power = "1 kW"\nidle', "idle", "site.a.idle_power.*goes with power"),
         ("300 W", "3 kW", "site.a.idle_power.*at most that of power"),
