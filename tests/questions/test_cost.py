@@ -93,6 +93,15 @@ def test_an_accelerator_that_waits_draws_its_idle_power(priced: Scenario) -> Non
     assert found.energy_is_lower_bound  # site b says nothing
 
 
+def test_two_hours_at_three_quarters_busy_are_15_84_kwh(priced: Scenario, figures: Figures) -> None:
+    spent = dict.fromkeys(figures.breakdown_by_worker[0], 0.0)
+    spent |= {"compute": 0.5, "contention": 0.25, "exposed_communication": 0.25}
+    assert spent.keys() == figures.breakdown_by_worker[0].keys()
+    one = replace(figures, total_wall_clock_s=7200.0, breakdown_by_worker=[spent] * 3)
+    # 8 x (0.75 x 1000 W + 0.25 x 300 W) = 6600 W; x 2 h = 13.2 kWh; x 1.2 = 15.84 kWh.
+    assert cost(priced, one).sites[0].energy_kwh == pytest.approx(15.84)
+
+
 def test_tokens_are_priced_at_the_pace_of_the_evaluated_rounds(priced: Scenario) -> None:
     figures = predicted(priced).figures
     once, twice = (cost(priced, figures, tokens) for tokens in (1e9, 2e9))
