@@ -61,6 +61,7 @@ _DURATION_WORDS = {
     **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
     **dict.fromkeys(("day", "days"), "d"),
 }
+_POWERS = {"W": 1, "kW": 10**3, "MW": 10**6}
 _COUNTS = {
     "": 1,
     "K": 10**3,
@@ -195,6 +196,51 @@ def parse_flops(value: object) -> float:
     if match is None:
         raise UnitError(f'unknown unit "{unit}" for computing power; write it like "989 TFLOP/s"')
     return float(number * _PREFIXES[(match.group(1) or "").lower()])
+
+
+def parse_power(value: object) -> float:
+    """Read electric power and return it in watts.
+
+    Examples
+    --------
+    >>> parse_power("700 W"), parse_power("1.2 kW")
+    (700.0, 1200.0)
+    """
+    if isinstance(value, Quantity):
+        return float(value)
+    number, unit = _split(value, "700 W")
+    factor = _POWERS.get(unit)
+    if factor is None:
+        known = ", ".join(_POWERS)
+        raise UnitError(f'unknown unit "{unit}" for power; the units are {known}')
+    return float(number * factor)
+
+
+def parse_price(value: object, per: str) -> tuple[float, str]:
+    """Read an amount of money per hour ("h") or per amount of data ("TB").
+
+    Returns
+    -------
+    amount, currency
+        Money per hour or per TB, and three letters, or none where no currency is given.
+
+    Examples
+    --------
+    >>> parse_price("2.50 USD/h", "h"), parse_price("90 EUR/TB", "TB"), parse_price("2/h", "h")
+    ((2.5, 'USD'), (90.0, 'EUR'), (2.0, ''))
+    >>> parse_price("90 USD/GB", "TB")
+    Traceback (most recent call last):
+        ...
+    sim.units.UnitError: unknown unit "USD/GB" for a price; write it like "90 USD/TB"
+    """
+    example = "2.50 USD/h" if per == "h" else "90 USD/TB"
+    number, unit = _split(value, example)
+    match = re.fullmatch(r"([A-Z]{3})?\s*/\s*" + per, unit)
+    if match is None:
+        raise UnitError(f'unknown unit "{unit}" for a price; write it like "{example}"')
+    # A bare 0 takes the example's unit, not its currency.
+    bare = number == 0 and (not isinstance(value, str) or "/" not in value)
+    return float(number), "" if bare else match.group(1) or ""
 
 
 def parse_bytes(value: object) -> float:

@@ -38,7 +38,9 @@ class Figures:
     more than they took when simulated; these are spent on exposed communication, at the horizon
     or when the method's delay is over. ``lower_bound`` says that the pace found is only the least:
     times are then at least what they say, utilization and rates at most. ``throughput`` is None
-    where some accelerators are not known.
+    where some accelerators are not known. ``egress_bytes_by_site`` are the bytes that leave each
+    site in the evaluated rounds, ``total_egress_bytes_by_site`` in the whole run; they are of
+    simulated runs (:mod:`sim.figures.egress`).
     """
 
     wall_clock_s: float
@@ -70,6 +72,8 @@ class Figures:
     backlog_s: float = 0.0
     lower_bound: bool = False
     throughput: Throughput | None = None
+    egress_bytes_by_site: tuple[float, ...] = ()
+    total_egress_bytes_by_site: tuple[float, ...] = ()
 
     @property
     def total_is_lower_bound(self) -> bool:

@@ -120,6 +120,10 @@ class Links:
         self._schedules: dict[tuple[str, str, str], _Priced] = {}
         self._costs: dict[tuple[str, str, float, str], Cost] = {}
 
+    def site_of(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the index of each rank's site."""
+        return np.asarray(self._site[ranks])
+
     def _by_site(self, members: Members) -> list[list[int]]:
         """Places among the members by site, sites in ring order."""
         order = self.scenario.network.collectives.order or range(len(self.scenario.sites))
@@ -175,6 +179,12 @@ class Links:
     ) -> NDArray[np.float64]:
         """Bytes that each member sends, per byte of the buffer; shape [members]."""
         return self._priced(operation, dtype, members).sent
+
+    def leaving_share(
+        self, operation: str, dtype: str, members: Members | None = None
+    ) -> NDArray[np.float64]:
+        """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
+        return self._priced(operation, dtype, members).leaving
 
     def wires(self, clock: Clock) -> Wires:
         """The same links for gloo's messages."""
@@ -293,7 +303,7 @@ class _Priced:
 
     def __init__(self, links: Links, rounds: Schedule, members: Members) -> None:
         workers = len(links.scenario.workers)
-        self.sent = np.zeros(len(members))
+        self.sent, self.leaving = np.zeros(len(members)), np.zeros(len(members))
         self._ranks = np.array(members.ranks, dtype=np.intp)
         self._rounds: list[_Times] = []
         crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
@@ -310,6 +320,9 @@ class _Priced:
             self._rounds.append(times)
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
+            site = links.site_of(self._ranks)
+            abroad = site[transfers.sender] != site[transfers.receiver]
+            np.add.at(self.leaving, transfers.sender[abroad], carried[abroad])
             more = crossing[here]
             np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
             crossing[here] = more

@@ -13,6 +13,7 @@ run_report: One run for people: what it is, its figures, where the time goes, wh
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV
   row.
 columns: What each column of results holds, in a sentence.
+cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.

@@ -58,7 +58,9 @@ def report(
     ``tuned`` is how to type what was found for each; nothing where methods were not tuned.
     """
     from sim.figures.collective_model import in_words
+    from sim.output import cost_fields
     from sim.output.memory_report import fit
+    from sim.questions.cost import cost
     from sim.scenario.connections import windowed
     from sim.version import __version__
 
@@ -67,10 +69,15 @@ def report(
     fits = fit(cases)
     records = [_record(entry, result) for entry in result.entries]
     without = [_record(entry, result) for entry in result.without]
+    costs = [cost(cases[entry.method], entry.figures, result.tokens) for entry in result.entries]
+    for record, found in zip(records, costs, strict=True):
+        record |= {**cost_fields.fields(found), "cost_by_site": cost_fields.data(found)["sites"]}
+    priced = cost_fields.columns(costs)
     tokens = count(result.tokens)
     known = all(entry.figures.throughput for entry in result.entries)
-    columns = [*_COLUMNS[:-1], *(THROUGHPUT if known else ()), _COLUMNS[-1]]
+    columns = [*_COLUMNS[:-1], *(THROUGHPUT if known else ()), *priced, _COLUMNS[-1]]
     shown = [_shown(record, entry) for record, entry in zip(records, result.entries, strict=True)]
+    shown = [{**row, **cost_fields.shown(each)} for row, each in zip(shown, costs, strict=True)]
     blocks: list[Block] = [
         PREDICTION,
         Table(columns, shown, f"Equal tokens: {tokens}"),
@@ -138,6 +145,7 @@ def report(
         *_COLUMNS,
         *(Column(key, key) for key in ("time_is_lower_bound", "tokens_per_update_over_median")),
         *(THROUGHPUT if known else ()),
+        *(Column(column.key, column.key, column.kind) for column in priced),
     ]
     return Report(
         blocks,

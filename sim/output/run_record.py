@@ -79,6 +79,8 @@ def data(
     Ratios, and what names its part, keep their places of schema 1 as well.
     """
     from sim.figures.collective_model import records
+    from sim.output import cost_fields
+    from sim.questions.cost import cost
     from sim.version import __version__
 
     part = evaluated_rounds(result, measured=measured)
@@ -119,6 +121,7 @@ def data(
             }
             for worker, spent in zip(scenario.workers, result.breakdown_by_worker, strict=True)
         ],
+        **({} if measured else {"cost": cost_fields.data(cost(scenario, result))}),
         **({} if layer_overlap is None else {"layer_overlap": layer_overlap.data()}),
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
@@ -142,7 +145,7 @@ def row(
     of the evaluated rounds.
     """
     flat = data(scenario, result, model, interval, measured=measured)
-    whole, part = flat["whole_run"], flat["evaluated_rounds"]
+    whole, part, flat_cost = flat["whole_run"], flat["evaluated_rounds"], flat.get("cost", {})
     flat = {key: value for key, value in flat.items() if not isinstance(value, dict | list)}
     del flat["collective_model"]
     return {
@@ -158,6 +161,7 @@ def row(
         "window_is_whole_run": part["is_whole_run"],
         "sent_bytes_per_worker": part["sent_bytes_per_worker"],
         **throughput(result),
+        **{key: value for key, value in flat_cost.items() if key != "sites"},
         "collective_model": model,
         **{f"{cause}_fraction": share for cause, share in part["breakdown"].items()},
     }

@@ -46,8 +46,10 @@ def report(
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.figures.collective_model import in_words
+    from sim.output import cost_fields
     from sim.output.memory_report import Fit, fit
     from sim.output.run_record import data, row
+    from sim.questions.cost import cost
     from sim.scenario.connections import windowed
 
     model = in_words(result.exchanges, scenario)
@@ -70,6 +72,7 @@ def report(
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
     if not measured:
+        blocks += cost_fields.by_site(cost(scenario, result))
         blocks.append(Section("Collective model", model))
         blocks += [slowed.sentence] if slowed is not None else []
     assumed = [

@@ -13,6 +13,7 @@ comparison: Methods side by side, on equal tokens, against one site alone and wi
 target_search: How much bandwidth a run needs: bisection on the simulator.
 target_tables: Bandwidth that reaches each target, read off a study's curves or found by bisection.
 reproduce: A published table next to ours, cell by cell.
+cost: What a run costs: accelerator-hours, money, energy, and bytes that leave each site.
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
 levers: What one change of network, machines or method does to the time for equal tokens.
 selected_runs: Which runs of results a picture shows, and whether its columns can be drawn.

@@ -23,9 +23,10 @@ from dataclasses import dataclass, replace
 from math import comb, inf
 from typing import Generic, TypeVar
 
+from sim.figures.egress import with_egress
 from sim.figures.evaluation import Figures, figures
 from sim.runtime import simulate
-from sim.scenario.records import Scenario
+from sim.scenario.records import Scenario, Tariff
 from sim.trace.table import Trace
 
 T = TypeVar("T")
@@ -175,13 +176,18 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = F
         As :func:`sim.runtime.simulate` does.
     """
     traces: dict[int, Trace] = {}
+    # Counting what leaves each site takes a pass over the trace: where someone pays for it.
+    billed = any(site.tariff != Tariff() for site in scenario.sites)
 
     def run(number: int) -> tuple[Figures, Scenario]:
         one = replace(scenario, replication=scenario.replication + number)
         if not keep:
             traces.clear()
         traces[number] = simulate(one, replay=replay)
-        return figures(traces[number]), one
+        found = figures(traces[number])
+        if billed:
+            found = with_egress(found, traces[number], scenario)
+        return found, one
 
     found = replicated(run, lambda each: _a_round_s(each[0]), replications_of(scenario))
     result, one = found.median

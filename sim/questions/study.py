@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sim.figures.breakdown import listed
 from sim.figures.collective_model import in_words
 from sim.processes.parallel import WorkerLostError, unordered
+from sim.questions.cost import cost
 from sim.questions.method_text import of_simulator
 from sim.questions.replications import Prediction, predicted
 from sim.questions.study_folder import Rows, StudyError, StudyFolder, identity_of
@@ -81,6 +82,17 @@ def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -
     if throughput is not None:
         record["tokens_per_s_per_accelerator"] = throughput.tokens_per_s_per_accelerator
         record["mfu_end_to_end_fraction"] = throughput.mfu
+    found = cost(scenario, result)
+    if found.accelerator_hours is not None:
+        record["accelerator_hours"] = found.accelerator_hours
+    if found.money is not None:
+        record |= {"money": found.money, "currency": found.currency}
+        record["money_is_lower_bound"] = found.money_is_lower_bound
+    if found.energy_kwh is not None:
+        record["energy_kwh"] = found.energy_kwh
+        record["energy_is_lower_bound"] = found.energy_is_lower_bound
+    if found.money is not None or found.energy_kwh is not None:
+        record["egress_tb"] = found.egress_tb
     record.update({f"{cause}_fraction": part for cause, part in listed(result.breakdown).items()})
     return record
 

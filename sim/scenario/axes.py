@@ -59,6 +59,14 @@ _DURATIONS = (
 _FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss")
 _COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")
 
+_WITH_UNITS = (
+    units.parse_rate,
+    units.parse_duration,
+    units.parse_flops,
+    units.parse_bytes,
+    units.parse_power,
+)
+
 Reader = Callable[[object], float]
 
 
@@ -72,6 +80,7 @@ def kind_of(path: Sequence[str]) -> tuple[Reader | None, str]:
         (_SIZES, units.parse_bytes, "_bytes"),
         (_DURATIONS, units.parse_duration, "_s"),
         (("peak",), units.parse_flops, "_flop_per_s"),
+        (("power", "idle_power"), units.parse_power, "_w"),
         (_FRACTIONS, units.parse_fraction, "_fraction"),
         (_COUNTS, units.parse_count, ""),
     ):
@@ -291,7 +300,7 @@ def _over_values(text: str, path: tuple[str, ...]) -> Iterator[Any]:
         points = number
     low, high = read_range(ends, reader or _number)
     values = spaced(low, high, points)
-    if reader in (units.parse_rate, units.parse_duration, units.parse_flops, units.parse_bytes):
+    if reader in _WITH_UNITS:
         yield from map(Quantity, values)
     elif reader is units.parse_count or (low == int(low) and high == int(high)):
         # Whole numbers at both ends: whole numbers between, each once.

@@ -55,6 +55,20 @@ def quantity(
     return read
 
 
+def price(per: str) -> Callable[[object], tuple[float, str]]:
+    """Make a reader of prices per hour ("h") or per TB: an amount and a currency."""
+
+    def read(value: object) -> tuple[float, str]:
+        amount, currency = units.parse_price(value, per)
+        if amount < 0:
+            raise RefusedError("must not be negative")
+        if amount > 1e9:
+            raise RefusedError("must be at most 1e9: nothing is sold at more")
+        return amount, currency
+
+    return read
+
+
 def count(least: int, most: int, why: str, example: str | None = None) -> Callable[[object], int]:
     """Make a reader of whole numbers, as 48 or "10B"; ``example`` says how they are written."""
 
@@ -362,6 +376,15 @@ Flops = Annotated[
         quantity(units.parse_flops, 1e18, "1 EFLOP/s", "no single accelerator is faster")
     ),
 ]
+Power = Annotated[
+    float,
+    PlainValidator(
+        quantity(units.parse_power, 1e6, "1 MW", "no single accelerator takes more", zero=True)
+    ),
+]
+Price = Annotated[tuple[float, str], PlainValidator(price("h"))]
+EgressPrice = Annotated[tuple[float, str], PlainValidator(price("TB"))]
+Pue = Annotated[float, PlainValidator(number(1, 10, "it is all power over that of computers"))]
 Loss = Annotated[float, PlainValidator(at_most(share(zero=True), 0.1, "10 %", _TIMEOUTS))]
 Fraction = Annotated[float, PlainValidator(share(zero=True))]
 Share = Annotated[float, PlainValidator(share(zero=False))]

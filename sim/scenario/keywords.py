@@ -26,7 +26,13 @@ from sim.units import Quantity, format_rate
 _SECTIONS = [path[0] for path in SECTIONS if len(path) == 1]
 _LISTS = ("sites", "model.layer_parameters", "network.order", "network.collective.order")
 _AS_IT_IS = ("method", "data")  # sections whose numbers are not checked against a unit
-_UNITS = (units.parse_rate, units.parse_duration, units.parse_flops, units.parse_bytes)
+_UNITS = (
+    units.parse_rate,
+    units.parse_duration,
+    units.parse_flops,
+    units.parse_bytes,
+    units.parse_power,
+)
 
 
 def keyword_changes(keywords: Mapping[str, Any], method: object = None) -> list[Change]:

@@ -156,6 +156,22 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Tariff:
+    """What a site costs: money per accelerator-hour and per TB that leaves it; watts.
+
+    None: not given. ``currency`` is three letters or none. ``idle_w`` is a watt number of its own
+    only where ``busy_w`` is known; ``pue`` multiplies both.
+    """
+
+    per_hour: float | None = None
+    per_tb: float | None = None
+    currency: str = ""
+    busy_w: float | None = None
+    idle_w: float | None = None
+    pue: float = 1.0
+
+
+@dataclass(frozen=True)
 class Site:
     """Workers joined by fast links. Rates in bytes/s per direction, latency one way in seconds.
 
@@ -163,7 +179,7 @@ class Site:
     ``within_bandwidth`` is what each worker can send, and receive, inside the site.
     ``from_network`` names those of "uplink" and "downlink" that are network.bandwidth, since the
     site gives none of its own. ``memory`` is that of its accelerators, on which no time depends:
-    sites that differ in nothing else are equal.
+    sites that differ in nothing else are equal. ``tariff`` is what it costs.
     """
 
     name: str
@@ -174,6 +190,7 @@ class Site:
     within_latency: float = 10e-6
     from_network: tuple[str, ...] = ()
     memory: SiteMemory = field(default=SiteMemory(), compare=False)
+    tariff: Tariff = Tariff()
 
     def with_bandwidth(self, rate: float) -> Site:
         """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""

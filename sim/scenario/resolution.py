@@ -35,6 +35,7 @@ from sim.scenario.models import resolve_model
 from sim.scenario.reading import siblings, there
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
+from sim.scenario.tariffs import one_currency, tariff
 
 # Collectives over more take minutes to lay out.
 MOST_WORKERS = 10_000
@@ -262,6 +263,7 @@ def _sites(
         from_network = tuple(key for key, rate in lines.items() if rate is None)
         lines |= dict.fromkeys(from_network, inf)
         memory = site_memory(context, index, reader.accelerator)
+        costs = tariff(context, index, reader.assumed)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             other = known.setdefault(name, len(sites))
@@ -270,7 +272,8 @@ def _sites(
                     "site", index, "name", text=f"is also the name of site {other + 1}"
                 )
             total += workers
-            sites.append(Site(name, workers, **lines, from_network=from_network, memory=memory))
+            site = Site(name, workers, **lines, from_network=from_network)
+            sites.append(replace(site, memory=memory, tariff=costs))
             machines.append(machine)
         measured.append(reader.found.record)
         notes.append(reader.assumed)
@@ -286,6 +289,7 @@ def _sites(
                 text=f"more than {MOST_WORKERS:,} workers in all cannot be simulated; let one "
                 'worker stand for an island of many accelerators, like accelerators = "64 x H100"',
             )
+    one_currency(context)
     _note_sites(context, notes)
     if context.document.assumed_count:
         context.assume("site.count", str(DEFAULT_SITES))

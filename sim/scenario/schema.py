@@ -208,6 +208,23 @@ class SiteSection(_OnAMachine):
     )
     uplink: f.Rate | None = key("Rate of all that leaves the site together.", "network.bandwidth")
     downlink: f.Rate | None = key("Rate of all that enters the site together.", "network.bandwidth")
+    price: f.Price | None = key(
+        'Price of one accelerator for an hour of wall-clock, waiting included, like "2.50 USD/h".',
+        "none, nothing is priced",
+    )
+    egress_price: f.EgressPrice | None = key(
+        'Price of 10^12 bytes that leave the site, like "90 USD/TB".', "0 where price is given"
+    )
+    power: f.Power | None = key(
+        "Electric power of one accelerator, its share of the machine included, while it computes.",
+        "none, no energy is counted",
+    )
+    idle_power: f.Power | None = key(
+        "Electric power of one accelerator while it does not compute.", "that of power"
+    )
+    pue: f.Pue | None = key(
+        "Power usage effectiveness: power of the whole building over that of its computers.", "1"
+    )
 
 
 class WithinSection(Section):
