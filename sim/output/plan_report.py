@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sim.output import intervals
+from sim.output import cost_fields, intervals
 from sim.output.comparison_report import LOSS
 from sim.output.memory_report import fit
 from sim.output.tables import (
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sim.planning.asked import Asked
     from sim.planning.decision import Change, Plan
     from sim.planning.search import Point
+    from sim.questions.cost import Cost
 
 _FIGURES = (
     Column("compute_utilization", "utilization", "percent"),
@@ -57,10 +58,14 @@ def report(plan: Plan, asked: Asked) -> Report:
 
     best = plan.recommended
     rows = [_record(which, point) for which, point in _four(plan)]
+    costs = {which: _cost(point) for which, point in _four(plan)}
+    priced = cost_fields.columns(list(costs.values()))
+    for row in rows:
+        row |= cost_fields.fields(costs[row["which"]])
     blocks: list[Block] = [
         f"{PREDICTION}\n{subject(asked.given).partition(': ')[2] or subject(asked.given)}",
         Table(
-            [Column("which", ""), *_FIGURES, _SETTING],
+            [Column("which", ""), *_FIGURES, *priced, _SETTING],
             _merged(plan),
             f"{count(plan.tokens)} tokens, target {100 * plan.target:g} % compute utilization",
         ),
@@ -121,7 +126,7 @@ def report(plan: Plan, asked: Asked) -> Report:
         "version": __version__,
         "scenario_sha256": best.scenario.sha256,
     }
-    flat = [Column("which", "which"), *_FIGURES, Column("typed", "typed")]
+    flat = [Column("which", "which"), *_FIGURES, *priced, Column("typed", "typed")]
     return Report(
         blocks,
         data,
@@ -149,7 +154,8 @@ def _merged(plan: Plan) -> list[dict[str, Any]]:
         if point.setting in rows:
             rows[point.setting]["which"] += f", {which}"
         else:
-            rows[point.setting] = {**_record(which, point), "setting": shown(point)}
+            costs = cost_fields.shown(_cost(point))
+            rows[point.setting] = {**_record(which, point), **costs, "setting": shown(point)}
     return list(rows.values())
 
 
@@ -176,6 +182,12 @@ def shown(point: Point) -> str:
         if overlap == "bucket" and size:
             words[-1] = f"overlap by {size / 2**20:g} MiB buckets"
     return ", ".join(words)
+
+
+def _cost(point: Point) -> Cost:
+    from sim.questions.cost import cost
+
+    return cost(point.scenario, point.figures, point.tokens)
 
 
 def _record(which: str, point: Point) -> dict[str, Any]:
