@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sim.output.effort import foresee
-from sim.output.errors import UserError, naming
+from sim.output.errors import UserError, chosen, naming
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.requirement_report import check_link, report
 from sim.output.show import show
 from sim.output.tables import format_asked
+
+if TYPE_CHECKING:
+    from sim.scenario.records import Scenario
 
 _TARGET = typer.Option(
     "--target",
@@ -27,12 +30,20 @@ _LINK = typer.Option(
     show_default=False,
 )
 
+_OF = typer.Option(
+    "--of",
+    metavar="NAME",
+    help="What to find: bandwidth, or sync_every (the fewest inner steps).",
+    rich_help_panel="Target",
+)
+
 
 @takes_scenario()
 def required(
     asked: Asked,
     target: Annotated[str, _TARGET] = "50%,90%,95%",
     link: Annotated[str | None, _LINK] = None,
+    of: Annotated[str, _OF] = "bandwidth",
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -48,6 +59,12 @@ def required(
     targets = _targets(target)
     scenario = load(asked.source, asked.options, asked.settings, single=True)
 
+    if chosen("--of", of, ("bandwidth", "sync_every")) == "sync_every":
+        if link is not None:
+            raise UserError("--link sizes a bandwidth: leave it out with --of sync_every")
+        _steps(scenario, targets, form)
+        return
+
     from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
 
@@ -56,6 +73,16 @@ def required(
     with naming(scenario.method.name):
         answers = run(scenario, targets, link)
     show(report(scenario, answers, link), form)
+
+
+def _steps(scenario: Scenario, targets: list[float], form: str) -> None:
+    from sim.output.step_report import report as steps_report
+    from sim.questions.step_search import SEARCHED, fewest_steps
+
+    foresee([scenario], runs=SEARCHED * len(targets))
+    with naming(scenario.method.name):
+        answers = [fewest_steps(scenario, target) for target in targets]
+    show(steps_report(scenario, answers), form)
 
 
 def _targets(text: str) -> list[float]:

@@ -13,6 +13,7 @@ from sim.scenario.records import Scenario
 
 ALL_TRIED = 16  # up to here every number is simulated
 MOST = 4096  # inner steps; more are not tried
+SEARCHED = 25  # numbers of steps of one target's search, about
 
 
 @dataclass(frozen=True)
