@@ -1,4 +1,4 @@
-"""``bandwise required``: the bandwidth that a target needs."""
+"""``bandwise required``: the bandwidth, or the fewest inner steps, that a target needs."""
 
 from __future__ import annotations
 
@@ -47,11 +47,14 @@ def required(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Find the bandwidth that a target utilization needs.
+    """Find the bandwidth, or the fewest inner steps, that a target utilization needs.
 
     All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
     together, or one by name. For acco, dpu and wp, which are busy at any bandwidth, the question
     is when a round's communication fits into its computation.
+
+    With --of sync_every the links stay as they are, and the answer is the least sync_every that
+    reaches each target.
     """
     from sim.scenario import load
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sim.output.tables import PREDICTION, Column, Report, Table
+from sim.output.tables import BOUNDS, PREDICTION, Block, Column, Report, Table, at_most
 
 if TYPE_CHECKING:
     from sim.questions.step_search import FewestSteps
@@ -32,11 +32,16 @@ def report(scenario: Scenario, answers: list[FewestSteps]) -> Report:
             "sync_every": answer.sync_every,
             "compute_utilization": answer.utilization,
             "utilization_before": answer.utilization_before,
+            "figures_are_bounds": answer.figures.lower_bound,
         }
         for answer in answers
     ]
+    shown = [
+        {**row, "compute_utilization": at_most(answer.utilization, answer.figures)}
+        for row, answer in zip(rows, answers, strict=True)
+    ]
     table = Table(
-        _COLUMNS, rows, f"Inner steps between outer steps that {scenario.method.name} needs"
+        _COLUMNS, shown, f"Inner steps between outer steps that {scenario.method.name} needs"
     )
     data = {
         "schema": 2,
@@ -51,5 +56,13 @@ def report(scenario: Scenario, answers: list[FewestSteps]) -> Report:
         "assumed": dict(scenario.assumed),
         "left_out": list(scenario.left_out),
     }
-    blocks = [PREDICTION, table, *left_out([scenario]), *assumptions(scenario.assumed)]
-    return Report(blocks, data, Table(_COLUMNS, rows))
+    blocks: list[Block] = [PREDICTION, table]
+    if any(not answer.figures.steady for answer in answers):
+        bounds = any(answer.figures.lower_bound for answer in answers)
+        blocks.append(
+            "NOT steady: with so many inner steps rounds do not repeat; where messages queue on "
+            f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
+        )
+    blocks += [*left_out([scenario]), *assumptions(scenario.assumed)]
+    columns = (*_COLUMNS, Column("figures_are_bounds", "figures are bounds"))
+    return Report(blocks, data, Table(columns, rows))

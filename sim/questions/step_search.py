@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import inf
 
-from sim.figures.evaluation import figures
+from sim.figures.evaluation import Figures, figures
 from sim.program import ArgumentError
 from sim.questions.replications import Interval, replicated, replications_of
 from sim.runtime import simulate
@@ -22,7 +22,8 @@ class FewestSteps:
 
     ``outcome`` is "reached" (``sync_every`` is the least that does), "any" (1 does) or
     "not reached" (``sync_every`` is then the most that was tried). ``utilization`` is that of
-    ``sync_every`` inner steps, ``utilization_before`` that of one step less (0 where none is).
+    ``sync_every`` inner steps, ``utilization_before`` that of one step less (0 where none is);
+    ``figures`` are those of the run with ``sync_every``.
     """
 
     target: float
@@ -31,6 +32,7 @@ class FewestSteps:
     utilization: float
     utilization_before: float
     interval: Interval
+    figures: Figures
 
 
 def fewest_steps(scenario: Scenario, target: float) -> FewestSteps:
@@ -43,10 +45,14 @@ def fewest_steps(scenario: Scenario, target: float) -> FewestSteps:
     Raises
     ------
     ArgumentError
-        If the method takes no ``sync_every``, or there is one worker.
+        If the method takes no ``sync_every`` or has one per worker, or there is one worker.
     """
     if "sync_every" not in scenario.method.arguments:
         raise ArgumentError(f"{scenario.method.name} takes no sync_every")
+    if isinstance(scenario.method.arguments["sync_every"], tuple):
+        raise ArgumentError(
+            "sync_every is given per worker; give one number to search the fewest inner steps"
+        )
     if len(scenario.workers) < 2:
         raise ArgumentError("the scenario has one worker, which synchronizes with nobody")
 
@@ -62,14 +68,16 @@ def fewest_steps(scenario: Scenario, target: float) -> FewestSteps:
 
 
 def _search(scenario: Scenario, target: float) -> FewestSteps:
-    runs: dict[int, float] = {0: 0.0}
+    runs: dict[int, Figures] = {}
 
     def at(steps: int) -> float:
+        if steps == 0:
+            return 0.0
         if steps not in runs:
             arguments = {**scenario.method.arguments, "sync_every": steps}
             method = replace(scenario.method, arguments=arguments)
-            runs[steps] = figures(simulate(replace(scenario, method=method))).compute_utilization
-        return runs[steps]
+            runs[steps] = figures(simulate(replace(scenario, method=method)))
+        return runs[steps].compute_utilization
 
     high = 1
     while at(high) < target and high < MOST:
@@ -80,4 +88,5 @@ def _search(scenario: Scenario, target: float) -> FewestSteps:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) >= target else (middle, high)
     outcome = ("any" if high == 1 else "reached") if reached else "not reached"
-    return FewestSteps(target, outcome, high, at(high), at(high - 1), Interval(1, high, high))
+    before, there = at(high - 1), at(high)
+    return FewestSteps(target, outcome, high, there, before, Interval(1, high, high), runs[high])

@@ -29,3 +29,11 @@ def test_a_method_without_sync_every_is_refused():
     scenario = make_scenario(model="1B", method="ddp", bandwidth="20 Gbit/s").resolved
     with pytest.raises(ArgumentError, match="ddp takes no sync_every"):
         fewest_steps(scenario, 0.5)
+
+
+def test_sync_every_per_worker_is_refused():
+    scenario = make_scenario(model="1B", method="diloco", bandwidth="20 Gbit/s").resolved
+    arguments = {**scenario.method.arguments, "sync_every": (4, 8)}
+    each = replace(scenario, method=replace(scenario.method, arguments=arguments))
+    with pytest.raises(ArgumentError, match="given per worker"):
+        fewest_steps(each, 0.5)
