@@ -60,7 +60,7 @@ def report(scenario: Scenario, answers: list[FewestSteps]) -> Report:
     if any(not answer.figures.steady for answer in answers):
         bounds = any(answer.figures.lower_bound for answer in answers)
         blocks.append(
-            "NOT steady: with so many inner steps rounds do not repeat; where messages queue on "
+            "NOT steady: with that many inner steps rounds do not repeat; where messages queue on "
             f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
         )
     blocks += [*left_out([scenario]), *assumptions(scenario.assumed)]

@@ -56,7 +56,7 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         (
             "--batch-tokens",
             "site.batch_tokens",
-            "1Mi|balanced",
+            "1Mi",
             "Tokens per worker and inner step; balanced: so that no site waits.",
         ),
         ("--n-grad-accumulation", "site.n_grad_accumulation", "N", "Micro-batches per inner step."),

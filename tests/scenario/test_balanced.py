@@ -107,6 +107,30 @@ def test_whole_sequences_where_a_sequence_is_known():
     assert len({worker.machine.batch_tokens for worker in scenario.workers}) == 2
 
 
+def test_realrun_takes_balanced_batches_of_whole_sequences_and_refuses_others():
+    pytest.importorskip("torch")
+    from types import SimpleNamespace
+
+    from realrun.runnable import sequences
+
+    tokens, no_batch = resolved("site.batch_tokens=balanced"), SimpleNamespace(batch=None)
+    with pytest.raises(ScenarioError, match="must be a whole number of at least one"):
+        sequences(tokens, 0, SimpleNamespace(context=1024), no_batch)
+    whole = load(
+        None,
+        {"--sites": "paris,osaka", "--method": "ddp", "--bandwidth": "1 Tbit/s"},
+        [
+            "model.kind=gpt",
+            "model.size=10M",
+            "site.osaka.speed=0.3",
+            "site.step_time=1 s",
+            "site.batch_tokens=balanced",
+        ],
+    )
+    found = [sequences(whole, rank, SimpleNamespace(context=1024), no_batch) for rank in (0, 1)]
+    assert found == [1575, 472]
+
+
 def test_a_sweep_names_the_word_without_quotes():
     assert label_of(("site", "batch_tokens"), "balanced") == "balanced"
 
