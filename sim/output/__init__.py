@@ -13,6 +13,7 @@ run_record: One run for programs: JSON in two parts, the evaluated rounds and th
 columns: What each column of results holds, in a sentence.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
+step_report: The fewest inner steps that targets need.
 reproduction_report: A published table next to ours. published: The studies that have one.
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
