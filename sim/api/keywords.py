@@ -45,7 +45,7 @@ class Keywords(TypedDict, total=False):
     accelerators: Text
     #: Fraction of the peak that training reaches.
     mfu: Number
-    #: Tokens per worker and inner step.
+    #: Tokens per worker and inner step, or "balanced": so that no site waits.
     batch_tokens: Number
     #: Micro-batches per inner step.
     n_grad_accumulation: Whole

@@ -12,6 +12,7 @@ from sim import units
 from sim.operations import OPERATIONS
 from sim.scenario.advice import hinted, synonym
 from sim.scenario.advice import shown as shown_key
+from sim.scenario.balance import BALANCED
 from sim.scenario.document import Change, Given, flattened
 from sim.scenario.errors import Origin, listed, nearest, problem, shown
 from sim.scenario.method import method_arguments
@@ -101,6 +102,8 @@ def label_of(path: Sequence[str], value: Any) -> Label:
         try:
             return reader(value)
         except UnitError:
+            if value == BALANCED:
+                return BALANCED
             return shown(value)  # an error with more to say follows when the case is checked
     if isinstance(value, bool):
         return "true" if value else "false"

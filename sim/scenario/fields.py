@@ -279,6 +279,17 @@ def steps(value: object) -> int | str:
     return whole
 
 
+def batch(value: object) -> int | str:
+    """Read the tokens of a step, or "balanced"."""
+    if value == "balanced":
+        return "balanced"
+    try:
+        return count(1, 10**12, "one step does not read that much")(value)
+    except units.UnitError:
+        hint = did_you_mean(value, ["balanced"], "") if isinstance(value, str) else ""
+        raise RefusedError(f'must be a whole number, like "1Mi", or "balanced"{hint}') from None
+
+
 def everywhere(one: Callable[[object], float], example: str) -> Callable[[object], float | Matrix]:
     """Make a reader of one quantity for all pairs of sites, or a matrix of them."""
 
@@ -393,7 +404,7 @@ LayerParameters = Annotated[
     tuple[int, ...], PlainValidator(counts(count(1, 10**18, "no model is larger"), 100_000))
 ]
 Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
-BatchTokens = Annotated[int, PlainValidator(count(1, 10**12, "one step does not read that much"))]
+BatchTokens = Annotated[int | str, PlainValidator(batch)]
 Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper", "48"))]
 Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider", "512"))]
 Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR, "1"))]

@@ -6,6 +6,7 @@ import re
 from typing import Any, TypeVar
 
 from sim.operations import Operation, timed
+from sim.scenario.balance import BALANCED
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean
 from sim.scenario.hardware import MachineRecord, Pairs
@@ -42,6 +43,9 @@ class MachineReader:
         self.found = machine_of(context, index)
         self.measured = self.found.computation
         self.measured_name = self.found.name
+        self.balanced = self.site.batch_tokens == BALANCED
+        given = self.site.batch_tokens
+        self._given_batch = given if isinstance(given, int) else None
         self._replaced: set[str] = set()
         self.flops = flops_per_token(
             model.parameters, model.frozen_parameters, model.active_parameters
@@ -77,6 +81,17 @@ class MachineReader:
         )
         return slowed_by_sleeping(machine) if self.found.goes_first else machine
 
+    def note_balanced(self, default: Machine, machine: Machine) -> None:
+        """Say which batch was chosen, and the step that follows, in place of the default ones."""
+        self.assumed = [
+            note for note in self.assumed if note[0] not in ("batch_tokens", "step_time")
+        ]
+        self._assume("batch_tokens", f"{machine.batch_tokens:.0f} (balanced)")
+        before = f"{format_seconds(default.step_seconds)} for {format_count(default.batch_tokens)}"
+        self._assume(
+            "step_time", f"{format_seconds(machine.step_seconds)} (balanced; {before} tokens)"
+        )
+
     def _step(self) -> tuple[float, float]:
         """Return seconds and tokens of one inner step."""
         site = self.site
@@ -91,7 +106,7 @@ class MachineReader:
                     )
         elif accelerators is not None:
             return self._from_accelerators(accelerators, self._batch())
-        batch = float(site.batch_tokens) if site.batch_tokens is not None else None
+        batch = float(self._given_batch) if self._given_batch is not None else None
         if batch is None and step_time is None and measured.batch_tokens is not None:
             batch = measured.batch_tokens
             self._assume("batch_tokens", f"{format_count(batch)} ({self.measured_name})")
@@ -117,7 +132,7 @@ class MachineReader:
 
     def _batch(self) -> float:
         """Return the tokens of a step: what the site gives, else one assumption for all."""
-        return float(self._or("batch_tokens", self.site.batch_tokens, DEFAULT_BATCH, "1Mi"))
+        return float(self._or("batch_tokens", self._given_batch, DEFAULT_BATCH, "1Mi"))
 
     def _from_accelerators(self, text: str, batch_tokens: float) -> tuple[float, float]:
         match = re.fullmatch(r"\s*(?:(\d[\d_]*)\s*[x×*]\s*)?(\S.*?)\s*", text)

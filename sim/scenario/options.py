@@ -53,7 +53,12 @@ _PANELS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         ("--step-time", "site.step_time", "2.5s", "Seconds of one inner step."),
         ("--accelerators", "site.accelerators", '"64 x H100"', "What one worker runs on."),
         ("--mfu", "site.mfu", "0.40", "Part of the peak that training reaches."),
-        ("--batch-tokens", "site.batch_tokens", "1Mi", "Tokens per worker and inner step."),
+        (
+            "--batch-tokens",
+            "site.batch_tokens",
+            "1Mi",
+            "Tokens per worker and inner step; balanced: so that no site waits.",
+        ),
         ("--n-grad-accumulation", "site.n_grad_accumulation", "N", "Micro-batches per inner step."),
         ("--jitter", "site.jitter", "lognormal:0.05", "Distribution of times and its cv."),
         ("--hardware", "hardware", "FILE", "Measured times, written by realrun calibrate."),

@@ -12,6 +12,7 @@ from sim import units
 from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
 from sim.scenario.advice import hinted
+from sim.scenario.balance import Share, balanced
 from sim.scenario.checking import validated
 from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
@@ -31,7 +32,7 @@ from sim.scenario.method import (
     per_worker,
     who_takes,
 )
-from sim.scenario.models import resolve_model
+from sim.scenario.models import DEFAULT_CONTEXT, resolve_model
 from sim.scenario.reading import siblings, there
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
@@ -239,7 +240,8 @@ def _sites(
     sites: list[Site] = []
     machines: list[Machine] = []
     measured: list[MachineRecord] = []
-    notes: list[list[tuple[str, str]]] = []
+    readers: list[MachineReader] = []
+    shares: list[Share] = []
     tables = context.sections.site
     described = context.document.described
     known: dict[str, int] = {}
@@ -274,9 +276,10 @@ def _sites(
             total += workers
             site = Site(name, workers, **lines, from_network=from_network)
             sites.append(replace(site, memory=memory, tariff=costs))
-            machines.append(machine)
         measured.append(reader.found.record)
-        notes.append(reader.assumed)
+        readers.append(reader)
+        unit = _sequence(context) * machine.n_grad_accumulation
+        shares.append(Share(machine, count * workers, reader.balanced, unit))
         if len(sites) > MOST_SITES:
             raise context.refuse(
                 "site", index, "count", text=f"more than {MOST_SITES:,} sites cannot be simulated"
@@ -290,10 +293,37 @@ def _sites(
                 'worker stand for an island of many accelerators, like accelerators = "64 x H100"',
             )
     one_currency(context)
-    _note_sites(context, notes)
+    for reader, share, machine in zip(readers, shares, _balanced(context, shares), strict=True):
+        if share.balanced:
+            reader.note_balanced(share.machine, machine)
+        machines += [machine] * _count(reader.site, described)
+    _note_sites(context, [reader.assumed for reader in readers])
     if context.document.assumed_count:
         context.assume("site.count", str(DEFAULT_SITES))
     return sites, machines, measured
+
+
+def _balanced(context: Context, shares: list[Share]) -> list[Machine]:
+    """Return the machine of each block, with the batches that balance chooses."""
+    machines = balanced(shares)
+    for index, (share, machine) in enumerate(zip(shares, machines, strict=True)):
+        if machine.batch_tokens < 1:
+            raise context.refuse(
+                "site",
+                index,
+                "batch_tokens",
+                text=f"in the time of the other sites' steps not even {share.unit} tokens fit; "
+                "give this site a number, or the others more",
+            )
+    return machines
+
+
+def _sequence(context: Context) -> int:
+    """Return the tokens of one sequence where it is known what a sequence is, else 1."""
+    model = context.sections.model
+    if model.context is not None:
+        return model.context
+    return DEFAULT_CONTEXT if model.kind is not None or model.module is not None else 1
 
 
 def _count(table: SiteSection, described: bool) -> int:

@@ -155,7 +155,11 @@ class _OnAMachine(Section):
         "the MFU, end to end, that tables show.",
         "40 %",
     )
-    batch_tokens: f.BatchTokens | None = key("Tokens per worker and inner step.", "1Mi")
+    batch_tokens: f.BatchTokens | None = key(
+        'Tokens per worker and inner step; "balanced" chooses them so that no site waits for '
+        "another's step.",
+        "1Mi",
+    )
     step_time: f.StepTime | None = key(
         "Time of one inner step without its optimizer, at speed 1.",
         "the preset's, or measured, or from accelerators",
