@@ -121,6 +121,7 @@ def plan(
                     fraction("plan", target),
                     limits=limits.with_named(asked.named),
                     fixed=asked.fixed,
+                    balanced=asked.balanced,
                     on_progress=on_progress or silent,
                 )
             except NothingAdmissibleError as error:

@@ -111,6 +111,7 @@ def plan(
                 fraction("--target", target),
                 limits=limits,
                 fixed=search.fixed,
+                balanced=search.balanced,
                 on_progress=step,
             )
         except NothingAdmissibleError as error:

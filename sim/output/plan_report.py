@@ -251,7 +251,8 @@ def _binding(plan: Plan) -> str:
             f"{quantity(slowest, 'rate')} on the slowest link, it would reach the target."
         )
     elif needed is not None and needed.outcome == "not reached":
-        text += f" No bandwidth is enough: at most {100 * needed.best_utilization:.0f} %."
+        text += f" No bandwidth is enough: at most {100 * needed.best_utilization:.0f} %"
+        text += f", waiting for {needed.waiting_for}." if needed.waiting_for else "."
     return text
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sim.planning.settings import ALGORITHM, EXCLUSIVE, ORDER
 from sim.planning.space import METHODS
+from sim.scenario.balance import BALANCED
 from sim.scenario.document import Document, Given
-from sim.scenario.keywords import keyword_axis
+from sim.scenario.keywords import keyword_axis, keyword_changes
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.study import varied
@@ -27,6 +28,8 @@ class Asked:
     given: Scenario
     fixed: frozenset[str]
     named: tuple[str, ...]
+    #: The same with batches balanced, where that was not said; None where nothing would change.
+    balanced: dict[str, Scenario] | None = None
 
 
 def asked_of(document: Document, methods: Sequence[object] | None = None) -> Asked:
@@ -50,7 +53,21 @@ def asked_of(document: Document, methods: Sequence[object] | None = None) -> Ask
     wanted = list(named or METHODS)
     study = varied(document, [keyword_axis("method", wanted)], again=True)
     bases = {case.scenario.method.name: case.scenario for case in study.cases()}
-    return Asked(bases, given, typed, tuple(map(str, bases)) if named else ())
+    balanced = _balanced(document, wanted, bases)
+    return Asked(bases, given, typed, tuple(map(str, bases)) if named else (), balanced)
+
+
+def _balanced(
+    document: Document, methods: list[object], bases: dict[str, Scenario]
+) -> dict[str, Scenario] | None:
+    """Return the bases with batches with which no worker waits for another one's step."""
+    first = next(iter(bases.values()))
+    steps = {worker.machine.step_seconds / worker.machine.speed for worker in first.workers}
+    if len(steps) == 1 or any(site.get("batch_tokens") for site in document.sites):
+        return None
+    changes = keyword_changes({"batch_tokens": BALANCED})
+    study = varied(document.overlaid(changes), [keyword_axis("method", methods)], again=True)
+    return {case.scenario.method.name: case.scenario for case in study.cases()}
 
 
 def typed_keys(document: Document) -> frozenset[str]:

@@ -89,6 +89,7 @@ def plan(
     limits: Limits | None = None,
     *,
     fixed: Collection[str] = (),
+    balanced: Mapping[str, Scenario] | None = None,
     axes: Mapping[str, Axes] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
@@ -108,6 +109,8 @@ def plan(
         What excludes a setting; by default :class:`Limits`.
     fixed
         Keys that keep the values of the bases.
+    balanced
+        Method -> scenario whose batches are balanced, to be offered as a change.
     axes
         Method -> what is varied of it, in place of :func:`sim.planning.space.axes_of`.
     on_progress
@@ -155,6 +158,8 @@ def plan(
     assert leanest is not None
     front = tuple(search.front())
     changes = _changes(search, bases, recommended, axes)
+    if balanced is not None:
+        changes = (*_balancing(search, balanced, recommended), *changes)
     finals = {id(p): _settled(p) for p in (recommended, fastest, leanest)}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
     needed = None
@@ -236,6 +241,17 @@ def _change(
     short = "" if search.fits(point.scenario) else NOT_FITTING
     beyond = (*search.limits.beyond(point.scenario), *filter(None, [large, short]))
     return [Change(key, before, after, point, beyond)]
+
+
+def _balancing(search: Search, balanced: Mapping[str, Scenario], from_: Point) -> list[Change]:
+    """Return what batches with which nobody waits would give, if they gain anything."""
+    candidate = search.candidate(balanced[from_.setting.method], from_.setting)
+    run = replace(candidate.scenario.run, replications=1)
+    prediction = predicted(replace(candidate.scenario, run=run))
+    point = Point(candidate, prediction, search.tokens)
+    if point.token_s >= from_.token_s * (1 - _WORTH):
+        return []
+    return [Change("site.batch_tokens", "as given", "balanced", point, ())]
 
 
 def binding(point: Point, links: Links) -> tuple[str, str]:

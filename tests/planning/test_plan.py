@@ -1,0 +1,111 @@
+"""The plan as it is asked for: what is kept, what is said, and that it can be typed again."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from support.command_line import Bandwise
+
+import sim
+
+SCENARIO = ("--model", "1B", "--sites", "paris,osaka", "--bandwidth", "2Gbit/s", "--rtt", "60ms")
+
+
+def planned(bandwise: Bandwise, *options: str) -> dict:
+    ran = bandwise("plan", *SCENARIO, *options, "--json")
+    assert ran.status == 0, ran.err
+    return ran.json
+
+
+def test_every_setting_can_be_typed_and_gives_its_figures(bandwise: Bandwise) -> None:
+    said = planned(bandwise, "--tokens", "20B")
+    assert said["reached"]
+    for which in ("recommended", "fastest", "leanest"):
+        row = said[which]
+        ran = bandwise("simulate", *SCENARIO, *shlex.split(row["typed"]), "--json")
+        again = ran.json
+        assert again["scenario_sha256"] != said["as_given"]["scenario_sha256"]
+        assert again["compute_utilization"] == pytest.approx(row["compute_utilization"], rel=1e-9)
+        rounds = again["evaluated_rounds"]
+        assert rounds["tokens_per_update"] == pytest.approx(row["tokens_per_update"], rel=1e-9)
+        rate = rounds["tokens_per_s"] if "tokens_per_s" in rounds else again["tokens_per_s"]
+        assert 20e9 / rate == pytest.approx(row["time_for_tokens_s"], rel=1e-9)
+
+
+def test_what_was_typed_is_kept(bandwise: Bandwise) -> None:
+    said = planned(bandwise, "--method", "diloco", "--sync-every", "40", "--algorithm", "ring")
+    for row in (said["recommended"], said["fastest"], *said["front"]):
+        assert row["method"] == "diloco"
+        assert "method.sync_every" not in row["values"]
+        assert "network.collective.algorithm" not in row["values"]
+        assert row["tokens_per_update"] == pytest.approx(40 * 2 * 2**20)
+
+
+def test_fewer_tokens_per_update_are_worth_a_slower_setting_that_reaches_the_target(
+    bandwise: Bandwise,
+) -> None:
+    low, high = planned(bandwise, "--target", "50%"), planned(bandwise, "--target", "95%")
+    assert low["recommended"]["tokens_per_update"] < high["recommended"]["tokens_per_update"]
+    assert low["fastest"]["time_for_tokens_s"] == high["fastest"]["time_for_tokens_s"]
+    for said, target in ((low, 0.5), (high, 0.95)):
+        assert said["recommended"]["compute_utilization"] >= target
+
+
+def test_a_slow_site_is_named_and_a_balanced_batch_offered(bandwise: Bandwise) -> None:
+    said = planned(bandwise, "--set", "site.osaka.speed=0.5")
+    assert not said["reached"]
+    balanced = said["changes"][0]
+    assert (balanced["key"], balanced["after"]) == ("site.batch_tokens", "balanced")
+    assert balanced["time_for_tokens_s"] < 0.9 * said["recommended"]["time_for_tokens_s"]
+
+
+def test_named_methods_are_searched_although_they_learned_worse(bandwise: Bandwise) -> None:
+    assert planned(bandwise, "--methods", "eager_diloco")["recommended"]["method"] == "eager_diloco"
+    default = planned(bandwise)
+    assert "eager_diloco" not in {row["method"] for row in default["front"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target", "101%"], '--target: "101%"'),
+        (["--target", "0"], '--target: "0": must be above 0 %'),
+        (["--methods", "dilcoo"], 'unknown "dilcoo"; did you mean "diloco"?'),
+        (["--methods", "ddp", "--method", "acco"], "--methods: --method names the one method"),
+        (["--max-tokens-per-update", "1"], "settings is within the limits (excluded: "),
+        (["--max-tokens-per-update", "x"], '--max-tokens-per-update: "x"'),
+        (["--max-sync-every", "0"], "--max-sync-every: must be"),
+        (["--sync-every", "0"], '--sync-every: "0": must be a whole number of at least 1'),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(bandwise: Bandwise, options: list[str], said: str) -> None:
+    ran = bandwise("plan", *SCENARIO, *options)
+    assert ran.status == 2
+    assert said in ran.err
+    assert ran.err.strip().count("\n") == 0
+
+
+def test_python_plans_as_the_command_does(bandwise: Bandwise) -> None:
+    scenario = sim.make_scenario(
+        model="1B", sites=["paris", "osaka"], bandwidth="2 Gbit/s", rtt="60 ms", tokens="20B"
+    )
+    found = sim.plan(scenario, "95 %")
+    said = planned(bandwise, "--tokens", "20B")
+    assert found.figures["recommended"] == said["recommended"]
+    assert sim.simulate(found.recommended).figures["compute_utilization"] == pytest.approx(
+        said["recommended"]["compute_utilization"]
+    )
+    with pytest.raises(ValueError, match="plan: max_sync_every 0: must be at least 1"):
+        sim.plan(scenario, max_sync_every=0)
+    with pytest.raises(TypeError, match=r'plan: methods are a list, like \["ddp"\]'):
+        sim.plan(scenario, methods="ddp")
+
+
+def test_a_worker_that_does_not_fit_is_no_plan(bandwise: Bandwise) -> None:
+    options = ("--model", "100B", "--accelerators", "8 x H100", "--sites", "2")
+    ran = bandwise("plan", *options)
+    assert ran.status == 2
+    assert "more memory than the accelerators have" in ran.err
+    ran = bandwise("plan", "--model", "10B", *options[2:], "--json")
+    assert ran.json["fits_in_memory"]
