@@ -97,6 +97,10 @@ class Keywords(TypedDict, total=False):
     bucket_bytes: Whole
     #: Whether the optimizer's state is sharded.
     zero1: bool | None
+    #: Fraction of the workers that train in a round.
+    participation: Number
+    #: Seed of which workers those are.
+    participation_seed: Whole
     #: The scenario's name.
     name: Text
     #: The section [run].
