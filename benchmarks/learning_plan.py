@@ -150,6 +150,8 @@ class Planned:
         from sim.scenario import sections
 
         given = sections(str(BASE), {}, self.assignments).model_dump(exclude_none=True)
+        if not given["memory"]:
+            del given["memory"]  # a section that came after the results
         identity = [given, self.configuration.replayed]
         if self.configuration.late_share is not None:
             identity += ["late share", self.configuration.late_share]

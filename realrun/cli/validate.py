@@ -11,7 +11,7 @@ import typer
 
 from realrun.cli import options
 from sim.output.errors import UserError
-from sim.output.html_option import PageFile, asked_page, option, write_text
+from sim.output.html_option import PageFile, asked_page, option, save_page
 from sim.output.options import AllowCode, allowed
 from sim.output.show import checked_folder
 from sim.text.visible import visible
@@ -83,7 +83,7 @@ def validate(
 
     def found(findings: Findings) -> None:
         if html is not None:
-            write_text(html, as_page(findings, html), "realrun")
+            save_page(html, as_page(findings, html), "realrun")
 
     how = None if report_only else How(sys.argv[1:], device, backend, timeout_s, tell)
     try:

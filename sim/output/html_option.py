@@ -86,10 +86,10 @@ def write_page(
         return
     from sim.output.html_page import Inputs, as_html_page
 
-    write_text(page, as_html_page(report, Inputs(page.given, page.command, pictures())))
+    save_page(page, as_html_page(report, Inputs(page.given, page.command, pictures())))
 
 
-def write_text(page: PageFile, text: str, program: str = "bandwise") -> None:
+def save_page(page: PageFile, text: str, program: str = "bandwise") -> None:
     """Write a page that is made, and say so."""
     from sim.storage.files import replacing
 

@@ -35,7 +35,7 @@ def sha256(scenario: Any) -> str:
         {
             "schema": SCHEMA,
             **_differing(scenario, apart=_APART),
-            "method": _method(scenario.method),
+            "method": _method(scenario.method, scenario.model.param_dtype),
             "network": _differing(scenario.network, apart=_BY_PAIR) | _by_pair(scenario.network),
             "machines": [_plain(machine) for machine in machines],
             "workers": [[w.site, machines[w.machine], w.random_stream] for w in scenario.workers],
@@ -43,15 +43,18 @@ def sha256(scenario: Any) -> str:
     )
 
 
-def _method(method: Any) -> dict[str, Any]:
+def _method(method: Any, param_dtype: str) -> dict[str, Any]:
     """Return a method by its name, with the arguments that are not its defaults."""
     signature = inspect.signature(method.program).parameters
+    # What came later is left out where it means what was so before.
+    later = {key for name, key in _LATER_ARGUMENTS if name == method.name}
+    before = {key for key in later if method.arguments.get(key) == param_dtype}
     return {
         "name": method.name,
         "arguments": {
             _NAMES.get(key, key): value
             for key, value in method.arguments.items()
-            if key not in signature or signature[key].default != value
+            if key not in before and (key not in signature or signature[key].default != value)
         },
     }
 
@@ -120,21 +123,26 @@ _FIRST_ARGUMENTS = frozenset(
         *("use_nesterov", "zero1"),
     ]
 )
+_LATER_ARGUMENTS = frozenset([("local_sgd", "comm_dtype")])
+"""Arguments that other methods had then, and this one did not."""
 
 
 def sha256_of_schema_0(scenario: Any) -> str:
     """Return the hash under which a scenario was kept before hashes had a schema."""
     first = {worker.site: worker.machine for worker in reversed(scenario.workers)}
-    given = scenario.method.arguments.items()
+    name = scenario.method.name
+    given = [
+        (_NAMES.get(key, key), value)
+        for key, value in scenario.method.arguments.items()
+        if key in _FIRST_ARGUMENTS and (name, key) not in _LATER_ARGUMENTS
+    ]
     return _digest(
         {
             "run": _as_first(scenario.run),
             "model": _as_first(scenario.model),
             "method": {
-                "name": scenario.method.name,
-                "arguments": {
-                    _NAMES.get(key, key): value for key, value in given if key in _FIRST_ARGUMENTS
-                },
+                "name": name,
+                "arguments": dict(given),
             },
             "sites": [_as_first(site) for site in scenario.sites],
             "machines": [_as_first(first[site]) for site in range(len(scenario.sites))],

@@ -127,10 +127,12 @@ def test_a_key_without_a_sentence_ends_the_build(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_columns_of_results_are_those_that_are_explained() -> None:
-    scenario = load(None, {"--model": "1B", "--accelerators": "8 x H100", "--steps": "100"})
+    options = {"--model": "1B", "--accelerators": "8 x H100", "--steps": "100"}
+    priced = ["site.price=2 USD/h", "site.egress_price=50 USD/TB", "site.power=700 W"]
+    scenario = load(None, options, priced)
     found = predicted(scenario)
     study = row({}, scenario, found)
-    one = run_record.row(scenario, found.figures, "", found.interval, measured=True)
+    one = run_record.row(scenario, found.figures, "", found.interval, measured=False)
     assert set(study) == {*columns.RUNS, *columns.STUDY}
     assert set(one) == {*columns.RUNS, *columns.ONE_RUN}
 

@@ -51,6 +51,7 @@ def test_simulator_never_imports(module: str) -> None:
                 "figures/pictures",
                 "figures/tornado.py",
                 "output/pictures.py",
+                "output/drawn_columns.py",
                 "output/svg.py",
                 "output/html_pictures.py",
                 "api",

@@ -551,7 +551,7 @@ def test_a_field_or_an_argument_with_its_default_changes_no_hash():
     assert replace(scenario, run=run).sha256 == scenario.sha256
     assert replace(scenario, run=replace(run, later=1.0)).sha256 != scenario.sha256
 
-    arguments = {**scenario.method.arguments, "later": 3}
+    arguments = {"sync_every": 7, "later": 3}
     later = replace(scenario.method, program=with_later, arguments=arguments)
     assert replace(scenario, method=later).sha256 == scenario.sha256
     later = replace(later, arguments={**arguments, "later": 4})

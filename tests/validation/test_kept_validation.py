@@ -93,7 +93,7 @@ def test_the_kept_report_is_what_its_table_says_to_the_byte(
 ) -> None:
     given: list[Any] = []
     monkeypatch.setattr(run, "rows", lambda *_: load(LAB / "report.csv"))
-    monkeypatch.setattr(run, "write", lambda *arguments: given.extend(arguments[:-1]))
+    monkeypatch.setattr(run, "write", lambda *arguments: given.extend(arguments[:-2]))
     archive = Archive(LAB)
     run.report(study, plan, archive, [], [], chosen(plan, archive))
     assert visible(report(findings(*given))) == (LAB / "report.md").read_text()
