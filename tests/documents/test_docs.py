@@ -132,9 +132,12 @@ def test_the_columns_of_results_are_those_that_are_explained() -> None:
     scenario = load(None, options, priced)
     found = predicted(scenario)
     study = row({}, scenario, found)
-    one = run_record.row(scenario, found.figures, "", found.interval, measured=False)
+    one, measured = (
+        run_record.row(scenario, found.figures, "", found.interval, measured=measured)
+        for measured in (False, True)
+    )
     assert set(study) == {*columns.RUNS, *columns.STUDY}
-    assert set(one) == {*columns.RUNS, *columns.ONE_RUN}
+    assert {*one, *measured} == {*columns.RUNS, *columns.ONE_RUN}
 
 
 def test_what_no_test_runs_says_why() -> None:
