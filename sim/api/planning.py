@@ -97,6 +97,7 @@ def plan(
     ('streaming_diloco', 'streaming_diloco')
     """
     from sim.output.errors import naming_one_of
+    from sim.output.lever_lines import with_levers_of_plan
     from sim.output.plan_report import report
     from sim.planning.asked import asked_of
     from sim.planning.decision import NothingAdmissibleError
@@ -126,7 +127,7 @@ def plan(
                 )
             except NothingAdmissibleError as error:
                 raise ValueRefusedError(f"plan: {error}") from None
-        about = report(found, asked)
+        about = with_levers_of_plan(report(found, asked), found)
     origin = provenance(
         base.resolved, {found.recommended.setting.method: found.recommended.scenario}
     )

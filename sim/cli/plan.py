@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sim.cli.sensitivity import Sensitivity, Tornado, draw
+from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.errors import UserError, chosen, naming_one_of
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
@@ -65,6 +67,8 @@ def plan(
     max_staleness: Annotated[int, _STALENESS] = 1,
     max_tokens_per_update: Annotated[str | None, _TOKENS_PER_UPDATE] = None,
     quantize_gradients: Annotated[bool, _QUANTIZED] = False,
+    sensitivity: Sensitivity = None,
+    tornado: Tornado = None,
     html: Html = None,
     form: Format = "table",
     as_json: Json = False,
@@ -76,6 +80,7 @@ def plan(
     what a file says of its method is where you are now, and is shown as given.
     """
     from sim.methods import METHODS
+    from sim.output.lever_lines import with_levers_of_plan
     from sim.planning.asked import asked_of
     from sim.planning.decision import NothingAdmissibleError
     from sim.planning.decision import plan as run
@@ -84,6 +89,7 @@ def plan(
     from sim.scenario.loading import document_of, refuse_study
 
     form = format_asked(form, as_json)
+    sensitivity = sensitivity_asked(sensitivity, tornado)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     if names and "--method" in asked.options:
         raise UserError("--methods: --method names the one method that is searched; leave one out")
@@ -116,8 +122,10 @@ def plan(
             )
         except NothingAdmissibleError as error:
             raise UserError(str(error)) from error
-    about = report(found, search)
+    about = with_levers_of_plan(report(found, search), found, sensitivity)
     show(about, form)
+    if tornado is not None:
+        draw(about, tornado)
     write_page(html, about)
 
 

@@ -11,6 +11,7 @@ from sim.output.tables import Column, Report, Section, count, significant
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sim.planning.decision import Plan
     from sim.questions.comparison import Comparison
     from sim.questions.levers import Lever
     from sim.scenario.records import Scenario
@@ -74,6 +75,18 @@ def with_levers_of_fastest(
     scenario = cases[best.method]
     found = levers_of(scenario, best.figures, best.replication, result.tokens, within_s=within_s)
     return with_levers(report, found, best.method)
+
+
+def with_levers_of_plan(report: Report, plan: Plan, sensitivity: bool | None = None) -> Report:
+    """Return the report of a plan that ends with the levers of its recommended setting."""
+    from sim.questions.levers import levers, within
+
+    within_s = within(sensitivity)
+    if within_s is None:
+        return report
+    best = plan.recommended
+    found = levers(best.scenario, plan.tokens, best.prediction, within_s=within_s)
+    return with_levers(report, found, best.scenario.method.name)
 
 
 def records(found: Sequence[Lever]) -> list[dict[str, Any]]:

@@ -60,6 +60,13 @@ def test_a_slow_site_is_named_and_a_balanced_batch_offered(bandwise: Bandwise) -
     assert balanced["time_for_tokens_s"] < 0.9 * said["recommended"]["time_for_tokens_s"]
 
 
+def test_a_plan_ends_with_levers_of_the_recommended_setting(bandwise: Bandwise) -> None:
+    said = planned(bandwise)
+    assert said["levers_of"] == said["recommended"]["method"]
+    assert {"bandwidth x2", "rtt halved"} <= {each["lever"] for each in said["levers"]}
+    assert planned(bandwise, "--no-sensitivity").get("levers") is None
+
+
 def test_named_methods_are_searched_although_they_learned_worse(bandwise: Bandwise) -> None:
     assert planned(bandwise, "--methods", "eager_diloco")["recommended"]["method"] == "eager_diloco"
     default = planned(bandwise)
