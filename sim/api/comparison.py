@@ -145,8 +145,7 @@ def compare(
 
 def cases_of(base: Scenario, methods: list[Method]) -> dict[str, Resolved]:
     """Return the scenario of each method, under its name."""
-    from sim.scenario.keywords import keyword_axis
-    from sim.scenario.study import varied
+    from sim.scenario.study import by_method
 
-    study = varied(base._document, [keyword_axis("method", methods)], again=True)
-    return {case.scenario.method.name: noted(case.scenario, base._rates) for case in study.cases()}
+    found = by_method(base._document, methods)
+    return {name: noted(scenario, base._rates) for name, scenario in found.items()}

@@ -9,10 +9,10 @@ from sim.planning.settings import ALGORITHM, EXCLUSIVE, ORDER
 from sim.planning.space import METHODS
 from sim.scenario.balance import BALANCED
 from sim.scenario.document import Document, Given
-from sim.scenario.keywords import keyword_axis, keyword_changes
+from sim.scenario.keywords import keyword_changes
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
-from sim.scenario.study import varied
+from sim.scenario.study import by_method
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def asked_of(document: Document, methods: Sequence[object] | None = None) -> Ask
     typed = typed_keys(document)
     named = tuple(methods or ([given.method.name] if "method.name" in typed else ()))
     wanted = list(named or METHODS)
-    study = varied(document, [keyword_axis("method", wanted)], again=True)
-    bases = {case.scenario.method.name: case.scenario for case in study.cases()}
+    bases = by_method(document, wanted)
     balanced = _balanced(document, wanted, bases)
     return Asked(bases, given, typed, tuple(map(str, bases)) if named else (), balanced)
 
@@ -66,8 +65,7 @@ def _balanced(
     if len(steps) == 1 or any(site.get("batch_tokens") for site in document.sites):
         return None
     changes = keyword_changes({"batch_tokens": BALANCED})
-    study = varied(document.overlaid(changes), [keyword_axis("method", methods)], again=True)
-    return {case.scenario.method.name: case.scenario for case in study.cases()}
+    return by_method(document.overlaid(changes), methods)
 
 
 def typed_keys(document: Document) -> frozenset[str]:

@@ -51,7 +51,7 @@ class Plan:
     reached: bool
     #: The setting of least time that no limit excludes.
     fastest: Point
-    #: The one that sends fewest bytes, as fast as the recommended one has to be.
+    #: The one that sends fewest bytes, of those that meet what the recommended one must meet.
     leanest: Point
     #: All settings of which no other is better in time, tokens per update and bytes.
     front: tuple[Point, ...]

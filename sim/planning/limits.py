@@ -42,7 +42,7 @@ class Limits:
     quantized_gradients: bool = False
     #: Whether kinds of settings that learned worse in our trainings are left out.
     measured: bool = True
-    #: Methods that were asked for by name, which that does not leave out.
+    #: Methods that were asked for by name: what was measured leaves none of these out.
     named: tuple[str, ...] = ()
 
     def beyond(self, scenario: Scenario) -> list[str]:

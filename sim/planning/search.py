@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Any
 
 from sim.figures.evaluation import Figures
@@ -203,7 +203,6 @@ class Search:
         self._memory_known = any(
             site.memory.sizes for base in bases.values() for site in base.sites
         )
-        self._rehearsals: dict[Setting, Rehearsal] = {}
         #: Settings in all, and how many each text of a limit has excluded.
         self.considered = 0
         self.excluded: dict[str, int] = {}
@@ -342,8 +341,7 @@ class Search:
         Those that are ``hopeless``, which is asked again whenever something is known, are left out.
         """
         queue = [(each.token_s, each.gentleness, each) for each in self.candidates]
-        queue.sort(key=lambda each: each[:2])
-        heapify(queue)
+        queue.sort(key=lambda each: each[:2])  # a sorted list is a heap
         while queue:
             _, gentleness, candidate = heappop(queue)
             if hopeless(candidate):

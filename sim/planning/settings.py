@@ -68,11 +68,11 @@ class Setting:
         """Return the value of a key."""
         return self._by_key.get(key, otherwise)
 
-    def typed(self, order: str = "best") -> str:
-        """Return the options that say it on the command line; ``order`` names the ring's."""
+    def typed(self) -> str:
+        """Return the options that say it on the command line."""
         words = [f"--method {self.method}"]
         for key, value in self.values:
-            text = order if key == ORDER else str(value).lower()
+            text = "best" if key == ORDER else str(value).lower()
             option = _OPTION_OF.get(key)
             words.append(f"{option} {text}" if option else f"--set {key}={text}")
         return " ".join(words)
@@ -84,14 +84,6 @@ class Setting:
             for key, value in self.values
             if key != ORDER or value
         }
-
-    def __str__(self) -> str:
-        shown = (
-            f"{key.rpartition('.')[2]} {str(value).lower()}"
-            for key, value in self.values
-            if key != ORDER
-        )
-        return ", ".join([self.method, *shown])
 
 
 def staleness(scenario: Scenario) -> int:

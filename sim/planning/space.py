@@ -60,8 +60,6 @@ def axes_of(
     takes = parameters_of(base.method.program).annotations
     if "num_fragments" in takes and "layers_per_fragment" not in takes:
         del known["num_fragments"]  # whole rounds late: fragments change little
-    if "layers_per_fragment" in (key.rpartition(".")[2] for key in fixed):
-        known.pop("num_fragments", None)
     found = {f"method.{name}": list(values) for name, values in known.items() if name in takes}
     collectives = base.network.collectives
     if len(base.workers) > 1 and collectives.algorithm != "gloo" and not collectives.tables:

@@ -20,6 +20,7 @@ from sim.scenario.described import key
 from sim.scenario.document import DEFAULT_METHOD, Change, Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
+from sim.scenario.keywords import keyword_axis
 from sim.scenario.loading import document_of, refuse_study
 from sim.scenario.method import parameters_of
 from sim.scenario.reading import siblings, there
@@ -345,6 +346,18 @@ def varied(document: Document, axes: Sequence[Axis], *, again: bool = False) -> 
         # The first case stands in for keys that the base leaves open, such as a model.
         base = cases[0].scenario
     return Study(base.name, "simulate", base, tuple(axis.name for axis in axes), cases)
+
+
+def by_method(document: Document, methods: Sequence[object]) -> dict[str, Scenario]:
+    """Return a scenario for each method, under its name; arguments are for those that take them.
+
+    Parameters
+    ----------
+    methods
+        Names or generator functions.
+    """
+    study = varied(document, [keyword_axis("method", methods)], again=True)
+    return {case.scenario.method.name: case.scenario for case in study.cases()}
 
 
 def _cases(document: Document, axes: Sequence[Axis], *, again: bool = False) -> tuple[Case, ...]:
