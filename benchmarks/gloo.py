@@ -25,7 +25,7 @@ from typing import Any
 
 from sim.clock import Clock
 from sim.network.gloo import part
-from sim.network.message_links import Connections, Wires
+from sim.network.message_links import Connections, MessageLinks
 from sim.network.messages import End, ends
 from sim.scenario import load
 from sim.scenario.records import HostCosts
@@ -71,8 +71,8 @@ def predicted(case: Case) -> float:
     clock, workers = Clock(), case.workers
     rates = [case.bandwidth_mbit_per_s * 1e6 / 8] * workers**2
     latency = case.rtt_ms * 1e-3 / 2
-    wires = Wires(clock, rates, lambda a, b: ((a * workers + b,), latency), HOST)
-    connections = Connections(wires, workers)
+    links = MessageLinks(clock, rates, lambda a, b: ((a * workers + b,), latency), HOST)
+    connections = Connections(links, workers)
     collectives = [ends(connections) for _ in range(case.at_once)]
     last = 0.0
 

@@ -54,8 +54,8 @@ def scenario() -> Scenario:
 def predicted(replication: int = 0) -> Times:
     """What the model predicts for that many all-reduces."""
     clock = Clock()
-    wires = Links(replace(scenario(), replication=replication)).wires(clock)
-    connections, called = Connections(wires, 4), [0.0] * 4
+    links = Links(replace(scenario(), replication=replication)).message_links(clock)
+    connections, called = Connections(links, 4), [0.0] * 4
     found: Times = []
     for _ in range(TIMES + SKIPPED):
         ended = [0.0] * 4
@@ -64,7 +64,7 @@ def predicted(replication: int = 0) -> Times:
             def note(rank: int = end.rank, ended: list[float] = ended) -> None:
                 ended[rank] = clock.now
 
-            before_s = called[end.rank] - clock.now + wires.waking_s() / 2
+            before_s = called[end.rank] - clock.now + links.waking_s() / 2
             end.run(part(end, "all_reduce", "bf16", BYTES, before_s=before_s), note)
         clock.run()
         found.append([at - min(called) for at in ended])

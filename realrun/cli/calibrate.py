@@ -28,7 +28,7 @@ _ONLY = typer.Option(
     help="network, compute, or both with a comma. The network needs "
     "no GPU and no model's dimensions.",
 )
-_LAB = typer.Option("--lab", help="Over the scenario's network, played on this machine.")
+_LAB = typer.Option("--lab", help="Over the scenario's network, emulated on this machine.")
 
 
 @takes_scenario()
@@ -44,7 +44,7 @@ def calibrate(
     """Measure a machine and its network, and write a hardware file for the simulator.
 
     The scenario says how many workers, how large the model, how much one step computes. Its
-    own links are measured, not those that it asks for, unless --lab plays them. Under torchrun
+    own links are measured, not those that it asks for, unless --lab emulates them. Under torchrun
     every process is a worker. What is sent is zeros, and a model that is thrown away.
     """
     from sim.scenario import loaded

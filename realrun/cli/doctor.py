@@ -55,7 +55,7 @@ def doctor(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Look whether this machine is ready to train, and to play a network; nothing is changed.
+    """Look whether this machine is ready to train, and to emulate a network; nothing is changed.
 
     With a scenario it is asked whether that one fits. Started by torchrun, every rank looks at
     its own machine and at the others, and rank 0 speaks. The status is 0 if training can run,
@@ -109,7 +109,7 @@ def _report(found: Cluster, lab: list[Finding]) -> Report:
     else:
         blocks.append(Table(_FINDINGS, [_record(f) for f in findings], "To train"))
         blocks.append(
-            Table(_FINDINGS, [_record(f) for f in lab], "To play a network (realrun lab)")
+            Table(_FINDINGS, [_record(f) for f in lab], "To emulate a network (realrun lab)")
         )
     if lines:
         blocks.append(Section("To do", "\n".join(f"  {line}" for line in lines)))

@@ -1,4 +1,4 @@
-"""``realrun lab``: one run over a scenario's network, played on this machine."""
+"""``realrun lab``: one run over a scenario's network, emulated on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def lab(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Train as realrun train does, over the scenario's network, played on this machine.
+    """Train as realrun train does, over the scenario's network, emulated on this machine.
 
     Every worker gets a network namespace of its own; a process between them limits bandwidth
     and adds latency. The network is measured first and has to be what was asked for. Needs

@@ -51,7 +51,7 @@ def validate(
 ) -> None:
     """Calibrate, predict a study's runs, run them, and publish the error.
 
-    On one machine every network of the study is played in a lab (Linux, root). Under torchrun
+    On one machine every network of the study is emulated in a lab (Linux, root). Under torchrun
     the network is what it is. What was run is not run again: a validation that was broken off
     resumes. Ends with 1 if an error is beyond the study's tolerance.
     """

@@ -99,14 +99,14 @@ def tc(make: Callable[[], Namespace] = Namespace) -> Finding:
     )
 
 
-def plays(scenario: Scenario) -> Finding:
-    """Whether the scenario's network is one that a lab can play."""
+def emulates(scenario: Scenario) -> Finding:
+    """Whether the scenario's network is one that a lab can emulate."""
     try:
         found = topology(scenario)
     except RunError as error:
         key, _, text = str(error).partition(": ")
         return missing("network", f"{key}: {text}", f"--set {key}=...", _LAB)
-    lines = len(found.lines)
+    links = len(found.links)
     return ready(
-        "network", f"{found.workers} workers, {lines} lines, within what a lab plays", _LAB
+        "network", f"{found.workers} workers, {links} links, within what a lab emulates", _LAB
     )

@@ -90,7 +90,7 @@ def looked(plan: Plan, environment: Mapping[str, str] = os.environ) -> Look:
 
 
 def looked_for_lab(plan: Plan) -> list[Finding]:
-    """Look whether this machine can have a lab, and play the scenario in it."""
+    """Look whether this machine can have a lab, and whether it can emulate the network."""
     if sys.platform != "linux":
         return [missing("namespaces", f"none on {sys.platform}", "use Linux", "lab")]
     from realrun.doctor import lab
@@ -101,7 +101,7 @@ def looked_for_lab(plan: Plan) -> list[Finding]:
         found("tc, netem", lab.tc, "lab"),
     ]
     if plan.scenario is not None:
-        findings.append(found("network", partial(lab.plays, plan.scenario), "lab"))
+        findings.append(found("network", partial(lab.emulates, plan.scenario), "lab"))
     return findings
 
 

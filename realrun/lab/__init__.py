@@ -1,6 +1,6 @@
 """A scenario's network on one machine: a namespace per worker, real rates, real latency.
 
-``topology``   from a scenario to lines, and what a machine can play
+``topology``   from a scenario to links, and what a machine can emulate
 ``devices``    the device in each
 ``switch``     the process that carries packets between them, in time
 ``check``      whether the network is what was asked for

@@ -67,7 +67,7 @@ class Checked:
 
 
 def checked(found: Topology, namespaces: Sequence[Namespace]) -> Iterator[Checked]:
-    """Measure every kind of pair alone, then what shares lines, then all workers at once.
+    """Measure every kind of pair alone, then what shares links, then all workers at once.
 
     Raises
     ------
@@ -87,13 +87,13 @@ def _right(what: str, measure: Callable[[], Checked]) -> Checked:
             result = measure()
         except TimeoutError as error:
             raise RunError(
-                f"this machine cannot play the network: {what}: nothing came within "
+                f"this machine cannot emulate the network: {what}: nothing came within "
                 f"{_PATIENCE_S:g} s"
             ) from error
         if result.right:
             return result
     raise RunError(
-        f"this machine cannot play the network now: {result}; "
+        f"this machine cannot emulate the network now: {result}; "
         "end other programs, or ask for less bandwidth or fewer workers"
     )
 
@@ -101,12 +101,12 @@ def _right(what: str, measure: Callable[[], Checked]) -> Checked:
 def _at_once(found: Topology) -> Iterator[tuple[str, list[Pair]]]:
     """Name what has to hold when several pairs transfer at once."""
     seen = set()
-    for place, line in enumerate(found.lines):
-        pairs = [pair for pair, way in found.ways.items() if place in way]
-        alike = (line.rate, *sorted((found.rate(*pair), found.rtt_s(*pair)) for pair in pairs))
-        if sum(found.rate(*pair) for pair in pairs) > line.rate and alike not in seen:
+    for place, link in enumerate(found.links):
+        pairs = [pair for pair, path in found.paths.items() if place in path]
+        alike = (link.rate, *sorted((found.rate(*pair), found.rtt_s(*pair)) for pair in pairs))
+        if sum(found.rate(*pair) for pair in pairs) > link.rate and alike not in seen:
             seen.add(alike)
-            yield f"{line.name}, {len(pairs)} transfers at once", pairs
+            yield f"{link.name}, {len(pairs)} transfers at once", pairs
     ring = [(rank, (rank + 1) % found.workers) for rank in range(found.workers)]
     yield "around the ring at once, in all", ring
 
@@ -187,7 +187,7 @@ def transferred(found: Topology, namespaces: Sequence[Namespace], pairs: Sequenc
         ends = [open_sockets.enter_context(_connected(namespaces, pair)) for pair in pairs]
         for pair, (sender, _) in zip(pairs, ends, strict=True):
             half = found.window(*pair) // 2  # the kernel doubles it
-            _limit(sender, half)  # soon gone from a slow line afterwards
+            _limit(sender, half)  # soon gone from a slow link afterwards
         first = monotonic() + 0.2 + 12 * rtt_s  # doubling from ten segments takes ten round trips
         last = first + max(_MEASURED_S, _BURSTS * SMALLEST_BURST / slowest)
         busy = [threads.submit(_send, sender, last) for sender, _ in ends]
@@ -217,7 +217,7 @@ def _send(sender: socket.socket, last: float) -> None:
 
 
 def _receive(receiver: socket.socket) -> None:
-    """Read to the end, so that nothing is on the line after."""
+    """Read to the end, so that nothing is on the link after."""
     chunk = bytearray(_CHUNK)
     while receiver.recv_into(chunk):
         pass

@@ -67,7 +67,7 @@ class Chooser:
     Raises
     ------
     RunError
-        By :meth:`choose`, if this machine cannot play the network.
+        By :meth:`choose`, if this machine cannot emulate the network.
     """
 
     def __init__(self) -> None:

@@ -50,7 +50,7 @@ def opened(rank: int, rate: float, window: int) -> int:
     rank
         Whose it is.
     rate
-        Of the fastest line from here, bytes/s: no burst is longer than half a millisecond.
+        Of the fastest link from here, bytes/s: no burst is longer than half a millisecond.
     window
         Bytes that a connection may have under way.
 
@@ -88,10 +88,10 @@ def _burst(rate: float) -> int:
 
 
 def _settings(window: int) -> None:
-    """Let nothing but the line limit a connection.
+    """Let nothing but the link limit a connection.
 
-    No packet is lost on the line, so a sender that sends until its window is full finds the
-    line's rate; pacing and delay-based guesses would add their own model of it.
+    No packet is lost on the link, so a sender that sends until its window is full finds the
+    link's rate; pacing and delay-based guesses would add their own model of it.
     """
     for name, value in {
         "ipv4/tcp_wmem": f"4096 {window} {window}",

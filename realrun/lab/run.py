@@ -18,7 +18,7 @@ from realrun.processes.launch import Handed, launch
 from realrun.processes.namespaces import Namespace
 
 _PORT = "29500"  # the lab's addresses are its own, so no port is taken
-_LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow line idle
+_LEAST_WINDOW = 1 << 20  # gloo reads in bursts; with less it leaves a slow link idle
 _END_S = 5.0
 
 
@@ -123,7 +123,7 @@ def built(
     with ExitStack() as parts:
         window = max(
             _LEAST_WINDOW,
-            *(each.window(*pair) for each in (found, *later) for pair in each.ways),
+            *(each.window(*pair) for each in (found, *later) for pair in each.paths),
         )
         namespaces, devices = [], []
         for rank in range(found.workers):
@@ -189,9 +189,9 @@ def _tell(switch: subprocess.Popen[bytes], found: Topology, devices: Sequence[in
     nowhere: tuple[tuple[int, ...], float] = ((), 0.0)
     table = {
         "devices": devices,
-        "rates": [line.rate for line in found.lines],
-        "ways": [
-            [(found.ways[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
+        "rates": [link.rate for link in found.links],
+        "paths": [
+            [(found.paths[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
             for i in ranks
         ],
     }

@@ -1,14 +1,14 @@
-"""A process that carries every packet of a lab: at its line's rate, after its line's latency.
+"""A process that carries every packet of a lab: at its link's rate, after its link's latency.
 
     python -m realrun.lab.switch < networks
 
 Its standard input is a line of JSON for each network that it is to be, one after the other, and
-stays open until the lab ends, however it ends. A packet takes its turn on every line of its way
-(a shared uplink, the pair's own line, a shared downlink) and enters the next when its first byte
-has passed, so the narrowest decides how long all take; the latency comes after. Lines count the
+stays open until the lab ends, however it ends. A packet takes its turn on every link of its path
+(a shared uplink, the pair's own link, a shared downlink) and enters the next when its first byte
+has passed, so the narrowest decides how long all take; the latency comes after. Links count the
 payload of TCP: a scenario's bandwidth is goodput. What has no payload takes no turn:
 acknowledgements that waited behind the other direction's data would come in clumps and leave
-lines idle, where a scenario's directions are independent.
+links idle, where a scenario's directions are independent.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _AT_ONCE = 16  # packets read from one device before the others have a turn
 _EARLY_S = 30e-6  # less than a wake-up costs
 _TCP = 6
 
-Way = tuple[tuple[int, ...], float]
-"""Numbers of the lines that a packet takes, and its latency in seconds."""
+LinkPath = tuple[tuple[int, ...], float]
+"""Numbers of the links that a packet takes, and its latency in seconds."""
 _Flight = tuple[tuple[int, ...], float, int, int, bytes]
-"""A packet's way, payload in bytes, the device it goes to, and itself."""
+"""A packet's path, payload in bytes, the device it goes to, and itself."""
 
 
 def carry(
-    devices: Sequence[int], rates: Sequence[float], ways: Sequence[Sequence[Way]], until: int
+    devices: Sequence[int], rates: Sequence[float], paths: Sequence[Sequence[LinkPath]], until: int
 ) -> None:
     """Carry packets until there is something to be read from ``until``, or it ends.
 
@@ -44,29 +44,29 @@ def carry(
     devices
         Open TUN devices by rank.
     rates
-        Of each line, bytes/s.
-    ways
+        Of each link, bytes/s.
+    paths
         By rank of the sender and of the receiver.
     until
         A file descriptor that becomes readable at the end. What is under way then arrives at
         once: a process that asks for another network sends nothing until then.
     """
     seconds_per_byte = [1 / rate for rate in rates]
-    free = [0.0] * len(rates)  # when a line has passed on all that came so far
+    free = [0.0] * len(rates)  # when a link has passed on all that came so far
     waiting: list[tuple[float, int, int, float, _Flight]] = []
     number = 0
     rank_of = {device: rank for rank, device in enumerate(devices)}
     watched = [until, *devices]
 
     def pass_on(when: float, number: int, hop: int, last_byte: float, flight: _Flight) -> None:
-        """Give a packet its turn on the next line of its way, and note when it is through."""
-        lines, latency, size, *_ = flight
-        line = lines[hop]
-        first_byte = max(when, free[line])
-        free[line] = first_byte + size * seconds_per_byte[line]
-        last_byte = max(last_byte, free[line])
+        """Give a packet its turn on the next link of its path, and note when it is through."""
+        links, latency, size, *_ = flight
+        link = links[hop]
+        first_byte = max(when, free[link])
+        free[link] = first_byte + size * seconds_per_byte[link]
+        last_byte = max(last_byte, free[link])
         hop += 1
-        due = first_byte if hop < len(lines) else last_byte + latency
+        due = first_byte if hop < len(links) else last_byte + latency
         heapq.heappush(waiting, (due, number, hop, last_byte, flight))
 
     while True:
@@ -76,7 +76,7 @@ def carry(
                 for *_, flight in sorted(waiting):
                     os.write(flight[3], flight[4])
                 return
-            from_here = ways[rank_of[device]]
+            from_here = paths[rank_of[device]]
             for _ in range(_AT_ONCE):
                 try:
                     packet = os.read(device, _READ)
@@ -85,15 +85,15 @@ def carry(
                 receiver = _receiver(packet)
                 if not 0 <= receiver < len(devices):
                     continue
-                lines, latency = from_here[receiver]
+                links, latency = from_here[receiver]
                 size = _payload(packet)
-                flight = (lines, latency, size, devices[receiver], packet)
+                flight = (links, latency, size, devices[receiver], packet)
                 now = monotonic()
                 number += 1
                 if size:
                     pass_on(now, number, 0, now, flight)
                 else:
-                    heapq.heappush(waiting, (now + latency, number, len(lines), now, flight))
+                    heapq.heappush(waiting, (now + latency, number, len(links), now, flight))
         due = monotonic() + _EARLY_S
         while waiting and waiting[0][0] <= due:
             when, passed, hop, last_byte, flight = heapq.heappop(waiting)
@@ -118,7 +118,7 @@ def _payload(packet: bytes) -> int:
 
 
 def _first_in_line() -> None:
-    """Ask to run before the workers: a late packet is a longer line."""
+    """Ask to run before the workers: a packet carried late would look like a longer link."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except PermissionError:  # in a user namespace; the lab's check tells if it matters
@@ -152,10 +152,10 @@ def main() -> None:
     _first_in_line()
     gc.disable()  # nothing here forms cycles
     while (asked := _table()) is not None:
-        ways = [[(tuple(lines), latency) for lines, latency in row] for row in asked["ways"]]
+        paths = [[(tuple(links), latency) for links, latency in row] for row in asked["paths"]]
         if not _ready():
             return
-        carry(asked["devices"], asked["rates"], ways, 0)
+        carry(asked["devices"], asked["rates"], paths, 0)
 
 
 if __name__ == "__main__":

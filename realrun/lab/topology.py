@@ -1,4 +1,4 @@
-"""From a scenario to the lines of a lab: which packets share what, how fast, how late."""
+"""From a scenario to the links of a lab: which packets share what, how fast, how late."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_WINDOW = 1 << 17
 
 
 @dataclass(frozen=True)
-class Line:
+class Link:
     """What packets take turns on: a name, as messages say it, and bytes/s of payload."""
 
     name: str
@@ -30,15 +30,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Topology:
-    """Every line, and the way from each worker to each other.
+    """Every link, and the path from each worker to each other.
 
-    ``names`` are the workers' by rank; ``ways[i, j]`` the numbers of the lines from i to j;
-    ``latency_s[i, j]`` one way.
+    ``names`` are the workers' by rank; ``paths[i, j]`` the numbers of the links from i to j;
+    ``latency_s[i, j]`` in one direction.
     """
 
     names: tuple[str, ...]
-    lines: tuple[Line, ...]
-    ways: dict[tuple[int, int], tuple[int, ...]]
+    links: tuple[Link, ...]
+    paths: dict[tuple[int, int], tuple[int, ...]]
     latency_s: dict[tuple[int, int], float]
 
     @property
@@ -48,49 +48,49 @@ class Topology:
 
     def rate(self, sender: int, receiver: int) -> float:
         """Bytes/s from one worker to another, when nobody else sends."""
-        return min(self.lines[line].rate for line in self.ways[sender, receiver])
+        return min(self.links[link].rate for link in self.paths[sender, receiver])
 
     def rtt_s(self, sender: int, receiver: int) -> float:
         """Seconds there and back."""
         return self.latency_s[sender, receiver] + self.latency_s[receiver, sender]
 
     def fastest_from(self, sender: int) -> float:
-        """Bytes/s of the fastest way from a worker."""
-        return max(self.rate(i, j) for i, j in self.ways if i == sender)
+        """Bytes/s of the fastest path from a worker."""
+        return max(self.rate(i, j) for i, j in self.paths if i == sender)
 
     def window(self, sender: int, receiver: int) -> int:
         """Bytes that a connection may have under way, as the kernel counts them.
 
-        That is twice their number, and they must fill the line while an end is late.
+        That is twice their number, and they must fill the link while an end is late.
         """
         covered_s = self.rtt_s(sender, receiver) + _LATE_S
         return max(_LEAST_WINDOW, int(4 * self.rate(sender, receiver) * covered_s))
 
     def alike(self) -> list[tuple[int, int]]:
-        """Return one ordered pair of every kind: same rates on its way, same latencies."""
+        """Return one ordered pair of every kind: same rates on its path, same latencies."""
         kinds: dict[tuple[object, ...], tuple[int, int]] = {}
-        for (i, j), way in self.ways.items():
-            rates = tuple(self.lines[line].rate for line in way)
+        for (i, j), path in self.paths.items():
+            rates = tuple(self.links[link].rate for link in path)
             kinds.setdefault((rates, self.latency_s[i, j], self.latency_s[j, i]), (i, j))
         return list(kinds.values())
 
     def together(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], float]:
-        """Bytes/s of transfers that all run at once and share lines max-min fairly."""
-        left = [line.rate for line in self.lines]
+        """Bytes/s of transfers that all run at once and share links max-min fairly."""
+        left = [link.rate for link in self.links]
         rates: dict[tuple[int, int], float] = {}
         open_pairs = list(pairs)
         while open_pairs:
             users = [
-                sum(line in self.ways[pair] for pair in open_pairs) for line in range(len(left))
+                sum(link in self.paths[pair] for pair in open_pairs) for link in range(len(left))
             ]
             share, full = min(
-                (left[line] / users[line], line) for line in range(len(left)) if users[line]
+                (left[link] / users[link], link) for link in range(len(left)) if users[link]
             )
-            for pair in [pair for pair in open_pairs if full in self.ways[pair]]:
+            for pair in [pair for pair in open_pairs if full in self.paths[pair]]:
                 rates[pair] = share
                 open_pairs.remove(pair)
-                for line in self.ways[pair]:
-                    left[line] -= share
+                for link in self.paths[pair]:
+                    left[link] -= share
         return rates
 
 
@@ -101,23 +101,23 @@ def not_emulated(scenario: Scenario) -> str:
 
 
 def topology(scenario: Scenario) -> Topology:
-    """Return the lines that a scenario asks for.
+    """Return the links that a scenario asks for.
 
     Raises
     ------
     RunError
-        If a lab cannot play it; the line names the key, its value and what is allowed.
+        If a lab cannot emulate it; the message names the key, its value and what is allowed.
     """
     workers, sites = scenario.workers, scenario.sites
     if not 2 <= len(workers) <= MOST_WORKERS:
         raise RunError(
             f"site.count: {len(workers)} workers: a lab on one machine has 2 to {MOST_WORKERS}"
         )
-    lines: dict[str, Line] = {}
+    links: dict[str, Link] = {}
 
-    def line(key: str, name: str, rate: float) -> list[str]:
+    def link(key: str, name: str, rate: float) -> list[str]:
         if isfinite(rate):
-            lines[key] = Line(name, rate)
+            links[key] = Link(name, rate)
         return [key] if isfinite(rate) else []
 
     network, keys = scenario.network, {}
@@ -126,21 +126,21 @@ def topology(scenario: Scenario) -> Topology:
         a, b = workers[i].site, workers[j].site
         if a == b:
             rate, name = sites[a].within_bandwidth, f"within {sites[a].name}"
-            keys[i, j] = line(f"out {i}", name, rate) + line(f"in {j}", name, rate)
+            keys[i, j] = link(f"out {i}", name, rate) + link(f"in {j}", name, rate)
             latency[i, j] = sites[a].within_latency
         else:
             names = f"{sites[a].name} to {sites[b].name}"
             keys[i, j] = (
-                line(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink)
-                + line(f"pair {a} {b}", names, network.bandwidth.between(a, b))
-                + line(f"down {b}", f"downlink of {sites[b].name}", sites[b].downlink)
+                link(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink)
+                + link(f"pair {a} {b}", names, network.bandwidth.between(a, b))
+                + link(f"down {b}", f"downlink of {sites[b].name}", sites[b].downlink)
             )
             latency[i, j] = network.latency.between(a, b)
-    number = {key: place for place, key in enumerate(lines)}
+    number = {key: place for place, key in enumerate(links)}
     found = Topology(
         _names(scenario),
-        tuple(lines.values()),
-        {pair: tuple(number[key] for key in way) for pair, way in keys.items()},
+        tuple(links.values()),
+        {pair: tuple(number[key] for key in path) for pair, path in keys.items()},
         latency,
     )
     for i, j in found.alike():
@@ -163,14 +163,14 @@ def _check(scenario: Scenario, found: Topology, i: int, j: int) -> None:
     within = scenario.workers[i].site == scenario.workers[j].site
     section = "network.within" if within else "network"
     pair = f"{found.names[i]} to {found.names[j]}"
-    rate = found.rate(i, j) if found.ways[i, j] else float("inf")
+    rate = found.rate(i, j) if found.paths[i, j] else float("inf")
     if not SLOWEST <= rate <= FASTEST:
         raise RunError(
-            f"{section}.bandwidth: {pair}: {format_rate(rate)}: a lab on one machine plays "
+            f"{section}.bandwidth: {pair}: {format_rate(rate)}: a lab on one machine emulates "
             f"{format_rate(SLOWEST)} to {format_rate(FASTEST)}"
         )
     if found.rtt_s(i, j) > LONGEST_RTT_S:
         raise RunError(
-            f"{section}.rtt: {pair}: {format_seconds(found.rtt_s(i, j))}: a lab plays up to "
+            f"{section}.rtt: {pair}: {format_seconds(found.rtt_s(i, j))}: a lab emulates up to "
             f"{format_seconds(LONGEST_RTT_S)}"
         )

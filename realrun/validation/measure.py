@@ -141,7 +141,7 @@ class Measuring:
     def _measure(self, each: Planned, repeat: int, number: int, of: int) -> None:
         try:
             checks = self._become(each.scenario)
-        except AgreedError as error:  # a network that this machine cannot play now
+        except AgreedError as error:  # a network that this machine cannot emulate now
             self.tell(f"left out: {each.name}: {error}")
             return
         self._load.begin()

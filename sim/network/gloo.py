@@ -16,7 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from sim.clock import Clock
-from sim.network.message_links import Connections, Limits, Rates, Way, Wires
+from sim.network.message_links import Connections, Limits, LinkPath, MessageLinks, Rates
 from sim.network.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
 
@@ -59,7 +59,7 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
 
 def alone(
     rates: Rates,
-    way: Callable[[int, int], Way],
+    path: Callable[[int, int], LinkPath],
     host: HostCosts,
     workers: int,
     kind: tuple[str, str, float],
@@ -69,8 +69,8 @@ def alone(
 
     Parameters
     ----------
-    rates, way, host, limits
-        As for :class:`sim.network.message_links.Wires`.
+    rates, path, host, limits
+        As for :class:`sim.network.message_links.MessageLinks`.
     workers
         M.
     kind
@@ -81,13 +81,13 @@ def alone(
     Two workers at 1 MB/s, 10 ms apart: 0.25 MB each way, twice, and two round trips.
 
     >>> from sim.scenario.records import HostCosts
-    >>> way = lambda sender, receiver: ((sender,), 0.01)
+    >>> path = lambda sender, receiver: ((sender,), 0.01)
     >>> kind = ("all_reduce", "fp32", 0.5e6)
-    >>> round(alone([1e6, 1e6], way, HostCosts(), 2, kind), 3)
+    >>> round(alone([1e6, 1e6], path, HostCosts(), 2, kind), 3)
     0.54
     """
     clock = Clock()
-    connections = Connections(Wires(clock, rates, way, host, limits=limits), workers)
+    connections = Connections(MessageLinks(clock, rates, path, host, limits=limits), workers)
     last = 0.0
 
     def ended() -> None:

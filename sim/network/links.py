@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.members import Members, everyone
 from sim.network.gloo import alone
-from sim.network.message_links import Limits, Way, Wires
+from sim.network.message_links import Limits, LinkPath, MessageLinks
 from sim.network.schedules import Schedule, Transfers, schedule
 from sim.scenario.connections import limits
 from sim.scenario.pairs import Pairs
@@ -167,7 +167,7 @@ class Links:
         return f"rank {rank} inside {names[self._site[rank]]}"
 
     def slowest_from(self, rank: int) -> float:
-        """Bytes/s of the slowest way from a worker to another; infinite for one alone."""
+        """Bytes/s of the slowest path from a worker to another; infinite for one alone."""
         others = np.array([w.rank for w in self.scenario.workers if w.rank != rank], dtype=np.intp)
         if not len(others):
             return inf
@@ -186,17 +186,17 @@ class Links:
         """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
         return self._priced(operation, dtype, members).leaving
 
-    def wires(self, clock: Clock) -> Wires:
+    def message_links(self, clock: Clock) -> MessageLinks:
         """The same links for gloo's messages."""
         scenario = self.scenario
         random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
         host = scenario.network.collectives.host
-        return Wires(clock, self.capacity, self._way, host, random_timing, self._limits)
+        return MessageLinks(clock, self.capacity, self._path, host, random_timing, self._limits)
 
-    def _way(self, sender: int, receiver: int) -> Way:
+    def _path(self, sender: int, receiver: int) -> LinkPath:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
-        lines = [int(line) for line in crossed[0] if line >= 0]
-        return tuple(line for line in lines if self.capacity[line] < inf), float(latency[0])
+        links = [int(link) for link in crossed[0] if link >= 0]
+        return tuple(link for link in links if self.capacity[link] < inf), float(latency[0])
 
     def _limits(self, sender: int, receiver: int) -> Limits:
         """Of a connection of gloo's, which has one per pair."""
@@ -227,7 +227,7 @@ class Links:
         host, ranks = self.scenario.network.collectives.host, members.ranks
         seconds = alone(
             self.capacity,
-            lambda sender, receiver: self._way(ranks[sender], ranks[receiver]),
+            lambda sender, receiver: self._path(ranks[sender], ranks[receiver]),
             host,
             len(ranks),
             kind,
@@ -502,7 +502,7 @@ def _uses(flows: list[Flow]) -> NDArray[np.float64]:
     return np.hstack([use, shared])
 
 
-class Wire:
+class Flows:
     """The collectives now on the wire, in virtual time."""
 
     def __init__(self, clock: Clock) -> None:

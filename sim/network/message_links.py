@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 PREAMBLE_BYTES = 48
 """What every message has before its data; a recv-ready notification is nothing else."""
 
-Way = tuple[tuple[int, ...], float]
-"""Numbers of the lines between two ranks, and the latency in seconds."""
+LinkPath = tuple[tuple[int, ...], float]
+"""Numbers of the links between two ranks, and the latency in seconds."""
 Limits = tuple[float, float]
 """Bytes that a connection between two ranks may have in flight, and its bytes/s."""
 
 
 class Rates(Protocol):
-    """Bytes/s of lines."""
+    """Bytes/s of links."""
 
     def __getitem__(self, number: int, /) -> float:
-        """Return that of one line."""
+        """Return that of one link."""
 
 
-class Line:
-    """A line, on which packets leave in the order in which they came."""
+class FifoLink:
+    """A link, on which packets leave in the order in which they came."""
 
     __slots__ = ("_free", "_seconds_per_byte", "_under_way")
 
@@ -77,7 +77,7 @@ class Line:
         return leaves
 
 
-class Wires:
+class MessageLinks:
     """What carries the messages of all groups.
 
     Parameters
@@ -85,9 +85,9 @@ class Wires:
     clock
         Virtual time.
     rates
-        From a line's number to its bytes/s.
-    way
-        From (sender, receiver) to the lines between them.
+        From a link's number to its bytes/s.
+    path
+        From (sender, receiver) to the links between them.
     host
         Host overhead of the endpoints.
     chance
@@ -101,7 +101,7 @@ class Wires:
         self,
         clock: Clock,
         rates: Rates,
-        way: Callable[[int, int], Way],
+        path: Callable[[int, int], LinkPath],
         host: HostCosts,
         chance: Random | None = None,
         limits: Callable[[int, int], Limits] | None = None,
@@ -111,40 +111,42 @@ class Wires:
         self.messages = 0  # so far
         self._chance = chance
         self._rates = rates
-        self._lines: dict[int, Line] = {}  # those that carried something
-        self._way = way
+        self._links: dict[int, FifoLink] = {}  # those that carried something
+        self._path = path
         self._limits = limits or (lambda sender, receiver: (host.window_bytes, inf))
-        self._ways: dict[tuple[int, int], tuple[list[Line], float, float, float, float]] = {}
+        self._paths: dict[tuple[int, int], tuple[list[FifoLink], float, float, float, float]] = {}
 
     def waking_s(self) -> float:
         """Wake-up latency of another thread, in seconds: random, up to twice ``message_s``.
 
-        Without it all ranks would keep in step. Where two messages come to a line at nearly
+        Without it all ranks would keep in step. Where two messages come to a link at nearly
         the same time, the first to come decides, often over a whole round trip.
         """
         if self._chance is None:
             return self.host.message_s
         return 2 * self._chance.random() * self.host.message_s
 
-    def between(self, sender: int, receiver: int) -> tuple[list[Line], float, float, float, float]:
-        """Return the lines, the latency, and what limits a connection.
+    def between(
+        self, sender: int, receiver: int
+    ) -> tuple[list[FifoLink], float, float, float, float]:
+        """Return the links, the latency, and what limits a connection.
 
         That is the round trip, its share for a byte of the window, and a connection's bytes/s.
         """
-        found = self._ways.get((sender, receiver))
+        found = self._paths.get((sender, receiver))
         if found is None:
-            numbers, latency = self._way(sender, receiver)
-            round_trip = latency + self._way(receiver, sender)[1]
-            lines = [self._line(number) for number in numbers]
+            numbers, latency = self._path(sender, receiver)
+            round_trip = latency + self._path(receiver, sender)[1]
+            links = [self._link(number) for number in numbers]
             window, rate = self._limits(sender, receiver)
-            found = lines, latency, round_trip, round_trip / window, rate
-            self._ways[sender, receiver] = found
+            found = links, latency, round_trip, round_trip / window, rate
+            self._paths[sender, receiver] = found
         return found
 
-    def _line(self, number: int) -> Line:
-        if number not in self._lines:
-            self._lines[number] = Line(self._rates[number])
-        return self._lines[number]
+    def _link(self, number: int) -> FifoLink:
+        if number not in self._links:
+            self._links[number] = FifoLink(self._rates[number])
+        return self._links[number]
 
 
 class Connections:
@@ -152,7 +154,7 @@ class Connections:
 
     Parameters
     ----------
-    wires
+    links
         What carries the messages.
     workers
         How many members the group has; they are known here by their places, from 0.
@@ -160,13 +162,15 @@ class Connections:
         Theirs, if they are not all workers.
     """
 
-    def __init__(self, wires: Wires, workers: int, ranks: Sequence[int] | None = None) -> None:
-        self.wires = wires
+    def __init__(
+        self, links: MessageLinks, workers: int, ranks: Sequence[int] | None = None
+    ) -> None:
+        self.links = links
         self.workers = workers
         self._ranks = ranks
         # When a window as it is would have been acknowledged in full.
         self._full: dict[tuple[int, int], float] = defaultdict(float)
-        self._paced: dict[tuple[int, int], Line] = {}
+        self._paced: dict[tuple[int, int], FifoLink] = {}
 
     def put(self, sender: int, receiver: int, size: float, arrived: Action) -> float:
         """Send a message.
@@ -176,13 +180,13 @@ class Connections:
         float
             When the window has let all of it out, behind what is on its stream.
         """
-        wires = self.wires
-        wires.messages += 1
+        links = self.links
+        links.messages += 1
         ends = (sender, receiver)
         if self._ranks is not None:
             ends = self._ranks[sender], self._ranks[receiver]
-        lines, latency, round_trip, per_byte, rate = wires.between(*ends)
-        first = last = now = wires.clock.now
+        path, latency, round_trip, per_byte, rate = links.between(*ends)
+        first = last = now = links.clock.now
         size += PREAMBLE_BYTES
         if per_byte > 0:
             full = max(now, self._full[sender, receiver])
@@ -191,34 +195,34 @@ class Connections:
             last = max(first, full - round_trip)
             self._full[sender, receiver] = full
         if rate < inf:
-            paced = self._paced.setdefault((sender, receiver), Line(rate))
-            lines = [paced, *lines]
-        self._pass(lines, 0, size, (first, last), latency, arrived)
+            paced = self._paced.setdefault((sender, receiver), FifoLink(rate))
+            path = [paced, *path]
+        self._pass(path, 0, size, (first, last), latency, arrived)
         return last
 
     def _pass(
         self,
-        lines: Sequence[Line],
+        path: Sequence[FifoLink],
         passed: int,
         size: float,
         comes: tuple[float, float],
         latency: float,
         arrived: Action,
     ) -> None:
-        """Let a message through all lines but those it has passed, each as its first byte comes."""
-        wires, (first, last) = self.wires, comes
-        clock = wires.clock
+        """Let a message through all links but those it has passed, each as its first byte comes."""
+        links, (first, last) = self.links, comes
+        clock = links.clock
         now = clock.now
         data = size > PREAMBLE_BYTES
-        for number in range(passed, len(lines)):
+        for number in range(passed, len(path)):
             if first > now:
-                go_on = partial(self._pass, lines, number, size, (first, last), latency, arrived)
+                go_on = partial(self._pass, path, number, size, (first, last), latency, arrived)
                 clock.after(first - now, go_on, first=True)
                 return
             if data:
-                first, last = lines[number].pass_on(first, last, size)
+                first, last = path[number].pass_on(first, last, size)
             else:
-                first = last = lines[number].behind(first)
+                first = last = path[number].behind(first)
         # The thread that reads a notification answers it; data wake another one up.
-        effect = wires.waking_s() * (1.0 if data else 0.5)
+        effect = links.waking_s() * (1.0 if data else 0.5)
         clock.after(last + latency + effect - now, arrived, first=True)

@@ -47,10 +47,10 @@ class End:
     def __init__(self, connections: Connections, rank: int, others: list[End]) -> None:
         self.rank = rank
         self.workers = connections.workers
-        self.host = connections.wires.host
+        self.host = connections.links.host
         self._connections = connections
-        self._wires = connections.wires
-        self._clock = connections.wires.clock
+        self._links = connections.links
+        self._clock = connections.links.clock
         self._others = others
         self._asked: dict[int, int] = defaultdict(int)  # by peer: notifications not answered
         self._sends: dict[int, deque[tuple[float, Moment]]] = defaultdict(deque)  # not asked for
@@ -80,7 +80,7 @@ class End:
 
     def wake(self) -> Moment:
         """Let another thread have its turn."""
-        return self.pause(self._wires.waking_s())
+        return self.pause(self._links.waking_s())
 
     def run(self, script: Script, ended: Callable[[], None]) -> None:
         """Run this rank's part, and say when it has ended."""

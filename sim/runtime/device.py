@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
-from sim.network.links import Wire
+from sim.network.links import Flows
 from sim.runtime.activity import Activity
 from sim.scenario.cold_start import cold_start_s
 from sim.scenario.records import Machine
@@ -87,8 +87,8 @@ class Queue:
 
     def _end(self) -> None:
         now, device = self._clock.now, self._device
-        if device.wire.next_end <= now * (1 + SAME_INSTANT):
-            device.wire.end_before(now * (1 + SAME_INSTANT))
+        if device.flows.next_end <= now * (1 + SAME_INSTANT):
+            device.flows.end_before(now * (1 + SAME_INSTANT))
             if self._timer is not None:  # set again by a collective that has just ended
                 self._timer.cancel()
         rows, activity = self._rows, self._activity
@@ -123,45 +123,45 @@ class Device:
         Virtual time.
     machine
         The worker's.
-    line
-        Bytes/s of its slowest way to another worker.
-    wire
+    slowest_path
+        Bytes/s of its slowest path to another worker.
+    flows
         The collectives now under way: at one instant they end before computations.
     """
 
     __slots__ = (
+        "_by_path",
         "_clock",
         "_communicating",
         "_contention",
-        "_line",
         "_machine",
-        "_on_line",
         "_per_byte",
         "_side",
+        "_slowest_path",
         "_stretches",
         "_traffic",
         "cools",
         "disturbed",
+        "flows",
         "queues",
         "varies",
         "warm_until",
-        "wire",
     )
 
-    def __init__(self, clock: Clock, machine: Machine, line: float, wire: Wire) -> None:
+    def __init__(self, clock: Clock, machine: Machine, slowest_path: float, flows: Flows) -> None:
         self._clock = clock
         self._machine = machine
-        self.wire = wire
+        self.flows = flows
         self._contention = machine.communication_slowdown
         self._side = machine.background_slowdown
         self._per_byte = machine.communication_s_per_byte
-        self._line, self._on_line = inf, 0.0
+        self._slowest_path, self._by_path = inf, 0.0
         if machine.transmission_slowdown:
             rates, factors = zip(*machine.transmission_slowdown, strict=True)
-            self._line = line
-            self._on_line = float(np.interp(line, rates, factors) - 1)
+            self._slowest_path = slowest_path
+            self._by_path = float(np.interp(slowest_path, rates, factors) - 1)
         #: Whether communication slows it down.
-        self.disturbed = self._contention != 1.0 or self._per_byte > 0 or self._on_line > 0
+        self.disturbed = self._contention != 1.0 or self._per_byte > 0 or self._by_path > 0
         #: Whether computations are slowed down at times.
         self.varies = self.disturbed or self._side != 1.0
         #: Whether the first computation after a pause takes longer.
@@ -189,8 +189,8 @@ class Device:
         """How many times slower than undisturbed a queue now runs."""
         factor = self._contention if self._communicating else 1.0
         # Bytes that are on the link a part of the time slow computation down that part.
-        on_line = self._on_line * min(1.0, self._traffic / self._line)
-        factor *= 1 + self._traffic * self._per_byte + on_line
+        by_path = self._by_path * min(1.0, self._traffic / self._slowest_path)
+        factor *= 1 + self._traffic * self._per_byte + by_path
         if self.queues[0].busy and self.queues[1].busy:
             factor *= self._side
         self._stretches[number] = factor

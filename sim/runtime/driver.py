@@ -190,7 +190,10 @@ class Driver(CollectiveCalls[Activity]):
             )
         if len(self._rows) >= limits.MOST_ROWS:
             raise self._too_many_rows()
-        if shared.wires is not None and shared.wires.messages > limits.MOST_MESSAGES:
+        if (
+            shared.message_links is not None
+            and shared.message_links.messages > limits.MOST_MESSAGES
+        ):
             raise TooLarge(
                 f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round "
                 f"{self._round} of {shared.rounds}, {self._clock.now:.3g} s into the "

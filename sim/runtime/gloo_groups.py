@@ -11,7 +11,7 @@ from collections import deque
 from sim.clock import Clock
 from sim.members import Members
 from sim.network.gloo import part
-from sim.network.message_links import Connections, Wires
+from sim.network.message_links import Connections, MessageLinks
 from sim.network.messages import End, ends
 from sim.program import QUANTIZED
 from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
@@ -21,9 +21,9 @@ from sim.runtime.transport import Transport
 class _Lane:
     """Connections of their own and, on each rank, threads that take one call after the other."""
 
-    def __init__(self, wires: Wires, members: Members, threads: int) -> None:
+    def __init__(self, links: MessageLinks, members: Members, threads: int) -> None:
         ranks = members.ranks
-        self.connections = Connections(wires, len(ranks), ranks if members.name else None)
+        self.connections = Connections(links, len(ranks), ranks if members.name else None)
         self.free = dict.fromkeys(ranks, threads)
         self.waiting: dict[int, deque[tuple[Collective, Call]]] = {rank: deque() for rank in ranks}
 
@@ -32,7 +32,7 @@ class GlooGroup:
     """The collectives of one group.
 
     int8 and fp4 have connections and a thread of their own, as in realrun: they are two
-    exchanges that nothing may separate. Parameters are those of :class:`Group`, and ``wires``,
+    exchanges that nothing may separate. Parameters are those of :class:`Group`, and ``links``,
     which carry the messages.
     """
 
@@ -45,7 +45,7 @@ class GlooGroup:
         transport: Transport,
         concurrent: int,
         quantize_block: int,
-        wires: Wires,
+        links: MessageLinks,
     ) -> None:
         self.name = name
         self.members = members
@@ -54,8 +54,8 @@ class GlooGroup:
         self._clock = clock
         self._transport = transport
         self._quantize_block = quantize_block
-        self._plain = _Lane(wires, members, concurrent)
-        self._quantized = _Lane(wires, members, 1)
+        self._plain = _Lane(links, members, concurrent)
+        self._quantized = _Lane(links, members, 1)
         self._places = {rank: place for place, rank in enumerate(members.ranks)}
         self._ends: dict[int, list[End]] = {}
         self._unfinished: dict[int, int] = {}
@@ -105,5 +105,5 @@ class GlooGroup:
 
         # Which of a rank's threads is first is chance, and another's on another rank.
         end = self._ends[number][self._places[rank]]
-        woken_s = lane.connections.wires.waking_s() / 2
+        woken_s = lane.connections.links.waking_s() / 2
         end.run(part(end, *kind, before_s=extra + woken_s), ended)

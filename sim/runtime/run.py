@@ -15,7 +15,7 @@ from sim.clock import Clock
 from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
-from sim.network.links import Links, Wire
+from sim.network.links import Flows, Links
 from sim.program import PeerLost
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
@@ -50,10 +50,10 @@ class Runtime:
     ) -> None:
         self.scenario = scenario
         self._clock = Clock()
-        links, wire = Links(scenario), Wire(self._clock)
-        wires = links.wires(self._clock) if links.by_messages else None
+        links, flows = Links(scenario), Flows(self._clock)
+        message_links = links.message_links(self._clock) if links.by_messages else None
         # With gloo a collective does not end for all at once: no two workers are alike.
-        merge = merge and models is None and replay is None and wires is None
+        merge = merge and models is None and replay is None and message_links is None
         self.standing_for = merged(scenario, merge=merge)
         collectives, workers = scenario.network.collectives, scenario.workers
         concurrent = collectives.concurrent
@@ -63,7 +63,7 @@ class Runtime:
                 self._clock,
                 machine,
                 links.slowest_from(rank) if machine.transmission_slowdown else inf,
-                wire,
+                flows,
             )
             for rank, machine in machines.items()
         }
@@ -79,13 +79,17 @@ class Runtime:
             transport = Transport(
                 members,
                 links,
-                wire,
+                flows,
                 {rank: devices[rank] for rank in simulated},
                 0.0 if alone else collectives.first_seconds,
                 self._sent_share,
             )
             given = (name, members, simulated, self._clock, transport, concurrent, block)
-            return Group(*given) if wires is None or alone else GlooGroup(*given, wires)
+            return (
+                Group(*given)
+                if message_links is None or alone
+                else GlooGroup(*given, message_links)
+            )
 
         horizon = scenario.horizon_tokens
         self._shared = Shared(
@@ -97,7 +101,7 @@ class Runtime:
             inf if horizon is None else horizon,
             quantize_block=collectives.quantize_block,
             by_tokens=scenario.run.average_by == "tokens",
-            wires=wires,
+            message_links=message_links,
         )
         if replay is not None:
             logged = replay.observations()

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from sim.clock import Clock
 from sim.members import Members
-from sim.network.message_links import Wires
+from sim.network.message_links import MessageLinks
 from sim.runtime.activity import Activity
 from sim.runtime.computation import Computation
 from sim.runtime.device import Device
@@ -65,7 +65,7 @@ class Shared:
     #: By rank and program, observations to be repeated instead of looking.
     replay: dict[tuple[int, str], deque[float]] | None = None
     #: What carries gloo's messages, if collectives are gloo's.
-    wires: Wires | None = None
+    message_links: MessageLinks | None = None
     rows: list[Row] = field(default_factory=list)
     #: On what the operations that programs declared spend their time.
     causes: dict[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from sim.members import Members
-from sim.network.links import Cost, Links, Wire
+from sim.network.links import Cost, Flows, Links
 from sim.runtime.device import Device
 
 Kind = tuple[str, str, float]
@@ -33,7 +33,7 @@ class Transport:
         Whose they are.
     links
         What they cost.
-    wire
+    flows
         What they share.
     devices
         Of the members that are simulated, by rank; computation is slowed down while a collective
@@ -49,14 +49,14 @@ class Transport:
         self,
         members: Members,
         links: Links,
-        wire: Wire,
+        flows: Flows,
         devices: Mapping[int, Device],
         first_s: float,
         sent_share: dict[str, tuple[float, ...]],
     ) -> None:
         self._members = members
         self._links = links
-        self._wire = wire
+        self._flows = flows
         self._devices = devices
         self._first_s = first_s
         self._sent_share = sent_share
@@ -83,7 +83,7 @@ class Transport:
                     self.ends(kind, rank)
                 undisturbed()
 
-        self._wire.start(cost, extra, ended, group)
+        self._flows.start(cost, extra, ended, group)
         return seconds + extra
 
     def alone_s(self, kind: Kind) -> float:

@@ -1,4 +1,4 @@
-"""A lab plays the network that was asked for, and leaves nothing behind, however it ends."""
+"""A lab emulates the network that was asked for, and leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_workers_of_a_site_share_its_lines(tmp_path: Path) -> None:
     file.write_text(SITES)
     found = topology(load(str(file), {}, []))
     assert found.names == ("paris.0", "paris.1", "dallas", "osaka")
-    named = {pair: {found.lines[line].name for line in way} for pair, way in found.ways.items()}
+    named = {pair: {found.links[link].name for link in path} for pair, path in found.paths.items()}
     assert named[0, 2] == named[1, 2] == {"uplink of paris", "paris to dallas"}
     assert named[1, 3] == {"uplink of paris", "paris to osaka", "downlink of osaka"}
     assert named[0, 1] == {"within paris"}
@@ -143,8 +143,11 @@ def test_workers_of_a_site_share_its_lines(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (["network.bandwidth=4 Gbit/s"], "network.bandwidth: site-1 to site-2: 4 Gbit/s: a lab"),
-        (["network.bandwidth=10 kbit/s"], "10 kbit/s: a lab on one machine plays 1 Mbit/s to 2 G"),
-        (["network.rtt=3 s"], "network.rtt: site-1 to site-2: 3 s: a lab plays up to 2 s"),
+        (
+            ["network.bandwidth=10 kbit/s"],
+            "10 kbit/s: a lab on one machine emulates 1 Mbit/s to 2",
+        ),
+        (["network.rtt=3 s"], "network.rtt: site-1 to site-2: 3 s: a lab emulates up to 2 s"),
         (["site.count=40"], "site.count: 40 workers: a lab on one machine has 2 to 16"),
         (["site.count=1"], "site.count: 1 workers: "),
         (["site.workers=2"], "network.within.bandwidth: site-1.0 to site-1.1: 400 Gbit/s: a lab"),
@@ -174,7 +177,7 @@ def test_nobody_may_make_one(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-# -- what it plays -----------------------------------------------------------------------
+# -- what it emulates -----------------------------------------------------------------------
 @needs_lab
 def test_a_network_that_is_not_as_asked_is_refused_and_two_labs_do_not_meet(
     monkeypatch: pytest.MonkeyPatch,
@@ -193,7 +196,7 @@ def test_a_network_that_is_not_as_asked_is_refused_and_two_labs_do_not_meet(
         monkeypatch.setattr(realrun.lab.check, "_TRIES", 1)
         faster = replace(
             first.topology,
-            lines=tuple(replace(line, rate=2 * line.rate) for line in first.topology.lines),
+            links=tuple(replace(link, rate=2 * link.rate) for link in first.topology.links),
         )
         with pytest.raises(RunError, match=r"site-1 to site-2: .* \(asked 100 Mbit/s\)"):
             list(checked(faster, first.namespaces))
@@ -205,7 +208,7 @@ def test_a_network_that_is_not_as_asked_is_refused_and_two_labs_do_not_meet(
 def test_a_switch_whose_lab_has_ended_ends_without_a_word() -> None:
     heard, told = os.pipe()
     os.close(heard)
-    network = json.dumps({"devices": [], "rates": [], "ways": []})
+    network = json.dumps({"devices": [], "rates": [], "paths": []})
     done = subprocess.run(
         [sys.executable, "-m", "realrun.lab.switch"],
         input=f"{network}\n", stdout=told, stderr=subprocess.PIPE, text=True, timeout=60,

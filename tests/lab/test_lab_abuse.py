@@ -268,7 +268,7 @@ def test_no_device(hidden: str, message: str, begin: Callable[..., Abused]) -> N
     [
         ("site.count=17", "site.count: 17 workers: a lab on one machine has 2 to 16"),
         ("network.bandwidth=3 Gbit/s", "network.bandwidth: site-1 to site-2: 3 Gbit/s: a lab on"),
-        ("network.rtt=2.5 s", "network.rtt: site-1 to site-2: 2.5 s: a lab plays up to 2 s"),
+        ("network.rtt=2.5 s", "network.rtt: site-1 to site-2: 2.5 s: a lab emulates up to 2 s"),
     ],
 )
 def test_more_than_any_lab_plays(setting: str, message: str, begin: Callable[..., Abused]) -> None:
@@ -280,4 +280,4 @@ def test_more_than_this_machine_can_give(begin: Callable[..., Abused]) -> None:
     sets = ["site.count=16", "network.bandwidth=2 Gbit/s", "network.rtt=5 ms"]
     lab = begin("real check", "quick_start", *(word for each in sets for word in ("--set", each)))
     said = refused(lab)
-    assert said.startswith("this machine cannot play the network")
+    assert said.startswith("this machine cannot emulate the network")

@@ -21,7 +21,7 @@ from sim.methods import METHODS
 from sim.models.quadratic import Quadratic
 from sim.network.gloo import SEGMENT_BYTES, part
 from sim.network.links import Links
-from sim.network.message_links import Connections, Wires
+from sim.network.message_links import Connections, MessageLinks
 from sim.network.messages import ends
 from sim.program import Program
 from sim.runtime import CollectiveMismatch, Deadlock, TooLarge, simulate
@@ -65,8 +65,10 @@ def carried_out(
     """When each rank ends, and the bytes that it sends, on lines of their own for every pair."""
     workers = len(starts)
     clock = Clock()
-    wires = Wires(clock, [rate] * workers**2, lambda a, b: ((a * workers + b,), latency), host)
-    connections = Counting(wires, workers)
+    links = MessageLinks(
+        clock, [rate] * workers**2, lambda a, b: ((a * workers + b,), latency), host
+    )
+    connections = Counting(links, workers)
     found = [0.0] * workers
 
     def begin(end: Any) -> None:
@@ -127,7 +129,7 @@ def test_without_latency_an_all_reduce_takes_its_bytes(workers: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "late", "wires"),
+    ("operation", "late", "transfers"),
     [
         ("all_gather", 0.5 * LATENCY, 1.0),
         ("all_to_all", 0.5 * LATENCY, 1.0),
@@ -136,11 +138,11 @@ def test_without_latency_an_all_reduce_takes_its_bytes(workers: int) -> None:
     ],
 )
 def test_who_is_later_than_the_latency_asks_behind_its_own_data(
-    operation: str, late: float, wires: float
+    operation: str, late: float, transfers: float
 ) -> None:
     """The other's notification has arrived, so what it asks for is sent before this rank's own."""
     found, _ = carried_out(operation, 2e6, starts=(0.0, late))
-    assert found[1] - late == pytest.approx(RTT + wires * 1e6 / RATE, **near)
+    assert found[1] - late == pytest.approx(RTT + transfers * 1e6 / RATE, **near)
 
 
 def test_broadcast_doubles_who_has_it() -> None:

@@ -218,8 +218,8 @@ def test_no_tun(tmp_path: Path) -> None:
 
 
 def test_what_a_lab_plays() -> None:
-    assert lab.plays(load("quick_start", {}, [])).verdict == "ready"
-    refused = lab.plays(load("quick_start", {}, ["network.bandwidth=4 Gbit/s"]))
+    assert lab.emulates(load("quick_start", {}, [])).verdict == "ready"
+    refused = lab.emulates(load("quick_start", {}, ["network.bandwidth=4 Gbit/s"]))
     assert refused.verdict == "missing"
     assert "4 Gbit/s" in refused.what
     assert refused.part == "lab"

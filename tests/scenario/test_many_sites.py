@@ -109,13 +109,13 @@ def test_memory_of_a_collective_grows_with_the_sites(per: str, algorithm: str) -
 
 
 @pytest.mark.parametrize("per", ["site", "pair"])
-def test_lines_of_gloos_messages_are_made_when_one_carries_something(per: str) -> None:
+def test_links_of_gloos_messages_are_made_when_one_carries_something(per: str) -> None:
     scenarios = {sites: many(sites, f"network.per={per}") for sites in (2, FEW, MANY)}
 
     def between_two(sites: int) -> None:
-        wires = Links(scenarios[sites]).wires(Clock())
-        lines = wires.between(0, sites - 1)[0]
-        assert len(lines) == (2 if per == "site" else 1)
+        links = Links(scenarios[sites]).message_links(Clock())
+        path = links.between(0, sites - 1)[0]
+        assert len(path) == (2 if per == "site" else 1)
 
     assert_linear(between_two)
 

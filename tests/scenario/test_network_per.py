@@ -184,7 +184,7 @@ def test_a_lab_has_the_sites_lines() -> None:
     from realrun.lab import topology
 
     found = topology(load("quick_start", {}, [SITE, "site.count=3"]))
-    assert len(found.lines) == 6
+    assert len(found.links) == 6
     assert found.rate(0, 1) == 12.5e6
     shared = found.together([(0, 1), (0, 2)])
     assert shared == {(0, 1): 6.25e6, (0, 2): 6.25e6}

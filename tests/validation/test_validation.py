@@ -209,7 +209,7 @@ class Played:
 
     def change(self, found: Any, *, check: bool) -> list[str]:
         if found == "too fast":
-            raise RunError("cannot play the network")
+            raise RunError("cannot emulate the network")
         self.asked.append((found, check))
         return ["checked"] * check
 
@@ -223,7 +223,7 @@ def test_a_worker_asks_for_networks_over_what_it_inherits(monkeypatch: pytest.Mo
         chooser = Chooser()
         assert chooser.choose(0) == (["checked"], 7)
         assert chooser.choose(0) == (["checked"], 7)
-        with pytest.raises(RunError, match="cannot play"):
+        with pytest.raises(RunError, match="cannot emulate"):
             chooser.choose(1)
     assert lab.asked == [("slow", True), ("slow", False)]
     with pytest.raises(RunError, match="the lab has ended"):

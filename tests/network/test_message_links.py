@@ -14,7 +14,7 @@ from ties import MEASURED, later, predicted, read
 
 from sim.clock import Clock
 from sim.network.links import Links
-from sim.network.message_links import PREAMBLE_BYTES, Connections, Line, Way, Wires
+from sim.network.message_links import PREAMBLE_BYTES, Connections, FifoLink, LinkPath, MessageLinks
 from sim.scenario import load
 from sim.scenario.records import HostCosts
 
@@ -26,14 +26,14 @@ def sent(
     window: float = inf,
     rates: tuple[float, ...] = (RATE,),
 ) -> list[float]:
-    """When each message (start, sender, receiver, bytes) arrives, all on the same lines."""
+    """When each message (start, sender, receiver, bytes) arrives, all on the same links."""
     clock = Clock()
     found = [inf] * len(messages)
 
-    def way(sender: int, receiver: int) -> Way:
+    def path(sender: int, receiver: int) -> LinkPath:
         return tuple(range(len(rates))), LATENCY
 
-    connections = Connections(Wires(clock, rates, way, HostCosts(window_bytes=window)), 4)
+    connections = Connections(MessageLinks(clock, rates, path, HostCosts(window_bytes=window)), 4)
     for number, (start, sender, receiver, size) in enumerate(messages):
 
         def arrived(number: int = number) -> None:
@@ -68,13 +68,13 @@ def test_a_question_that_is_first_waits_for_nothing() -> None:
 
 
 def test_a_question_waits_for_what_has_come_of_data_that_trickle_in() -> None:
-    """Data come from a line twice as fast: a tenth of a second for what then takes two."""
-    line = Line(RATE)
-    assert line.pass_on(0.0, 0.1, 2e5) == (0.0, pytest.approx(0.2))
-    assert line.behind(0.0) == 0.0
-    assert line.behind(0.05) == pytest.approx(0.1)
-    assert line.behind(0.1) == line.behind(0.15) == pytest.approx(0.2)
-    assert line.behind(0.3) == 0.3
+    """Data come from a link twice as fast: a tenth of a second for what then takes two."""
+    link = FifoLink(RATE)
+    assert link.pass_on(0.0, 0.1, 2e5) == (0.0, pytest.approx(0.2))
+    assert link.behind(0.0) == 0.0
+    assert link.behind(0.05) == pytest.approx(0.1)
+    assert link.behind(0.1) == link.behind(0.15) == pytest.approx(0.2)
+    assert link.behind(0.3) == 0.3
 
 
 def test_a_question_never_overtakes_data_of_its_own_connection() -> None:
@@ -85,7 +85,7 @@ def test_a_question_never_overtakes_data_of_its_own_connection() -> None:
 
 @pytest.mark.parametrize("windows", [0.5, 1, 3, 10])
 def test_a_window_is_out_at_once_and_the_next_a_round_trip_later(windows: float) -> None:
-    """2 R bytes/s of the window on a line that is much faster."""
+    """2 R bytes/s of the window on a link that is much faster."""
     size = 1e5 * windows - PREAMBLE_BYTES
     (arrives,) = sent((0, 0, 1, size), window=1e5, rates=(1e12,))
     expected = LATENCY + max(0.0, (windows - 1) * 2 * LATENCY)
@@ -99,11 +99,13 @@ def test_the_narrowest_line_decides_and_the_first_bytes_go_ahead() -> None:
 
 
 def test_a_line_is_not_kept_for_who_comes_later() -> None:
-    """The first message waits on its own line; the second, put later, comes to theirs first."""
+    """The first message waits on its own link; the second, put later, comes to theirs first."""
     clock = Clock()
-    ways: dict[int, Way] = {0: ((0, 2), 0.0), 1: ((1, 2), 0.0)}
-    wires = Wires(clock, [1e5, 1e6, 1e6], lambda sender, receiver: ways[sender % 2], HostCosts())
-    connections, found = Connections(wires, 2), {}
+    paths: dict[int, LinkPath] = {0: ((0, 2), 0.0), 1: ((1, 2), 0.0)}
+    links = MessageLinks(
+        clock, [1e5, 1e6, 1e6], lambda sender, receiver: paths[sender % 2], HostCosts()
+    )
+    connections, found = Connections(links, 2), {}
 
     def put(sender: int, name: str) -> None:
         connections.put(sender, 8, 1e5, lambda: found.update({name: clock.now}))
@@ -129,7 +131,7 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
         ],
     )
     clock = Clock()
-    connections, found = Connections(Links(scenario).wires(clock), 3), {}
+    connections, found = Connections(Links(scenario).message_links(clock), 3), {}
     connections.put(1, 0, 1e6, lambda: found.update(data=clock.now))
     clock.after(
         1e-3, lambda: connections.put(1, 2, 0, lambda: found.update(question=clock.now)), first=True
@@ -139,18 +141,18 @@ def test_a_sites_uplink_comes_before_the_line_of_a_pair() -> None:
 
 
 def test_members_of_a_group_are_known_by_their_places() -> None:
-    """Of the ranks 1 and 3 the second one sends: over its own line."""
+    """Of the ranks 1 and 3 the second one sends: over its own link."""
     clock = Clock()
     rates = [1e6, 2e6, 4e6, 8e6]
-    wires = Wires(clock, rates, lambda sender, receiver: ((sender,), 0.0), HostCosts())
-    connections, found = Connections(wires, 2, (1, 3)), {}
+    links = MessageLinks(clock, rates, lambda sender, receiver: ((sender,), 0.0), HostCosts())
+    connections, found = Connections(links, 2, (1, 3)), {}
     connections.put(1, 0, 1e6, lambda: found.update(arrived=clock.now))
     clock.run()
     assert found["arrived"] == pytest.approx((1e6 + PREAMBLE_BYTES) / 8e6)
 
 
 def test_ties_are_broken_as_often_as_measured() -> None:
-    """Four ranks, one with a slow line (benchmarks/ties.py): by rank, and how often later."""
+    """Four ranks, one with a slow link (benchmarks/ties.py): by rank, and how often later."""
     seen = read(MEASURED)
     drawn = [each for number in range(10) for each in predicted(number)]
     assert len(seen) == 60
