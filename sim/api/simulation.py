@@ -33,6 +33,12 @@ class SimulationResult(Levers, Result):
         """Where the median of the evaluated rounds' wall-clock lies, in seconds."""
         return self._prediction.interval
 
+    def by_worker(self) -> pd.DataFrame:
+        """Return a row per worker: rank, site, and the share of its time that each cause took."""
+        import pandas as pd
+
+        return pd.DataFrame(self.figures["breakdown_by_worker"])
+
     def _pictures(self) -> Sequence[Picture]:
         from sim.output.html_pictures import of_run
 
