@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.cli.asked_methods import METHODS_OPTION, cases_of
+from sim.cli.asked_methods import METHODS_OPTION, cases_of, document_asked
 from sim.methods import METHODS
 from sim.output.errors import naming_one_of
 from sim.output.html_option import Html, write_page
@@ -32,7 +32,7 @@ def memory(
     simulated.
     """
     form = format_asked(form, as_json)
-    cases = cases_of(asked, methods)
+    cases = cases_of(document_asked(asked), methods)
     with naming_one_of(cases):
         about = report(cases)
     show(about, form)

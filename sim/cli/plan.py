@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sim.cli.asked_methods import document_asked
 from sim.cli.sensitivity import Sensitivity, Tornado, draw
 from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.errors import UserError, chosen, naming_one_of
@@ -97,7 +98,6 @@ def plan(
     from sim.planning.decision import plan as run
     from sim.planning.limits import Limits
     from sim.scenario import ScenarioError
-    from sim.scenario.loading import document_of, refuse_study
 
     form = format_asked(form, as_json)
     if out is not None:
@@ -115,8 +115,7 @@ def plan(
         tokens_per_update=_count(max_tokens_per_update),
         quantized_gradients=quantize_gradients,
     )
-    document = document_of(asked.source, asked.options, asked.settings)
-    refuse_study(document, asked.source)
+    document = document_asked(asked)
     try:
         search = asked_of(document, names)
     except ScenarioError as error:
