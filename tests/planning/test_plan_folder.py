@@ -12,6 +12,7 @@ from support.command_line import Bandwise
 
 import sim
 from sim.output import plan_pictures
+from sim.output.columns import PLAN
 from sim.storage.locks import locked
 
 SCENARIO = ("--model", "1B", "--sites", "paris,osaka", "--bandwidth", "2Gbit/s", "--rtt", "60ms")
@@ -103,6 +104,9 @@ def test_money_is_drawn_where_it_is_known(tmp_path: Path, bandwise: Bandwise) ->
     assert set(files(out)) == {*ALL, "cost.png", "cost.svg"}
     for point in said["front"]:  # 16 accelerators at 2 EUR per hour, and nothing else is priced
         assert point["money"] == pytest.approx(16 * 2 * point["time_for_tokens_s"] / 3600)
+    tables = [each for each in out.iterdir() if each.suffix == ".csv"]
+    shown = {name for table in tables for name in rows(table)[0]}
+    assert shown == {*PLAN} - {"energy_kwh"}  # no power is given
     axes = plan_pictures.money(said).axes[0]
     assert axes.get_ylabel() == "cost (EUR)"
     with pytest.raises(ValueError, match="nothing is priced"):
