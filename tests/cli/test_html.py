@@ -130,6 +130,8 @@ def test_a_study_has_its_curves_and_its_runs(
     read = page(Path("page.html"))
     assert len(read.named("svg")) == 2
     assert "study.axis.network.bandwidth" in read.cells
+    assert "network.bandwidth" not in read.cells  # what is varied was not assumed
+    assert "network.rtt" in read.cells
     assert any("Of 2 runs the fastest" in text for text in read.text)
     assert not any("Next:" in text for text in read.text)
 
