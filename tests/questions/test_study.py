@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.command_line import Bandwise
 
 from sim.questions import study as studies
 from sim.questions import study_folder
