@@ -51,6 +51,8 @@ def test_tables_have_the_figures_of_json_and_the_same_question_gives_the_same_fi
         each["key"] for each in ran.json["changes"]
     ]
     assert len(rows(out / "levers.csv")) == len(ran.json["levers"])
+    for name in ("settings.csv", "front.png"):  # as if the command had been killed
+        (out / name).unlink()
     assert bandwise("plan", *SCENARIO, *FEW, "--out", out).status == 0
     assert files(out) == first
     ran = bandwise("plan", *SCENARIO, *FEW, "--out", out, "--no-sensitivity")
