@@ -33,6 +33,7 @@ th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top;
 thead th { font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
 td { max-width: 34rem; }
 .two td { max-width: 44rem; overflow-wrap: anywhere; }
+tbody th { min-width: 6rem; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
 .said { min-width: 12rem; }
