@@ -221,6 +221,11 @@ def study_columns() -> str:
     return listed(columns.STUDY)
 
 
+def plan_columns() -> str:
+    """Return those of the tables of a plan."""
+    return listed(columns.PLAN)
+
+
 def one_run_columns() -> str:
     """Return those of one run alone."""
     return listed(columns.ONE_RUN)
@@ -294,6 +299,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "trace-columns": trace_columns,
     "result-columns": result_columns,
     "study-columns": study_columns,
+    "plan-columns": plan_columns,
     "one-run-columns": one_run_columns,
     "validation-columns": validation_columns,
     "scenario-options": scenario_options,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sim.api.calls import Progress, called, silent
-from sim.api.levers import drawn, levers_in
+from sim.api.levers import Levers
 from sim.api.methods import Method, several_methods
 from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked, noted
@@ -22,33 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class ComparisonResult(Result):
+class ComparisonResult(Levers, Result):
     """Methods on equal tokens, under the same random numbers."""
 
     def frame(self) -> pd.DataFrame:
         """Return a row per method, on all sites."""
         rows = super().frame()
         return rows[rows["left_out"].isna()].drop(columns="left_out").reset_index(drop=True)
-
-    @property
-    def levers(self) -> pd.DataFrame:
-        """A row per lever of the fastest method; none where none was computed."""
-        return levers_in(self._report)
-
-    def plot_levers(self, ax: Axes | None = None) -> Axes:
-        """Draw what each lever does to the time for equal tokens, as bars.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; by default a new figure of pyplot's.
-
-        Raises
-        ------
-        ValueError
-            If none was computed (``sensitivity=True``), or none applies.
-        """
-        return drawn(self._report, ax)
 
     def without_sites(self) -> pd.DataFrame:
         """Return a row per method and site left out; none with fewer than three sites."""

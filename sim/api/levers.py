@@ -1,4 +1,4 @@
-"""Levers of a result: what to change first."""
+"""Levers of a result: what to change first, for results that have them."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ if TYPE_CHECKING:
     from sim.output.tables import Report
 
 
-def levers_in(report: Report) -> pd.DataFrame:
-    """Return a row per lever; none where they were not computed."""
-    from sim.output.lever_lines import frame
+class Levers:
+    """Part of a result whose answer ends with levers."""
 
-    return frame(report.data)
+    _report: Report
 
+    @property
+    def levers(self) -> pd.DataFrame:
+        """A row per lever, the one that saves most first; none where none was computed."""
+        from sim.output.lever_lines import frame
 
-def drawn(report: Report, ax: Axes | None) -> Axes:
-    """Draw the levers of a report as bars.
+        return frame(self._report.data)
 
-    Raises
-    ------
-    ValueError
-        If none was computed, or none applies.
-    """
-    from sim.api.drawing import axes
-    from sim.figures.tornado import tornado
+    def plot_levers(self, ax: Axes | None = None) -> Axes:
+        """Draw what each lever does to the time for equal tokens, as bars.
 
-    with told():
-        found = levers_in(report)
-        if report.data.get("levers") is None:
-            raise ValueError("levers were not computed; give sensitivity=True")
-        return tornado(found, axes(ax))
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If none was computed (``sensitivity=True``), or none applies.
+        """
+        from sim.api.drawing import axes
+        from sim.figures.tornado import tornado
+
+        with told():
+            if self._report.data.get("levers") is None:
+                raise ValueError("levers were not computed; give sensitivity=True")
+            return tornado(self.levers, axes(ax))

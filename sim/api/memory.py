@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sim.api.calls import called
 from sim.api.comparison import cases_of
@@ -12,10 +13,41 @@ from sim.api.results import Result, provenance, telling
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sim.output.html_blocks import Picture
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class MemoryResult(Result):
     """Bytes on an accelerator, by part: ``frame()`` has a row per method and kind of site."""
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_memory
+
+        return of_memory(self.figures)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the bytes of each method by part, as bars, with the memory of the accelerator.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            For more than 40 bars.
+        """
+        from sim.api.drawing import axes
+        from sim.output.pictures import memory_on
+
+        with told():
+            drawn = memory_on(self.figures, axes(ax))
+        drawn.legend(fontsize=8, frameon=False)
+        return drawn
 
 
 @called
@@ -55,4 +87,6 @@ def memory(scenario: Scenario, methods: Iterable[Method] | None = None) -> Memor
         cases = cases_of(base, asked)
         with naming_one_of(cases):
             about = report(cases)
-    return MemoryResult(provenance(base.resolved, cases), telling(about, base))
+    return MemoryResult(
+        provenance(base.resolved, cases, document=base._document), telling(about, base)
+    )

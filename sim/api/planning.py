@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.api.calls import CallError, Progress, ValueRefusedError, called, silent
+from sim.api.calls import CallError, Progress, ValueRefusedError, a_text, called, silent
+from sim.api.levers import Levers
 from sim.api.methods import several_methods
 from sim.api.requirement import fraction
 from sim.api.results import Result, provenance, telling
@@ -14,13 +16,16 @@ from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sim.output.html_blocks import Picture
     from sim.planning.decision import Plan
 
 Method = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class PlanResult(Result):
+class PlanResult(Levers, Result):
     """What to train with: ``frame()`` has the chosen settings first, then the whole front."""
 
     _plan: Plan
@@ -35,6 +40,43 @@ class PlanResult(Result):
     def fastest(self) -> Scenario:
         """The scenario with the setting of least time."""
         return self._of(self._plan.fastest.setting)
+
+    def _pictures(self) -> Sequence[Picture]:
+        from sim.output.html_pictures import of_plan
+
+        return of_plan(self.figures)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the time for the tokens against tokens per update, with what was chosen.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+        """
+        from sim.api.drawing import axes
+        from sim.output.plan_pictures import drawn_on
+
+        return drawn_on(axes(ax), self.figures)
+
+    def plot_cost(self, ax: Axes | None = None) -> Axes:
+        """Draw what the settings cost against the time that they take.
+
+        Parameters
+        ----------
+        ax
+            Where to draw; by default a new figure of pyplot's.
+
+        Raises
+        ------
+        ValueError
+            If nothing is priced.
+        """
+        from sim.api.drawing import axes
+        from sim.output.plan_pictures import drawn_on
+
+        with told():
+            return drawn_on(axes(ax), self.figures, cost=True)
 
     def _of(self, setting: Any) -> Scenario:
         names = [site.name for site in self._base.resolved.sites]
@@ -51,6 +93,8 @@ def plan(
     max_staleness: int | None = 1,
     max_tokens_per_update: float | None = None,
     quantize_gradients: bool = False,
+    sensitivity: bool | None = None,
+    out: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> PlanResult:
     """Find the method and the setting to train with.
@@ -76,6 +120,12 @@ def plan(
         Most tokens of all workers per update.
     quantize_gradients
         Whether int8 and fp4 are searched for gradients of every step as well.
+    sensitivity
+        Whether to compute the levers of the recommended setting, what each change does to its
+        time; by default where all of them are foreseen to take less than a second.
+    out
+        Folder for the tables as CSV, the pictures of the front and plan.json; by default nothing
+        is written. What it holds of another question is never replaced.
     on_progress
         Called with settings simulated and settings that may have to be.
 
@@ -87,6 +137,8 @@ def plan(
         If the target is no fraction, or the limits exclude every setting.
     ScenarioError
         If there is no such method.
+    StudyError, LockedError
+        If ``out`` holds something else, or is in use.
 
     Examples
     --------
@@ -98,7 +150,9 @@ def plan(
     """
     from sim.output.errors import naming_one_of
     from sim.output.lever_lines import with_levers_of_plan
+    from sim.output.plan_folder import writing
     from sim.output.plan_report import report
+    from sim.output.show import checked_folder
     from sim.planning.asked import asked_of
     from sim.planning.decision import NothingAdmissibleError
     from sim.planning.decision import plan as run
@@ -114,22 +168,29 @@ def plan(
     )
     with told():
         asked = asked_of(base._document, wanted)
-        with naming_one_of(asked.bases):
-            try:
-                found = run(
-                    asked.bases,
-                    asked.given,
-                    fraction("plan", target),
-                    limits=limits.with_named(asked.named),
-                    fixed=asked.fixed,
-                    balanced=asked.balanced,
-                    on_progress=on_progress or silent,
-                )
-            except NothingAdmissibleError as error:
-                raise ValueRefusedError(f"plan: {error}") from None
-        about = with_levers_of_plan(report(found, asked), found)
+        limits = limits.with_named(asked.named)
+        reach = fraction("plan", target)
+        folder = None if out is None else checked_folder("out", Path(a_text("plan", "out", out)))
+        with writing(folder, asked, reach, limits) as write:
+            with naming_one_of(asked.bases):
+                try:
+                    found = run(
+                        asked.bases,
+                        asked.given,
+                        reach,
+                        limits=limits,
+                        fixed=asked.fixed,
+                        balanced=asked.balanced,
+                        on_progress=on_progress or silent,
+                    )
+                except NothingAdmissibleError as error:
+                    raise ValueRefusedError(f"plan: {error}") from None
+            about = with_levers_of_plan(report(found, asked), found, sensitivity)
+            write(about)
     origin = provenance(
-        base.resolved, {found.recommended.setting.method: found.recommended.scenario}
+        base.resolved,
+        {found.recommended.setting.method: found.recommended.scenario},
+        document=base._document,
     )
     return PlanResult(origin, telling(about, base), found, base)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.api.calls import ValueRefusedError, a_text, called
-from sim.api.levers import drawn, levers_in
+from sim.api.levers import Levers
 from sim.api.results import Result, provenance
 from sim.api.scenarios import Scenario, checked
 from sim.api.wording import told
@@ -23,35 +23,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SimulationResult(Result):
+class SimulationResult(Levers, Result):
     """One run, predicted: of what is random the replication of median wall-clock."""
 
     _prediction: Prediction
 
     @property
-    def levers(self) -> pd.DataFrame:
-        """A row per lever, the one that saves most first; none where none was computed."""
-        return levers_in(self._report)
-
-    def plot_levers(self, ax: Axes | None = None) -> Axes:
-        """Draw what each lever does to the time for equal tokens, as bars.
-
-        Parameters
-        ----------
-        ax
-            Where to draw; by default a new figure of pyplot's.
-
-        Raises
-        ------
-        ValueError
-            If none was computed (``sensitivity=True``), or none applies.
-        """
-        return drawn(self._report, ax)
-
-    @property
     def interval(self) -> Interval:
         """Where the median of the evaluated rounds' wall-clock lies, in seconds."""
         return self._prediction.interval
+
+    def by_worker(self) -> pd.DataFrame:
+        """Return a row per worker: rank, site, and the share of its time that each cause took."""
+        import pandas as pd
+
+        return pd.DataFrame(self.figures["breakdown_by_worker"])
 
     def _pictures(self) -> Sequence[Picture]:
         from sim.output.html_pictures import of_run

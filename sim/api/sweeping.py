@@ -150,6 +150,7 @@ def sweep(
 
 
 def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Study:
+    from sim.scenario.axes import column
     from sim.scenario.keywords import keyword_axis
     from sim.scenario.study import varied
 
@@ -163,4 +164,6 @@ def _study(base: Scenario, axes: Mapping[str, Any], settings: Mapping[str, Any] 
         keyword_axis(name, values, given_method(base._document)) for name, values in asked.items()
     ]
     study = varied(base._document, found, again=True)
-    return replace(study, base=noted(study.base, base._rates))
+    rates = tuple(pair for pair in base._rates if column(pair[0].split(".")) not in study.axes)
+    cases = (replace(case, scenario=noted(case.scenario, rates)) for case in study.combinations)
+    return replace(study, base=noted(study.base, rates), combinations=tuple(cases))

@@ -11,6 +11,7 @@ from sim.output.options import Asked
 
 if TYPE_CHECKING:
     from sim.scenario import Scenario
+    from sim.scenario.document import Document
 
 METHODS_OPTION = typer.Option(
     "--methods",
@@ -20,13 +21,28 @@ METHODS_OPTION = typer.Option(
 )
 
 
-def cases_of(asked: Asked, methods: str) -> dict[str, Scenario]:
+def document_asked(asked: Asked) -> Document:
+    """Return the scenario with options and settings laid over it, read once.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be read, or is a study.
+    """
+    from sim.scenario.loading import document_of, refuse_study
+
+    document = document_of(asked.source, asked.options, asked.settings)
+    refuse_study(document, asked.source)
+    return document
+
+
+def cases_of(document: Document, methods: str) -> dict[str, Scenario]:
     """Return a scenario for each method; arguments are for those methods that take them.
 
     Parameters
     ----------
-    asked
-        The scenario, and options and settings laid over it.
+    document
+        What :func:`document_asked` returns.
     methods
         Names, separated by commas.
 
@@ -36,15 +52,14 @@ def cases_of(asked: Asked, methods: str) -> dict[str, Scenario]:
         If there is no such method, or the scenario cannot be.
     """
     from sim.methods import METHODS
-    from sim.scenario import ScenarioError, sweep
+    from sim.scenario import ScenarioError
+    from sim.scenario.study import by_method
 
     names = list(dict.fromkeys(name.strip() for name in methods.split(",")))
     for name in names:
         if ":" not in name:
             chosen("--methods", name, METHODS)
-    over = f"method.name={','.join(names)}"
     try:
-        study = sweep(asked.source, asked.options, asked.settings, over=[over], single=True)
+        return by_method(document, names, again=False)
     except ScenarioError as error:
-        raise UserError(str(error).replace("--over method.name", "--methods")) from error
-    return {case.scenario.method.name: case.scenario for case in study.cases()}
+        raise UserError(str(error).replace("method: ", "--methods: ", 1)) from error

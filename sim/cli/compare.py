@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.asked_methods import METHODS_OPTION, cases_of
+from sim.cli.asked_methods import METHODS_OPTION, cases_of, document_asked
 from sim.cli.sensitivity import Sensitivity, Tornado, draw
 from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.comparison_report import COMPARED, report
@@ -57,7 +57,8 @@ def compare(
     if out is not None:
         checked_file("--out", out, (".png", ".svg", ".pdf"))
     sensitivity = sensitivity_asked(sensitivity, tornado)
-    cases = cases_of(asked, methods)
+    document = document_asked(asked)
+    cases = cases_of(document, methods)
 
     from sim.output.html_pictures import of_methods
     from sim.output.lever_lines import with_levers_of_fastest
@@ -68,9 +69,8 @@ def compare(
     if tuned:
         from sim.planning.asked import typed_keys
         from sim.planning.tuning import tuned as tune
-        from sim.scenario.loading import document_of
 
-        fixed = typed_keys(document_of(asked.source, asked.options, asked.settings))
+        fixed = typed_keys(document)
         with naming_one_of(cases), progress("tune") as step:
             found = tune(cases, fixed=fixed, on_progress=step)
         settings = {

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from sim.cli.asked_methods import METHODS_OPTION, cases_of
+from sim.cli.asked_methods import METHODS_OPTION, cases_of, document_asked
 from sim.methods import METHODS
 from sim.output.errors import naming_one_of
+from sim.output.html_option import Html, write_page
+from sim.output.html_pictures import of_memory
 from sim.output.memory_report import report
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import show
@@ -19,6 +21,7 @@ DEFAULT = ",".join(METHODS)
 def memory(
     asked: Asked,
     methods: Annotated[str, METHODS_OPTION] = DEFAULT,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
@@ -29,7 +32,8 @@ def memory(
     simulated.
     """
     form = format_asked(form, as_json)
-    cases = cases_of(asked, methods)
+    cases = cases_of(document_asked(asked), methods)
     with naming_one_of(cases):
         about = report(cases)
     show(about, form)
+    write_page(html, about, lambda: of_memory(about.data))

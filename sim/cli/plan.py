@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sim.cli.asked_methods import document_asked
 from sim.cli.sensitivity import Sensitivity, Tornado, draw
 from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.errors import UserError, chosen, naming_one_of
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.plan_report import report
-from sim.output.show import progress, show
+from sim.output.show import checked_folder, progress, show, tell
 from sim.output.tables import format_asked
 from sim.output.targets import fraction
 
@@ -56,6 +58,13 @@ _QUANTIZED = typer.Option(
     help="Search int8 and fp4 also for gradients of every step, not only for outer gradients.",
     rich_help_panel="Limits",
 )
+_OUT = typer.Option(
+    "--out",
+    metavar="DIR",
+    help="Write the tables as CSV and the pictures of the front there, and plan.json.",
+    rich_help_panel="Output",
+    show_default=False,
+)
 
 
 @takes_scenario()
@@ -67,6 +76,7 @@ def plan(
     max_staleness: Annotated[int, _STALENESS] = 1,
     max_tokens_per_update: Annotated[str | None, _TOKENS_PER_UPDATE] = None,
     quantize_gradients: Annotated[bool, _QUANTIZED] = False,
+    out: Annotated[Path | None, _OUT] = None,
     sensitivity: Sensitivity = None,
     tornado: Tornado = None,
     html: Html = None,
@@ -80,15 +90,18 @@ def plan(
     what a file says of its method is where you are now, and is shown as given.
     """
     from sim.methods import METHODS
+    from sim.output.html_pictures import of_plan
     from sim.output.lever_lines import with_levers_of_plan
+    from sim.output.plan_folder import writing
     from sim.planning.asked import asked_of
     from sim.planning.decision import NothingAdmissibleError
     from sim.planning.decision import plan as run
     from sim.planning.limits import Limits
     from sim.scenario import ScenarioError
-    from sim.scenario.loading import document_of, refuse_study
 
     form = format_asked(form, as_json)
+    if out is not None:
+        checked_folder("--out", out)
     sensitivity = sensitivity_asked(sensitivity, tornado)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     if names and "--method" in asked.options:
@@ -102,31 +115,34 @@ def plan(
         tokens_per_update=_count(max_tokens_per_update),
         quantized_gradients=quantize_gradients,
     )
-    document = document_of(asked.source, asked.options, asked.settings)
-    refuse_study(document, asked.source)
+    document = document_asked(asked)
     try:
         search = asked_of(document, names)
     except ScenarioError as error:
         raise UserError(str(error).replace("method: ", "--methods: ", 1)) from error
     limits = limits.with_named(search.named)
-    with naming_one_of(search.bases), progress("plan") as step:
-        try:
-            found = run(
-                search.bases,
-                search.given,
-                fraction("--target", target),
-                limits=limits,
-                fixed=search.fixed,
-                balanced=search.balanced,
-                on_progress=step,
-            )
-        except NothingAdmissibleError as error:
-            raise UserError(str(error)) from error
-    about = with_levers_of_plan(report(found, search), found, sensitivity)
+    reach = fraction("--target", target)
+    with writing(out, search, reach, limits) as write:
+        with naming_one_of(search.bases), progress("plan") as step:
+            try:
+                found = run(
+                    search.bases,
+                    search.given,
+                    reach,
+                    limits=limits,
+                    fixed=search.fixed,
+                    balanced=search.balanced,
+                    on_progress=step,
+                )
+            except NothingAdmissibleError as error:
+                raise UserError(str(error)) from error
+        about = with_levers_of_plan(report(found, search), found, sensitivity)
+        if names := write(about):
+            tell(f"bandwise: {', '.join(names)} are in {out}")
     show(about, form)
     if tornado is not None:
         draw(about, tornado)
-    write_page(html, about)
+    write_page(html, about, lambda: of_plan(about.data))
 
 
 def _count(text: str | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from sim.output.effort import foresee
 from sim.output.errors import Interrupted
+from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.show import checked_folder, progress, show, tell
 from sim.output.tables import format_asked
@@ -51,24 +53,34 @@ def sweep(
     over: Annotated[list[str] | None, _OVER] = None,
     out: Annotated[Path | None, _OUT] = None,
     jobs: Annotated[int | None, JOBS] = None,
+    html: Html = None,
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
     """Vary keys of a scenario: one run per combination."""
     from sim.scenario import sweep as vary
+    from sim.scenario.given import GivenValue
 
     form = format_asked(form, as_json)
     if out is not None:
         checked_folder("--out", out)
     study = vary(asked.source, asked.options, asked.settings, over or [], single=True)
 
+    if html is not None:
+        pairs = (text.partition("=") for text in over or [])
+        varied = [GivenValue(key.strip(), values.strip(), "--over") for key, _, values in pairs]
+        html = replace(html, given=[*html.given, *varied])
+
     from sim.output import run_tables
+    from sim.output.html_pictures import of_study
     from sim.output.pictures import save_curves
 
     frame = computed(study, out, jobs, "sweep")
     if out is not None:
         written(out, save_curves(frame, out))
-    show(run_tables.runs(study, frame), form)
+    about = run_tables.runs(study, frame)
+    show(about, form)
+    write_page(html, about, lambda: of_study(frame))
 
 
 def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from sim.figures.evaluation import Figures
     from sim.questions.comparison import Comparison, Entry
+    from sim.questions.memory import Memory
 
 _LEAST_LOSS = 5e-4
 
@@ -143,3 +144,34 @@ def of_bandwidths(records: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> 
     if len(known) == 1:
         return f"For {used}: {least}.{rest}"
     return f"For {used} cases need from {least} to {most}.{rest}"
+
+
+def of_memory(found: Mapping[str, Memory]) -> str:
+    """Say which method needs least memory, which most, and what does not fit."""
+    from sim.scenario.errors import listed
+
+    needed = {name: each.worst.total_bytes for name, each in found.items()}
+    least, most = min(needed.values()), max(needed.values())
+    size = f"{quantity(least, 'bytes')} per accelerator"
+    if len(found) == 1:
+        text = f"{next(iter(found))} needs {size}."
+    elif least == most:
+        text = f"Each of {len(found)} methods needs {size}."
+    else:
+        ends = [
+            listed([name for name, needs in needed.items() if needs == end], "and")
+            for end in (least, most)
+        ]
+        text = (
+            f"Of {len(found)} methods the least memory is needed by {ends[0]}: {size}; the most "
+            f"by {ends[1]}: {quantity(most, 'bytes')}."
+        )
+    verdicts = {each.fits for each in found.values()}
+    short = [name for name, each in found.items() if each.fits is False]
+    if len(found) == 1 and short:
+        return f"{text} It does not fit."
+    if short:
+        return f"{text} These do not fit: {', '.join(short)}."
+    if verdicts == {True}:
+        return f"{text} {'It fits' if len(found) == 1 else 'All fit'}."
+    return text

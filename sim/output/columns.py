@@ -68,3 +68,26 @@ ONE_RUN: dict[str, str] = {
     "other_fraction": "Share that has no other cause; of measured runs alone.",
 }
 """What ``--format csv`` of one run has in addition."""
+
+PLAN: dict[str, str] = {
+    "which": "What was chosen: recommended, fastest, leanest, as given; or front.",
+    "compute_utilization": "Compute utilization in the evaluated rounds, 0 to 1.",
+    "time_for_tokens_s": "Time for the tokens at the rate of the evaluated rounds; seconds.",
+    "tokens_per_update": "Tokens of all workers per update.",
+    "sent_bytes_per_worker": "Bytes that a worker sends for all tokens, the mean.",
+    "accelerator_hours": "Accelerators x hours for the tokens, where a price or power is given.",
+    "money": "Accelerator-hours and egress at the sites' prices, where given.",
+    "energy_kwh": "Energy, PUE included, where power is given; kWh.",
+    "egress_tb": "Bytes that leave their site, all sites; 10^12 bytes; with money or energy.",
+    "typed": "The setting as options of the command line.",
+    "key": "changes.csv: the key of which another value was tried.",
+    "before": "changes.csv: its value in the recommended setting.",
+    "after": "changes.csv: the other value, of which the figures in the row are.",
+    "beyond": "changes.csv: the limits that the changed setting is beyond; empty for none.",
+    "lever": "levers.csv: what is changed of network, machines or method.",
+    "change_of_time_fraction": "levers.csv: relative change of the time for the tokens.",
+    "training_changes": "levers.csv: whether what is learned changes.",
+    "figures_are_bounds": "levers.csv: whether the time is a lower bound.",
+    "setting": "levers.csv: the change as options of the command line.",
+}
+"""What the tables of a plan have: settings.csv, changes.csv and levers.csv."""

@@ -114,7 +114,7 @@ def drawn(
         titled(figure, title_of(frame))
         lines = kind == "curves" and not bars and len(panels) == 1
         if not (lines and _at_ends(grid[0])):
-            _legend_below(figure, grid[: len(panels)])
+            legend_below(figure, grid[: len(panels)])
     elif grid[0].get_legend_handles_labels()[1]:
         ax.legend(fontsize=8, frameon=False)
     whole: Figure = figure
@@ -163,8 +163,8 @@ def _at_ends(ax: Axes) -> bool:
     return True
 
 
-def _legend_below(figure: Figure, panels: list[Axes]) -> None:
-    """Give the figure one legend, below, in as many columns as fit."""
+def legend_below(figure: Figure, panels: list[Axes]) -> None:
+    """Give a figure one legend for all its panels, below, in as many columns as fit."""
     names: dict[str, Any] = {}
     for ax in panels:
         handles, labels = ax.get_legend_handles_labels()

@@ -100,7 +100,7 @@ def table(shown: Table, name: str) -> str:
         for number, row in enumerate(rows[:MOST_ROWS])
     )
     text = escaped(shown.title or name)
-    many = ' class="many"' if len(header) > _FEW else ""
+    many = ' class="many"' if len(header) > _FEW else ' class="two"' if len(header) == 2 else ""
     more = ""
     if len(rows) > MOST_ROWS:
         more = f"<p>{len(rows) - MOST_ROWS} more rows are not shown here.</p>"

@@ -18,6 +18,7 @@ _MOST_SVG = 400_000  # characters of one picture
 _MOST_WORKERS = 16  # bars or lanes
 _MOST_BARS = 40
 _ALIKE = 5e-4
+_PLAN = (7.5, 4.6)  # inches
 _SHORTEST = 64  # parts of two rounds: a shorter piece shows no round's shape
 
 
@@ -50,6 +51,31 @@ def of_targets(record: Mapping[str, Any]) -> list[Picture]:
             name += ", not reached"
         rows[name] = each["evaluated_rounds"]["breakdown"]
     return _bars(rows, "Where the time goes at the bandwidth that each target needs")
+
+
+def of_plan(record: Mapping[str, Any]) -> list[Picture]:
+    """Return the front, and money against time; ``record`` is what ``plan --json`` prints."""
+    from sim.output import plan_pictures
+
+    caption = "The least time for ever fewer tokens per update, and what was chosen"
+    found = _drawn(lambda: plan_pictures.front(record, _PLAN), caption, "front")
+    if plan_pictures.priced(record):
+        caption = "What the settings cost against the time they take"
+        found += _drawn(lambda: plan_pictures.money(record, _PLAN), caption, "cost")
+    return found
+
+
+def of_memory(record: Mapping[str, Any]) -> list[Picture]:
+    """Return what workers hold; ``record`` is what ``memory --json`` prints."""
+    from sim.output.drawn_columns import legend_below
+    from sim.output.pictures import memory_on
+
+    def draw() -> Figure:
+        figure = _figure(2.2 + 0.3 * len(record["memory"]))
+        legend_below(figure, [memory_on(record, figure.subplots())])
+        return figure
+
+    return _drawn(draw, "Bytes per accelerator, by part", "memory")
 
 
 def of_study(frame: pd.DataFrame) -> list[Picture]:

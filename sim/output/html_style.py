@@ -24,16 +24,21 @@ p, ul { margin: 0.5rem 0; max-width: 46rem; }
 .wide { overflow-x: auto; margin: 0.8rem 0; max-width: 100%; position: relative; }
 .wide:focus-visible, pre:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem; }
+caption { text-align: left; font-weight: 600; padding-bottom: 0.3rem; position: sticky; left: 0;
+  max-width: calc(100vw - 2rem); }
 .spoken { position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); white-space: nowrap; }
 th, td { padding: 0.25rem 1rem 0.25rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--rule); font-weight: 400; overflow-wrap: normal; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom-width: 2px; }
 td { max-width: 34rem; }
+.two td { max-width: 44rem; overflow-wrap: anywhere; }
+tbody th { min-width: 6rem; }
 .number { text-align: right; white-space: nowrap; }
 thead .number { white-space: normal; }
 .said { min-width: 12rem; }
+.many { font-size: 0.85rem; }
+.many th, .many td { padding-right: 0.6rem; }
 .many td, .many tbody th { white-space: nowrap; }
 .many .said, .many tbody .long { white-space: normal; }
 .many tbody .long { min-width: 14rem; }
@@ -48,6 +53,10 @@ figure { margin: 1rem 0 1.6rem; }
 .picture svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figcaption { color: var(--muted); font-size: 0.9rem; margin-top: 0.3rem; }
 .hash { font-family: ui-monospace, "SFMono-Regular", Menlo, Consolas, monospace; }
+@media (max-width: 30rem) {
+  .two { font-size: 0.8rem; }
+  .two th, .two td { padding-right: 0.5rem; }
+}
 @media print {
   @page { margin: 14mm 12mm; }
   :root { color-scheme: light; --text: #000000; --muted: #444444; --page: #ffffff;

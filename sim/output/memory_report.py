@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sim.output.answers import of_memory
 from sim.output.tables import (
     Block,
     Column,
@@ -165,7 +166,8 @@ def report(cases: Mapping[str, Scenario]) -> Report:
         "scenario_sha256": {name: case.sha256 for name, case in cases.items()},
     }
     flat = [Column(key, key) for key in records[0] if not key.endswith("_shown")]
-    return Report(blocks, data, Table(flat, records))
+    title = f"Memory of {scenario.name}" if scenario.name else "Memory"
+    return Report(blocks, data, Table(flat, records), title, of_memory(found))
 
 
 def _record(method: str, site: SiteMemory) -> dict[str, Any]:

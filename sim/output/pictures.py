@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import permutations
 from math import ceil, prod
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_LINES = 8  # in a panel: as many colors can be told apart
@@ -133,6 +135,17 @@ def comparison(methods: list[dict[str, Any]]) -> Figure:
     right.bar_label(drawn, shown, padding=3, fontsize=8)
     right.set(xlabel=f"time for equal tokens ({unit})", xlim=(0, max(times) * factor * 1.3))
     return figure
+
+
+def memory_on(record: Mapping[str, Any], ax: Axes) -> Axes:
+    """Draw what accelerators hold; ``record`` is what ``memory --json`` prints."""
+    from sim.figures.pictures.memory import memory
+    from sim.questions.memory import PARTS
+
+    rows = record["memory"]
+    several = len({row["sites"] for row in rows}) > 1
+    names = [f"{row['method']}, {row['sites']}" if several else row["method"] for row in rows]
+    return memory([{"name": name, **row} for name, row in zip(names, rows, strict=True)], PARTS, ax)
 
 
 def _legend_outside(figure: Figure, columns: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sim.output import cost_fields, intervals
@@ -57,16 +57,20 @@ def report(plan: Plan, asked: Asked) -> Report:
     from sim.version import __version__
 
     best = plan.recommended
-    rows = [_record(which, point) for which, point in _four(plan)]
     costs = {which: _cost(point) for which, point in _four(plan)}
     priced = cost_fields.columns(list(costs.values()))
-    for row in rows:
-        row |= cost_fields.fields(costs[row["which"]])
+    rows = [
+        {**_record(which, point), **cost_fields.fields(costs[which])}
+        for which, point in _four(plan)
+    ]
+    front = [
+        {**_record("front", point), **cost_fields.fields(_cost(point))} for point in plan.front
+    ]
     blocks: list[Block] = [
         f"{PREDICTION}\n{subject(asked.given).partition(': ')[2] or subject(asked.given)}",
         Table(
             [Column("which", ""), *_FIGURES, *priced, _SETTING],
-            _merged(plan),
+            _merged(plan, rows, costs),
             f"{count(plan.tokens)} tokens, target {100 * plan.target:g} % compute utilization",
         ),
         Section("Why", _why(plan)),
@@ -84,7 +88,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
-    blocks.append(_front(plan))
+    blocks.append(_front(plan, front))
     blocks.append(Section("Limits", _limits(plan)))
     learned = [f"{each.text}{' (worse)' if each.worse else ''}" for each in evidence(best.scenario)]
     measured = "; ".join(learned) or "nothing of this kind was measured"
@@ -92,7 +96,6 @@ def report(plan: Plan, asked: Asked) -> Report:
         f"Measured in our trainings (1.1M parameters, 300 steps): {measured}. {LOSS}",
     )
     blocks += [*assumptions(best.scenario.assumed), STEADY]
-    front = [_record("front", point) for point in plan.front]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
@@ -147,16 +150,18 @@ def _four(plan: Plan) -> tuple[tuple[str, Point], ...]:
     )
 
 
-def _merged(plan: Plan) -> list[dict[str, Any]]:
+def _merged(
+    plan: Plan, rows: Sequence[Mapping[str, Any]], costs: Mapping[str, Cost]
+) -> list[dict[str, Any]]:
     """Return a row per setting, under all that it is."""
-    rows: dict[Any, dict[str, Any]] = {}
-    for which, point in _four(plan):
-        if point.setting in rows:
-            rows[point.setting]["which"] += f", {which}"
+    merged: dict[Any, dict[str, Any]] = {}
+    for (which, point), row in zip(_four(plan), rows, strict=True):
+        if point.setting in merged:
+            merged[point.setting]["which"] += f", {which}"
         else:
-            costs = cost_fields.shown(_cost(point))
-            rows[point.setting] = {**_record(which, point), **costs, "setting": shown(point)}
-    return list(rows.values())
+            cost = cost_fields.shown(costs[which])
+            merged[point.setting] = {**row, **cost, "setting": shown(point)}
+    return list(merged.values())
 
 
 def shown(point: Point) -> str:
@@ -281,13 +286,13 @@ def _change_record(change: Change) -> dict[str, Any]:
     }
 
 
-def _front(plan: Plan) -> Table:
+def _front(plan: Plan, front: Sequence[Mapping[str, Any]]) -> Table:
     """Return the trade-off between time and tokens per update, bytes next to them."""
     rows, least = [], float("inf")
-    for point in plan.front:  # by time
+    for point, record in zip(plan.front, front, strict=True):  # by time
         if point.tokens_per_update < least * (1 - 1e-6):
             least = point.tokens_per_update
-            rows.append({**_record("front", point), "setting": shown(point)})
+            rows.append({**record, "setting": shown(point)})
     left = len(rows) - _MOST_ROWS
     more = f"; {left} slower ones are in --json" if left > 0 else ""
     return Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,8 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
             f"where messages queue there.{BOUNDS if frame['figures_are_bounds'].any() else ''}"
         )
     blocks += [*_random(frame), STEADY, *left_out(case.scenario for case in study.cases())]
-    blocks += [_model(frame), *assumptions(study.base.assumed)]
+    assumed = _assumed(study)
+    blocks += [_model(frame), *assumptions(_listed(assumed))]
     everything = [Column(str(name), str(name)) for name in frame.columns]
     data = {
         "schema": 2,
@@ -98,10 +100,48 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         "axes": axes,
         "tokens": tokens,
         "results": records,
-        "assumed": dict(study.base.assumed),
+        **assumed,
     }
     answer = answers.of_runs(records, columns[: len(axes)], tokens)
     return Report(blocks, data, Table(everything, records), study.name or "Runs", answer)
+
+
+def _assumed(study: Study) -> dict[str, dict[str, Any]]:
+    """Return what nobody gave, in all runs and, where methods are varied, in all of a method.
+
+    What is varied is not among it.
+    """
+    of_methods: dict[str, dict[str, str]] = {}
+    for case in study.cases():
+        scenario = case.scenario
+        own = dict(scenario.assumed)
+        known = of_methods.setdefault(scenario.method.name, own)
+        of_methods[scenario.method.name] = _alike(known, own)
+    shared = next(iter(of_methods.values()), {})
+    for values in of_methods.values():
+        shared = _alike(shared, values)
+    if study.grid is not None:
+        shared.pop("network.bandwidth", None)
+    rest = {
+        name: {
+            key.removeprefix("method."): value
+            for key, value in values.items()
+            if key.startswith("method.") and key not in shared
+        }
+        for name, values in of_methods.items()
+    }
+    found: dict[str, dict[str, Any]] = {"assumed": shared}
+    return {**found, "assumed_of_methods": rest} if any(rest.values()) else found
+
+
+def _alike(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in one.items() if other.get(key) == value}
+
+
+def _listed(assumed: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    of_methods = assumed.get("assumed_of_methods", {})
+    own = [(f"method.{key}", value) for each in of_methods.values() for key, value in each.items()]
+    return [*assumed["assumed"].items(), *own]
 
 
 def _known(frame: pd.DataFrame, column: str) -> bool:
@@ -137,14 +177,15 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
         title += "; in brackets as published"
     extra = [Column(name, name) for name in (flat[0] if flat else {}) if name not in study.axes]
     data = {"schema": 1, "prediction": "simulated; nothing was trained", "required": flat}
-    data["assumed"] = dict(study.base.assumed)
+    values = _assumed(study)
+    data |= values
     rule = {
         "bisect": "Found by bisection, to 0.1 %.",
         "grid_point_below": "Printed is the grid point below the first that reaches the target.",
         "grid_point_reaching": "Printed is the first grid point that reaches the target.",
     }[study.printing]
     shown = Table([*axes, *targets], rows, title)
-    assumed = assumptions(study.base.assumed)
+    assumed = assumptions(_listed(values))
     blocks: list[Block] = [PREDICTION, shown, rule, *_not_varied(study, frame), _model(frame)]
     blocks += [*left_out(case.scenario for case in study.cases()), *assumed]
     answer = answers.of_bandwidths(flat, [axis.key for axis in axes])

@@ -18,9 +18,9 @@ from typing import Any
 from sim.members import Members, members_of
 from sim.models.sized import Sized
 from sim.network.links import Links
-from sim.program import QUANTIZED, Buffer, CollectiveCalls, Program, declared_operation, wire_bytes
+from sim.program import QUANTIZED, Buffer, Program, declared_operation, wire_bytes
 from sim.runtime.computation import Computation, Factors
-from sim.runtime.progress import Progress
+from sim.runtime.rehearsal import Alone
 from sim.scenario.records import Jitter, Scenario
 from sim.trace.layers import applied_to
 
@@ -34,7 +34,7 @@ EXCHANGES = {"acco": 2, "dpu": 1, "wp": 1}
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class Bounds:
     """Bounds on what a setting gives, in its steady state."""
 
     #: Seconds per token of all workers, at least.
@@ -75,19 +75,16 @@ class _Ended:
         raise _Looks
 
 
-class _Alone(CollectiveCalls[_Ended]):
+class _Alone(Alone[_Ended]):
     """One worker with a clock of its own; see :class:`sim.program.Worker`."""
 
     def __init__(self, scenario: Scenario, rank: int, links: Links) -> None:
         machine = scenario.workers[rank].machine
-        self.rank, self.workers = rank, len(scenario.workers)
-        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
-        self.model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
-        self._scenario, self._links = scenario, links
+        model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
+        super().__init__(scenario, rank, model)
+        self._links = links
         constant = Factors(Jitter(), 0, 0)
         self._computation = Computation(machine, scenario.model.layers, self.workers, constant)
-        batches = [worker.machine.batch_tokens for worker in scenario.workers]
-        self._progress = Progress(batches, scenario.tokens_per_step, rank)
         self._how = scenario.network.collectives
         self._group = ""
         self._calls = 0
@@ -229,7 +226,7 @@ class _Alone(CollectiveCalls[_Ended]):
         return ended
 
 
-def rehearsed(scenario: Scenario, links: Links) -> Rehearsal:
+def rehearsed(scenario: Scenario, links: Links) -> Bounds:
     """Bound what a scenario takes.
 
     Parameters
@@ -266,7 +263,7 @@ def _slowest(scenario: Scenario) -> int:
     return max(range(len(scenario.workers)), key=seconds)
 
 
-def _of_rounds(scenario: Scenario, alone: _Alone) -> Rehearsal:
+def _of_rounds(scenario: Scenario, alone: _Alone) -> Bounds:
     marks = alone.rounds
     if alone.unknown or len(marks) < 2:
         return _of_one_that_looks(scenario, alone)
@@ -283,7 +280,7 @@ def _of_rounds(scenario: Scenario, alone: _Alone) -> Rehearsal:
     round_s = max(min(lengths), wire)
     trained = (last[4] - first[4]) / rounds
     mean = _mean_work(scenario, trained)
-    return Rehearsal(
+    return Bounds(
         token_s=round_s / a_round,
         utilization=min(1.0, mean / round_s) if round_s > 0 else 1.0,
         least_token_s=least_s / a_round,
@@ -306,7 +303,7 @@ def _mean_work(scenario: Scenario, slowest_s: float) -> float:
     return slowest_s * sum(work) / len(work) / max(work)
 
 
-def _of_one_that_looks(scenario: Scenario, alone: _Alone) -> Rehearsal:
+def _of_one_that_looks(scenario: Scenario, alone: _Alone) -> Bounds:
     """Bound a method that computes while it communicates.
 
     At most every worker always computes. Where it takes micro-batches until an exchange of D
@@ -321,7 +318,7 @@ def _of_one_that_looks(scenario: Scenario, alone: _Alone) -> Rehearsal:
         fitting = floor(alone.background_s / micro_batch_s) if micro_batch_s > 0 else 0
         most = max(machine.n_grad_accumulation, fitting)
         tokens += machine.batch_tokens / machine.n_grad_accumulation * most
-    return Rehearsal(
+    return Bounds(
         token_s=1 / pace,
         utilization=1.0,
         least_token_s=1 / pace,

@@ -16,7 +16,7 @@ from typing import Any
 from sim.figures.evaluation import Figures
 from sim.network.links import Links
 from sim.planning.limits import Limits
-from sim.planning.rehearsal import Rehearsal, rehearsed
+from sim.planning.rehearsal import Bounds, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
 from sim.program import ArgumentError
@@ -59,8 +59,8 @@ class Candidate:
         self,
         setting: Setting,
         scenario: Scenario,
-        kind: Rehearsal,
-        rehearse: Callable[[Scenario], Rehearsal],
+        kind: Bounds,
+        rehearse: Callable[[Scenario], Bounds],
     ) -> None:
         self.setting, self.scenario, self.kind = setting, scenario, kind
         self._rehearse = rehearse
@@ -236,10 +236,10 @@ class Search:
         scenario = setting.applied(base)
         return Candidate(setting, scenario, self._rehearse(scenario), self._rehearse)
 
-    def _rehearse(self, scenario: Scenario) -> Rehearsal:
+    def _rehearse(self, scenario: Scenario) -> Bounds:
         return rehearsed(scenario, self.links(scenario))
 
-    def _rehearse_what_fits(self, scenario: Scenario) -> Rehearsal:
+    def _rehearse_what_fits(self, scenario: Scenario) -> Bounds:
         """Rehearse a scenario whose workers fit into their accelerators, or may.
 
         Raises
@@ -281,8 +281,8 @@ class Search:
 
     def _candidates(self, base: Scenario, axes: Axes) -> Iterable[Candidate]:
         """Yield what may be simulated; of algorithms those that none other is faster than."""
-        kinds: dict[tuple[Any, ...], Rehearsal | None] = {}
-        algorithms: dict[tuple[Any, ...], list[tuple[Scenario, Rehearsal]]] = {}
+        kinds: dict[tuple[Any, ...], Bounds | None] = {}
+        algorithms: dict[tuple[Any, ...], list[tuple[Scenario, Bounds]]] = {}
         for setting in settings_of(base, axes):
             self.considered += 1
             scenario = setting.applied(base)
@@ -302,9 +302,7 @@ class Search:
                 continue
             yield Candidate(setting, scenario, kind, self._rehearse_what_fits)
 
-    def _kind(
-        self, scenario: Scenario, others: list[tuple[Scenario, Rehearsal]]
-    ) -> Rehearsal | None:
+    def _kind(self, scenario: Scenario, others: list[tuple[Scenario, Bounds]]) -> Bounds | None:
         """Rehearse a kind of setting, unless another algorithm makes it pointless."""
         if any(self._no_faster(scenario, *other) for other in others):
             return None
@@ -319,7 +317,7 @@ class Search:
     def _exclude(self, why: str) -> None:
         self.excluded[why] = self.excluded.get(why, 0) + 1
 
-    def _no_faster(self, scenario: Scenario, other: Scenario, kind: Rehearsal) -> bool:
+    def _no_faster(self, scenario: Scenario, other: Scenario, kind: Bounds) -> bool:
         """Whether no collective is faster than with another algorithm, nor sends less.
 
         A run with collectives that take no less time takes no less time.

@@ -24,9 +24,9 @@ from sim.members import members_of
 from sim.models.sized import Sized
 from sim.network.gloo import SEGMENT_BYTES
 from sim.network.schedules import GLOO, form_of
-from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
+from sim.program import Buffer, Program, wire_bytes
 from sim.questions.replications import FEWEST
-from sim.runtime.progress import Progress
+from sim.runtime.rehearsal import Alone
 from sim.runtime.run import merged
 from sim.runtime.window import ENOUGH_LOOKS, MEASURED_LOOKING
 from sim.scenario.records import Scenario
@@ -140,16 +140,13 @@ class _Enough(Exception):  # noqa: N818 - not an error
     """Enough operations have been counted; counting more would take noticeable time."""
 
 
-class _Counted(CollectiveCalls[_Ended]):
+class _Counted(Alone[_Ended]):
     """A worker without clock and peers that counts; see :class:`sim.program.Worker`."""
 
     def __init__(self, scenario: Scenario) -> None:
         machine = scenario.workers[0].machine
-        self.rank, self.workers = 0, len(scenario.workers)
-        self.site = scenario.ranks_by_site[scenario.workers[0].site]
-        self.model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
-        batches = [worker.machine.batch_tokens for worker in scenario.workers]
-        self._progress = Progress(batches, scenario.tokens_per_step, 0)
+        model = Sized(scenario.model, machine.n_grad_accumulation, machine.batch_tokens)
+        super().__init__(scenario, 0, model)
         self._ended = _Ended(self)
         self.rounds = self.rows = self.looks = self._yielded = 0
         self.messages = 0.0  # of gloo's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,22 +38,28 @@ def identity_of(study: Study) -> dict[str, str]:
     The program is the simulator's source text, without what only prints it, and the texts of the
     user's methods (:func:`sim.questions.method_text.text_of`), without what their modules import.
     """
-    asked, program = hashlib.sha256(), hashlib.sha256(_simulator())
-    methods = {}
+    asked = hashlib.sha256()
+    methods = []
     for case in study.cases():
         asked.update(repr((case.labels, case.scenario.sha256)).encode())
-        method = case.scenario.method.program
-        if not of_simulator(method):
-            methods[method.__module__, method.__qualname__] = method
+        methods.append(case.scenario.method.program)
     asked.update(repr((study.axes, study.grid)).encode())
-    for name in sorted(methods):
-        program.update(text_of(methods[name]))
     return {
         "study": study.name,
         "study_sha256": asked.hexdigest(),
-        "program_sha256": program.hexdigest(),
+        "program_sha256": program_sha256(methods),
         "version": __version__,
     }
+
+
+def program_sha256(methods: Iterable[Callable[..., Any]]) -> str:
+    """Return a digest of what computes: the simulator's text, and that of the user's methods."""
+    own = {(each.__module__, each.__qualname__): each for each in methods}
+    digest = hashlib.sha256(_simulator())
+    for name in sorted(own):
+        if not of_simulator(own[name]):
+            digest.update(text_of(own[name]))
+    return digest.hexdigest()
 
 
 @cache

@@ -1,14 +1,10 @@
-"""A program run without clock and peers, to see what its model comes to hold.
-
-A worker on which everything is over as soon as it is begun. It continues for as long as rounds add
-to what the model holds, and not beyond the horizon.
-"""
+"""A program run without peers: by one worker alone, to see what its model comes to hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from sim.program import Buffer, CollectiveCalls, Program
 from sim.runtime.errors import SimulationError
@@ -18,14 +14,40 @@ from sim.scenario.records import Scenario
 QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
 
 
+Activity = TypeVar("Activity")
+
+
+class Alone(CollectiveCalls[Activity]):
+    """What workers without peers have in common; each carries out calls in its own way.
+
+    Parameters
+    ----------
+    scenario
+        Where the horizon, the batches and the sites come from.
+    rank
+        Which worker of the scenario it is.
+    model
+        What the program's verbs are carried out on: a :class:`sim.program.Model`.
+    """
+
+    def __init__(self, scenario: Scenario, rank: int, model: Any) -> None:
+        self.model, self.rank, self.workers = model, rank, len(scenario.workers)
+        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
+        self._scenario = scenario
+        batches = [worker.machine.batch_tokens for worker in scenario.workers]
+        self._progress = Progress(batches, scenario.tokens_per_step, rank)
+
+
 class Ended:
     """An activity that was over as soon as it was begun."""
 
     done = True
 
 
-class Rehearsal(CollectiveCalls[Ended]):
-    """A worker without clock and peers; see :class:`sim.program.Worker`.
+class Rehearsal(Alone[Ended]):
+    """A worker on which everything is over as soon as it is begun; see :class:`sim.program.Worker`.
+
+    It continues for as long as rounds add to what the model holds, and not beyond the horizon.
 
     Parameters
     ----------
@@ -42,12 +64,9 @@ class Rehearsal(CollectiveCalls[Ended]):
     def __init__(
         self, model: Any, rank: int, scenario: Scenario, size: Callable[[], float]
     ) -> None:
-        self.model, self.rank, self.workers = model, rank, len(scenario.workers)
-        self.site = scenario.ranks_by_site[scenario.workers[rank].site]
-        self._scenario, self._size_now = scenario, size
+        super().__init__(scenario, rank, model)
+        self._size_now = size
         self._rounds = self._looks = 0
-        batches = [worker.machine.batch_tokens for worker in scenario.workers]
-        self._progress = Progress(batches, scenario.tokens_per_step, rank)
         self._quiet, self._size = 0, 0.0
 
     @property

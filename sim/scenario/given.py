@@ -59,7 +59,12 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         text = f"[{', '.join(map(_text, value))}]"
     elif isinstance(value, dict):
-        text = ", ".join(f"{key} = {_text(inner)}" for key, inner in value.items())
+        text = ", ".join(f"{key} = {_inner(inner)}" for key, inner in value.items())
     else:
         text = str(getattr(value, "__name__", value))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _inner(value: Any) -> str:
+    """Return a value inside a table; a table in braces, as TOML has it."""
+    return f"{{ {_text(value)} }}" if isinstance(value, dict) else _text(value)

@@ -348,15 +348,19 @@ def varied(document: Document, axes: Sequence[Axis], *, again: bool = False) -> 
     return Study(base.name, "simulate", base, tuple(axis.name for axis in axes), cases)
 
 
-def by_method(document: Document, methods: Sequence[object]) -> dict[str, Scenario]:
+def by_method(
+    document: Document, methods: Sequence[object], *, again: bool = True
+) -> dict[str, Scenario]:
     """Return a scenario for each method, under its name; arguments are for those that take them.
 
     Parameters
     ----------
     methods
         Names or generator functions.
+    again
+        As for :func:`varied`.
     """
-    study = varied(document, [keyword_axis("method", methods)], again=True)
+    study = varied(document, [keyword_axis("method", methods)], again=again)
     return {case.scenario.method.name: case.scenario for case in study.cases()}
 
 

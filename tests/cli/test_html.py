@@ -63,6 +63,9 @@ def test_the_page_of_a_run_has_every_cell_of_its_table(tmp_path: Path, bandwise:
         ("simulate", *ASKED),
         ("compare", *ASKED, "--methods", "ddp,diloco"),
         ("required", *ASKED, "--target", "50%"),
+        ("memory", *ASKED, "--accelerators", "8 x H100"),
+        ("sweep", *ASKED, "--over", "rtt=10ms,100ms", "--jobs", "1"),
+        ("plan", *ASKED, "--method", "diloco", "--algorithm", "ring"),
     ],
     ids=lambda arguments: arguments[0],
 )
@@ -76,6 +79,32 @@ def test_the_same_question_gives_the_same_bytes(
         found.append(Path("page.html").read_bytes())
     assert found[0] == found[1]
     assert page(Path("page.html")).named("svg")
+
+
+def test_a_page_about_memory_says_first_what_fits(tmp_path: Path, bandwise: Bandwise) -> None:
+    path = tmp_path / "memory.html"
+    asked = ("memory", *ASKED, "--accelerators", "1 x H100", "--set", "site.memory=20 GB")
+    found = bandwise(*asked, "--json", "--html", path).json
+    read = page(path)
+    short = [each["method"] for each in found["memory"] if each["fits"] is False]
+    assert short
+    size = min(each["total_bytes"] for each in found["memory"])
+    least = [each["method"] for each in found["memory"] if each["total_bytes"] == size]
+    assert least == ["acco", "dpu", "wp"]
+    answer = next(text for text in read.text if "the least memory" in text)
+    assert f"least memory is needed by acco, dpu and wp: {size / 1e9:.1f} GB per" in answer
+    assert answer.endswith(f"These do not fit: {', '.join(short)}.")
+    assert len(read.named("svg")) == 1
+
+
+def test_a_page_of_a_sweep_says_what_was_varied(tmp_path: Path, bandwise: Bandwise) -> None:
+    path = tmp_path / "sweep.html"
+    ran = bandwise("sweep", *ASKED, "--over", "rtt=10ms,100ms", "--jobs", "1", "--html", path)
+    assert ran.status == 0, ran.err
+    read = page(path)
+    place = read.cells.index("--over")
+    assert read.cells[place - 2 : place] == ["rtt", "10ms,100ms"]
+    assert any("Of 2 runs the fastest" in text for text in read.text)
 
 
 def test_the_answer_has_the_figures_of_json(tmp_path: Path, bandwise: Bandwise) -> None:
@@ -101,6 +130,8 @@ def test_a_study_has_its_curves_and_its_runs(
     read = page(Path("page.html"))
     assert len(read.named("svg")) == 2
     assert "study.axis.network.bandwidth" in read.cells
+    assert "network.bandwidth" not in read.cells  # what is varied was not assumed
+    assert "network.rtt" in read.cells
     assert any("Of 2 runs the fastest" in text for text in read.text)
     assert not any("Next:" in text for text in read.text)
 

@@ -54,6 +54,7 @@ def test_simulator_never_imports(module: str) -> None:
                 "output/drawn_columns.py",
                 "output/svg.py",
                 "output/html_pictures.py",
+                "output/plan_pictures.py",
                 "api",
                 "cli",
             },

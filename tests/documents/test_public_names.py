@@ -80,9 +80,11 @@ def public(module: ModuleType) -> list[str]:
 
 
 def members(kind: type) -> list[str]:
-    """What a class adds to those that it is derived from, fields and methods."""
-    own = vars(kind)
-    return sorted({*own.get("__annotations__", {}), *own})
+    """What a class adds to ``Result`` or what it has, fields and methods."""
+    own = [kind, *(each for each in kind.__mro__[1:] if each not in (Result, object))]
+    return sorted(
+        {name for each in own for name in (*vars(each).get("__annotations__", {}), *vars(each))}
+    )
 
 
 def simulated() -> dict[str, dict[str, list[str]]]:

@@ -13,6 +13,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support.command_line import Bandwise
 
+from sim.figures.pictures.marks import name as write_names
+from sim.figures.pictures.marks import ring
 from sim.figures.pictures.pareto import front
 from sim.figures.plots import save
 from sim.output.drawn_columns import drawn
@@ -115,6 +117,31 @@ def test_texts_that_overlap_would_be_found() -> None:
     figure.text(0.52, 0.5, "another")
     figure.text(0.9, 0.1, "a text that is cut off")
     assert faults(figure) == ["cut: a text that is cut off", "one text / another"]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_names_of_points_cover_no_point_no_line_and_no_other_name(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    figure = Figure(figsize=((5, 3.4), (8, 5))[seed % 2], layout="constrained")
+    ax = figure.subplots()
+    across, up = np.sort(generator.random(6)), np.sort(generator.random(6))[::-1]
+    ax.plot(across, up, "-s")
+    places = {text: (across[n], up[n]) for n, text in enumerate(("one", "a longer name", "third"))}
+    ring(ax, places)
+    write_names(ax, places)
+    assert faults(figure) == []
+    inside = ax.get_window_extent()
+    points = ax.transData.transform(np.column_stack([across, up]))
+    line = np.concatenate([np.linspace(a, b, 50) for a, b in itertools.pairwise(points)])
+    assert len(ax.texts) == 3
+    for text in ax.texts:
+        box = Text.get_window_extent(text)
+        assert box.x0 > inside.x0
+        assert box.x1 < inside.x1
+        assert not box.padded(-0.5).count_contains(line)
+        apart = np.hypot(*(points[:3] - np.clip(points[:3], box.min, box.max)).T)
+        own = ax.transData.transform(text.xy)
+        assert text.arrow_patch is not None or tuple(points[apart.argmin()]) == tuple(own)
 
 
 def test_the_front_is_what_no_row_beats() -> None:

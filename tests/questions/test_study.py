@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.command_line import Bandwise
 
 from sim.questions import study as studies
 from sim.questions import study_folder
@@ -263,3 +264,15 @@ def test_fifteen_rows_in_one_file() -> None:
     study = load_study("streaming_diloco_table4")
     assert len(study.cases()) == 15
     assert len(study.grid) == 50
+
+
+def test_what_is_varied_was_not_assumed_and_methods_have_their_own(bandwise: Bandwise) -> None:
+    asked = ("--model", "1B", "--over", "rtt=10ms,100ms", "--over", "method=ddp,diloco")
+    found = bandwise("sweep", *asked, "--steps", "100", "--jobs", "1", "--json").json
+    assert "network.rtt" not in found["assumed"]
+    assert "method.name" not in found["assumed"]
+    assert found["assumed"]["network.bandwidth"] == "1 Gbit/s"
+    own = found["assumed_of_methods"]
+    assert own["ddp"]["zero1"] == "false"
+    assert own["diloco"]["sync_every"] == "100"
+    assert "sync_every" not in own["ddp"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.figures.pictures.labels import named
+from sim.figures.pictures.marks import ring
 from sim.figures.pictures.palette import MARKERS, PALETTE
 from sim.figures.pictures.quantities import label_of, scale, unit_of
 
@@ -41,18 +42,45 @@ def pareto(
     ax: Axes,
     *,
     log: Collection[str] = (),
-) -> Axes:
+    others: str = "dominated",
+    marked: Mapping[str, tuple[float, float]] | None = None,
+) -> dict[str, tuple[float, float]]:
     """Draw rows by two columns to be minimized; the front joined, the others grey.
 
-    ``label`` is the column that names the points of the front. Each of its values has a color and a
-    marker, which the legend names.
+    Parameters
+    ----------
+    frame
+        A row per point, in SI units and fractions.
+    x, y
+        The two columns.
+    label
+        Column that names the points of the front. Each of its values has a color and a marker,
+        which the legend names.
+    ax
+        Where to draw.
+    log
+        Axes ("x", "y") that are logarithmic whatever their values are.
+    others
+        What the legend calls points that are not on the front.
+    marked
+        Name -> a point that gets a ring, whether it is a row or not.
+
+    Returns
+    -------
+    dict
+        The marked points in the coordinates of the axes, to be named there
+        (:mod:`sim.figures.pictures.marks`).
     """
-    x_factor, x_unit = unit_of(x, float(frame[x].abs().max()))
-    y_factor, y_unit = unit_of(y, float(frame[y].abs().max()))
+    marked = marked or {}
+    largest = [float(frame[column].abs().max()) for column in (x, y)]
+    for place in marked.values():
+        largest = [max(pair) for pair in zip(largest, place, strict=True)]
+    (x_factor, x_unit), (y_factor, y_unit) = unit_of(x, largest[0]), unit_of(y, largest[1])
+    places = {text: (one * x_factor, two * y_factor) for text, (one, two) in marked.items()}
     across, up = frame[x].to_numpy() * x_factor, frame[y].to_numpy() * y_factor
     kept = front(across, up)
     if (~kept).any():
-        ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label="dominated")
+        ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label=others)
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
     if len(order) > 1 or label is None:  # a point that is named alone needs no line
         ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
@@ -72,4 +100,7 @@ def pareto(
     scale(ax.yaxis, y, up, log="y" in log)
     ax.set(xlabel=label_of(x, x_unit), ylabel=label_of(y, y_unit))
     ax.grid(alpha=0.3)
-    return ax
+    if places:
+        ax.margins(0.08)
+        ring(ax, places)
+    return places
