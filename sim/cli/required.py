@@ -53,7 +53,7 @@ def required(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Find the bandwidth, or what else --of names, that a target utilization needs.
+    """Find the bandwidth, or another quantity, that a target utilization needs.
 
     All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
     together, or one by name. For acco, dpu and wp, which are busy at any bandwidth, the question

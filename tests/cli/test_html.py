@@ -63,6 +63,7 @@ def test_the_page_of_a_run_has_every_cell_of_its_table(tmp_path: Path, bandwise:
         ("simulate", *ASKED),
         ("compare", *ASKED, "--methods", "ddp,diloco"),
         ("required", *ASKED, "--target", "50%"),
+        ("required", *ASKED, "--target", "50%", "--of", "rtt"),
     ],
     ids=lambda arguments: arguments[0],
 )
