@@ -18,7 +18,7 @@ run_tables: Many runs as tables: what was varied, then the figures that belong t
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
-step_report: The fewest inner steps that targets need.
+quantity_report: What targets need of another quantity than the bandwidth.
 reproduction_report: A published table next to ours. published: The studies that have one.
 lever_lines: Levers at the end of an answer: one line each, the one that saves most first.
 pictures: Pictures of results. effort: What a command will take, said before it begins.

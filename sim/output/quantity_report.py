@@ -76,7 +76,8 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
             f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
         )
     fits = fit({method: scenario})
-    blocks += [*fits.lines, *left_out([scenario]), *assumptions(scenario.assumed)]
+    assumed = [(key, text) for key, text in scenario.assumed if key not in row.replaces]
+    blocks += [*fits.lines, *left_out([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,
         "prediction": "simulated; nothing was trained",
@@ -97,7 +98,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
         ],
         "fits_in_memory": fits.by_method[method],
         "note": offered.note,
-        "assumed": dict(scenario.assumed),
+        "assumed": dict(assumed),
         "left_out": list(scenario.left_out),
     }
     columns = (

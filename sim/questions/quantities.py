@@ -139,8 +139,8 @@ def _counts(scenario: Scenario, name: str, least: int, most: int) -> Range:
         partial(_with_argument, scenario, name),
         partial(_typed, f"method.{name}"),
         one_by_one=_ONE_BY_ONE,
-        note=f"Every {name} up to {least + _ONE_BY_ONE - 1} is tried, then in doubling steps up to "
-        f"{most}: there utilization is taken to grow with it within the last step.",
+        note=f"Every {name} up to {least + _ONE_BY_ONE - 1} is tried. Beyond, steps double up to "
+        f"{most}, and the last one is halved: within it utilization is taken to grow.",
     )
 
 
