@@ -12,6 +12,7 @@ tables: Tables and reports in four formats: table, markdown, csv, json.
 run_report: One run for people: what it is, its figures, where the time goes, what was assumed.
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV
   row.
+site_shares: What each site does in a round: steps, share of the tokens, weight in the mean.
 columns: What each column of results holds, in a sentence.
 cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
