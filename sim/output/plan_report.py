@@ -63,7 +63,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     for row in rows:
         row |= cost_fields.fields(costs[row["which"]])
     blocks: list[Block] = [
-        f"{PREDICTION}\n{subject(asked.given).partition(': ')[2] or subject(asked.given)}",
+        f"{PREDICTION}\n{subject(asked.given).removeprefix(f'{asked.given.name}: ')}",
         Table(
             [Column("which", ""), *_FIGURES, *priced, _SETTING],
             _merged(plan),
