@@ -69,6 +69,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
     blocks: list[Block] = [PREDICTION, Table((target, value, *shares), shown, title)]
     blocks += [offered.note] if offered.note else []
     blocks += _random(answers, row)
+    blocks += _exceptions(answers, row, offered.title)
     if any(not answer.figures.steady for answer in answers):
         bounds = any(answer.figures.lower_bound for answer in answers)
         blocks.append(
@@ -92,6 +93,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
                 "interval_coverage": _coverage(answer),
                 f"{offered.key}_low": answer.low,
                 f"{offered.key}_high": answer.high,
+                "exceptions": list(answer.exceptions),
                 "evaluated_rounds": evaluated_rounds(answer.figures),
             }
             for each, answer in zip(rows, answers, strict=True)
@@ -157,6 +159,22 @@ def _coverage(answer: Found) -> float | None:
 
     number = answer.replications
     return coverage(number, rank_of(number)) if number > 1 else None
+
+
+def _exceptions(answers: Sequence[Found], row: Quantity, title: str) -> list[str]:
+    """Say where utilization is not monotone."""
+    parts = [
+        f"{100 * answer.target:g} %: {listed}"
+        for answer in answers
+        for listed in [", ".join(_written(value, row) for value in answer.exceptions)]
+        if answer.exceptions
+    ]
+    if not parts:
+        return []
+    return [
+        f"Utilization is not monotone in the {title}. Of the values that were tried around the "
+        f"answers, these contradict them: {'; '.join(parts)}."
+    ]
 
 
 def _random(answers: Sequence[Found], row: Quantity) -> list[str]:

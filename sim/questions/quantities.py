@@ -28,6 +28,7 @@ MOST_ROUNDS = 64  # outer rounds of delay
 MOST_TOKENS = 2**31  # of a batch
 LONGEST_S, SHORTEST_S = 1e4, 1e-9  # round trips; a shorter one is none
 PRECISION = 1e-3  # relative, of a round trip
+CHECKED = (1.05, 1.5, 4.0)  # factors from an answer at which utilization is looked at as well
 _ONE_BY_ONE = 16  # values that are tried before larger and larger steps
 _DELAYS = {"outer_sync_delay": MOST_ROUNDS, "fragment_sync_delay": MOST_STEPS}
 
@@ -52,16 +53,20 @@ class Range:
     applied: Callable[[Value], Scenario]
     #: The options that say a value on the command line; "" where none can.
     typed: Callable[[Value], str]
-    #: Positions that are simulated one by one, then steps double; 0: utilization surely grows, and
-    #: the whole range is halved.
+    #: Positions that are simulated one by one, then steps double; 0: the whole range is halved,
+    #: since utilization is taken to grow with the positions.
     one_by_one: int = 0
+    #: The position of a value that is a factor less demanding than that of another position: where
+    #: the range is halved, some are simulated to see whether utilization grows.
+    easier: Callable[[int, float], int] | None = None
     #: What has to be known of the values.
     note: str = ""
 
     @property
     def runs(self) -> int:
         """How often one target's search simulates, about."""
-        return self.one_by_one // 2 + ceil(log(self.last + 2, 2))
+        checked = 2 * len(CHECKED) if self.easier is not None else 0
+        return self.one_by_one // 2 + ceil(log(self.last + 2, 2)) + checked
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def _round_trips(scenario: Scenario) -> Range:
         value,
         lambda seconds: with_round_trip(scenario, float(seconds)),
         typed,
+        easier=lambda position, factor: position + round(log(factor) / log1p(PRECISION)),
         note=""
         if alike
         else "Round trips differ between pairs of sites: this is the longest one, and the others "
@@ -206,6 +212,7 @@ def _batches(scenario: Scenario) -> Range:
         lambda position: (position + 1) * unit,
         lambda tokens: with_batches_times(scenario, float(tokens) / mean),
         typed,
+        easier=lambda position, factor: round((position + 1) * factor) - 1,
         note=note,
     )
 

@@ -8,7 +8,7 @@ from math import inf, nan
 
 from sim.figures.evaluation import Figures, figures
 from sim.program import ArgumentError
-from sim.questions.quantities import Quantity, Range, Value
+from sim.questions.quantities import CHECKED, Quantity, Range, Value
 from sim.questions.replications import replicated, replications_of
 from sim.runtime import simulate
 from sim.scenario.records import Scenario
@@ -24,7 +24,8 @@ class Found:
     utilization with the next better value, which does not reach the target (nan where there is
     none). Where something is random every replication has an answer of its own: this is the
     median of them, and ``low`` and ``high`` are the ends of its interval, the better value first
-    (None where no value reaches the target).
+    (None where no value reaches the target). ``exceptions`` are better values that reach the
+    target, too, and worse ones that do not: utilization does not grow from value to value then.
     """
 
     target: float
@@ -36,6 +37,7 @@ class Found:
     replications: int
     low: Value | None
     high: Value | None
+    exceptions: tuple[Value, ...] = ()
 
 
 def search(scenario: Scenario, targets: Sequence[float], quantity: Quantity) -> list[Found]:
@@ -121,8 +123,22 @@ class _Search:
             1,
             None,
             None,
+            self._exceptions(reaches, place),
         )
         return found, inf if place is None else float(place)
+
+    def _exceptions(self, reaches: Callable[[int], bool], place: int | None) -> tuple[Value, ...]:
+        """Return values some way from the answer that contradict it, the better ones first."""
+        easier = self._range.easier
+        if easier is None or place is None:
+            return ()
+        positions = {easier(place, each) for factor in CHECKED for each in (factor, 1 / factor)}
+        wrong = [
+            position
+            for position in sorted(positions - {place})
+            if 0 <= position <= self._range.last and reaches(position) != (position > place)
+        ]
+        return tuple(self._range.value(position) for position in wrong)
 
 
 def least(reaches: Callable[[int], bool], last: int, one_by_one: int) -> int | None:

@@ -114,6 +114,27 @@ def test_the_longest_rtt_of_an_overlapped_method_is_that_of_a_scan(
     assert scanned == [True] * 6 + [False] * 4
 
 
+def test_an_answer_that_others_contradict_lists_them() -> None:
+    """Messages of gloo's collectives overtake each other: a longer rtt may lead to less waiting."""
+    arguments = {"sync_every": 2, "outer_sync_delay": 3, "num_fragments": 2}
+    scenario = plain(
+        "delayed_diloco",
+        arguments,
+        bandwidth=40.0,
+        layers=(30, 40, 50),
+        machines=[machine(1.0, speed=0.7), machine(1.0)],
+        collectives=Collectives(algorithm="gloo", concurrent=2),
+    )
+    (answer,) = found(scenario, "rtt", 0.148)
+    assert answer.exceptions
+    for seconds in map(float, answer.exceptions):
+        reached = utilization(with_round_trip(scenario, seconds)) >= 0.148
+        assert reached == (seconds > float(answer.value))
+    blocking = plain("diloco", {"sync_every": 5}, latency=1.0)
+    assert found(blocking, "rtt", 0.5)[0].exceptions == ()
+    assert found(blocking, "batch_tokens", 0.5)[0].exceptions == ()
+
+
 def test_unequal_round_trips_keep_their_proportion() -> None:
     scenario = plain("diloco", {"sync_every": 5}, workers=3, bandwidth=1e9, collectives=RING)
     latency = ((0.0, 1.0, 2.0), (1.0, 0.0, 3.0), (2.0, 5.0, 0.0))
