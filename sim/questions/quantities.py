@@ -281,7 +281,7 @@ QUANTITIES: Mapping[str, Quantity] = {
             "Fewest inner steps between outer steps",
             "count",
             "with one step less",
-            ("method.sync_every",),
+            ("method.sync_every", "site.sync_every"),
             _inner_steps,
         ),
         Quantity(

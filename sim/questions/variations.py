@@ -13,6 +13,9 @@ from sim.scenario.pairs import Pairs
 from sim.scenario.records import CollectiveTable, Machine, Method, Scenario
 
 
+_NO_TIME = 1e-12  # seconds
+
+
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
     """Keep some sites only; ranks are renumbered, per-worker arguments follow their worker.
 
@@ -143,10 +146,10 @@ def round_trip(scenario: Scenario) -> float:
 def with_round_trip(scenario: Scenario, seconds: float) -> Scenario:
     """Return it with another longest round trip; the others keep their proportion to it.
 
-    Where no path takes time they are all as long.
+    Where no path takes time (less than a picosecond) they are all as long.
     """
     longest, sites = round_trip(scenario), len(scenario.sites)
-    if longest > 0:
+    if longest > _NO_TIME:
         return with_latency_of(scenario, seconds / longest)
     network = replace(scenario.network, latency=Pairs.alike(sites, seconds / 2, 0.0))
     return _with_tables_of(scenario, replace(scenario, network=network))
