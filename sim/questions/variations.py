@@ -12,7 +12,6 @@ from sim.network.links import Links
 from sim.scenario.pairs import Pairs
 from sim.scenario.records import CollectiveTable, Machine, Method, Scenario
 
-
 _NO_TIME = 1e-12  # seconds
 
 
