@@ -19,6 +19,7 @@ from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load
 from sim.scenario.inner_steps import Pace, inner_steps
 from sim.scenario.loading import document_of
+from sim.theory.costs import Costs
 from sim.theory.recurrences import RECURRENCES
 
 BASE = {"--model": "1B", "--sites": "paris,osaka", "--bandwidth": "10 Gbit/s"}
@@ -75,15 +76,15 @@ def test_it_is_the_scenario_with_a_number_per_worker() -> None:
 def test_rounds_of_unequal_steps_are_those_of_the_recurrence(method: str) -> None:
     scenario = resolved(
         "site.paris.sync_every=30", "site.osaka.sync_every=20", "site.osaka.speed=0.7",
-        "site.outer_step_time=0.2 s", method=method,
+        "site.outer_step_time=0.2 s", "site.workers=2", method=method,
     )  # fmt: skip
-    from sim.theory.costs import Costs
-
-    arguments = {"sync_every": (30, 20), "comm_dtype": "bf16"}
+    arguments: dict[str, Any] = {"sync_every": (30, 30, 20, 20), "comm_dtype": "bf16"}
     if "delay" in method or "eager" in method:
         arguments |= {"outer_sync_delay": 1}
     ends, _ = RECURRENCES[method](Costs(scenario), 6, **arguments)
-    assert simulate(scenario, rounds=6).total_s == pytest.approx(float(max(ends)), rel=1e-9)
+    trace = simulate(scenario, rounds=6)
+    assert trace.total_s == pytest.approx(float(max(ends)), rel=1e-9)
+    assert len(trace.context.standing_for) == 2  # a worker of each site stands for the other one
 
 
 # -- balanced --------------------------------------------------------------------------------
@@ -180,10 +181,11 @@ def test_the_shares_of_the_tokens_are_those_of_the_trace() -> None:
         "site.osaka.batch_tokens=3Mi", rounds="2",
     )  # fmt: skip
     trained = dict.fromkeys(("paris", "osaka"), 0.0)
-    for row in simulate(scenario).rows:
+    trace = simulate(scenario)
+    for row in trace.rows:
         if row.operation == "inner_step":
-            worker = scenario.workers[row.rank]
-            tokens = worker.machine.batch_tokens * row.times
+            worker, alike = scenario.workers[row.rank], trace.context.standing_for[row.rank]
+            tokens = worker.machine.batch_tokens * row.times * len(alike)
             trained[scenario.sites[worker.site].name] += tokens
     found = {each["site"]: each["tokens_fraction"] for each in records(scenario)}
     total = sum(trained.values())
