@@ -76,7 +76,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
             "NOT steady: with such a value rounds do not repeat; where messages queue on "
             f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
         )
-    fits = fit({method: scenario})
+    fits = fit({method: _at_the_highest(scenario, answers, offered)})
     assumed = [(key, text) for key, text in scenario.assumed if key not in row.replaces]
     blocks += [*fits.lines, *left_out([scenario]), *assumptions(assumed)]
     data = {
@@ -120,6 +120,14 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
         f"{name}{heading} with which {method} reaches each target",
         _answer(method, value, shown, row),
     )
+
+
+def _at_the_highest(scenario: Scenario, answers: Sequence[Found], offered: Range) -> Scenario:
+    """Return the scenario with what the highest target needs: its batch, or its delay, is held."""
+    reached = [answer for answer in answers if answer.outcome != "not reached"]
+    if not reached:
+        return scenario
+    return offered.applied(max(reached, key=lambda answer: answer.target).value)
 
 
 def _said(answer: Found, row: Quantity) -> Value:
