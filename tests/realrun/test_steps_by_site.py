@@ -28,7 +28,7 @@ from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 
 CONFIG = GPTConfig(hidden=16, layers=2, heads=2, vocabulary=32, feed_forward=24, context=8)
-STEPS, ROUNDS, BATCH = (2, 3), 6, 2
+STEPS, ROUNDS, BATCH = (2, 3), 4, 2
 INNER = Inner(learning_rate=1e-3)
 CASES = {
     "diloco": ("diloco", "workers"),
