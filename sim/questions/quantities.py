@@ -26,8 +26,9 @@ Value = int | float | str
 MOST_STEPS = 4096  # inner steps between outer steps, and inner steps of delay
 MOST_ROUNDS = 64  # outer rounds of delay
 MOST_TOKENS = 2**31  # of a batch
+EXACT = 1000  # tokens of each micro-batch up to which batches are found exactly
 LONGEST_S, SHORTEST_S = 1e4, 1e-9  # round trips; a shorter one is none
-PRECISION = 1e-3  # relative, of a round trip
+PRECISION = 1e-3  # relative, of a round trip or a larger batch
 CHECKED = (1.05, 1.5, 4.0)  # factors from an answer at which utilization is looked at as well
 _ONE_BY_ONE = 16  # values that are tried before larger and larger steps
 _DELAYS = {"outer_sync_delay": MOST_ROUNDS, "fragment_sync_delay": MOST_STEPS}
@@ -205,14 +206,22 @@ def _batches(scenario: Scenario) -> Range:
             return text
         return f"{text} --step-time {first.step_seconds * float(tokens) / mean:.10g}s"
 
+    def value(position: int) -> int:
+        beyond = max(position + 1 - EXACT, 0)
+        return unit * round(min(position + 1, EXACT) * (1 + PRECISION) ** beyond)
+
+    def place(tokens: float) -> int:
+        beyond = max(tokens / unit / EXACT, 1.0)
+        return round(min(tokens / unit, EXACT) + log(beyond) / log1p(PRECISION)) - 1
+
     return Range(
         "batch_tokens",
         "batch_tokens",
-        MOST_TOKENS // unit - 1,
-        lambda position: (position + 1) * unit,
+        place(MOST_TOKENS),
+        value,
         lambda tokens: with_batches_times(scenario, float(tokens) / mean),
         typed,
-        easier=lambda position, factor: round((position + 1) * factor) - 1,
+        easier=lambda position, factor: place(value(position) * factor),
         note=note,
     )
 
@@ -304,7 +313,7 @@ QUANTITIES: Mapping[str, Quantity] = {
             "batch_tokens",
             "Fewest tokens of a worker's inner step",
             "number",
-            "with the next smaller one",
+            "with 0.1 % less",
             (),  # with a step_time a batch says how long a token takes
             _batches,
         ),

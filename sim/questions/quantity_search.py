@@ -13,6 +13,8 @@ from sim.questions.replications import replicated, replications_of
 from sim.runtime import simulate
 from sim.scenario.records import Scenario
 
+_FIRST_STEP = 4  # positions
+
 
 @dataclass(frozen=True)
 class Found:
@@ -67,16 +69,17 @@ def search(scenario: Scenario, targets: Sequence[float], quantity: Quantity) -> 
     for target in targets:
 
         def answer(number: int, target: float = target) -> tuple[Found, float]:
-            return of(number).answer(target)
+            return of(number).answer(target, near=of(0).places.get(target))
 
         every = replicated(answer, lambda each: each[1], replications_of(scenario))
-        found, interval = every.median[0], every.interval
+        (found, place), interval = every.median, every.interval
         answers.append(
             replace(
                 found,
                 replications=interval.replications,
                 low=end(interval.low),
                 high=end(interval.high),
+                exceptions=of(every.replication).exceptions(target, place),
             )
         )
     return answers
@@ -87,6 +90,8 @@ class _Search:
 
     def __init__(self, offered: Range) -> None:
         self._range = offered
+        #: Target -> the position that was found.
+        self.places: dict[float, int] = {}
         self._figures: dict[int, Figures] = {}
 
     def _at(self, position: int) -> Figures:
@@ -101,14 +106,22 @@ class _Search:
             self._figures[position] = found
         return self._figures[position]
 
-    def answer(self, target: float) -> tuple[Found, float]:
-        """Return the answer and its position, infinite where no value reaches the target."""
+    def _reaches(self, position: int, target: float) -> bool:
+        return self._at(position).compute_utilization >= target
+
+    def answer(self, target: float, near: int | None) -> tuple[Found, float]:
+        """Return the answer and its position, infinite where no value reaches the target.
+
+        ``near`` is what another replication has found.
+        """
         offered = self._range
 
         def reaches(position: int) -> bool:
-            return self._at(position).compute_utilization >= target
+            return self._reaches(position, target)
 
-        place = least(reaches, offered.last, offered.one_by_one)
+        place = least(reaches, offered.last, offered.one_by_one, near)
+        if place is not None:
+            self.places[target] = place
         outcome = "not reached" if place is None else "reached" if place else "any"
         at = offered.last if place is None else place
         there = self._at(at)
@@ -123,30 +136,33 @@ class _Search:
             1,
             None,
             None,
-            self._exceptions(reaches, place),
         )
         return found, inf if place is None else float(place)
 
-    def _exceptions(self, reaches: Callable[[int], bool], place: int | None) -> tuple[Value, ...]:
-        """Return values some way from the answer that contradict it, the better ones first."""
+    def exceptions(self, target: float, found: float) -> tuple[Value, ...]:
+        """Return values some way from what was found that contradict it, the better ones first."""
         easier = self._range.easier
-        if easier is None or place is None:
+        if easier is None or found == inf:
             return ()
+        place = int(found)
         positions = {easier(place, each) for factor in CHECKED for each in (factor, 1 / factor)}
         wrong = [
             position
             for position in sorted(positions - {place})
-            if 0 <= position <= self._range.last and reaches(position) != (position > place)
+            if 0 <= position <= self._range.last
+            and self._reaches(position, target) != (position > place)
         ]
         return tuple(self._range.value(position) for position in wrong)
 
 
-def least(reaches: Callable[[int], bool], last: int, one_by_one: int) -> int | None:
+def least(
+    reaches: Callable[[int], bool], last: int, one_by_one: int, near: int | None = None
+) -> int | None:
     """Return the least position from 0 to ``last`` that reaches; None where none does.
 
     The first ``one_by_one`` are tried in order. Then steps double, and the last interval is
     halved, in which positions are taken to reach from the least one on. With ``one_by_one`` 0
-    that is taken of all positions.
+    that is taken of all positions, and the range is halved, or what lies around ``near``.
 
     Examples
     --------
@@ -161,7 +177,12 @@ def least(reaches: Callable[[int], bool], last: int, one_by_one: int) -> int | N
     low = min(one_by_one, last + 1) - 1
     if low == last:
         return None
-    high = last if one_by_one == 0 else min(2 * low + 1, last)
+    if one_by_one:
+        high = min(2 * low + 1, last)
+    elif near is None:
+        high = last
+    else:
+        low, high = _around(reaches, near, last)
     while not reaches(high):
         if high == last:
             return None
@@ -170,3 +191,18 @@ def least(reaches: Callable[[int], bool], last: int, one_by_one: int) -> int | N
         middle = (low + high) // 2
         low, high = (low, middle) if reaches(middle) else (middle, high)
     return high
+
+
+def _around(reaches: Callable[[int], bool], near: int, last: int) -> tuple[int, int]:
+    """Return two positions around one near ``near``: the lower does not reach, or is before all.
+
+    The higher one reaches, or is the last of all.
+    """
+    step, low, high = _FIRST_STEP, near - 1, near
+    if reaches(near):
+        while low >= 0 and reaches(low):
+            high, low, step = low, low - step, 4 * step
+        return max(low, -1), high
+    while high < last and not reaches(high):
+        low, high, step = high, min(high + step, last), 4 * step
+    return low, high

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
+from itertools import pairwise
 from math import ceil, inf
 from typing import Any
 
@@ -42,9 +43,17 @@ def with_argument(scenario: Scenario, name: str, value: Any) -> Scenario:
 # -- the search ------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 400), st.integers(0, 402), st.integers(0, 20))
-def test_the_least_position_is_that_of_a_scan(last: int, first: int, one_by_one: int) -> None:
-    asked = []
+@given(
+    st.integers(0, 400),
+    st.integers(0, 402),
+    st.integers(0, 20),
+    st.one_of(st.none(), st.integers(0, 400)),
+)
+def test_the_least_position_is_that_of_a_scan(
+    last: int, first: int, one_by_one: int, near: int | None
+) -> None:
+    near = None if near is None else min(near, last)
+    asked: list[int] = []
 
     def reaches(position: int) -> bool:
         assert 0 <= position <= last
@@ -52,8 +61,8 @@ def test_the_least_position_is_that_of_a_scan(last: int, first: int, one_by_one:
         return position >= first
 
     scanned = next((n for n in range(last + 1) if n >= first), None)
-    assert least(reaches, last, one_by_one) == scanned
-    assert len(asked) <= one_by_one + 2 * 9 + 2
+    assert least(reaches, last, one_by_one, near) == scanned
+    assert len(asked) <= one_by_one + 2 * 9 + 6
 
 
 def test_what_is_tried_one_by_one_need_not_be_monotone() -> None:
@@ -264,8 +273,27 @@ def test_the_smallest_batch_is_the_closed_form(accumulated: int) -> None:
     scenario = plain("diloco", {"sync_every": 5}, bandwidth=2.0, machines=machines)
     for answer in found(scenario, "batch_tokens", 0.31, 0.87):
         exact = answer.target * 100.0 / (5 * (1 - answer.target)) * TOKENS
-        assert answer.value == ceil(exact / accumulated) * accumulated
+        units = ceil(exact / accumulated)
+        if units <= 1000:
+            assert answer.value == units * accumulated
+        else:
+            assert 0 <= int(answer.value) - exact <= 1e-3 * exact + accumulated
         assert answer.before < answer.target <= answer.utilization
+
+
+def test_batches_are_whole_in_each_micro_batch_and_0_1_percent_apart() -> None:
+    machines = [machine(1.0, n_grad_accumulation=8)] * 2
+    scenario = plain("diloco", {"sync_every": 5}, machines=machines)
+    offered = QUANTITIES["batch_tokens"].range_in(scenario)
+    values = [int(offered.value(position)) for position in range(offered.last + 1)]
+    assert values[0] == 8
+    assert values[-1] == pytest.approx(2**31, rel=1e-3)
+    for one, other in pairwise(values):
+        assert one % 8 == other % 8 == 0
+        assert one < other <= max(one + 8, one * 1.001 + 8)
+    assert offered.easier is not None
+    for position in (0, 998, 999, 1000, 5000):
+        assert offered.easier(position, 1.0) == position
 
 
 def test_unequal_batches_grow_in_proportion() -> None:
