@@ -28,6 +28,7 @@ from sim.program import Buffer, CollectiveCalls, Program, wire_bytes
 from sim.questions.replications import FEWEST
 from sim.runtime.progress import Progress
 from sim.runtime.run import merged
+from sim.runtime.window import ENOUGH_LOOKS, MEASURED_LOOKING
 from sim.scenario.records import Scenario
 
 RUN_S = 0.01
@@ -42,7 +43,7 @@ _MOST_COUNTED = 200_000  # operations; a program that has more is not counted to
 
 # Rounds that are simulated (:mod:`sim.runtime.window`): until they repeat, and then under random
 # timing.
-_STILL, _LOOKING, _RANDOM = 15, 80, 56
+_STILL, _LOOKING, _LOOKING_OFTEN, _RANDOM = 15, 80, 19, 56
 _STILL_RUNS = 2
 
 
@@ -61,7 +62,7 @@ def effort(scenario: Scenario) -> Effort:
     pairs = max(len(network.bandwidth.rows), len(network.latency.rows)) ** 2
     gloo = network.collectives.algorithm == GLOO and workers > 1
     simulated = len(merged(scenario, merge=not gloo))
-    rounds, runs, longest = _rounds(scenario, looks=counted.looks > 0)
+    rounds, runs, longest = _rounds(scenario, _LOOKING if counted.looks else _STILL)
     rows_a_round = counted.rows / counted.rounds * simulated
     laid, steps = _laid(scenario, counted)
     messages = counted.messages * rounds / counted.rounds if gloo else 0.0
@@ -80,13 +81,18 @@ def effort_of_looking(scenario: Scenario, found: Figures) -> float:
     if not found.window_rounds:
         return inf
     a_round = sum(found.micro_batches_per_worker) / found.window_rounds
-    share = len(merged(scenario, merge=True)) / len(scenario.workers)
-    rounds, _, _ = _rounds(scenario, looks=True)
+    workers = len(scenario.workers)
+    share = len(merged(scenario, merge=True)) / workers
+    often = MEASURED_LOOKING[0] * a_round / workers >= ENOUGH_LOOKS
+    rounds, _, _ = _rounds(scenario, _LOOKING_OFTEN if often else _LOOKING)
     return 2 * a_round * share * rounds * ROW_S
 
 
-def _rounds(scenario: Scenario, *, looks: bool) -> tuple[float, int, float]:
-    """Return the rounds of all runs, how many runs, and the rounds of the longest."""
+def _rounds(scenario: Scenario, until_settled: int) -> tuple[float, int, float]:
+    """Return the rounds of all runs, how many runs, and the rounds of the longest.
+
+    ``until_settled`` are those that are simulated until it is known which to evaluate.
+    """
     run = scenario.run
     most = inf if run.rounds is None else run.rounds
     replications = (run.replications or FEWEST) if scenario.random else 1
@@ -94,7 +100,7 @@ def _rounds(scenario: Scenario, *, looks: bool) -> tuple[float, int, float]:
         skip = 1 if run.skip_rounds is None else run.skip_rounds
         one = min(most, skip + (run.measured_rounds or 4) + 1)
         return one * replications, replications, one
-    still = min(2 * most, _LOOKING if looks else _STILL)
+    still = min(2 * most, until_settled)
     if not scenario.random:
         return still, _STILL_RUNS, min(most, still)
     one = min(most, _RANDOM)

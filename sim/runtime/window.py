@@ -8,6 +8,7 @@ growing, the pace of the links is found (:mod:`sim.runtime.backlog`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,7 +21,10 @@ from sim.trace.table import LOOK, ROUND, WAIT, Row, Trace, Window
 
 _MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits
 _MEASURED_JITTER = 50
-_MEASURED_LOOKING = 12, 64  # by methods that look at the clock: at least, and if that is cheap
+MEASURED_LOOKING = 12, 64  # by methods that look at the clock: at least, and if that is cheap
+# Such a method ends a round after a whole number of looks. With that many in the rounds that are
+# evaluated, one look more or less is 0.03 % of them, and further rounds would not change more.
+ENOUGH_LOOKS = 4096
 _CHEAP_ROWS = 60_000
 _MOST_ROUNDS = 512
 _MOST_ROWS = 400_000
@@ -46,7 +50,7 @@ def simulate_window(scenario: Scenario, run: Run) -> Trace:
     repeats is evaluated over the last half and marked as not steady, with the pace that the
     run's totals grow at (:func:`sim.runtime.backlog.pace`). With jitter, as many
     rounds are skipped as the scenario without jitter needs to settle, and 50 are measured. A
-    method that looks at the clock need not settle: 12 rounds, or 64 where they are cheap.
+    method that looks at the clock need not settle: 12 rounds, or 64 where those have few looks.
 
     Parameters
     ----------
@@ -92,7 +96,8 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         runs.append(length(trace))
         looks = any(row.operation == LOOK for row in trace.rows)
         if looks:
-            if rounds == limit and len(trace.rows) < _CHEAP_ROWS and (more := _looking(limit)):
+            cheap = len(trace.rows) < _CHEAP_ROWS
+            if rounds == limit and cheap and (more := _looking(trace.rows, limit)):
                 limit = more
                 continue
             return _noted(trace, 1, rounds, steady=True)
@@ -116,10 +121,13 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         limit *= 2
 
 
-def _looking(limit: int) -> int:
+def _looking(rows: list[Row], limit: int) -> int:
     """Return the rounds to simulate after ``limit`` ones where a method looks; 0: no more."""
-    least, most = _MEASURED_LOOKING
-    return 0 if limit >= most else (least if limit < least else most) + 2
+    least, most = MEASURED_LOOKING
+    if limit < least:
+        return least + 2
+    looks = Counter(row.rank for row in rows if row.operation == LOOK)
+    return 0 if limit >= most or min(looks.values()) >= ENOUGH_LOOKS else most + 2
 
 
 def _limit_after(rows: list[Row], now: float, limit: int) -> int:
@@ -130,7 +138,7 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
     were not filled yet. The rows that the end of the run would add are allowed for.
     """
     if any(row.operation == LOOK for row in rows):
-        return _looking(limit) or limit if 2 * len(rows) < _CHEAP_ROWS else limit
+        return _looking(rows, limit) or limit if 2 * len(rows) < _CHEAP_ROWS else limit
     if limit >= _MOST_ROUNDS or 2 * len(rows) > _MOST_ROWS:
         return limit
     begins = [*(row.begin_s for row in rows if row.operation == ROUND), now]

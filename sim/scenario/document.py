@@ -376,7 +376,11 @@ def _put(
         inner = dict(whole.value)
         node = inner
         for step in rest[1:-1]:
-            node[step] = dict(node.get(step) or {})
+            found = node.get(step, {})
+            if not isinstance(found, dict):
+                path = ".".join((*section, *rest))
+                raise problem(given.origin, path, f"{step} is a value here, not a table")
+            node[step] = dict(found)
             node = node[step]
         node[rest[-1]] = given.value
         given = Given(inner, given.origin)

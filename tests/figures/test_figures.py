@@ -222,3 +222,18 @@ def test_a_real_worker_pays_for_handing_over_what_it_sends() -> None:
         assert gained * end == pytest.approx(copying)
         assert before[rank]["other"] * end == pytest.approx(copying)
         assert after[rank]["other"] == 0
+
+
+def test_rounds_with_many_looks_are_few_and_have_the_same_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A micro-batch more or less is at most 1/4096 of what each worker does in them."""
+    unequal = [machine(1.0), machine(0.73)]
+    scenario = plain("acco", machines=unequal, bandwidth=1.0, layers=(100, 100))
+    few = figures(simulate(scenario))
+    monkeypatch.setattr("sim.runtime.window.ENOUGH_LOOKS", 10**9)
+    many = figures(simulate(scenario))
+    assert (few.window_rounds, many.window_rounds) == (12, 64)
+    assert min(few.micro_batches_per_worker) >= 4096
+    assert few.tokens_per_s == pytest.approx(many.tokens_per_s, rel=1 / 4096)
+    assert few.tokens_per_update == pytest.approx(many.tokens_per_update, rel=1 / 4096)

@@ -1,6 +1,7 @@
 """Batches that are balanced: nobody waits, and a step has the tokens it would have had."""
 
 from math import isclose
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from sim import make_scenario
 from sim.output.run_report import subject
+from sim.questions.replications import predicted
 from sim.scenario import ScenarioError, load
 from sim.scenario.axes import label_of
 from sim.scenario.balance import Share, balanced
@@ -163,3 +165,26 @@ def test_what_cannot_be_balanced_is_refused_in_one_line(more, said):
     with pytest.raises(ScenarioError, match=said) as error:
         resolved(*more)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["ddp", "diloco", "streaming_diloco"])
+def test_no_other_split_of_the_same_tokens_is_faster(method):
+    """Why a plan offers balanced batches and does not search for others."""
+
+    def tokens_per_s(batches):
+        given = [f"site.{name}.batch_tokens={batch}" for name, batch in batches.items()]
+        # A step takes 1.7 s per Mi tokens, and twice as long in osaka.
+        seconds = {name: 1.7 * batch / 2**20 for name, batch in batches.items()}
+        seconds["osaka"] *= 2
+        given += [f"site.{name}.step_time={step:.9f} s" for name, step in seconds.items()]
+        still = "site.dallas.jitter={distribution='constant'}"
+        scenario = load("three_sites", {"--method": method}, [still, *given])
+        return predicted(scenario).figures.tokens_per_s
+
+    tokens, sites = 3 * 2**20, ("paris", "dallas", "osaka")
+    best = tokens_per_s({"paris": tokens * 2 // 5, "dallas": tokens * 2 // 5, "osaka": tokens // 5})
+    random = Random(0)
+    for _ in range(8):
+        weights = [random.uniform(0.2, 2) for _ in sites]
+        split = [int(tokens * weight / sum(weights)) for weight in weights]
+        assert tokens_per_s(dict(zip(sites, split, strict=True))) <= best * (1 + 1e-4)
