@@ -1,4 +1,4 @@
-"""``required``: the bandwidth that a target utilization needs."""
+"""``required``: the bandwidth, or another quantity, that a target utilization needs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False, eq=False)
 class RequirementResult(Result):
-    """The bandwidth that each target needs, by link: ``frame()`` has a row for each of both."""
+    """What each target needs: ``frame()`` has a row per target, of a bandwidth also per link."""
 
     def _pictures(self) -> Sequence[Picture]:
         from sim.output.html_pictures import of_targets
@@ -31,11 +31,14 @@ def required(
     target: float | str | Iterable[float | str] = (0.5, 0.9, 0.95),
     *,
     link: str | None = None,
+    of: str = "bandwidth",
 ) -> RequirementResult:
-    """Find the bandwidth that a target utilization needs, to 0.1 %.
+    """Find the bandwidth, or another quantity, that a target utilization needs.
 
-    All links between sites are scaled together, or one by name. For acco, dpu and wp, which are
-    busy at any bandwidth, the question is when a round's communication fits into its computation.
+    A bandwidth is found to 0.1 %. All links between sites are scaled together, or one by name. For
+    acco, dpu and wp, which are busy at any bandwidth, the question is when a round's communication
+    fits into its computation. Any other quantity is searched with the links as they are; what the
+    scenario says of it is replaced.
 
     Parameters
     ----------
@@ -45,13 +48,20 @@ def required(
         Compute utilizations to reach, as fractions or like "95 %": one, or several.
     link
         Size this link alone, like "paris-osaka" or "osaka.uplink".
+    of
+        "bandwidth"; "rtt", the longest round trip, to 0.1 %; "sync_every", the fewest inner steps;
+        "delay", the shortest ``outer_sync_delay`` or ``fragment_sync_delay``; "comm_dtype", the
+        widest type; "batch_tokens", the smallest batch of a worker.
 
     Raises
     ------
     CallError
         If ``scenario`` is none.
     ValueRefusedError
-        If a target is no fraction, the scenario has one site, or no link of that name.
+        If a target is no fraction, the scenario has one site, no link of that name, or
+        ``of`` is none of these.
+    ArgumentError
+        If the method does not have that quantity, or is busy at any value of it.
 
     Examples
     --------
@@ -60,21 +70,36 @@ def required(
     >>> found = required(scenario, 0.95).frame()
     >>> [round(rate * 8e-9, 1) for rate in found["bandwidth_bytes_per_s"]]  # Gbit/s, by link
     [38.3, 38.3, 38.3, 38.3]
+    >>> found = required(scenario, 0.5, of="sync_every").frame()
+    >>> int(found["sync_every"][0])
+    201
     """
     from sim.output.effort import foresee
-    from sim.output.errors import naming
+    from sim.output.errors import UserError, chosen, naming
+    from sim.output.quantity_report import report as report_of
     from sim.output.requirement_report import check_link, report
+    from sim.questions.quantities import OF, QUANTITIES
+    from sim.questions.quantity_search import search
     from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
 
     resolved = checked("required", scenario).resolved
     targets = [fraction("required", each) for each in _several(target)]
     with told():
-        check_link(resolved, link, "link")
-        foresee([resolved], runs=SEARCHED * len(targets))
-        with naming(resolved.method.name):
-            answers = run(resolved, targets, link)
-        about = report(resolved, answers, link)
+        row = QUANTITIES.get(chosen("of", str(of), OF))
+        if row is None:
+            check_link(resolved, link, "link")
+            foresee([resolved], runs=SEARCHED * len(targets))
+            with naming(resolved.method.name):
+                answers = run(resolved, targets, link)
+            about = report(resolved, answers, link)
+        else:
+            if link is not None:
+                raise UserError(f'link sizes a bandwidth: leave it out with of="{of}"')
+            foresee([resolved], runs=row.range_in(resolved).runs * len(targets))
+            with naming(resolved.method.name):
+                found = search(resolved, targets, row)
+            about = report_of(resolved, found, row)
     return RequirementResult(
         provenance(resolved, document=scenario._document), telling(about, scenario)
     )

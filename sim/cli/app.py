@@ -13,7 +13,7 @@ COMMANDS = {
     "simulate": "Predict one run: time, utilization, where the time goes.",
     "compare": "Put methods side by side on equal tokens.",
     "plan": "Find the method and the setting to train with.",
-    "required": "Find the bandwidth, or the fewest inner steps, that a target utilization needs.",
+    "required": "Find the bandwidth, or another quantity, that a target utilization needs.",
     "memory": "Count the bytes that each method needs on an accelerator.",
     "sweep": "Vary keys of a scenario: one run per combination.",
     "study": "Run a study file: curves, tables and results in a folder.",

@@ -1,4 +1,4 @@
-"""``bandwise required``: the bandwidth, or the fewest inner steps, that a target needs."""
+"""``bandwise required``: the bandwidth, or another quantity, that a target needs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from sim.output.effort import foresee
 from sim.output.errors import UserError, chosen, naming
 from sim.output.html_option import Html, write_page
+from sim.output.html_pictures import of_targets
 from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.requirement_report import check_link, report
 from sim.output.show import show
@@ -16,6 +17,7 @@ from sim.output.tables import format_asked
 
 if TYPE_CHECKING:
     from sim.output.tables import Report
+    from sim.questions.quantities import Quantity
     from sim.scenario.records import Scenario
 
 _TARGET = typer.Option(
@@ -35,7 +37,8 @@ _LINK = typer.Option(
 _OF = typer.Option(
     "--of",
     metavar="NAME",
-    help="What to find: bandwidth, or sync_every (the fewest inner steps).",
+    help="What to find: bandwidth; rtt, the longest; sync_every, the fewest inner steps; delay, "
+    "the shortest; comm_dtype, the widest; batch_tokens, the smallest batch per worker.",
     rich_help_panel="Target",
 )
 
@@ -50,31 +53,33 @@ def required(
     form: Format = "table",
     as_json: Json = False,
 ) -> None:
-    """Find the bandwidth, or the fewest inner steps, that a target utilization needs.
+    """Find the bandwidth, or another quantity, that a target utilization needs.
 
     All links between sites (each site's uplink and downlink, or the pairs' links) are scaled
     together, or one by name. For acco, dpu and wp, which are busy at any bandwidth, the question
     is when a round's communication fits into its computation.
 
-    With --of sync_every the links stay as they are, and the answer is the least sync_every that
-    reaches each target.
+    With --of the links stay as they are, and the answer is the best value of another quantity that
+    reaches each target: the longest rtt, the least sync_every, the shortest outer_sync_delay or
+    fragment_sync_delay, the widest comm_dtype or the fewest batch_tokens.
     """
+    from sim.questions.quantities import OF, QUANTITIES
     from sim.scenario import load
 
     form = format_asked(form, as_json)
     targets = _targets(target)
-    scenario = load(asked.source, asked.options, asked.settings, single=True)
-
-    from sim.output.html_pictures import of_targets
-
-    if chosen("--of", of, ("bandwidth", "sync_every")) == "sync_every":
+    row = QUANTITIES.get(chosen("--of", of, OF))
+    if row is not None:
+        check_free(asked, row)
         if link is not None:
-            raise UserError("--link sizes a bandwidth: leave it out with --of sync_every")
-        about = _steps(scenario, targets)
-        show(about, form)
-        write_page(html, about)
-        return
+            raise UserError(f"--link sizes a bandwidth: leave it out with --of {of}")
+    scenario = load(asked.source, asked.options, asked.settings, single=True)
+    found = _bandwidth(scenario, targets, link) if row is None else _of(scenario, targets, row)
+    show(found, form)
+    write_page(html, found, lambda: of_targets(found.data))
 
+
+def _bandwidth(scenario: Scenario, targets: list[float], link: str | None) -> Report:
     from sim.questions.target_search import SEARCHED
     from sim.questions.target_search import required as run
 
@@ -82,22 +87,41 @@ def required(
     foresee([scenario], runs=SEARCHED * len(targets))
     with naming(scenario.method.name):
         answers = run(scenario, targets, link)
-    found = report(scenario, answers, link)
-    show(found, form)
-    write_page(html, found, lambda: of_targets(found.data))
+    return report(scenario, answers, link)
 
 
-def _steps(scenario: Scenario, targets: list[float]) -> Report:
-    from sim.output.step_report import report as steps_report
-    from sim.questions.step_search import SEARCHED, fewest_steps
+def _of(scenario: Scenario, targets: list[float], row: Quantity) -> Report:
+    from sim.output.quantity_report import report as report_of
+    from sim.questions.quantity_search import search
 
-    foresee([scenario], runs=SEARCHED * len(targets))
+    foresee([scenario], runs=row.range_in(scenario).runs * len(targets))
     with naming(scenario.method.name):
-        answers = [fewest_steps(scenario, target) for target in targets]
-    return steps_report(scenario, answers)
+        answers = search(scenario, targets, row)
+    return report_of(scenario, answers, row)
 
 
 def _targets(text: str) -> list[float]:
     from sim.output.targets import fraction
 
     return [fraction("--target", word) for word in text.split(",")]
+
+
+def check_free(asked: Asked, row: Quantity) -> None:
+    """Refuse a value on the command line of what is to be found; a file's is replaced.
+
+    Raises
+    ------
+    UserError
+        With the option.
+    """
+    from sim.scenario import OPTIONS
+
+    typed = [(option, OPTIONS[option].key) for option in asked.options]
+    for setting in asked.settings:
+        key = setting.partition("=")[0].strip()
+        typed.append((f"--set {key}", key))
+    for option, key in typed:
+        if key in row.replaces:
+            raise UserError(
+                f"{option}: --of {row.name} finds its value; leave one of the two options out"
+            )

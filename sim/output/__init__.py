@@ -12,13 +12,14 @@ tables: Tables and reports in four formats: table, markdown, csv, json.
 run_report: One run for people: what it is, its figures, where the time goes, what was assumed.
 run_record: One run for programs: JSON in two parts, the evaluated rounds and the whole run; one CSV
   row.
+site_shares: What each site does in a round: steps, share of the tokens, weight in the mean.
 columns: What each column of results holds, in a sentence.
 cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
-step_report: The fewest inner steps that targets need.
+quantity_report: What targets need of another quantity than the bandwidth.
 reproduction_report: A published table next to ours. published: The studies that have one.
 lever_lines: Levers at the end of an answer: one line each, the one that saves most first.
 pictures: Pictures of results. effort: What a command will take, said before it begins.

@@ -50,7 +50,8 @@ def of_targets(record: Mapping[str, Any]) -> list[Picture]:
         if each["outcome"] == "not reached":
             name += ", not reached"
         rows[name] = each["evaluated_rounds"]["breakdown"]
-    return _bars(rows, "Where the time goes at the bandwidth that each target needs")
+    what = record.get("of", "bandwidth")
+    return _bars(rows, f"Where the time goes at the {what} that each target needs")
 
 
 def of_plan(record: Mapping[str, Any]) -> list[Picture]:

@@ -67,7 +67,7 @@ def report(plan: Plan, asked: Asked) -> Report:
         {**_record("front", point), **cost_fields.fields(_cost(point))} for point in plan.front
     ]
     blocks: list[Block] = [
-        f"{PREDICTION}\n{subject(asked.given).partition(': ')[2] or subject(asked.given)}",
+        f"{PREDICTION}\n{subject(asked.given).removeprefix(f'{asked.given.name}: ')}",
         Table(
             [Column("which", ""), *_FIGURES, *priced, _SETTING],
             _merged(plan, rows, costs),

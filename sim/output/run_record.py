@@ -79,7 +79,7 @@ def data(
     Ratios, and what names its part, keep their places of schema 1 as well.
     """
     from sim.figures.collective_model import records
-    from sim.output import cost_fields
+    from sim.output import cost_fields, site_shares
     from sim.questions.cost import cost
     from sim.version import __version__
 
@@ -121,6 +121,7 @@ def data(
             }
             for worker, spent in zip(scenario.workers, result.breakdown_by_worker, strict=True)
         ],
+        "sites_in_a_round": site_shares.records(scenario),
         **({} if measured else {"cost": cost_fields.data(cost(scenario, result))}),
         **({} if layer_overlap is None else {"layer_overlap": layer_overlap.data()}),
         "collective_model": model,

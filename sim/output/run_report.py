@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output import answers, intervals
+from sim.output import answers, intervals, site_shares
 from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 # What decides about a run that is measured; links and times are those of the machine.
 _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
-
-_SITES_NAMED = 8  # in a sentence; more are counted
 
 
 def report(
@@ -123,33 +121,9 @@ def subject(scenario: Scenario) -> str:
         if scenario.run.average_by == "tokens":
             counted = "by the tokens of its round"
         means = f" A mean over workers counts each {counted} (train.average_by)."
-    return f"{name}{scenario.method.name}, {parameters}, {where}.{means}{_batches(scenario)}"
-
-
-def _batches(scenario: Scenario) -> str:
-    """Say what each site's batch is and how much its gradient weighs, where batches differ."""
-    from sim.methods import BY_COUNTS
-
-    steps = scenario.method.arguments.get("sync_every")
-    own: dict[str, list[float]] = {}
-    rounds: dict[str, float] = {}
-    for worker in scenario.workers:
-        site = scenario.sites[worker.site].name or f"site {worker.site + 1}"
-        own.setdefault(site, []).append(worker.machine.batch_tokens)
-        inner = steps[worker.rank] if isinstance(steps, tuple) else 1
-        rounds[site] = rounds.get(site, 0) + inner * worker.machine.batch_tokens
-    if len({batch for batches in own.values() for batch in batches}) == 1:
-        return ""
-    by_tokens = scenario.run.average_by == "tokens" or scenario.method.name in BY_COUNTS
-    total = sum(rounds.values())
-    parts = []
-    for site, batches in own.items():
-        weight = rounds[site] / total if by_tokens else len(batches) / len(scenario.workers)
-        parts.append(f"{site} {sum(batches):.0f} ({100 * weight:.3g} %)")
-        if len(parts) == _SITES_NAMED and len(own) > _SITES_NAMED:
-            parts.append(f"and {len(own) - _SITES_NAMED} more sites")
-            break
-    return f"\nTokens of an inner step by site, and its weight in the mean: {', '.join(parts)}."
+    sites_do = site_shares.sentence(scenario)
+    lines = f"\n{sites_do}" if sites_do else ""
+    return f"{name}{scenario.method.name}, {parameters}, {where}.{means}{lines}"
 
 
 def _headline(scenario: Scenario, result: Figures) -> Table:

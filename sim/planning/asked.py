@@ -69,7 +69,10 @@ def _balanced(
 
 
 def typed_keys(document: Document) -> frozenset[str]:
-    """Return the keys that were typed, of the method and of the collectives: they are kept."""
+    """Return the keys of the method and of the collectives that are kept: those that were typed.
+
+    ``site.sync_every`` is kept wherever it was written.
+    """
     network = document.tables.get("network", {})
     collective = network.get("collective", {}) if isinstance(network, dict) else {}
     found = {"method": document.tables.get("method", {}), "network.collective": collective}
@@ -80,5 +83,7 @@ def typed_keys(document: Document) -> frozenset[str]:
         for key, given in table.items()
         if isinstance(given, Given) and given.origin.typed
     }
+    if any(site.get("sync_every") for site in document.sites):
+        typed.add("method.sync_every")  # each site's own number, which a common one would replace
     typed |= {f"method.{EXCLUSIVE[key[7:]]}" for key in typed if key[7:] in EXCLUSIVE}
     return frozenset(typed | ({ORDER} if ALGORITHM in typed else set()))

@@ -11,7 +11,8 @@ method_text: The text of a user's method, by which results of another one are to
 result_files: Results of studies and sweeps, read back to be drawn; people may have edited them.
 comparison: Methods side by side, on equal tokens, against one site alone and with a site left out.
 target_search: How much bandwidth a run needs: bisection on the simulator.
-step_search: How few inner steps a run needs between outer steps: every number, then halving.
+quantities: What else may be asked for, a row each: rtt, sync_every, delay, comm_dtype, batch.
+quantity_search: The best value of one of them that reaches a target: each one, or halving a range.
 target_tables: Bandwidth that reaches each target, read off a study's curves or found by bisection.
 reproduce: A published table next to ours, cell by cell.
 cost: What a run costs: accelerator-hours, money, energy, and bytes that leave each site.

@@ -10,7 +10,9 @@ from typing import Any
 from sim.methods import METHODS
 from sim.network.links import Links
 from sim.scenario.pairs import Pairs
-from sim.scenario.records import CollectiveTable, Method, Scenario
+from sim.scenario.records import CollectiveTable, Machine, Method, Scenario
+
+_NO_TIME = 1e-12  # seconds
 
 
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
@@ -129,6 +131,41 @@ def with_latency_of(scenario: Scenario, factor: float) -> Scenario:
     """Multiply the latency between all sites by a factor."""
     network = replace(scenario.network, latency=scenario.network.latency.times(factor))
     return _with_tables_of(scenario, replace(scenario, network=network))
+
+
+def round_trip(scenario: Scenario) -> float:
+    """Return the seconds of the longest round trip between two sites; 0 where there is one site."""
+    latency = scenario.network.latency
+    if latency.common is not None:
+        return 2 * latency.common if len(latency) > 1 else 0.0
+    rows = latency.rows
+    return max(rows[a][b] + rows[b][a] for a in range(len(rows)) for b in range(a))
+
+
+def with_round_trip(scenario: Scenario, seconds: float) -> Scenario:
+    """Return it with another longest round trip; the others keep their proportion to it.
+
+    Where no path takes time (less than a picosecond) they are all as long.
+    """
+    longest, sites = round_trip(scenario), len(scenario.sites)
+    if longest > _NO_TIME:
+        return with_latency_of(scenario, seconds / longest)
+    network = replace(scenario.network, latency=Pairs.alike(sites, seconds / 2, 0.0))
+    return _with_tables_of(scenario, replace(scenario, network=network))
+
+
+def with_batches_times(scenario: Scenario, factor: float) -> Scenario:
+    """Multiply the tokens of all workers' inner steps; their computation takes that much longer."""
+
+    def larger(machine: Machine) -> Machine:
+        return replace(
+            machine,
+            batch_tokens=machine.batch_tokens * factor,
+            step_seconds=machine.step_seconds * factor,
+        )
+
+    workers = tuple(replace(w, machine=larger(w.machine)) for w in scenario.workers)
+    return replace(scenario, workers=workers)
 
 
 def faster(scenario: Scenario, factors: Sequence[float]) -> Scenario:

@@ -200,21 +200,23 @@ def _ended(failed: PeerLost | None) -> None:
 
 
 def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
-    """Group ranks that behave alike: same machine, nothing random, a program of ours.
+    """Group ranks that behave alike: same machine and arguments, nothing random, a program of ours.
 
-    Collectives are barriers over all workers, so two workers with the same machine have the
-    same timeline wherever they stand. A method of the user's may look at its rank. One that
-    names members is begun again with all workers apart.
+    Collectives are barriers over all workers, so two workers with the same machine and the same
+    entries of arguments per worker have the same timeline wherever they stand. A method of the
+    user's may look at its rank. One that names members is begun again with all workers apart.
     """
     method = scenario.method
     ours = METHODS.get(method.name) is method.program
-    by_rank = any(isinstance(value, tuple) for value in method.arguments.values())
-    if not merge or not ours or by_rank:
+    each = [value for value in method.arguments.values() if isinstance(value, tuple)]
+    per_worker = all(len(value) == len(scenario.workers) for value in each)
+    if not merge or not ours or not per_worker:
         return {worker.rank: (worker.rank,) for worker in scenario.workers}
     alike: dict[Any, list[int]] = {}
     for worker in scenario.workers:
         constant = worker.machine.jitter.distribution == "constant"
-        alike.setdefault(worker.machine if constant else worker.rank, []).append(worker.rank)
+        own = tuple(value[worker.rank] for value in each)
+        alike.setdefault((worker.machine, own) if constant else worker.rank, []).append(worker.rank)
     return {ranks[0]: tuple(ranks) for ranks in alike.values()}
 
 

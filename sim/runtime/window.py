@@ -44,7 +44,9 @@ def simulate_window(scenario: Scenario, run: Run) -> Trace:
     With ``skip_rounds`` or ``measured_rounds`` given, those rounds; if they reach a horizon in
     rounds, up to the moment at which the last worker has ended it. Otherwise twice as many
     again until the last ones repeat: every worker takes the same time for a round, and every
-    collective as long from its call to its end as one, two or four rounds before. What never
+    collective as long from its call to its end as one, two or four rounds before. A result that is
+    awaited k rounds after it was sent may let k rounds pass without a wait, so k + 1 rounds have
+    to repeat where that is more than four. What never
     repeats is evaluated over the last half and marked as not steady, with the pace that the
     run's totals grow at (:func:`sim.runtime.backlog.pace`). With jitter, as many
     rounds are skipped as the scenario without jitter needs to settle, and 50 are measured. A
@@ -100,12 +102,13 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
                 continue
             return _noted(trace, 1, rounds, steady=True)
         last = _last_in_common(trace)
-        first = max(1, last - _MEASURED)
         rows, rank = trace.rows, next(iter(trace.context.standing_for))
+        awaited = _first_awaited(rows, rank)
+        first = max(1, last - _span(awaited))
         if rounds < limit or rounds < 1:  # the horizon came first
             return _checked(_noted(trace, _first_filled(rows, rank), rounds, steady=True))
-        filled = first >= _first_filled(rows, rank) and first >= _first_awaited(rows, rank)
-        if filled and last - first == _MEASURED and _repeats(trace, first, last):
+        filled = first >= _first_filled(rows, rank) and first >= awaited
+        if filled and last - first == _span(awaited) and _repeats(trace, first, last):
             return _noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
@@ -139,11 +142,12 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
     if limit >= _MOST_ROUNDS or 2 * len(rows) > _MOST_ROWS:
         return limit
     begins = [*(row.begin_s for row in rows if row.operation == ROUND), now]
-    first = max(1, limit - _MEASURED)
+    rank = rows[0].rank
+    awaited = _first_awaited(rows, rank)
+    first = max(1, limit - _span(awaited))
     if len(begins) != limit + 1 or now <= begins[first]:  # of several workers, or no time passed
         return limit
-    rank = rows[0].rank
-    if first < max(_first_filled(rows, rank), _first_awaited(rows, rank)):
+    if first < max(_first_filled(rows, rank), awaited):
         return 2 * limit
     return limit if _periods(np.array(begins)[:, None], first, limit) else 2 * limit
 
@@ -203,8 +207,13 @@ def _first_awaited(rows: list[Row], rank: int) -> int:
     return 0
 
 
+def _span(awaited: int) -> int:
+    """Return how many rounds must repeat where a result is awaited that many after it was sent."""
+    return max(_MEASURED, awaited + 1)
+
+
 def _repeats(trace: Trace, first: int, last: int) -> bool:
-    """Whether the rounds first .. last - 1 are like those one, two or four before."""
+    """Whether the rounds first .. last - 1 are like those one, two, four or as many before."""
     begins = trace.round_begins()
     mean = float(begins[last].mean() - begins[first].mean()) / (last - first)
     if mean <= 0:
@@ -229,12 +238,12 @@ def _repeats(trace: Trace, first: int, last: int) -> bool:
 
 
 def _periods(begins: NDArray[np.float64], first: int, last: int) -> list[int]:
-    """Return after how many rounds, of 1, 2 and 4, rounds first .. last - 1 took as long again."""
+    """Return after how many rounds, of 1, 2, 4 and all of them, first .. last - 1 repeat."""
     tolerance = _SAME * float(begins[last].mean() - begins[first].mean()) / (last - first)
     took = np.diff(begins, axis=0)
     return [
         period
-        for period in (1, 2, 4)
+        for period in sorted({1, 2, 4, last - first})
         if period <= first
         and float(np.abs(took[first:last] - took[first - period : last - period]).max())
         <= tolerance

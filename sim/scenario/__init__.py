@@ -10,7 +10,8 @@ tables what [study] and hardware files may hold, checking checks, consent asks b
 imported. What was wrong: errors, with advice and words of other projects.
 
 From sections to records: resolution, with context for what its parts share. machines, measured,
-hardware, samples and cold_start: seconds of operations; balance: batches with which nobody waits.
+hardware, samples and cold_start: seconds of operations; balance: batches with which nobody waits,
+inner_steps: inner steps by site.
 models and presets: sizes. method: a program's arguments, and signatures what they mean. memory: how
 bytes are counted. tariffs: what a site costs. links, connections, rings and pairs: the network.
 records and memory_keys: the frozen records, and identity their hash.

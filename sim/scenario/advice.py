@@ -83,7 +83,7 @@ def _here(section: tuple[str, ...], takes: Collection[str] | None) -> list[str]:
 
 def _elsewhere(word: str) -> list[str]:
     """Return the keys of other sections that are called nearly so, those nearest to the top."""
-    keys = [*known_keys(), *(f"method.{name}" for name in method_arguments())]
+    keys = [*(f"method.{name}" for name in method_arguments()), *known_keys()]
     last = nearest(word, [key.rpartition(".")[2] for key in keys], 0.8)
     same = [key for key in keys if key.rpartition(".")[2] == last]
     least = min((key.count(".") for key in same), default=0)

@@ -64,7 +64,8 @@ class Document:
     modules that it names may be imported wherever it lies. ``study`` is the [study] table as read.
     ``described`` says that someone listed the sites, so that each stands for one unless it has
     a count; ``inherited`` are method arguments written for another method than the one now named
-    (``written_for``) or for several (""), ``left_out`` the sites that ``--sites`` did not choose.
+    (``written_for``) or for several (``several``), ``left_out`` the sites that ``--sites`` did not
+    choose.
     ``stands_for`` gives the name of the block from which a site of several was taken apart,
     because a key names it; ``assumed_count`` says that nobody said how many those are.
     """
@@ -78,6 +79,7 @@ class Document:
     described: bool = False
     inherited: frozenset[str] = frozenset()
     written_for: str = ""
+    several: bool = False
     left_out: frozenset[str] = frozenset()
     stands_for: dict[str, str] = field(default_factory=dict)
     assumed_count: bool = False
@@ -195,7 +197,7 @@ class Document:
         """Return a copy whose method arguments are for several methods, but for ``own`` ones."""
         method = self.tables.get("method")  # a table, unless it was written as something else
         given = frozenset(method if isinstance(method, dict) else ()) - {"name", *own}
-        return replace(self, inherited=given, written_for="")
+        return replace(self, inherited=given, written_for="", several=True)
 
     def _targets(self, change: Change) -> list[tuple[Table, tuple[str, ...], tuple[str, ...]]]:
         """Return (table, its section, the rest of the path) for all tables that a change means."""

@@ -279,15 +279,20 @@ def steps(value: object) -> int | str:
     return whole
 
 
-def batch(value: object) -> int | str:
-    """Read the tokens of a step, or "balanced"."""
-    if value == "balanced":
-        return "balanced"
-    try:
-        return count(1, 10**12, "one step does not read that much")(value)
-    except units.UnitError:
-        hint = did_you_mean(value, ["balanced"], "") if isinstance(value, str) else ""
-        raise RefusedError(f'must be a whole number, like "1Mi", or "balanced"{hint}') from None
+def or_balanced(number: Callable[[object], int], example: str) -> Callable[[object], int | str]:
+    """Make a reader of a whole number, or "balanced"."""
+
+    def read(value: object) -> int | str:
+        if value == "balanced":
+            return "balanced"
+        try:
+            return number(value)
+        except units.UnitError:
+            hint = did_you_mean(value, ["balanced"], "") if isinstance(value, str) else ""
+            text = f'must be a whole number, like {example}, or "balanced"{hint}'
+            raise RefusedError(text) from None
+
+    return read
 
 
 def everywhere(one: Callable[[object], float], example: str) -> Callable[[object], float | Matrix]:
@@ -404,7 +409,11 @@ LayerParameters = Annotated[
     tuple[int, ...], PlainValidator(counts(count(1, 10**18, "no model is larger"), 100_000))
 ]
 Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
-BatchTokens = Annotated[int | str, PlainValidator(batch)]
+BatchTokens = Annotated[
+    int | str,
+    PlainValidator(or_balanced(count(1, 10**12, "one step does not read that much"), '"1Mi"')),
+]
+InnerSteps = Annotated[int | str, PlainValidator(or_balanced(count(1, 10**9, _FAR), "20"))]
 Layers = Annotated[int, PlainValidator(count(1, 100_000, "no model is deeper", "48"))]
 Width = Annotated[int, PlainValidator(count(1, 10**8, "no model is wider", "512"))]
 Whole = Annotated[int, PlainValidator(count(0, 10**9, _FAR, "1"))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -20,6 +20,7 @@ from sim.scenario.context import Context
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
+from sim.scenario.inner_steps import by_site
 from sim.scenario.links import NetworkReader, per_site
 from sim.scenario.machines import MachineReader
 from sim.scenario.memory import memory_keys, site_memory
@@ -66,6 +67,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     model = resolve_model(context)
     method = _method(context, model)
     sites, machines, measured = _sites(context, model)
+    method = by_site(context, method, _blocks(context, sites, machines))
     _check_arguments(context, method, model, sum(site.workers for site in sites))
     reader = NetworkReader(
         context,
@@ -301,6 +303,17 @@ def _sites(
     if context.document.assumed_count:
         context.assume("site.count", str(DEFAULT_SITES))
     return sites, machines, measured
+
+
+def _blocks(context: Context, sites: Sequence[Site], machines: Sequence[Machine]) -> list[Share]:
+    """Return the machine of each [[site]] block, and how many workers have it."""
+    found: list[Share] = []
+    place = 0
+    for table in context.sections.site:
+        count = _count(table, context.document.described)
+        found.append(Share(machines[place], count * sites[place].workers, balanced=False))
+        place += count
+    return found
 
 
 def _balanced(context: Context, shares: list[Share]) -> list[Machine]:

@@ -160,6 +160,11 @@ class _OnAMachine(Section):
         "another's step.",
         "1Mi",
     )
+    sync_every: f.InnerSteps | None = key(
+        "Inner steps of this site's workers between outer steps, in place of method.sync_every; "
+        '"balanced" chooses them so that no site waits at the end of a round.',
+        "method.sync_every",
+    )
     step_time: f.StepTime | None = key(
         "Time of one inner step without its optimizer, at speed 1.",
         "the preset's, or measured, or from accelerators",

@@ -444,6 +444,10 @@ def _check_taken(base: Document, cases: Sequence[Case]) -> None:
     given, steps = base.find(("method", "name"))
     file_method = METHODS.get(str(given.value) if given and steps == 2 else DEFAULT_METHOD)
     for left in sorted(set.intersection(*(_keys(case.scenario.left_out) for case in cases))):
+        if left.startswith("site."):  # of the method all the same
+            if _by_option(base, tuple(left.split("."))) is not None:
+                resolve(replace(cases[0].document, several=False))
+            continue
         argument = left.removeprefix("method.")
         near = [case for case in cases if left not in case.scenario.left_out]  # but for its value
         document = (near or cases)[0].document

@@ -52,6 +52,12 @@ CALLS: dict[str, tuple[list[str], Any]] = {
         ["required", *OPTIONS, "--method", "diloco", "--target", "50%,95%"],
         lambda: sim.required(sim.make_scenario(**KEYWORDS, method="diloco"), [0.5, "95 %"]),
     ),
+    "required, of batch_tokens": (
+        ["required", *OPTIONS, "--method", "diloco", "--target", "50%,95%", "--of", "batch_tokens"],
+        lambda: sim.required(
+            sim.make_scenario(**KEYWORDS, method="diloco"), [0.5, "95 %"], of="batch_tokens"
+        ),
+    ),
     "memory": (
         ["memory", *OPTIONS, "--methods", "ddp,diloco", "--set", "site.memory=80GB"],
         lambda: sim.memory(

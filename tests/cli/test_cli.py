@@ -270,6 +270,33 @@ def test_required_sizes_one_link_by_name(bandwise: Bandwise) -> None:
     assert [row["link"] for row in rows] == ["a.uplink"]
 
 
+def test_required_finds_other_quantities_in_every_format(bandwise: Bandwise) -> None:
+    asked = ("required", "--model", "1B", "--method", "diloco", "--bandwidth", "10Gbit/s")
+    asked = (*asked, "--target", "50%,95%", "--of")
+    data = bandwise(*asked, "rtt", "--json").json
+    assert (data["of"], [each["outcome"] for each in data["required"]]) == (
+        "rtt",
+        ["reached", "not reached"],
+    )
+    assert data["required"][0]["rtt_s"] == pytest.approx(8.4, rel=1e-2)
+    assert data["required"][0]["evaluated_rounds"]["compute_utilization"] >= 0.5
+    assert "not reached: 86.2 % with 0 s" in bandwise(*asked, "rtt").out
+    rows = list(csv.DictReader(io.StringIO(bandwise(*asked, "comm_dtype", "--format", "csv").out)))
+    assert [row["comm_dtype"] for row in rows] == ["fp32", "fp4"]
+
+
+def test_required_replaces_what_a_file_says_of_the_quantity(
+    bandwise: Bandwise, tmp_path: Path
+) -> None:
+    text = '[model]\nname = "1B"\n[method]\nname = "diloco"\nsync_every = {}\n'
+    found = []
+    for steps in (3, 70):
+        (tmp_path / "run.toml").write_text(text.format(steps))
+        asked = ("required", str(tmp_path / "run.toml"), "--of", "sync_every", "--target", "50%")
+        found.append(bandwise(*asked, "--json").json["required"])
+    assert found[0] == found[1]
+
+
 def test_sweep_multiplies_its_axes_and_keeps_results(bandwise: Bandwise, tmp_path: Path) -> None:
     over = ("--over", "bandwidth=0.1..10Gbit/s:3", "--over", "sync_every=10,100")
     ran = bandwise(
@@ -430,6 +457,21 @@ MISTAKES = [
     (
         "required --model 1B --sites a,b --set network.per=pair --link a-c",
         '--link: unknown "a-c"; did you mean "a-b"?',
+    ),
+    ("required --of rt", '--of: unknown "rt"; did you mean "rtt"? (one of bandwidth, rtt,'),
+    (
+        "required --model 1B --of rtt --latency 3ms",
+        "--latency: --of rtt finds its value; leave one of the two options out",
+    ),
+    (
+        "required --model 1B --of comm_dtype --set method.comm_dtype=int8",
+        "--set method.comm_dtype: --of comm_dtype finds its value",
+    ),
+    ("required --model 1B --of rtt --link a-b", "--link sizes a bandwidth: leave it out"),
+    ("required --model 1B --method ddp --of delay", "ddp takes neither outer_sync_delay ("),
+    (
+        "required --model 1B --sites 1 --of rtt",
+        "the scenario has one site, so there is no round trip",
     ),
     ("sweep --model 1B", "--over: missing"),
     ("sweep --model 1B --over rtt=1ms --jobs x", "--jobs: "),

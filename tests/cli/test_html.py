@@ -66,6 +66,7 @@ def test_the_page_of_a_run_has_every_cell_of_its_table(tmp_path: Path, bandwise:
         ("memory", *ASKED, "--accelerators", "8 x H100"),
         ("sweep", *ASKED, "--over", "rtt=10ms,100ms", "--jobs", "1"),
         ("plan", *ASKED, "--method", "diloco", "--algorithm", "ring"),
+        ("required", *ASKED, "--target", "50%", "--of", "rtt"),
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -52,6 +52,17 @@ def test_fewer_tokens_per_update_are_worth_a_slower_setting_that_reaches_the_tar
         assert said["recommended"]["compute_utilization"] >= target
 
 
+def test_a_plan_says_and_keeps_what_sites_do_in_a_round(bandwise: Bandwise) -> None:
+    ran = bandwise(
+        "plan", "--model", "1B", "--sites", "a,b", "--method", "diloco", "--bandwidth", "5Gbit/s",
+        "--set", "site.b.speed=0.5", "--set", "site.sync_every=balanced",
+    )  # fmt: skip
+    said = " ".join(ran.out.split())
+    assert "diloco, 1B parameters, 2 workers at 2 sites." in said
+    assert "a 100 (66.7 %, 50 %), b 50 (33.3 %, 50 %)" in said
+    assert "diloco, every (100, 50)" in said
+
+
 def test_a_slow_site_is_named_and_a_balanced_batch_offered(bandwise: Bandwise) -> None:
     said = planned(bandwise, "--set", "site.osaka.speed=0.5")
     assert not said["reached"]

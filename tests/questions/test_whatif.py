@@ -19,7 +19,7 @@ from sim.questions.target_search import required
 from sim.questions.variations import links, scaled, single_site, with_sites
 from sim.runtime import simulate
 from sim.runtime.computation import Factors
-from sim.scenario.records import CollectiveTable, Jitter, ModelSize, Run
+from sim.scenario.records import Collectives, CollectiveTable, Jitter, ModelSize, Run
 from sim.trace.perfetto import events
 
 
@@ -44,6 +44,19 @@ def test_a_backlog_that_builds_up_slowly_is_seen(method: str, arguments: dict[st
     result = figures_of(scenario)
     assert result.steady
     assert result.compute_utilization == pytest.approx(10 / 10.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("outer_sync_delay", [3, 5, 6, 9])
+def test_a_wait_that_comes_once_in_many_rounds_is_seen(outer_sync_delay: int) -> None:
+    """Results travel 12 rounds: every k + 1 rounds take these 12 and one, computing k + 1."""
+    arguments = {"sync_every": 4, "outer_sync_delay": outer_sync_delay}
+    collectives = Collectives(concurrent=16)
+    scenario = plain(
+        "delayed_diloco", arguments, bandwidth=1e12, latency=24.0, collectives=collectives
+    )
+    result = figures_of(scenario)
+    assert result.steady
+    assert result.compute_utilization == pytest.approx((outer_sync_delay + 1) / 13, rel=1e-9)
 
 
 @pytest.mark.parametrize("outer_sync_delay", [1, 3])
@@ -113,8 +126,6 @@ def test_a_target_that_every_bandwidth_reaches_or_none_does() -> None:
 
 
 def test_a_link_that_nothing_crosses_needs_any_bandwidth() -> None:
-    from sim.scenario.records import Collectives
-
     scenario = plain("acco", workers=3, bandwidth=1e6, collectives=Collectives())
     (answer,) = required(scenario, [0.5], link="s1-s0")  # the ring goes 0, 1, 2
     assert answer.outcome == "any"
