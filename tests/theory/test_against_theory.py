@@ -21,7 +21,7 @@ RELATIVE = 1e-9
 CLAIM = settings(
     derandomize=True,
     deadline=None,
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 WHOLE_RUNS = st.integers(1, 4)
@@ -152,7 +152,7 @@ def test_every_collective_takes_its_longest_path(scenario, dtype):
 def test_several_at_once_that_do_not_disturb_each_other():
     overlapping = 0
 
-    @settings(CLAIM, max_examples=300)
+    @settings(CLAIM, max_examples=200)
     @given(
         st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(concurrent=k)),
         WHOLE_RUNS,
