@@ -1,0 +1,242 @@
+"""Over which rounds figures are taken where links vary: whole periods of their profile.
+
+Rounds within one piece of a profile repeat as if nothing varied, so whether rounds repeat says
+nothing. Instead the run is simulated over several periods. Those rounds are evaluated that take
+most nearly a whole number of periods; what is left over is a part of one round. A run that is
+short enough is simulated whole, and its total is then exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, inf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.runtime.backlog import longest_lags
+from sim.runtime.errors import TooLarge
+from sim.runtime.window import (
+    Run,
+    asked_for,
+    first_awaited,
+    first_filled,
+    last_in_common,
+    noted,
+    without_jitter,
+)
+from sim.scenario.records import Scenario
+from sim.trace.table import ROUND, Row, Trace
+from sim.units import format_seconds
+
+_FIRST_ROUNDS = 8
+_ROUNDS = 4  # evaluated ones at least
+_PERIODS, _MOST_PERIODS = 2, 16
+_MOST_ROWS = 400_000
+_CLOSE = 2e-3  # of the evaluated periods, what the rounds may take more or less
+_SAME_PACE = 1e-2  # relative, of the rounds in a period
+
+
+def simulate_periods(scenario: Scenario, run: Run, period: float) -> Trace:
+    """Simulate as many periods as figures need, and note the evaluated rounds in the trace.
+
+    With ``skip_rounds`` or ``measured_rounds`` given, those rounds. Otherwise two periods, or more
+    until the rounds of one are those of the one before and whole rounds come close to whole
+    periods; the whole run where that is not much more. Of a profile without a period the whole run.
+
+    Parameters
+    ----------
+    scenario
+        What runs where.
+    run
+        Simulates a scenario for at most that many rounds.
+    period
+        Seconds after which all links are as before; infinite where a profile ends.
+
+    Raises
+    ------
+    TooLarge
+        If that would be too many operations.
+    """
+    if scenario.run.skip_rounds is not None or scenario.run.measured_rounds is not None:
+        return asked_for(scenario, run)
+    if not scenario.random or period == inf:
+        return _simulate(scenario, run, period)[0]
+    still, periods = _simulate(without_jitter(scenario), run, period)
+    trace, _ = _simulate(scenario, run, period, periods)
+    window = still.context.window
+    assert window is not None
+    return (
+        trace
+        if window.steady
+        else trace.evaluated(steady=False, round_s=window.round_s, lower_bound=True)
+    )
+
+
+def _simulate(
+    scenario: Scenario, run: Run, period: float, fixed: int | None = None
+) -> tuple[Trace, int]:
+    """Return a run with its evaluated rounds, and over how many periods it was simulated.
+
+    ``fixed`` periods are taken without looking whether they repeat.
+    """
+    periods = fixed or _PERIODS
+    while True:
+        until = _Until(scenario, period * periods, whole=period == inf)
+        trace = run(scenario, _FIRST_ROUNDS, until)
+        begins = trace.round_begins().max(axis=1, initial=0.0)[: last_in_common(trace) + 1]
+        rounds = len(trace.round_begins()) - 1
+        horizon = _horizon_rounds(scenario, trace.rows)
+        ended = rounds < until.limit or (horizon is not None and rounds >= ceil(horizon - 1e-9))
+        if until.too_long and not ended:
+            raise TooLarge(_too_long(period, until))
+        rows, rank = trace.rows, next(iter(trace.context.standing_for))
+        first = max(first_filled(rows, rank), first_awaited(rows, rank))
+        found = _whole_periods(begins, first, period)
+        if ended and found is None:
+            return noted(trace, first_filled(rows, rank), rounds, steady=True), periods
+        assert found is not None
+        growth = _growth(trace, begins, period)
+        more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < _MOST_ROWS
+        more = more and fixed is None
+        if more and (growth is not None or found.left_over > _CLOSE):
+            periods *= 2
+            continue
+        if not ended:
+            trace = _to_whole_windows(scenario, run, trace, found)
+        trace = noted(trace, found.first, found.last, steady=growth is None or ended)
+        if growth is not None and not ended:
+            took = float(begins[found.last] - begins[found.first]) / (found.last - found.first)
+            trace = trace.evaluated(round_s=took + growth, lower_bound=True)
+        return trace, periods
+
+
+class _Until:
+    """Lets a run begin more rounds until they cover some seconds, or until its horizon.
+
+    Attributes
+    ----------
+    limit
+        The rounds that the run may begin.
+    too_long
+        Whether it came to too many operations before.
+    """
+
+    def __init__(self, scenario: Scenario, seconds: float, *, whole: bool) -> None:
+        self._scenario = scenario
+        self._seconds = seconds
+        self._whole = whole
+        self.limit = _FIRST_ROUNDS
+        self.rows = 0
+        self.too_long = False
+
+    def __call__(self, rows: list[Row], now: float) -> int:
+        rank, self.rows = rows[0].rank, len(rows)
+        a_round = len(rows) / self.limit
+        first = max(first_filled(rows, rank), first_awaited(rows, rank))
+        begins = [row.begin_s for row in rows if row.operation == ROUND and row.rank == rank]
+        end = begins[min(first, len(begins) - 1)] + self._seconds
+        horizon = _horizon_rounds(self._scenario, rows)
+        affordable = (_MOST_ROWS - len(rows)) / a_round
+        if self._whole or (now >= end and self.limit >= first + _ROUNDS):
+            if self._whole and horizon is None:
+                horizon = 2 * self.limit
+            if horizon is not None and self.limit < horizon <= self.limit + affordable:
+                self.limit = ceil(horizon)
+            else:
+                self.too_long = self._whole and horizon is not None and self.limit < horizon
+            return self.limit
+        missing = (end - now) * self.limit / now if 0 < now < end else self.limit
+        more = ceil(min(1.02 * missing + 1, 3.0 * self.limit))
+        if more > affordable:
+            self.too_long = True
+            return self.limit
+        self.limit += more
+        return self.limit
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Evaluated rounds first .. last - 1, and how far they are from whole periods, relative."""
+
+    first: int
+    last: int
+    left_over: float
+
+
+def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _Found | None:
+    """Return the rounds that take most nearly whole periods; None where there is not one."""
+    best = None
+    if period == inf or len(begins) <= first + 1:
+        return None
+    most = int((begins[-1] - begins[first]) / period * (1 + 1e-12))
+    for periods in range(1, min(most, _MOST_PERIODS) + 1):
+        length = periods * period
+        ends = begins[first:] + length
+        ends = ends[ends <= begins[-1] * (1 + 1e-12)]
+        after = np.clip(np.searchsorted(begins, ends), 1, len(begins) - 1)
+        nearer = np.abs(begins[after - 1] - ends) < np.abs(begins[after] - ends)
+        last = np.where(nearer, after - 1, after)
+        starts = np.arange(first, first + len(ends))
+        left_over = np.abs(begins[last] - ends) / length
+        left_over[last - starts < min(_ROUNDS, len(begins) - 1 - first)] = inf
+        at = int(np.argmin(left_over))
+        if best is None or left_over[at] < best.left_over:
+            best = _Found(int(starts[at]), int(last[at]), float(left_over[at]))
+    return best if best is not None and best.left_over < inf else None
+
+
+def _growth(trace: Trace, begins: NDArray[np.float64], period: float) -> float | None:
+    """Return by how much a round's communication falls behind, where the last periods differ.
+
+    None where the last one had as many rounds as the one before, and its longest collective took
+    as long from call to end, within a round.
+    """
+    end = begins[-1]
+    edges = [end - 2 * period, end - period, end]
+    if edges[0] < 0:
+        return None
+    before, middle, after = np.interp(edges, begins, np.arange(len(begins)))
+    earlier, later = middle - before, after - middle
+    lags = longest_lags(trace)
+    parts = [
+        max(lags[int(a) : int(b)], default=0.0) for a, b in ((before, middle), (middle, after))
+    ]
+    rise = parts[1] - parts[0]
+    if rise > period / later:
+        return float(rise / later)
+    return None if abs(later - earlier) <= max(1.0, _SAME_PACE * later) else 0.0
+
+
+def _to_whole_windows(scenario: Scenario, run: Run, trace: Trace, found: _Found) -> Trace:
+    """Return a run from whose end to the horizon it is a whole number of evaluated windows."""
+    horizon = _horizon_rounds(scenario, trace.rows)
+    if horizon is None or horizon <= found.last:
+        return trace
+    rounds = found.last + (ceil(horizon - 1e-9) - found.last) % (found.last - found.first)
+    return run(scenario, max(rounds, found.last + 1), None)
+
+
+def _horizon_rounds(scenario: Scenario, rows: list[Row]) -> float | None:
+    """Return the rounds until the horizon; None without one, or where rounds have no steps."""
+    tokens = scenario.horizon_tokens
+    if scenario.run.rounds is not None or tokens is None:
+        return scenario.run.rounds
+    rank = rows[0].rank
+    steps = [row.times for row in rows if row.operation == ROUND and row.rank == rank]
+    begun = sum(steps)
+    return tokens / (scenario.tokens_per_step * begun / len(steps)) if begun else None
+
+
+def _too_long(period: float, until: _Until) -> str:
+    if period == inf:
+        return (
+            f"the links' profile has no period, so that the whole run must be simulated, and that "
+            f"is more than {_MOST_ROWS:,} operations; give network.profile_period, or "
+            "run.skip_rounds and run.measured_rounds for some rounds of it"
+        )
+    return (
+        f"{_PERIODS} periods of the links' profile, {format_seconds(period)} each, are more than "
+        f"{_MOST_ROWS:,} operations; give run.skip_rounds and run.measured_rounds for some rounds "
+        "of them"
+    )
