@@ -30,7 +30,7 @@ from sim.trace.table import ROUND, Row, Trace
 from sim.units import format_seconds
 
 _FIRST_ROUNDS = 8
-_ROUNDS = 4  # evaluated ones at least
+_ROUNDS, _SEEN = 4, 32  # evaluated and simulated ones at least
 _PERIODS, _MOST_PERIODS = 2, 16
 _MOST_ROWS = 400_000
 _CLOSE = 2e-3  # of the evaluated periods, what the rounds may take more or less
@@ -93,9 +93,11 @@ def _simulate(
         rows, rank = trace.rows, next(iter(trace.context.standing_for))
         first = max(first_filled(rows, rank), first_awaited(rows, rank))
         found = _whole_periods(begins, first, period)
-        if ended and found is None:
+        if found is None and ended:
             return noted(trace, first_filled(rows, rank), rounds, steady=True), periods
-        assert found is not None
+        if found is None:  # some workers are far behind the one that was first
+            periods *= 2
+            continue
         growth = _growth(trace, begins, period)
         more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < _MOST_ROWS
         more = more and fixed is None
@@ -138,7 +140,7 @@ class _Until:
         end = begins[min(first, len(begins) - 1)] + self._seconds
         horizon = _horizon_rounds(self._scenario, rows)
         affordable = (_MOST_ROWS - len(rows)) / a_round
-        if self._whole or (now >= end and self.limit >= first + _ROUNDS):
+        if self._whole or (now >= end and self.limit >= first + _SEEN):
             if self._whole and horizon is None:
                 horizon = 2 * self.limit
             if horizon is not None and self.limit < horizon <= self.limit + affordable:
@@ -166,10 +168,18 @@ class _Found:
 
 def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _Found | None:
     """Return the rounds that take most nearly whole periods; None where there is not one."""
-    best = None
-    if period == inf or len(begins) <= first + 1:
+    whole = begins[-1] - begins[min(first, len(begins) - 1)]
+    if period == inf or whole < period * (1 - 1e-12):
         return None
-    most = int((begins[-1] - begins[first]) / period * (1 + 1e-12))
+    fewest = min(_ROUNDS, len(begins) - 1 - first)
+    if whole / (len(begins) - 1 - first) * _ROUNDS > period:  # few rounds in a period, or less
+        last = np.arange(first + fewest, len(begins))
+        took = begins[last] - begins[first]
+        left_over = np.abs(took - np.maximum(1.0, np.round(took / period)) * period) / took
+        at = int(np.argmin(left_over))
+        return _Found(first, int(last[at]), float(left_over[at]))
+    best = None
+    most = int(whole / period * (1 + 1e-12))
     for periods in range(1, min(most, _MOST_PERIODS) + 1):
         length = periods * period
         ends = begins[first:] + length
@@ -177,13 +187,11 @@ def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _F
         after = np.clip(np.searchsorted(begins, ends), 1, len(begins) - 1)
         nearer = np.abs(begins[after - 1] - ends) < np.abs(begins[after] - ends)
         last = np.where(nearer, after - 1, after)
-        starts = np.arange(first, first + len(ends))
         left_over = np.abs(begins[last] - ends) / length
-        left_over[last - starts < min(_ROUNDS, len(begins) - 1 - first)] = inf
         at = int(np.argmin(left_over))
         if best is None or left_over[at] < best.left_over:
-            best = _Found(int(starts[at]), int(last[at]), float(left_over[at]))
-    return best if best is not None and best.left_over < inf else None
+            best = _Found(first + at, int(last[at]), float(left_over[at]))
+    return best
 
 
 def _growth(trace: Trace, begins: NDArray[np.float64], period: float) -> float | None:
@@ -198,6 +206,8 @@ def _growth(trace: Trace, begins: NDArray[np.float64], period: float) -> float |
         return None
     before, middle, after = np.interp(edges, begins, np.arange(len(begins)))
     earlier, later = middle - before, after - middle
+    if later <= 0:
+        return None
     lags = longest_lags(trace)
     parts = [
         max(lags[int(a) : int(b)], default=0.0) for a, b in ((before, middle), (middle, after))
