@@ -10,6 +10,7 @@ from typing import Any
 from sim.methods import METHODS
 from sim.network.links import Links
 from sim.scenario.pairs import Pairs
+from sim.scenario.profiles import UNVARIED
 from sim.scenario.records import CollectiveTable, Method, Scenario
 
 
@@ -158,7 +159,7 @@ def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
     """Carry measured collective times over to other links: in proportion to the computed ones.
 
     A table was measured on the links as they were; on others each of its times is multiplied
-    by what the algorithm takes there over what it takes here.
+    by what the algorithm takes there over what it takes here. How links vary is left out of both.
     """
     tables = measured.network.collectives.tables
     if not tables:
@@ -167,8 +168,11 @@ def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
         Links(
             replace(
                 scenario,
+                sites=tuple(replace(site, profile=UNVARIED) for site in scenario.sites),
                 network=replace(
-                    scenario.network, collectives=replace(scenario.network.collectives, tables=())
+                    scenario.network,
+                    collectives=replace(scenario.network.collectives, tables=()),
+                    profile=UNVARIED,
                 ),
             )
         )

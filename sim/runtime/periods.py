@@ -30,9 +30,9 @@ from sim.trace.table import ROUND, Row, Trace
 from sim.units import format_seconds
 
 _FIRST_ROUNDS = 8
-_ROUNDS, _SEEN = 4, 32  # evaluated and simulated ones at least
-_PERIODS, _MOST_PERIODS = 2, 16
-_MOST_ROWS = 400_000
+_ROUNDS, SEEN = 4, 32  # evaluated and simulated ones at least
+PERIODS, _MOST_PERIODS = 2, 16
+MOST_ROWS = 400_000
 _CLOSE = 2e-3  # of the evaluated periods, what the rounds may take more or less
 _SAME_PACE = 1e-2  # relative, of the rounds in a period
 
@@ -80,7 +80,7 @@ def _simulate(
 
     ``fixed`` periods are taken without looking whether they repeat.
     """
-    periods = fixed or _PERIODS
+    periods = fixed or PERIODS
     while True:
         until = _Until(scenario, period * periods, whole=period == inf)
         trace = run(scenario, _FIRST_ROUNDS, until)
@@ -99,7 +99,7 @@ def _simulate(
             periods *= 2
             continue
         growth = _growth(trace, begins, period)
-        more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < _MOST_ROWS
+        more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < MOST_ROWS
         more = more and fixed is None
         if more and (growth is not None or found.left_over > _CLOSE):
             periods *= 2
@@ -139,8 +139,8 @@ class _Until:
         begins = [row.begin_s for row in rows if row.operation == ROUND and row.rank == rank]
         end = begins[min(first, len(begins) - 1)] + self._seconds
         horizon = _horizon_rounds(self._scenario, rows)
-        affordable = (_MOST_ROWS - len(rows)) / a_round
-        if self._whole or (now >= end and self.limit >= first + _SEEN):
+        affordable = (MOST_ROWS - len(rows)) / a_round
+        if self._whole or (now >= end and self.limit >= first + SEEN):
             if self._whole and horizon is None:
                 horizon = 2 * self.limit
             if horizon is not None and self.limit < horizon <= self.limit + affordable:
@@ -242,11 +242,11 @@ def _too_long(period: float, until: _Until) -> str:
     if period == inf:
         return (
             f"the links' profile has no period, so that the whole run must be simulated, and that "
-            f"is more than {_MOST_ROWS:,} operations; give network.profile_period, or "
+            f"is more than {MOST_ROWS:,} operations; give network.profile_period, or "
             "run.skip_rounds and run.measured_rounds for some rounds of it"
         )
     return (
-        f"{_PERIODS} periods of the links' profile, {format_seconds(period)} each, are more than "
-        f"{_MOST_ROWS:,} operations; give run.skip_rounds and run.measured_rounds for some rounds "
+        f"{PERIODS} periods of the links' profile, {format_seconds(period)} each, are more than "
+        f"{MOST_ROWS:,} operations; give run.skip_rounds and run.measured_rounds for some rounds "
         "of them"
     )

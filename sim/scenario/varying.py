@@ -96,6 +96,23 @@ def varying(scenario: Scenario) -> list[Profile]:
     return [profile for profile in dict.fromkeys(found) if not profile.constant]
 
 
+def key_of_links(scenario: Scenario) -> str:
+    """Return a key because of which links are not always as given; empty where there is none.
+
+    A factor that is always the same is called background, whichever key gave it.
+    """
+    if len(scenario.sites) < 2:
+        return ""
+    if scenario.network.profile != UNVARIED:
+        return f"network.{_key(scenario.network.profile)}"
+    own = [site for site in scenario.sites if site.profile != UNVARIED]
+    return f"site.{own[0].name}.{_key(own[0].profile)}" if own else ""
+
+
+def _key(profile: Profile) -> str:
+    return "background" if profile.constant else "profile"
+
+
 def period_of(scenario: Scenario) -> float | None:
     """Return the seconds after which all links are as before.
 
