@@ -142,7 +142,7 @@ class Links:
         # By operation, dtype, (bytes), the members' name and the factors on the links.
         self._schedules: dict[tuple[str, str, str, State], _Priced] = {}
         self._costs: dict[tuple[str, str, float, str], Cost] = {}
-        self._in_states: dict[tuple[str, str, float, str, State], Cost | None] = {}
+        self._found_in: dict[tuple[str, str, float, str], Callable[[State], Cost | None]] = {}
 
     def _capacity(self, state: State) -> Capacity:
         if state == self.states.given:
@@ -188,13 +188,26 @@ class Links:
         self, state: State, operation: str, dtype: str, size: float, members: Members
     ) -> Cost | None:
         """Return a collective's cost were the links always in this state; None: it waits."""
-        key = (operation, dtype, size, members.name, state)
-        if key not in self._in_states:
-            found = None
-            if not self._priced(operation, dtype, members).waits(self._capacity(state)):
-                found = self._cost(operation, dtype, size, members, state)
-            self._in_states[key] = found
-        return self._in_states[key]
+        return self._in_states(operation, dtype, size, members)(state)
+
+    def _in_states(
+        self, operation: str, dtype: str, size: float, members: Members
+    ) -> Callable[[State], Cost | None]:
+        """Return what gives a collective's cost in a state, which is found once."""
+        key = operation, dtype, size, members.name
+        if key not in self._found_in:
+            known: dict[State, Cost | None] = {}
+
+            def at(state: State) -> Cost | None:
+                if state not in known:
+                    known[state] = None
+                    if not self._priced(operation, dtype, members).waits(self._capacity(state)):
+                        cost = self._cost(operation, dtype, size, members, state)
+                        known[state] = replace(cost, at=at)
+                return known[state]
+
+            self._found_in[key] = at
+        return self._found_in[key]
 
     def cost_from(
         self, now: float, operation: str, dtype: str, size: float, members: Members
@@ -209,12 +222,17 @@ class Links:
         LinksError
             If there is no such state.
         """
+        at = self._in_states(operation, dtype, size, members)
+        state, until = self.states.at(now)
+        begun = at(state)
+        if begun is not None and now + begun.seconds <= until:  # nothing changes meanwhile
+            return begun
         if self.by_messages and len(members) > 1:
-            return self._by_messages_from(now, (operation, dtype, size), members)
-
-        def at(state: State) -> Cost | None:
-            return self.cost_in(state, operation, dtype, size, members)
-
+            links = self.message_links(Clock(), random_timing=False)
+            ranks = members.ranks if members.name else None
+            seconds = duration(links, len(members), (operation, dtype, size), now, ranks)
+            least = self.cost(operation, dtype, size, members)
+            return replace(least, latency_s=0.0, transmit_s=seconds)
         begun = self.states.first_with(now, at)
         begin = instant = now + begun.latency_s
         left = 1.0
@@ -223,7 +241,7 @@ class Links:
             cost = at(state)
             whole = inf if cost is None else cost.transmit_s
             if left * whole <= until - instant:
-                return replace(begun, transmit_s=instant - begin + left * whole, at=at)
+                return replace(begun, transmit_s=instant - begin + left * whole)
             left -= (until - instant) / whole
             instant = until
 
@@ -332,17 +350,6 @@ class Links:
         priced = self._priced(*kind[:2], members, state).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
         return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
-
-    def _by_messages_from(self, now: float, kind: tuple[str, str, float], members: Members) -> Cost:
-        """Return what a collective takes now, alone; its messages are sent where a change comes."""
-        state, until = self.states.at(now)
-        cost = self.cost_in(state, *kind, members)
-        if cost is not None and now + cost.seconds <= until:
-            return cost
-        links = self.message_links(Clock(), random_timing=False)
-        ranks = members.ranks if members.name else None
-        seconds = duration(links, len(members), kind, now, ranks)
-        return replace(self.cost(*kind, members), latency_s=0.0, transmit_s=seconds)
 
     def _priced(
         self, operation: str, dtype: str, members: Members | None = None, state: State | None = None

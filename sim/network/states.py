@@ -53,6 +53,7 @@ class States:
             default=0.0,
         )
         self._period = period_of(scenario) or inf
+        self._latest: tuple[float, State, float] = (0.0, (), 0.0)
 
     @property
     def given(self) -> State:
@@ -69,8 +70,13 @@ class States:
 
         A change within ``SAME_INSTANT``, relative, has happened already.
         """
-        found = [profile.at(instant * (1 + SAME_INSTANT)) for profile in self._profiles]
-        return tuple(factor for factor, _ in found), min(until for _, until in found)
+        instant *= 1 + SAME_INSTANT
+        since, state, until = self._latest
+        if not since <= instant < until:  # most often nothing has changed since it was asked for
+            found = [profile.at(instant) for profile in self._profiles]
+            state, until = tuple(factor for factor, _ in found), min(end for _, end in found)
+            self._latest = instant, state, until
+        return state, until
 
     def first_with(self, now: float, found: Callable[[State], _T | None]) -> _T:
         """Return what is found for the first state from now on that has something.

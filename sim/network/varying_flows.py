@@ -8,7 +8,6 @@ changes, what is done is kept and the rest proceeds at the new pace.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import inf
 
 from sim.clock import SAME_INSTANT, Clock, Timer
@@ -42,16 +41,13 @@ class VaryingFlows(Flows):
         flow = Flow(cost, self._clock.now + cost.latency_s + extra_s, on_end, group)
         flow.left, flow.speed = 1.0, 0.0  # of the whole; per second
         self._flows.append(flow)
-        if len(self._flows) == 1:  # nobody has watched the links meanwhile
+        if self._change is None:  # nobody has watched the links meanwhile
             self._watch(self._clock.now)
         self._share()
 
     def _watch(self, instant: float) -> None:
         """Note the state that begins at an instant, now, and wait for the next one."""
         self._state, self._until = self._states.at(instant)
-        if self._change is not None:
-            self._change.cancel()
-            self._change = None
         if self._until < inf:
             seconds = max(0.0, self._until - self._clock.now)
             self._change = self._clock.after(seconds, self._changed, first=True)
@@ -107,7 +103,7 @@ class VaryingFlows(Flows):
         assert flow.cost.at is not None
         cost = flow.cost.at(self._state)
         if cost is not None:
-            flow.cost = replace(cost, at=flow.cost.at)
+            flow.cost = cost
         return cost is not None
 
     def _wait(self, flow: Flow) -> None:

@@ -3,12 +3,13 @@
 Rounds within one piece of a profile repeat as if nothing varied, so whether rounds repeat says
 nothing. Instead the run is simulated over several periods. Those rounds are evaluated that take
 most nearly a whole number of periods; what is left over is a part of one round. A run that is
-short enough is simulated whole, and its total is then exact.
+short enough is simulated whole, and its total is then exact. Where rounds are so short that two
+periods would be too many of them, the pieces of the profiles are simulated shorter than they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 import numpy as np
@@ -26,6 +27,7 @@ from sim.runtime.window import (
     without_jitter,
 )
 from sim.scenario.records import Scenario
+from sim.scenario.varying import varying
 from sim.trace.table import ROUND, Row, Trace
 from sim.units import format_seconds
 
@@ -33,7 +35,9 @@ _FIRST_ROUNDS = 8
 _ROUNDS, SEEN = 4, 32  # evaluated and simulated ones at least
 PERIODS, _MOST_PERIODS = 2, 16
 MOST_ROWS = 400_000
+_HOPELESS = 4  # times as many rounds as are affordable: not even begun
 _CLOSE = 2e-3  # of the evaluated periods, what the rounds may take more or less
+_ROUNDS_OF_A_PIECE = 20  # at least, where pieces are simulated shorter than they are
 _SAME_PACE = 1e-2  # relative, of the rounds in a period
 
 
@@ -63,7 +67,7 @@ def simulate_periods(scenario: Scenario, run: Run, period: float) -> Trace:
     if not scenario.random or period == inf:
         return _simulate(scenario, run, period)[0]
     still, periods = _simulate(without_jitter(scenario), run, period)
-    trace, _ = _simulate(scenario, run, period, periods)
+    trace, _ = _simulate(scenario, run, period, fixed=periods)
     window = still.context.window
     assert window is not None
     return (
@@ -74,11 +78,16 @@ def simulate_periods(scenario: Scenario, run: Run, period: float) -> Trace:
 
 
 def _simulate(
-    scenario: Scenario, run: Run, period: float, fixed: int | None = None
+    scenario: Scenario,
+    run: Run,
+    period: float,
+    fixed: int | None = None,
+    shortened: float = 1.0,
 ) -> tuple[Trace, int]:
     """Return a run with its evaluated rounds, and over how many periods it was simulated.
 
-    ``fixed`` periods are taken without looking whether they repeat.
+    ``fixed`` periods are taken without looking whether they repeat. Of a run of ``shortened``
+    periods that is simulated whole all rounds count, so that its total is in proportion.
     """
     periods = fixed or PERIODS
     while True:
@@ -89,11 +98,13 @@ def _simulate(
         horizon = _horizon_rounds(scenario, trace.rows)
         ended = rounds < until.limit or (horizon is not None and rounds >= ceil(horizon - 1e-9))
         if until.too_long and not ended:
-            raise TooLarge(_too_long(period, until))
+            if period == inf or shortened != 1:
+                raise TooLarge(_too_long(period * shortened))
+            return _of_shorter_pieces(scenario, run, period, trace)
         rows, rank = trace.rows, next(iter(trace.context.standing_for))
         first = max(first_filled(rows, rank), first_awaited(rows, rank))
         found = _whole_periods(begins, first, period)
-        if found is None and ended:
+        if ended and (found is None or shortened != 1):
             return noted(trace, first_filled(rows, rank), rounds, steady=True), periods
         if found is None:  # some workers are far behind the one that was first
             periods *= 2
@@ -113,6 +124,44 @@ def _simulate(
         return trace, periods
 
 
+def _of_shorter_pieces(
+    scenario: Scenario, run: Run, period: float, begun: Trace
+) -> tuple[Trace, int]:
+    """Return a run in which all pieces of the profiles are shorter, by as little as is needed.
+
+    Where rounds are much shorter than pieces, a piece of a hundred rounds says of them what one
+    of thousands does: only the round in which the factor changes is counted too often.
+    """
+    rounds = len(begun.round_begins()) - 1
+    a_round_s = float(begun.round_begins().max()) / rounds
+    affordable = MOST_ROWS / 4 / (len(begun.rows) / rounds)
+    shorter = ceil(PERIODS * period / a_round_s / affordable)
+    shortest = min(profile.shortest for profile in varying(scenario))
+    if shortest / shorter < _ROUNDS_OF_A_PIECE * a_round_s:
+        raise TooLarge(_too_long(period))
+    asked, network = scenario.run, scenario.network
+    changed = replace(
+        scenario,
+        sites=tuple(
+            replace(site, profile=site.profile.shortened(shorter)) for site in scenario.sites
+        ),
+        network=replace(network, profile=network.profile.shortened(shorter)),
+        run=replace(
+            asked,
+            rounds=None if asked.rounds is None else max(1, round(asked.rounds / shorter)),
+            steps=None if asked.steps is None else max(1, round(asked.steps / shorter)),
+            tokens=None if asked.tokens is None else asked.tokens / shorter,
+        ),
+    )
+    trace, periods = _simulate(changed, run, period / shorter, shortened=shorter)
+    context = replace(
+        trace.context,
+        horizon_rounds=begun.context.horizon_rounds,
+        horizon_tokens=begun.context.horizon_tokens,
+    )
+    return Trace(trace.rows, context, trace.total_s).evaluated(shortened=float(shorter)), periods
+
+
 class _Until:
     """Lets a run begin more rounds until they cover some seconds, or until its horizon.
 
@@ -129,11 +178,10 @@ class _Until:
         self._seconds = seconds
         self._whole = whole
         self.limit = _FIRST_ROUNDS
-        self.rows = 0
         self.too_long = False
 
     def __call__(self, rows: list[Row], now: float) -> int:
-        rank, self.rows = rows[0].rank, len(rows)
+        rank = rows[0].rank
         a_round = len(rows) / self.limit
         first = max(first_filled(rows, rank), first_awaited(rows, rank))
         begins = [row.begin_s for row in rows if row.operation == ROUND and row.rank == rank]
@@ -150,7 +198,8 @@ class _Until:
             return self.limit
         missing = (end - now) * self.limit / now if 0 < now < end else self.limit
         more = ceil(min(1.02 * missing + 1, 3.0 * self.limit))
-        if more > affordable:
+        beyond = self.limit >= SEEN and missing > _HOPELESS * affordable
+        if more > affordable or (beyond and not self._whole):
             self.too_long = True
             return self.limit
         self.limit += more
@@ -238,7 +287,7 @@ def _horizon_rounds(scenario: Scenario, rows: list[Row]) -> float | None:
     return tokens / (scenario.tokens_per_step * begun / len(steps)) if begun else None
 
 
-def _too_long(period: float, until: _Until) -> str:
+def _too_long(period: float) -> str:
     if period == inf:
         return (
             f"the links' profile has no period, so that the whole run must be simulated, and that "

@@ -67,7 +67,7 @@ class Transport:
         self._sent_share = sent_share
         self._disturbs = any(device.disturbed for device in devices.values())
         self._loads: dict[Kind, _Load] = {}
-        self._latest: tuple[Kind, float, _Load] | None = None
+        self._latest: dict[Kind, tuple[float, _Load]] = {}
 
     def carry(self, kind: Kind, group: str, call: int, ended: Callable[[], None]) -> float:
         """Put a collective on the wire.
@@ -114,9 +114,13 @@ class Transport:
         if found is None:
             (operation, dtype, size), members = kind, self._members
             if self._links.varies:
-                if self._latest is not None and self._latest[:2] == (kind, self._clock.now):
-                    return self._latest[2]
-                cost = self._links.cost_from(self._clock.now, operation, dtype, size, members)
+                now = self._clock.now
+                latest = self._latest.get(kind)
+                if latest is not None and latest[0] == now:
+                    return latest[1]
+                cost = self._links.cost_from(now, operation, dtype, size, members)
+                if latest is not None and latest[1].cost is cost:
+                    return latest[1]
             else:
                 cost = self._links.cost(operation, dtype, size, members)
             key = f"{operation} {dtype}{members.name}"
@@ -130,7 +134,7 @@ class Transport:
                 rates = {rank: share * size / seconds for rank, share in shares}
             found = _Load(cost, seconds, rates)
             if self._links.varies:  # at another time it is another one
-                self._latest = kind, self._clock.now, found
+                self._latest[kind] = self._clock.now, found
             else:
                 self._loads[kind] = found
         return found

@@ -64,6 +64,17 @@ class Profile:
             return self
         return Profile(self.begins, tuple(each * factor for each in self.factors), self.period)
 
+    def shortened(self, factor: float) -> Profile:
+        """Return it with all pieces, and the period, that many times shorter."""
+        begins = tuple(begin / factor for begin in self.begins)
+        return Profile(begins, self.factors, self.period / factor)
+
+    @property
+    def shortest(self) -> float:
+        """Seconds of the shortest piece; without a period the last one does not end."""
+        edges = (*self.begins, self.period)
+        return min(after - before for before, after in pairwise(edges))
+
     def at(self, instant: float) -> tuple[float, float]:
         """Return the factor at an instant, and when its piece ends."""
         cycle, piece = self._place(instant)
