@@ -134,10 +134,11 @@ def _of_shorter_pieces(
     """
     rounds = len(begun.round_begins()) - 1
     a_round_s = float(begun.round_begins().max()) / rounds
-    affordable = MOST_ROWS / 4 / (len(begun.rows) / rounds)
-    shorter = ceil(PERIODS * period / a_round_s / affordable)
+    rows = len(begun.rows) / rounds * PERIODS * period / a_round_s
     shortest = min(profile.shortest for profile in varying(scenario))
-    if shortest / shorter < _ROUNDS_OF_A_PIECE * a_round_s:
+    most = int(shortest / (_ROUNDS_OF_A_PIECE * a_round_s))
+    shorter = min(most, ceil(rows / (MOST_ROWS / 4)))
+    if shorter < 2 or rows / shorter > MOST_ROWS:
         raise TooLarge(_too_long(period))
     asked, network = scenario.run, scenario.network
     changed = replace(

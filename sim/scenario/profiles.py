@@ -72,8 +72,10 @@ class Profile:
     @property
     def shortest(self) -> float:
         """Seconds of the shortest piece; without a period the last one does not end."""
-        edges = (*self.begins, self.period)
-        return min(after - before for before, after in pairwise(edges))
+        lengths = [after - before for before, after in pairwise((*self.begins, self.period))]
+        if self.period < inf and len(lengths) > 1 and self.factors[0] == self.factors[-1]:
+            lengths[0] += lengths.pop()  # one piece, across the end of the period
+        return min(lengths)
 
     def at(self, instant: float) -> tuple[float, float]:
         """Return the factor at an instant, and when its piece ends."""

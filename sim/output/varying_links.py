@@ -1,0 +1,114 @@
+"""What is said of links that vary: of what they carry, and how much of that was evaluated."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from sim.output.tables import quantity
+from sim.scenario.errors import listed
+from sim.scenario.profiles import UNVARIED, Profile
+from sim.scenario.varying import period_of
+
+if TYPE_CHECKING:
+    from sim.figures.evaluation import Figures
+    from sim.scenario.records import Scenario
+
+_NAMED = 4  # profiles, and sites of one profile
+_WHOLE = 0.02  # of a period, what may be missing or be too much
+
+
+def said(scenario: Scenario, *results: Figures) -> list[str]:
+    """Say how links vary, and which part of that the evaluated rounds cover; nothing if they don't.
+
+    ``results`` are of this scenario, or of several with the same links.
+    """
+    profiles = _profiles(scenario)
+    if not profiles:
+        return []
+    parts = [f"{where} {_of(profile)}" for where, profile in list(profiles.items())[:_NAMED]]
+    if len(profiles) > _NAMED:
+        parts.append(f"{len(profiles) - _NAMED} more profiles")
+    lines = [f"Links are not always as given: {'; '.join(parts)}."]
+    period = period_of(scenario)
+    if period is not None and results:
+        lines.append(_covered(period, results))
+    return lines
+
+
+def record(scenario: Scenario, result: Figures) -> dict[str, Any] | None:
+    """Return the same as JSON has it; None where links are as given."""
+    profiles = _profiles(scenario)
+    if not profiles:
+        return None
+    period = period_of(scenario)
+    return {
+        "period_s": None if period in (None, inf) else period,
+        "evaluated_periods": None if period in (None, inf) else _periods(period or inf, result),
+        "pieces_simulated_shorter_by": result.shortened,
+        "factors": [
+            {
+                "links": where,
+                "least": profile.least,
+                "most": profile.most,
+                "mean": profile.mean,
+                "pieces": len(profile.factors),
+            }
+            for where, profile in profiles.items()
+        ],
+    }
+
+
+def _profiles(scenario: Scenario) -> dict[str, Profile]:
+    """Return what differs from the bandwidth as given, by the links that have it."""
+    if len(scenario.sites) < 2:
+        return {}
+    sites: dict[Profile, list[str]] = {}
+    for site in scenario.sites:
+        if min(site.uplink, site.downlink) < inf:
+            sites.setdefault(site.profile, []).append(site.name)
+    pairs = scenario.network.profile if scenario.network.bandwidth.common != inf else None
+    found: dict[str, Profile] = {}
+    for profile, names in sites.items():
+        if len(sites) == 1 and pairs in (None, profile):
+            pairs, where = None, "all links between sites"
+        elif len(names) > _NAMED:
+            where = f"uplink and downlink of {len(names)} sites"
+        else:
+            where = f"uplink and downlink of {listed(names, 'and')}"
+        found[where] = profile
+    if pairs is not None:
+        found["links between pairs of sites" if sites else "all links between sites"] = pairs
+    return {where: profile for where, profile in found.items() if profile != UNVARIED}
+
+
+def _of(profile: Profile) -> str:
+    if profile.constant:
+        return f"carry {profile.most:.3g} times the bandwidth"
+    text = f"carry {profile.least:.3g} to {profile.most:.3g} times the bandwidth"
+    if profile.period == inf:
+        return f"{text}, {profile.mean:.3g} from {quantity(profile.begins[-1], 'seconds')} on"
+    return f"{text}, {profile.mean:.3g} on average over {quantity(profile.period, 'seconds')}"
+
+
+def _covered(period: float, results: tuple[Figures, ...]) -> str:
+    if period == inf:
+        return "The profile does not repeat; figures are of the run from its begin."
+    covered = [_periods(period, result) for result in results]
+    some = f"{min(covered):.3g}"
+    if f"{max(covered):.3g}" != some:
+        some += f" to {max(covered):.3g}"
+    text = f"The evaluated rounds take {some} periods of {quantity(period, 'seconds')}"
+    if any(abs(each - round(each)) > _WHOLE for each in covered):
+        text += ", not a whole number: figures are of that part"
+    shortened = max(result.shortened for result in results)
+    if shortened > 1:
+        text += (
+            f"; rounds are short, so pieces of the profile were simulated up to {shortened:.3g} "
+            "times shorter, with fewer rounds"
+        )
+    return f"{text}."
+
+
+def _periods(period: float, result: Figures) -> float:
+    return result.wall_clock_s * result.shortened / period
