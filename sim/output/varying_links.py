@@ -98,7 +98,8 @@ def _covered(period: float, results: tuple[Figures, ...]) -> str:
     some = f"{min(covered):.3g}"
     if f"{max(covered):.3g}" != some:
         some += f" to {max(covered):.3g}"
-    text = f"The evaluated rounds take {some} periods of {quantity(period, 'seconds')}"
+    periods = "period" if some == "1" else "periods"
+    text = f"The evaluated rounds take {some} {periods} of {quantity(period, 'seconds')}"
     if any(abs(each - round(each)) > _WHOLE for each in covered):
         text += ", not a whole number: figures are of that part"
     shortened = max(result.shortened for result in results)

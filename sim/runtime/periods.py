@@ -283,9 +283,9 @@ def _horizon_rounds(scenario: Scenario, rows: list[Row]) -> float | None:
     if scenario.run.rounds is not None or tokens is None:
         return scenario.run.rounds
     rank = rows[0].rank
-    steps = [row.times for row in rows if row.operation == ROUND and row.rank == rank]
-    begun = sum(steps)
-    return tokens / (scenario.tokens_per_step * begun / len(steps)) if begun else None
+    marks = (row.times for row in rows if row.operation == ROUND and row.rank == rank)
+    steps = [times for times in marks if times]  # the end of the run is marked with none
+    return tokens * len(steps) / (scenario.tokens_per_step * sum(steps)) if steps else None
 
 
 def _too_long(period: float) -> str:
