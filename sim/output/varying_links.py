@@ -100,7 +100,7 @@ def _covered(period: float, results: tuple[Figures, ...]) -> str:
         some += f" to {max(covered):.3g}"
     periods = "period" if some == "1" else "periods"
     text = f"The evaluated rounds take {some} {periods} of {quantity(period, 'seconds')}"
-    if any(abs(each - round(each)) > _WHOLE for each in covered):
+    if any(abs(each - max(1, round(each))) > _WHOLE for each in covered):
         text += ", not a whole number: figures are of that part"
     shortened = max(result.shortened for result in results)
     if shortened > 1:

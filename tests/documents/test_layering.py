@@ -151,6 +151,7 @@ def test_resolved_scenario_knows_neither_files_nor_units() -> None:
             "sim.scenario.identity",
             "sim.scenario.memory_keys",
             "sim.scenario.pairs",
+            "sim.scenario.profiles",
         }
     }
     for name in ("records", "identity", "memory_keys", "pairs", "profiles"):
