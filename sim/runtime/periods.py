@@ -33,6 +33,7 @@ from sim.units import format_seconds
 
 _FIRST_ROUNDS = 8
 _ROUNDS, SEEN = 4, 32  # evaluated and simulated ones at least
+_FEW = 100  # evaluated rounds, of which a part of one is noticed
 PERIODS, _MOST_PERIODS = 2, 16
 MOST_ROWS = 400_000
 _HOPELESS = 4  # times as many rounds as are affordable: not even begun
@@ -112,7 +113,8 @@ def _simulate(
         growth = _growth(trace, begins, period)
         more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < MOST_ROWS
         more = more and fixed is None
-        if more and (growth is not None or found.left_over > _CLOSE):
+        few = found.last - found.first < _FEW
+        if more and (growth is not None or found.left_over > _CLOSE or few):
             periods *= 2
             continue
         if not ended:
@@ -217,7 +219,10 @@ class _Found:
 
 
 def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _Found | None:
-    """Return the rounds that take most nearly whole periods; None where there is not one."""
+    """Return rounds that take whole periods as nearly as any; None where there is not one.
+
+    Of several that come close, those that take most periods.
+    """
     whole = begins[-1] - begins[min(first, len(begins) - 1)]
     if period == inf or whole < period * (1 - 1e-12):
         return None
@@ -226,9 +231,9 @@ def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _F
         last = np.arange(first + fewest, len(begins))
         took = begins[last] - begins[first]
         left_over = np.abs(took - np.maximum(1.0, np.round(took / period)) * period) / took
-        at = int(np.argmin(left_over))
-        return _Found(first, int(last[at]), float(left_over[at]))
-    best = None
+        close = np.flatnonzero(left_over <= max(_CLOSE / 2, left_over.min()))
+        return _Found(first, int(last[close[-1]]), float(left_over[close[-1]]))
+    found = []
     most = int(whole / period * (1 + 1e-12))
     for periods in range(1, min(most, _MOST_PERIODS) + 1):
         length = periods * period
@@ -239,9 +244,9 @@ def _whole_periods(begins: NDArray[np.float64], first: int, period: float) -> _F
         last = np.where(nearer, after - 1, after)
         left_over = np.abs(begins[last] - ends) / length
         at = int(np.argmin(left_over))
-        if best is None or left_over[at] < best.left_over:
-            best = _Found(first + at, int(last[at]), float(left_over[at]))
-    return best
+        found.append(_Found(first + at, int(last[at]), float(left_over[at])))
+    least = max(_CLOSE / 2, min(each.left_over for each in found))
+    return [each for each in found if each.left_over <= least][-1]
 
 
 def _growth(trace: Trace, begins: NDArray[np.float64], period: float) -> float | None:

@@ -19,9 +19,9 @@ from sim.network.message_links import PREAMBLE_BYTES, FifoLink
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
 from sim.network.varying_links import Curve, VaryingLink, VaryingMessageLinks, through
-from sim.runtime import SimulationError, simulate
+from sim.runtime import SimulationError, periods, simulate
 from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.records import Collectives, HostCosts, Run, Scenario
+from sim.scenario.records import Collectives, HostCosts, Jitter, Run, Scenario
 from tests.support.plain_scenario import machine, plain
 
 DAY = Profile.of([(0.0, 1.0), (8.0, 0.25), (20.0, 1.0)], 24.0)
@@ -413,3 +413,83 @@ def test_a_period_shorter_than_a_round_is_evaluated_over_many_of_them() -> None:
     assert found.window_rounds >= 4
     mean = ends(flicker, 3000) / 3000
     assert found.wall_clock_s / found.window_rounds == pytest.approx(mean, rel=1e-2)
+
+
+UNEVEN = Profile.of([(0.0, 1.0), (61.0, 0.1), (150.0, 0.0), (171.0, 2.0), (230.0, 0.4)], 277.0)
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("ddp", {}),
+    ("diloco", {"sync_every": 4}),
+    ("streaming_diloco", {"sync_every": 6, "num_fragments": 2, "fragment_sync_delay": 2}),
+    ("delayed_diloco", {"sync_every": 3, "outer_sync_delay": 1}),
+    ("eager_diloco", {"sync_every": 3, "outer_sync_delay": 1}),
+    ("acco", {}),
+    ("dpu", {}),
+]
+
+
+def unequal(name: str, arguments: dict[str, Any], algorithm: str, **other: Any) -> Scenario:
+    machines = [machine(1.0, **other), machine(1.3, **other), machine(1.0, **other)]
+    collectives = Collectives(algorithm=algorithm, concurrent=2)
+    kind: Any = {"machines": machines, "bandwidth": 70.0, "collectives": collectives}
+    return on(plain(name, arguments, latency=0.1, **kind), UNEVEN)
+
+
+KINDS = [(*method, "ring") for method in METHODS] + [(*METHODS[2], "gloo")]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "algorithm"), KINDS, ids=[f"{name}-{a}" for name, _, a in KINDS]
+)
+def test_evaluated_rounds_have_the_pace_of_a_long_run(
+    name: str, arguments: dict[str, Any], algorithm: str
+) -> None:
+    scenario = unequal(name, arguments, algorithm)
+    found = figures(simulate(scenario))
+    rounds = max(400, (4 if algorithm == "gloo" else 12) * found.window_rounds)
+    begins = simulate(scenario, rounds=rounds).round_begins().max(axis=1)
+    pace = (begins[-1] - begins[20]) / (rounds - 20)
+    assert found.steady
+    assert found.wall_clock_s / found.window_rounds == pytest.approx(pace, rel=5e-3)
+    assert found.wall_clock_s / 277.0 == pytest.approx(round(found.wall_clock_s / 277.0), rel=5e-3)
+
+
+def test_random_times_are_evaluated_over_as_many_periods() -> None:
+    random = Jitter("lognormal", 0.2)
+    still = figures(simulate(unequal("diloco", {"sync_every": 4}, "ring")))
+    found = figures(simulate(unequal("diloco", {"sync_every": 4}, "ring", jitter=random)))
+    assert found.wall_clock_s / 277.0 == pytest.approx(round(found.wall_clock_s / 277.0), rel=1e-2)
+    assert found.wall_clock_s / found.window_rounds > still.wall_clock_s / still.window_rounds
+
+
+def test_shorter_pieces_say_of_short_rounds_what_whole_ones_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day = Profile.of([(0.0, 1.0), (30_000.0, 0.25), (70_000.0, 0.6)], 86_400.0)
+    scenario = on(plain("ddp", machines=[machine(10.0)] * 2, bandwidth=20.0), day)
+    whole = figures(simulate(scenario))
+    long = figures(simulate(replace(scenario, run=Run(rounds=20_000))))
+    assert whole.shortened == long.shortened == 1
+    monkeypatch.setattr(periods, "MOST_ROWS", 8_000)
+    found = figures(simulate(scenario))
+    assert found.shortened >= 4
+    covered = found.wall_clock_s * found.shortened / 86_400
+    assert covered == pytest.approx(round(covered), rel=5e-3)
+    assert found.compute_utilization == pytest.approx(whole.compute_utilization, rel=5e-3)
+    assert found.breakdown == pytest.approx(whole.breakdown, abs=5e-3)
+    short = figures(simulate(replace(scenario, run=Run(rounds=20_000))))
+    assert short.rounds == 20_000
+    assert short.total_wall_clock_s == pytest.approx(long.total_wall_clock_s, rel=1e-2)
+
+
+def test_computation_is_slowed_by_the_bytes_that_are_sent() -> None:
+    """Per byte a worker loses as many seconds, however fast the link is when they are sent."""
+    slow = Profile.of([(0.0, 1.0), (40.0, 0.2), (100.0, 1.0)], 160.0)
+    arguments = {"sync_every": 8, "num_fragments": 2, "fragment_sync_delay": 3}
+    machines = [machine(1.0, communication_s_per_byte=0.004)] * 2
+    scenario = on(plain("streaming_diloco", arguments, machines=machines, bandwidth=100.0), slow)
+    trace = simulate(scenario, rounds=40)
+    lost = sum(
+        row.end_s - row.begin_s - row.work_s for row in trace.rows if row.operation == "inner_step"
+    )
+    sent = sum(row.bytes for row in trace.rows if row.operation == "all_reduce")
+    assert 0 < lost <= sent * 0.004 * (1 + 1e-9)
