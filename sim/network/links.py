@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -20,7 +20,7 @@ from sim.network.states import State, States
 from sim.network.varying_links import VaryingMessageLinks
 from sim.scenario.connections import limits
 from sim.scenario.pairs import Pairs
-from sim.scenario.profiles import UNVARIED, Profile
+from sim.scenario.profiles import Profile
 from sim.scenario.records import CollectiveTable, Scenario
 
 
@@ -61,11 +61,16 @@ class Capacity:
     """Bytes/s of every link, by number: pairs of sites row by row, and behind them the others."""
 
     def __init__(
-        self, pairs: NDArray[np.float64], others: NDArray[np.float64], factor: float = 1.0
+        self,
+        pairs: NDArray[np.float64],
+        others: NDArray[np.float64],
+        factor: float = 1.0,
+        own: Mapping[int, float] | None = None,
     ) -> None:
         self._pairs = pairs
         self._others = others
         self._factor = factor  # on those of pairs
+        self._own = own or {}  # by number, in place of it
 
     def __getitem__(self, number: int) -> float:
         return float(self.of(np.array([number]))[0])
@@ -75,18 +80,30 @@ class Capacity:
         rates = self._others.take(numbers - self._pairs.size, mode="clip")
         pair = numbers < self._pairs.size
         rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
-        if self._factor != 1.0:
+        if self._factor != 1.0 or self._own:
             limited = pair & (rates < inf)
-            rates[limited] *= self._factor
+            factors = np.full(numbers.shape, self._factor)
+            for link, factor in self._own.items():
+                factors[numbers == link] = factor
+            rates[limited] *= factors[limited]
         return rates
 
-    def times(self, pairs: float, sites: NDArray[np.float64]) -> Capacity:
-        """Return it with a factor on all pairs, and one on each site's uplink and downlink."""
+    def times(self, pairs: float, own: Mapping[int, float], lines: NDArray[np.float64]) -> Capacity:
+        """Return it with a factor on all pairs, on some of them, and on up- and downlinks.
+
+        Parameters
+        ----------
+        pairs
+            On links of pairs.
+        own
+            By a link's number, in place of it.
+        lines
+            On uplinks and downlinks, in the order of their numbers.
+        """
         others = self._others.copy()
-        lines = others[: 2 * len(sites)]
-        limited = lines < inf
-        lines[limited] *= np.tile(sites, 2)[limited]
-        return Capacity(self._pairs, others, self._factor * pairs)
+        limited = others[: len(lines)] < inf
+        others[: len(lines)][limited] *= lines[limited]
+        return Capacity(self._pairs, others, pairs, own)
 
 
 def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -301,11 +318,7 @@ class Links:
 
     def _profile(self, link: int) -> Profile:
         """How a link varies, by its number."""
-        if link < self._first_up:
-            return self.states.profile_of(None)
-        if link < self._first_out:
-            return self.states.profile_of((link - self._first_up) % len(self.scenario.sites))
-        return UNVARIED
+        return self.states.profile_of(link, self._first_up)
 
     def _path(self, sender: int, receiver: int) -> LinkPath:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.clock import SAME_INSTANT
 from sim.scenario.profiles import UNVARIED, Profile
 from sim.scenario.records import Scenario
-from sim.scenario.varying import period_of, varying
+from sim.scenario.varying import of_links, period_of, varying
 
 _T = TypeVar("_T")
 
@@ -34,16 +34,25 @@ class States:
     """
 
     def __init__(self, scenario: Scenario) -> None:
-        network, sites = scenario.network, scenario.sites
+        links, self._pairs = of_links(scenario)
         self.vary = bool(varying(scenario))
-        self._pairs = UNVARIED if network.bandwidth.common == inf else network.profile
-        self._sites = [
-            site.profile if min(site.uplink, site.downlink) < inf else UNVARIED for site in sites
-        ]
-        self._profiles = list(dict.fromkeys([self._pairs, *self._sites]))
+        self._profiles = list(dict.fromkeys([self._pairs, *links.values(), UNVARIED]))
         number = {profile: place for place, profile in enumerate(self._profiles)}
         self._of_pairs = number[self._pairs]
-        self._of_site = np.array([number[profile] for profile in self._sites])
+        sites = len(scenario.sites)
+        first = {"pair": 0, "uplink": sites**2, "downlink": sites**2 + sites}
+        # Numbers of links, as in Links: pairs row by row, uplinks, downlinks.
+        self._links = {
+            first[line] + (site * sites + other if line == "pair" else site): number[profile]
+            for (line, site, other), profile in links.items()
+        }
+        self._lines = np.full(2 * sites, number[UNVARIED])
+        self._own: dict[int, int] = {}
+        for link, profile in self._links.items():
+            if link < sites**2:
+                self._own[link] = profile
+            else:
+                self._lines[link - sites**2] = profile
         self._until = max(
             (
                 p.period if p.period < inf else p.begins[-1]
@@ -109,10 +118,16 @@ class States:
                 return list(found)
             instant = until
 
-    def factors(self, state: State) -> tuple[float, NDArray[np.float64]]:
-        """Return the factor on links of pairs, and those on the links of sites; shape [sites]."""
-        return state[self._of_pairs], np.array(state)[self._of_site]
+    def factors(self, state: State) -> tuple[float, dict[int, float], NDArray[np.float64]]:
+        """Return the factor on links of pairs, by number those of some, and of up- and downlinks.
 
-    def profile_of(self, site: int | None) -> Profile:
-        """Return that of a site's uplink and downlink; of None, of the links of pairs."""
-        return self._pairs if site is None else self._sites[site]
+        The last are in the order of the links' numbers; shape [2 sites].
+        """
+        own = {link: state[profile] for link, profile in self._own.items()}
+        return state[self._of_pairs], own, np.array(state)[self._lines]
+
+    def profile_of(self, link: int, pairs: int) -> Profile:
+        """Return that of a link by its number, of which the first ``pairs`` are of pairs."""
+        if link in self._links:
+            return self._profiles[self._links[link]]
+        return self._pairs if link < pairs else UNVARIED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sim.output.tables import quantity
 from sim.scenario.errors import listed
 from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.varying import period_of
+from sim.scenario.varying import of_links, period_of
 
 if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
@@ -26,10 +26,10 @@ def said(scenario: Scenario, *results: Figures) -> list[str]:
     profiles = _profiles(scenario)
     if not profiles:
         return []
-    parts = [f"{where} {_of(profile)}" for where, profile in list(profiles.items())[:_NAMED]]
+    parts = [f"{where}: {_of(profile)}" for where, profile in list(profiles.items())[:_NAMED]]
     if len(profiles) > _NAMED:
         parts.append(f"{len(profiles) - _NAMED} more profiles")
-    lines = [f"Links are not always as given: {'; '.join(parts)}."]
+    lines = [f"Links are not always as given. {'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}."]
     period = period_of(scenario)
     if period is not None and results:
         lines.append(_covered(period, results))
@@ -61,31 +61,39 @@ def record(scenario: Scenario, result: Figures) -> dict[str, Any] | None:
 
 def _profiles(scenario: Scenario) -> dict[str, Profile]:
     """Return what differs from the bandwidth as given, by the links that have it."""
-    if len(scenario.sites) < 2:
-        return {}
-    sites: dict[Profile, list[str]] = {}
-    for site in scenario.sites:
-        if min(site.uplink, site.downlink) < inf:
-            sites.setdefault(site.profile, []).append(site.name)
-    pairs = scenario.network.profile if scenario.network.bandwidth.common != inf else None
+    links, pairs = of_links(scenario)
+    names = [site.name for site in scenario.sites]
+    own: dict[Profile, list[str]] = {}  # links of pairs first
+    lines: dict[Profile, list[str]] = {}
+    for (line, site, other), profile in links.items():
+        if line == "pair":
+            own.setdefault(profile, []).append(f"{names[site]}-{names[other]}")
+        elif links.get(("uplink", site, site)) != links.get(("downlink", site, site)):
+            own.setdefault(profile, []).append(f"{names[site]}.{line}")
+        elif line == "uplink":
+            lines.setdefault(profile, []).append(names[site])
+    unlimited = scenario.network.bandwidth.common == inf
+    everywhere = "all other links between sites" if own else "all links between sites"
     found: dict[str, Profile] = {}
-    for profile, names in sites.items():
-        if len(sites) == 1 and pairs in (None, profile):
-            pairs, where = None, "all links between sites"
-        elif len(names) > _NAMED:
-            where = f"uplink and downlink of {len(names)} sites"
+    for profile, sites in lines.items():
+        if len(lines) == 1 and (unlimited or pairs == profile):
+            found[everywhere], unlimited = profile, True
         else:
-            where = f"uplink and downlink of {listed(names, 'and')}"
-        found[where] = profile
-    if pairs is not None:
-        found["links between pairs of sites" if sites else "all links between sites"] = pairs
+            found[f"uplink and downlink of {_few(sites, 'sites')}"] = profile
+    if not unlimited:
+        found["links between pairs of sites" if lines else everywhere] = pairs
+    found = {_few(links_, "links"): profile for profile, links_ in own.items()} | found
     return {where: profile for where, profile in found.items() if profile != UNVARIED}
+
+
+def _few(names: list[str], what: str) -> str:
+    return listed(names, "and") if len(names) <= _NAMED else f"{len(names)} {what}"
 
 
 def _of(profile: Profile) -> str:
     if profile.constant:
-        return f"carry {profile.most:.3g} times the bandwidth"
-    text = f"carry {profile.least:.3g} to {profile.most:.3g} times the bandwidth"
+        return f"{profile.most:.3g} times the bandwidth"
+    text = f"{profile.least:.3g} to {profile.most:.3g} times the bandwidth"
     if profile.period == inf:
         return f"{text}, {profile.mean:.3g} from {quantity(profile.begins[-1], 'seconds')} on"
     return f"{text}, {profile.mean:.3g} on average over {quantity(profile.period, 'seconds')}"

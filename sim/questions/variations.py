@@ -12,6 +12,7 @@ from sim.network.links import Links
 from sim.scenario.pairs import Pairs
 from sim.scenario.profiles import UNVARIED
 from sim.scenario.records import CollectiveTable, Method, Scenario
+from sim.scenario.varying import place_of
 
 
 def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
@@ -34,6 +35,7 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
     method = scenario.method
     network = scenario.network
     order = tuple(number[site] for site in network.collectives.order if site in number)
+    names = {scenario.sites[site].name: site for site in sites}
     return _with_tables_of(
         scenario,
         replace(
@@ -49,6 +51,9 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
                 bandwidth=network.bandwidth.among(sites),
                 latency=network.latency.among(sites),
                 collectives=replace(network.collectives, order=order),
+                link_profiles=tuple(
+                    each for each in network.link_profiles if place_of(each[0], names) is not None
+                ),
             ),
         ),
     )
@@ -173,6 +178,7 @@ def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
                     scenario.network,
                     collectives=replace(scenario.network.collectives, tables=()),
                     profile=UNVARIED,
+                    link_profiles=(),
                 ),
             )
         )

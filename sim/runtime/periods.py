@@ -148,7 +148,13 @@ def _of_shorter_pieces(
         sites=tuple(
             replace(site, profile=site.profile.shortened(shorter)) for site in scenario.sites
         ),
-        network=replace(network, profile=network.profile.shortened(shorter)),
+        network=replace(
+            network,
+            profile=network.profile.shortened(shorter),
+            link_profiles=tuple(
+                (name, profile.shortened(shorter)) for name, profile in network.link_profiles
+            ),
+        ),
         run=replace(
             asked,
             rounds=None if asked.rounds is None else max(1, round(asked.rounds / shorter)),

@@ -326,6 +326,43 @@ def profile(value: object) -> str | tuple[tuple[float, float], ...]:
     return tuple(pieces)
 
 
+@dataclass(frozen=True)
+class OwnLink:
+    """How one link varies, as written; None: as the keys of its site or of the network say."""
+
+    profile: str | tuple[tuple[float, float], ...] | None = None
+    profile_period: float | None = None
+    background: float | None = None
+
+
+def own_links(value: object) -> dict[str, OwnLink]:
+    """Read keys of single links, by the name of each link."""
+    if not isinstance(value, dict) or not value:
+        raise RefusedError(
+            'must be a table by link, like { "osaka.uplink" = { background = 0.3 } }'
+        )
+    readers = {"profile": profile, "profile_period": read_period, "background": background}
+    found = {}
+    for name, keys in value.items():
+        if not isinstance(keys, dict) or not keys:
+            raise RefusedError("must be a table, like { background = 0.3 }", f".{name}", keys)
+        read: dict[str, Any] = {}
+        for key, given in keys.items():
+            at = f".{name}.{key}"
+            if key not in readers:
+                hint = did_you_mean(key, readers, f"; a link has {listed(readers, 'and')}")
+                raise RefusedError(f"unknown key{hint}", at)
+            try:
+                read[key] = readers[key](given)
+            except RefusedError as error:
+                wrong = given if error.value is None else error.value
+                raise RefusedError(str(error), at + error.at, wrong) from None
+            except ValueError as error:
+                raise RefusedError(str(error), at, given) from None
+        found[name] = OwnLink(**read)
+    return found
+
+
 def everywhere(one: Callable[[object], float], example: str) -> Callable[[object], float | Matrix]:
     """Make a reader of one quantity for all pairs of sites, or a matrix of them."""
 
@@ -385,6 +422,7 @@ _FAR = "that is further than anything here runs"
 
 MOST_PIECES = 10_000
 _read_begin = quantity(units.parse_duration, 10 * _YEAR, "3650 d", "no run takes longer", zero=True)
+read_period = quantity(units.parse_duration, 10 * _YEAR, "3650 d", "no run takes longer")
 read_factor = number(0, 1000, "it multiplies the bandwidth")
 
 read_rate = quantity(units.parse_rate, 125e15, "1 Ebit/s", "no link is faster")
@@ -409,10 +447,8 @@ OperationTime = Annotated[
     ),
 ]
 ProfilePieces = Annotated[str | tuple[tuple[float, float], ...], PlainValidator(profile)]
-ProfilePeriod = Annotated[
-    float,
-    PlainValidator(quantity(units.parse_duration, 10 * _YEAR, "3650 d", "no run takes longer")),
-]
+ProfilePeriod = Annotated[float, PlainValidator(read_period)]
+OwnLinks = Annotated[dict[str, OwnLink], PlainValidator(own_links)]
 Background = Annotated[float, PlainValidator(background)]
 Size = Annotated[
     float, PlainValidator(quantity(units.parse_bytes, 1e18, "1 EB", "no connection holds more"))

@@ -290,7 +290,8 @@ class Network:
     ``latency`` is one way, in seconds. ``per`` says what one number for all bandwidths means:
     "pair", the link of each ordered pair of sites; "site", each site's uplink and downlink, and
     the links of pairs are unlimited. ``streams`` limit what two workers at different sites
-    exchange. ``profile`` is how the links of pairs vary over time.
+    exchange. ``profile`` is how the links of pairs vary over time, ``link_profiles`` how single
+    links do, in place of it and of the sites', by the names of :func:`link_name`.
     """
 
     bandwidth: Pairs
@@ -299,6 +300,7 @@ class Network:
     per: str = "pair"
     streams: Streams = Streams()
     profile: Profile = UNVARIED
+    link_profiles: tuple[tuple[str, Profile], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("bandwidth", "latency"):

@@ -106,9 +106,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
     )
-    blocks = context.sections.site
-    counts = (_count(block, context.document.described) for block in blocks)
-    check_varying(context, scenario, (n for n, count in enumerate(counts) for _ in range(count)))
+    check_varying(context, scenario)
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
         context.assume("train.average_by", "workers (unweighted means, as in torch DDP)")
@@ -280,6 +278,7 @@ def _sites(
                     "site", index, "name", text=f"is also the name of site {other + 1}"
                 )
             total += workers
+            context.block_of.append(index)
             site = Site(name, workers, **lines, from_network=from_network)
             sites.append(replace(site, memory=memory, tariff=costs, profile=profile))
         measured.append(reader.found.record)

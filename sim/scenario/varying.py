@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sim.scenario.context import Context
 from sim.scenario.csv_files import read_rows
-from sim.scenario.errors import Origin, ScenarioError, problem
+from sim.scenario.errors import Origin, ScenarioError, did_you_mean, problem
 from sim.scenario.fields import MOST_PIECES, read_factor
 from sim.scenario.profiles import UNVARIED, Profile, mistake
 from sim.scenario.reading import there
@@ -18,7 +18,12 @@ from sim.units import format_seconds
 if TYPE_CHECKING:
     from sim.scenario.records import Scenario
 
+Place = tuple[str, int, int]
+"""A link: "pair" and the numbers of two sites, or "uplink" or "downlink" and one, twice."""
+
+LINES = ("uplink", "downlink")
 _COLUMNS = ["time_s", "factor"]
+_FEW_SITES = 20  # of which all links are looked through for a name that is near
 _KEYS = ("profile", "profile_period", "background")
 _SAME = 1e-9  # relative, of periods
 
@@ -42,26 +47,62 @@ def site_profile(context: Context, index: int, shape: Profile) -> Profile:
     return shape.times(1 - (background or 0.0))
 
 
-def check_varying(context: Context, scenario: Scenario, places: Iterable[int]) -> None:
-    """Refuse profiles that change nothing, and those that no answer can be given for.
+def link_profiles(context: Context, names: Sequence[str]) -> tuple[tuple[str, Profile], ...]:
+    """Return how the links vary that have keys of their own; ``names`` are those of the sites."""
+    network = context.sections.network
+    numbers = {name: number for number, name in enumerate(names)}
+    known = {**numbers, **dict.fromkeys(context.document.left_out, -1)}
+    base = network_shape(context)
+    shapes: dict[int | None, tuple[Profile, float]] = {}  # by the site's block; None: of pairs
+    found = []
+    for name, own in (network.link or {}).items():
+        path = ("network", "link", name)
+        place = place_of(name, known)
+        if place is None:
+            few = len(names) <= _FEW_SITES
+            links = [f"{one}-{other}" for one in names for other in names if one != other] * few
+            links += [f"{one}.{line}" for one in names for line in LINES]
+            hint = did_you_mean(name, links, "; write it like paris-osaka, or osaka.uplink")
+            raise context.refuse_key(*path[:2], text=f'there is no link "{name}"{hint}')
+        line, site, other = place
+        if site < 0 or other < 0:
+            continue  # of a site that was left out
+        block = None if line == "pair" else context.block_of[site]
+        if block not in shapes:
+            of_site, before = base, network.background or 0.0
+            if block is not None:
+                keys = context.sections.site[block]
+                of_site = base if keys.profile is None else _shape(context, "site", block)
+                before = before if keys.background is None else keys.background
+            shapes[block] = of_site, before
+        shape, background = shapes[block]
+        if own.profile is not None or own.profile_period is not None:
+            shape = _shape_of(context, own.profile, own.profile_period, *path)
+        background = background if own.background is None else own.background
+        found.append((name, shape.times(1 - background)))
+    return tuple(sorted(found, key=lambda each: each[0]))
 
-    Parameters
-    ----------
-    context, scenario
-        What was written, and what it came to.
-    places
-        Of every site, the number of the block that describes it.
-    """
+
+def check_varying(context: Context, scenario: Scenario) -> None:
+    """Refuse profiles that change nothing, and those that no answer can be given for."""
     several = len(scenario.sites) > 1
-    for place, site in zip(places, scenario.sites, strict=True):
-        given = [key for key in _KEYS if getattr(context.sections.site[place], key) is not None]
+    sections = context.sections
+    for number, site in enumerate(scenario.sites):
+        place = context.block_of[number]
+        given = [key for key in _KEYS if getattr(sections.site[place], key) is not None]
         if given and several and min(site.uplink, site.downlink) == inf:
             text = "this site's uplink and downlink are unlimited, so nothing varies; give uplink"
             raise context.refuse("site", place, given[0], text=text)
+    for name, _ in scenario.network.link_profiles:
+        if several and _rate(scenario, _place(scenario, name)) == inf:
+            text = f'the link "{name}" is unlimited, so nothing varies'
+            if scenario.network.per == "site":
+                text += "; sites have uplinks and downlinks here, links of pairs have no limit"
+            raise context.refuse_key("network", "link", text=text)
     key: tuple[str | int, ...] = ("network", "profile")
-    if context.sections.network.profile is None:
-        own = [n for n, block in enumerate(context.sections.site) if block.profile is not None]
-        key = ("site", own[0], "profile") if own else key
+    if sections.network.profile is None:
+        own = [n for n, block in enumerate(sections.site) if block.profile is not None]
+        key = ("site", own[0], "profile") if own else ("network", "link")
     periods = sorted({profile.period for profile in varying(scenario)})
     if not periods:
         return
@@ -85,15 +126,66 @@ def check_varying(context: Context, scenario: Scenario, places: Iterable[int]) -
             raise context.refuse_key(*key, text=text)
 
 
+def place_of(name: str, sites: Mapping[str, int]) -> Place | None:
+    """Return where the link of a name is: "paris-osaka", "osaka.uplink"; None if nowhere.
+
+    Parameters
+    ----------
+    name
+        As people write it.
+    sites
+        Numbers of sites, by name.
+    """
+    site, dot, line = name.rpartition(".")
+    if dot and line in LINES and site in sites:
+        return line, sites[site], sites[site]
+    for at in (at for at, letter in enumerate(name) if letter == "-"):
+        one, other = name[:at], name[at + 1 :]
+        if one in sites and other in sites and one != other:
+            return "pair", sites[one], sites[other]
+    return None
+
+
+def of_links(scenario: Scenario) -> tuple[dict[Place, Profile], Profile]:
+    """Return how links between sites vary that are limited.
+
+    Returns
+    -------
+    dict
+        Of every uplink and downlink, and of links of pairs that have their own profile.
+    Profile
+        Of all other links of pairs.
+    """
+    network, sites = scenario.network, scenario.sites
+    found: dict[Place, Profile] = {}
+    if len(sites) < 2:
+        return found, UNVARIED
+    for number, site in enumerate(sites):
+        for line, rate in zip(LINES, (site.uplink, site.downlink), strict=True):
+            if rate < inf:
+                found[line, number, number] = site.profile
+    own = {_place(scenario, name): profile for name, profile in network.link_profiles}
+    found |= {place: each for place, each in own.items() if _rate(scenario, place) < inf}
+    return found, UNVARIED if network.bandwidth.common == inf else network.profile
+
+
+def _place(scenario: Scenario, name: str) -> Place:
+    place = place_of(name, {site.name: number for number, site in enumerate(scenario.sites)})
+    assert place is not None
+    return place
+
+
+def _rate(scenario: Scenario, place: Place) -> float:
+    line, site, other = place
+    if line == "pair":
+        return scenario.network.bandwidth.between(site, other)
+    return float(getattr(scenario.sites[site], line))
+
+
 def varying(scenario: Scenario) -> list[Profile]:
     """Return the different profiles of limited links between sites that do vary."""
-    network = scenario.network
-    if len(scenario.sites) < 2:
-        return []
-    found = [site.profile for site in scenario.sites if min(site.uplink, site.downlink) < inf]
-    if network.bandwidth.common != inf:
-        found.append(network.profile)
-    return [profile for profile in dict.fromkeys(found) if not profile.constant]
+    found, pairs = of_links(scenario)
+    return [each for each in dict.fromkeys([*found.values(), pairs]) if not each.constant]
 
 
 def key_of_links(scenario: Scenario) -> str:
@@ -106,7 +198,10 @@ def key_of_links(scenario: Scenario) -> str:
     if scenario.network.profile != UNVARIED:
         return f"network.{_key(scenario.network.profile)}"
     own = [site for site in scenario.sites if site.profile != UNVARIED]
-    return f"site.{own[0].name}.{_key(own[0].profile)}" if own else ""
+    if own:
+        return f"site.{own[0].name}.{_key(own[0].profile)}"
+    links = [name for name, profile in scenario.network.link_profiles if profile != UNVARIED]
+    return f'network.link."{links[0]}"' if links else ""
 
 
 def _key(profile: Profile) -> str:
@@ -125,28 +220,43 @@ def _shape(context: Context, *path: str | int) -> Profile:
     """Return the profile that a section gives, without background."""
     sections = context.sections
     section = sections.network if path[0] == "network" else sections.site[int(path[1])]
-    given, period = section.profile, section.profile_period
+    return _shape_of(context, section.profile, section.profile_period, *path)
+
+
+def _shape_of(
+    context: Context,
+    given: str | tuple[tuple[float, float], ...] | None,
+    period: float | None,
+    *path: str | int,
+) -> Profile:
     if given is None:
         if period is not None:
-            raise context.refuse(*path, "profile_period", text="goes with profile; give it as well")
+            raise _refuse(context, "goes with profile; give it as well", *path, "profile_period")
         return UNVARIED
     pieces = _from_file(context, given, *path) if isinstance(given, str) else given
     if period is None:
         if pieces[-1][1] == 0:
             text = "its last factor is 0: the link would stay down; give profile_period as well"
-            raise context.refuse_key(*path, "profile", text=text)
+            raise _refuse(context, text, *path, "profile", shown=False)
         return Profile.of(pieces)
     if period <= pieces[-1][0]:
         begins = format_seconds(pieces[-1][0])
         text = f"must be longer than the profile, whose last piece begins at {begins}"
-        raise context.refuse(*path, "profile_period", text=text)
+        raise _refuse(context, text, *path, "profile_period")
     return Profile.of(pieces, period)
+
+
+def _refuse(context: Context, text: str, *path: str | int, shown: bool = True) -> ScenarioError:
+    """Return the error about a key of the network, of a site or of a link."""
+    if path[:2] == ("network", "link"):  # all links are one value, wherever it was written
+        return context.refuse_key(*path[:2], text=f"{path[2]}.{path[3]}: {text}")
+    return (context.refuse if shown else context.refuse_key)(*path, text=text)
 
 
 def _from_file(context: Context, name: str, *path: str | int) -> tuple[tuple[float, float], ...]:
     file, label = context.file(name, *path, "profile")
     if not there(file):
-        raise context.refuse(*path, "profile", text=f"there is no file {label}")
+        raise _refuse(context, f"there is no file {label}", *path, "profile")
     return read_profile(file, label)
 
 

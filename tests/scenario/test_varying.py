@@ -6,6 +6,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sim
@@ -169,7 +170,7 @@ def told(found: Scenario) -> tuple[str, Figures]:
 def test_an_answer_says_what_varies_and_how_many_periods_were_evaluated() -> None:
     found = scenario(DAY)
     text, result = told(found)
-    assert "all links between sites carry 0.4 to 1 times the bandwidth, 0.7 on average" in text
+    assert "All links between sites: 0.4 to 1 times the bandwidth, 0.7 on average" in text
     assert "The evaluated rounds take" in text
     assert "not a whole number" not in text
     about = record(found, result)
@@ -191,7 +192,7 @@ def test_nothing_is_said_where_nothing_varies() -> None:
 
 def test_a_site_of_its_own_is_named() -> None:
     text, _ = told(scenario(osaka='background = "50 %"'))
-    assert "uplink and downlink of osaka carry 0.5 times the bandwidth" in text
+    assert "Uplink and downlink of osaka: 0.5 times the bandwidth" in text
     assert "paris" not in text
 
 
@@ -202,3 +203,53 @@ def test_a_profile_that_ends_needs_a_run_that_ends() -> None:
     text, result = told(load("two.toml", {"--rounds": "200"}, []))
     assert "does not repeat" in text
     assert not result.extrapolated
+
+
+def test_a_single_link_has_keys_of_its_own() -> None:
+    found = scenario(DAY, osaka="background = 0.5")
+    own = load("two.toml", {}, ['network.link={"osaka.uplink" = {background = 0.2}}'])
+    assert own.network.link_profiles == (("osaka.uplink", HOURS.times(0.8)),)
+    links = Links(own)
+    state, _ = links.states.at(0.0)
+    rates = links._capacity(state).of(np.arange(8)[4:]) / 125e6  # uplinks, then downlinks
+    assert rates.tolist() == pytest.approx([1.0, 0.8, 1.0, 0.5])
+    assert found.sha256 != own.sha256
+    text, _ = told(own)
+    assert "Osaka.uplink: 0.32 to 0.8 times" in text
+    assert "osaka.downlink: 0.2 to 0.5 times" in text
+
+
+def test_one_direction_of_a_pair_may_be_slower_than_the_other() -> None:
+    scenario('per = "pair"')
+    setting = 'network.link={"paris-osaka" = {background = 0.75}}'
+    own = load("two.toml", {}, [setting])
+    factors = Links(own).states.factors(Links(own).states.best)
+    assert factors[:2] == (1.0, {1: 0.25})
+    whole, less = (figures(simulate(each)).inner_step_s for each in (load("two.toml"), own))
+    slow = figures(simulate(with_bandwidth(load("two.toml"), 0.25 * 125e6))).inner_step_s
+    assert whole < less == pytest.approx(slow)
+    left = with_sites(own, [0])
+    assert left.network.link_profiles == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ('{"oska.uplink" = {background = 0.2}}', 'no link "oska.uplink"; did you mean "osaka.up'),
+        ('{"paris-osaka" = {background = 0.2}}', "unlimited, so nothing varies; sites have up"),
+        ('{"osaka.uplink" = {backgroud = 0.2}}', "osaka.uplink.backgroud: unknown key; did you me"),
+        ('{"osaka.uplink" = {background = 1}}', "osaka.uplink.background: 1: must be less than"),
+        ('{"osaka.uplink" = 0.2}', "osaka.uplink: 0.2: must be a table"),
+        ('{"osaka.uplink" = {profile_period = "1 h"}}', "goes with profile"),
+        ('{"osaka.uplink" = {profile = [["0 h", 1], ["1 h", -1]]}}', "profile[1][1]: -1: must be"),
+        ('{"osaka.uplink" = {profile = "no.csv"}}', "there is no file no.csv"),
+        ("0.5", "must be a table by link"),
+    ],
+)
+def test_a_mistake_in_the_keys_of_a_link_is_one_line(setting: str, text: str) -> None:
+    scenario()
+    with pytest.raises(ScenarioError) as refused:
+        load("two.toml", {}, [f"network.link={setting}"])
+    assert text in str(refused.value)
+    assert str(refused.value).startswith("--set network.link")
+    assert "\n" not in str(refused.value)
