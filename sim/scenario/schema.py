@@ -325,7 +325,7 @@ class NetworkSection(Section):
     background: f.Background | None = key(
         "Share of every link between sites that others use, at all times.", "0"
     )
-    link: f.OwnLinks | None = key(
+    link_profiles: f.OwnLinks | None = key(
         "Profile, profile_period and background of single links, by name: of the link from one "
         'site to another, like "paris-osaka", or of "osaka.uplink" or "osaka.downlink".',
         "those of the site, or of the network",

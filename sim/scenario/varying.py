@@ -55,8 +55,8 @@ def link_profiles(context: Context, names: Sequence[str]) -> tuple[tuple[str, Pr
     base = network_shape(context)
     shapes: dict[int | None, tuple[Profile, float]] = {}  # by the site's block; None: of pairs
     found = []
-    for name, own in (network.link or {}).items():
-        path = ("network", "link", name)
+    for name, own in (network.link_profiles or {}).items():
+        path = ("network", "link_profiles", name)
         place = place_of(name, known)
         if place is None:
             few = len(names) <= _FEW_SITES
@@ -98,11 +98,11 @@ def check_varying(context: Context, scenario: Scenario) -> None:
             text = f'the link "{name}" is unlimited, so nothing varies'
             if scenario.network.per == "site":
                 text += "; sites have uplinks and downlinks here, links of pairs have no limit"
-            raise context.refuse_key("network", "link", text=text)
+            raise context.refuse_key("network", "link_profiles", text=text)
     key: tuple[str | int, ...] = ("network", "profile")
     if sections.network.profile is None:
         own = [n for n, block in enumerate(sections.site) if block.profile is not None]
-        key = ("site", own[0], "profile") if own else ("network", "link")
+        key = ("site", own[0], "profile") if own else ("network", "link_profiles")
     periods = sorted({profile.period for profile in varying(scenario)})
     if not periods:
         return
@@ -201,7 +201,7 @@ def key_of_links(scenario: Scenario) -> str:
     if own:
         return f"site.{own[0].name}.{_key(own[0].profile)}"
     links = [name for name, profile in scenario.network.link_profiles if profile != UNVARIED]
-    return f'network.link."{links[0]}"' if links else ""
+    return f'network.link_profiles."{links[0]}"' if links else ""
 
 
 def _key(profile: Profile) -> str:
@@ -248,7 +248,7 @@ def _shape_of(
 
 def _refuse(context: Context, text: str, *path: str | int, shown: bool = True) -> ScenarioError:
     """Return the error about a key of the network, of a site or of a link."""
-    if path[:2] == ("network", "link"):  # all links are one value, wherever it was written
+    if path[:2] == ("network", "link_profiles"):  # all links are one value, wherever it was written
         return context.refuse_key(*path[:2], text=f"{path[2]}.{path[3]}: {text}")
     return (context.refuse if shown else context.refuse_key)(*path, text=text)
 

@@ -112,6 +112,5 @@ WRITTEN: dict[str, str] = {
     "network.latency": '"15 ms"',
     "network.window": '"4 MB"',
     "network.background": '"30 %"',
-    "network.profile": '[["0 h", 1.0], ["8 h", 0.4]]',
 }
 """How a value is written, for keys of which other projects write it in another way."""

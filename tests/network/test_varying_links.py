@@ -400,7 +400,8 @@ def test_a_profile_that_ends_is_simulated_to_the_end_of_the_run() -> None:
 
 
 def test_rounds_that_are_too_many_for_a_period_are_refused_with_the_keys_to_set() -> None:
-    year = Profile.of([(0.0, 1.0), (4e8, 0.5)], 8e8)
+    pieces = [(1e5 * number, 1.0 if number % 2 else 0.5) for number in range(4000)]
+    year = Profile.of(pieces, 4e8)
     with pytest.raises(SimulationError, match=r"run\.measured_rounds"):
         simulate(blocking(year))
     asked = simulate(blocking(year, skip_rounds=1, measured_rounds=5))

@@ -207,7 +207,7 @@ def test_a_profile_that_ends_needs_a_run_that_ends() -> None:
 
 def test_a_single_link_has_keys_of_its_own() -> None:
     found = scenario(DAY, osaka="background = 0.5")
-    own = load("two.toml", {}, ['network.link={"osaka.uplink" = {background = 0.2}}'])
+    own = load("two.toml", {}, ['network.link_profiles={"osaka.uplink" = {background = 0.2}}'])
     assert own.network.link_profiles == (("osaka.uplink", HOURS.times(0.8)),)
     links = Links(own)
     state, _ = links.states.at(0.0)
@@ -221,13 +221,13 @@ def test_a_single_link_has_keys_of_its_own() -> None:
 
 def test_one_direction_of_a_pair_may_be_slower_than_the_other() -> None:
     scenario('per = "pair"')
-    setting = 'network.link={"paris-osaka" = {background = 0.75}}'
+    setting = 'network.link_profiles={"paris-osaka" = {background = 0.75}}'
     own = load("two.toml", {}, [setting])
     factors = Links(own).states.factors(Links(own).states.best)
     assert factors[:2] == (1.0, {1: 0.25})
     whole, less = (figures(simulate(each)).inner_step_s for each in (load("two.toml"), own))
     slow = figures(simulate(with_bandwidth(load("two.toml"), 0.25 * 125e6))).inner_step_s
-    assert whole < less == pytest.approx(slow)
+    assert whole < less == pytest.approx(slow, rel=1e-3)  # latencies may be hidden
     left = with_sites(own, [0])
     assert left.network.link_profiles == ()
 
@@ -249,7 +249,7 @@ def test_one_direction_of_a_pair_may_be_slower_than_the_other() -> None:
 def test_a_mistake_in_the_keys_of_a_link_is_one_line(setting: str, text: str) -> None:
     scenario()
     with pytest.raises(ScenarioError) as refused:
-        load("two.toml", {}, [f"network.link={setting}"])
+        load("two.toml", {}, [f"network.link_profiles={setting}"])
     assert text in str(refused.value)
-    assert str(refused.value).startswith("--set network.link")
+    assert str(refused.value).startswith("--set network.link_profiles")
     assert "\n" not in str(refused.value)
