@@ -35,7 +35,8 @@ _FIRST_ROUNDS = 8
 _ROUNDS, SEEN = 4, 32  # evaluated and simulated ones at least
 _FEW = 100  # evaluated rounds, of which a part of one is noticed
 PERIODS, _MOST_PERIODS = 2, 16
-MOST_ROWS = 400_000
+MOST_ROWS = 100_000  # about a second
+_MOST_OF_ALL = 400_000  # where nothing shorter would do
 _HOPELESS = 4  # times as many rounds as are affordable: not even begun
 _CLOSE = 2e-3  # of the evaluated periods, what the rounds may take more or less
 _ROUNDS_OF_A_PIECE = 20  # at least, where pieces are simulated shorter than they are
@@ -65,7 +66,9 @@ def simulate_periods(scenario: Scenario, run: Run, period: float) -> Trace:
     """
     if scenario.run.skip_rounds is not None or scenario.run.measured_rounds is not None:
         return asked_for(scenario, run)
-    if not scenario.random or period == inf:
+    if period == inf:
+        return _simulate(scenario, run, period, most_rows=_MOST_OF_ALL)[0]
+    if not scenario.random:
         return _simulate(scenario, run, period)[0]
     still, periods = _simulate(without_jitter(scenario), run, period)
     trace, _ = _simulate(scenario, run, period, fixed=periods)
@@ -84,24 +87,25 @@ def _simulate(
     period: float,
     fixed: int | None = None,
     shortened: float = 1.0,
+    most_rows: int | None = None,
 ) -> tuple[Trace, int]:
     """Return a run with its evaluated rounds, and over how many periods it was simulated.
 
     ``fixed`` periods are taken without looking whether they repeat. Of a run of ``shortened``
     periods that is simulated whole all rounds count, so that its total is in proportion.
     """
-    periods = fixed or PERIODS
+    periods, most = fixed or PERIODS, most_rows or MOST_ROWS
     while True:
-        until = _Until(scenario, period * periods, whole=period == inf)
+        until = _Until(scenario, period * periods, most, whole=period == inf)
         trace = run(scenario, _FIRST_ROUNDS, until)
         begins = trace.round_begins().max(axis=1, initial=0.0)[: last_in_common(trace) + 1]
         rounds = len(trace.round_begins()) - 1
         horizon = _horizon_rounds(scenario, trace.rows)
         ended = rounds < until.limit or (horizon is not None and rounds >= ceil(horizon - 1e-9))
         if until.too_long and not ended:
-            if period == inf or shortened != 1:
+            if most_rows is not None:
                 raise TooLarge(_too_long(period * shortened))
-            return _of_shorter_pieces(scenario, run, period, trace)
+            return _shorter_or_longer(scenario, run, period, trace, fixed)
         rows, rank = trace.rows, next(iter(trace.context.standing_for))
         first = max(first_filled(rows, rank), first_awaited(rows, rank))
         found = _whole_periods(begins, first, period)
@@ -126,10 +130,10 @@ def _simulate(
         return trace, periods
 
 
-def _of_shorter_pieces(
-    scenario: Scenario, run: Run, period: float, begun: Trace
+def _shorter_or_longer(
+    scenario: Scenario, run: Run, period: float, begun: Trace, fixed: int | None
 ) -> tuple[Trace, int]:
-    """Return a run in which all pieces of the profiles are shorter, by as little as is needed.
+    """Return a run of which two periods are many rounds: of shorter pieces, or a longer one.
 
     Where rounds are much shorter than pieces, a piece of a hundred rounds says of them what one
     of thousands does: only the round in which the factor changes is counted too often.
@@ -139,9 +143,9 @@ def _of_shorter_pieces(
     rows = len(begun.rows) / rounds * PERIODS * period / a_round_s
     shortest = min(profile.shortest for profile in varying(scenario))
     most = int(shortest / (_ROUNDS_OF_A_PIECE * a_round_s))
-    shorter = min(most, ceil(rows / (MOST_ROWS / 4)))
-    if shorter < 2 or rows / shorter > MOST_ROWS:
-        raise TooLarge(_too_long(period))
+    shorter = min(most, ceil(rows / (MOST_ROWS / 2)))
+    if shorter < 2:
+        return _simulate(scenario, run, period, fixed, most_rows=_MOST_OF_ALL)
     asked, network = scenario.run, scenario.network
     changed = replace(
         scenario,
@@ -162,7 +166,9 @@ def _of_shorter_pieces(
             tokens=None if asked.tokens is None else asked.tokens / shorter,
         ),
     )
-    trace, periods = _simulate(changed, run, period / shorter, shortened=shorter)
+    trace, periods = _simulate(
+        changed, run, period / shorter, fixed, shortened=shorter, most_rows=_MOST_OF_ALL
+    )
     context = replace(
         trace.context,
         horizon_rounds=begun.context.horizon_rounds,
@@ -182,8 +188,9 @@ class _Until:
         Whether it came to too many operations before.
     """
 
-    def __init__(self, scenario: Scenario, seconds: float, *, whole: bool) -> None:
+    def __init__(self, scenario: Scenario, seconds: float, most_rows: int, *, whole: bool) -> None:
         self._scenario = scenario
+        self._most_rows = most_rows
         self._seconds = seconds
         self._whole = whole
         self.limit = _FIRST_ROUNDS
@@ -196,10 +203,12 @@ class _Until:
         begins = [row.begin_s for row in rows if row.operation == ROUND and row.rank == rank]
         end = begins[min(first, len(begins) - 1)] + self._seconds
         horizon = _horizon_rounds(self._scenario, rows)
-        affordable = (MOST_ROWS - len(rows)) / a_round
+        affordable = (self._most_rows - len(rows)) / a_round
         if self._whole or (now >= end and self.limit >= first + SEEN):
             if self._whole and horizon is None:
                 horizon = 2 * self.limit
+            if not self._whole:  # more than is needed, unless that is little
+                affordable = (MOST_ROWS - len(rows)) / a_round
             if horizon is not None and self.limit < horizon <= self.limit + affordable:
                 self.limit = ceil(horizon)
             else:
@@ -303,11 +312,11 @@ def _too_long(period: float) -> str:
     if period == inf:
         return (
             f"the links' profile has no period, so that the whole run must be simulated, and that "
-            f"is more than {MOST_ROWS:,} operations; give network.profile_period, or "
+            f"is more than {_MOST_OF_ALL:,} operations; give network.profile_period, or "
             "run.skip_rounds and run.measured_rounds for some rounds of it"
         )
     return (
         f"{PERIODS} periods of the links' profile, {format_seconds(period)} each, are more than "
-        f"{MOST_ROWS:,} operations; give run.skip_rounds and run.measured_rounds for some rounds "
-        "of them"
+        f"{_MOST_OF_ALL:,} operations; give run.skip_rounds and run.measured_rounds for some of "
+        "their rounds"
     )
