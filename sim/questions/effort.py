@@ -27,7 +27,8 @@ from sim.network.schedules import GLOO, form_of
 from sim.program import Buffer, CollectiveCalls, Program, declared_operation, wire_bytes
 from sim.questions.replications import FEWEST
 from sim.runtime.computation import Computation, Factors
-from sim.runtime.periods import MOST_ROWS, PERIODS, SEEN
+from sim.runtime.limits import MOST_MESSAGES
+from sim.runtime.periods import FEW, MOST_ROWS, PERIODS, SEEN
 from sim.runtime.progress import Progress
 from sim.runtime.run import merged
 from sim.scenario.records import Jitter, Scenario
@@ -123,10 +124,12 @@ def _of_periods(
     if scenario.horizon_tokens is not None and counted.tokens > 0:
         horizon = scenario.horizon_tokens / (counted.tokens / counted.rounds)
     most = MOST_ROWS / rows_a_round
+    most = min(most, MOST_MESSAGES / max(1.0, counted.messages / counted.rounds))
     a_round = counted.computed_s / counted.rounds
     needed = PERIODS * period / a_round if a_round > 0 and period < inf else inf
-    whole = horizon if horizon <= most else inf
-    one = min(most, horizon, max(needed, SEEN, whole if whole < inf else 0.0))
+    whole = horizon if horizon <= most else 0.0
+    few = SEEN if counted.messages and scenario.network.collectives.algorithm == GLOO else FEW
+    one = min(most, horizon, max(needed, few, whole))
     replications = (run.replications or FEWEST) + 1 if scenario.random else 1
     return one * replications, replications, one
 

@@ -15,6 +15,7 @@ from math import ceil, inf
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.network.gloo import SEGMENT_BYTES
 from sim.runtime.backlog import longest_lags
 from sim.runtime.errors import TooLarge
 from sim.runtime.window import (
@@ -33,8 +34,8 @@ from sim.units import format_seconds
 
 _FIRST_ROUNDS = 8
 _ROUNDS, SEEN = 4, 32  # evaluated and simulated ones at least
-_FEW = 100  # evaluated rounds, of which a part of one is noticed
-PERIODS, _MOST_PERIODS = 2, 16
+FEW = 600  # evaluated rounds, of which a part of one is noticed
+PERIODS, _MOST_PERIODS = 2, 64
 MOST_ROWS = 100_000  # about a second
 _MOST_OF_ALL = 400_000  # where nothing shorter would do
 _HOPELESS = 4  # times as many rounds as are affordable: not even begun
@@ -115,9 +116,9 @@ def _simulate(
             periods *= 2
             continue
         growth = _growth(trace, begins, period)
-        more = not ended and periods < _MOST_PERIODS and 2 * len(rows) < MOST_ROWS
+        more = not ended and periods < _MOST_PERIODS and 2 * _work(scenario, rows) < MOST_ROWS
         more = more and fixed is None
-        few = found.last - found.first < _FEW
+        few = found.last - found.first < FEW
         if more and (growth is not None or found.left_over > _CLOSE or few):
             periods *= 2
             continue
@@ -208,7 +209,8 @@ class _Until:
             if self._whole and horizon is None:
                 horizon = 2 * self.limit
             if not self._whole:  # more than is needed, unless that is little
-                affordable = (MOST_ROWS - len(rows)) / a_round
+                work = _work(self._scenario, rows)
+                affordable = (MOST_ROWS - work) * self.limit / work
             if horizon is not None and self.limit < horizon <= self.limit + affordable:
                 self.limit = ceil(horizon)
             else:
@@ -295,6 +297,15 @@ def _to_whole_windows(scenario: Scenario, run: Run, trace: Trace, found: _Found)
         return trace
     rounds = found.last + (ceil(horizon - 1e-9) - found.last) % (found.last - found.first)
     return run(scenario, max(rounds, found.last + 1), None)
+
+
+def _work(scenario: Scenario, rows: list[Row]) -> float:
+    """Return rows and gloo's messages, which take as long, of a run so far."""
+    if scenario.network.collectives.algorithm != "gloo":
+        return float(len(rows))
+    least = 2 * len(scenario.workers)
+    segments = (max(least, row.bytes / SEGMENT_BYTES) for row in rows if row.bytes > 0)
+    return len(rows) + 4 * sum(segments)  # there and back, each asked for
 
 
 def _horizon_rounds(scenario: Scenario, rows: list[Row]) -> float | None:
