@@ -446,7 +446,7 @@ def test_evaluated_rounds_have_the_pace_of_a_long_run(
 ) -> None:
     scenario = unequal(name, arguments, algorithm)
     found = figures(simulate(scenario))
-    rounds = max(400, (4 if algorithm == "gloo" else 12) * found.window_rounds)
+    rounds = max(400, 4 * found.window_rounds)
     begins = simulate(scenario, rounds=rounds).round_begins().max(axis=1)
     pace = (begins[-1] - begins[20]) / (rounds - 20)
     assert found.steady
