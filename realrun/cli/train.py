@@ -59,9 +59,13 @@ def train(
 
     if "RANK" not in os.environ:
         from realrun.processes.launch import launch
+        from sim.scenario.varying import key_of_links
 
         asked_for = load(asked.source, asked.options, asked.settings, single=True)
         workers = options.checked_processes(len(asked_for.workers), nproc)
+        if key := key_of_links(asked_for):
+            text = f"{key}: not emulated; training uses the links between the machines as they are"
+            typer.echo(f"realrun: warning: {text}", err=True)
         with outputs.of_workers(workers):
             raise typer.Exit(launch(sys.argv[1:], workers))
 

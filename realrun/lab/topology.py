@@ -10,6 +10,7 @@ from math import isfinite
 from realrun.errors import RunError
 from sim.scenario import Scenario
 from sim.scenario.connections import limits
+from sim.scenario.varying import key_of_links
 from sim.units import format_rate, format_seconds
 
 MOST_WORKERS = 16
@@ -113,6 +114,8 @@ def topology(scenario: Scenario) -> Topology:
         raise RunError(
             f"site.count: {len(workers)} workers: a lab on one machine has 2 to {MOST_WORKERS}"
         )
+    if key := key_of_links(scenario):
+        raise RunError(f"{key}: links of a lab do not vary, and nobody shares them; leave it out")
     links: dict[str, Link] = {}
 
     def link(key: str, name: str, rate: float) -> list[str]:

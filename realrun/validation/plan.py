@@ -16,6 +16,7 @@ from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
 from sim.scenario.validation_study import Side, Validation
+from sim.scenario.varying import key_of_links
 from sim.units import format_rate, format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200
@@ -86,6 +87,7 @@ def _check_cases(study: Study) -> None:
     if any(len(scenario.sites) < 2 for scenario in cases):
         raise ScenarioError(f"{study.name}: site.count: 1: must be at least 2, to have links")
     given = [key for scenario in cases for key in limits(scenario.network)]
+    given += [key for scenario in cases if (key := key_of_links(scenario))]
     if given:
         raise ScenarioError(
             f"{study.name}: {given[0]}: is not emulated; leave it out, measured links have it"

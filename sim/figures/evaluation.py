@@ -37,7 +37,8 @@ class Figures:
     the links, they count with the seconds in which the links carry them, ``backlog_s`` a round
     more than they took when simulated; these are spent on exposed communication, at the horizon
     or when the method's delay is over. ``lower_bound`` says that the pace found is only the least:
-    times are then at least what they say, utilization and rates at most. ``throughput`` is None
+    times are then at least what they say, utilization and rates at most. ``shortened``: how many
+    times shorter the pieces of links that vary were simulated than they are. ``throughput`` is None
     where some accelerators are not known. ``egress_bytes_by_site`` are the bytes that leave each
     site in the evaluated rounds, ``total_egress_bytes_by_site`` in the whole run; they are of
     simulated runs (:mod:`sim.figures.egress`).
@@ -71,6 +72,7 @@ class Figures:
     overall_breakdown: dict[str, float] = field(default_factory=dict)
     backlog_s: float = 0.0
     lower_bound: bool = False
+    shortened: float = 1.0
     throughput: Throughput | None = None
     egress_bytes_by_site: tuple[float, ...] = ()
     total_egress_bytes_by_site: tuple[float, ...] = ()
@@ -194,6 +196,7 @@ def figures(trace: Trace) -> Figures:
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
         backlog_s=(length - simulated_s) / window_rounds if window_rounds else 0.0,
         lower_bound=window.lower_bound,
+        shortened=window.shortened,
         throughput=_throughput(trace.context, rate),
     )
 

@@ -7,4 +7,6 @@ gloo: Collectives as gloo carries them out: message by message, each rank in its
 messages: Messages between ranks: receiver-initiated rendezvous.
 message_links: The links of a network at the level of messages: FIFO transmission, cut-through
   forwarding.
+states: The factors on the capacity of links that vary, over time.
+varying_flows, varying_links: The same two models of a network where links vary.
 """

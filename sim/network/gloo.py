@@ -16,7 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from sim.clock import Clock
-from sim.network.message_links import Connections, Limits, LinkPath, MessageLinks, Rates
+from sim.network.message_links import Limits, LinkPath, MessageLinks, Rates
 from sim.network.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
 
@@ -87,17 +87,46 @@ def alone(
     0.54
     """
     clock = Clock()
-    connections = Connections(MessageLinks(clock, rates, path, host, limits=limits), workers)
-    last = 0.0
+    return duration(MessageLinks(clock, rates, path, host, limits=limits), workers, kind)
+
+
+def duration(
+    links: MessageLinks,
+    workers: int,
+    kind: tuple[str, str, float],
+    begin_s: float = 0.0,
+    ranks: Sequence[int] | None = None,
+) -> float:
+    """Seconds of one collective that all ranks call at ``begin_s``, on links that nobody uses.
+
+    Parameters
+    ----------
+    links
+        What carries its messages, on a clock of its own.
+    workers, kind
+        As for :func:`alone`.
+    begin_s
+        When it begins.
+    ranks
+        Of the members, if they are not all workers.
+    """
+    clock = links.clock
+    last = begin_s
 
     def ended() -> None:
         nonlocal last
         last = clock.now
 
-    for end in ends(connections):
-        end.run(part(end, *kind), ended)
+    def begin() -> None:
+        for end in ends(links.connections(workers, ranks)):
+            end.run(part(end, *kind), ended)
+
+    if begin_s:
+        clock.after(begin_s, begin)
+    else:
+        begin()
     clock.run()
-    return last
+    return last - begin_s
 
 
 def _two_at_a_time(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 
 from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.members import Members, everyone
-from sim.network.gloo import alone
+from sim.network.gloo import alone, duration
 from sim.network.message_links import Limits, LinkPath, MessageLinks
 from sim.network.schedules import Schedule, Transfers, schedule
+from sim.network.states import State, States
+from sim.network.varying_links import VaryingMessageLinks
 from sim.scenario.connections import limits
 from sim.scenario.pairs import Pairs
+from sim.scenario.profiles import Profile
 from sim.scenario.records import CollectiveTable, Scenario
 
 
@@ -38,6 +41,8 @@ class Cost:
     use: NDArray[np.float64]
     pairs: NDArray[np.intp]
     pair_use: NDArray[np.float64]
+    #: Where links vary, the cost in another state of them; None where a link is down.
+    at: Callable[[State], Cost | None] | None = None
 
     @property
     def seconds(self) -> float:
@@ -55,9 +60,17 @@ def _table(pairs: Pairs) -> NDArray[np.float64]:
 class Capacity:
     """Bytes/s of every link, by number: pairs of sites row by row, and behind them the others."""
 
-    def __init__(self, pairs: NDArray[np.float64], others: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        pairs: NDArray[np.float64],
+        others: NDArray[np.float64],
+        factor: float = 1.0,
+        own: Mapping[int, float] | None = None,
+    ) -> None:
         self._pairs = pairs
         self._others = others
+        self._factor = factor  # on those of pairs
+        self._own = own or {}  # by number, in place of it
 
     def __getitem__(self, number: int) -> float:
         return float(self.of(np.array([number]))[0])
@@ -67,7 +80,30 @@ class Capacity:
         rates = self._others.take(numbers - self._pairs.size, mode="clip")
         pair = numbers < self._pairs.size
         rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
+        if self._factor != 1.0 or self._own:
+            limited = pair & (rates < inf)
+            factors = np.full(numbers.shape, self._factor)
+            for link, factor in self._own.items():
+                factors[numbers == link] = factor
+            rates[limited] *= factors[limited]
         return rates
+
+    def times(self, pairs: float, own: Mapping[int, float], lines: NDArray[np.float64]) -> Capacity:
+        """Return it with a factor on all pairs, on some of them, and on up- and downlinks.
+
+        Parameters
+        ----------
+        pairs
+            On links of pairs.
+        own
+            By a link's number, in place of it.
+        lines
+            On uplinks and downlinks, in the order of their numbers.
+        """
+        others = self._others.copy()
+        limited = others[: len(lines)] < inf
+        others[: len(lines)][limited] *= lines[limited]
+        return Capacity(self._pairs, others, pairs, own)
 
 
 def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -95,7 +131,7 @@ class Links:
             [scenario.sites[worker.site].within_bandwidth for worker in scenario.workers]
         )
         # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
-        self.capacity = Capacity(
+        self._given = Capacity(
             _table(scenario.network.bandwidth),
             np.concatenate(
                 [
@@ -106,6 +142,10 @@ class Links:
                 ]
             ),
         )
+        self.states = States(scenario)
+        self.varies = self.states.vary
+        #: Bytes/s of every link; where they vary, the most that each one ever has.
+        self.capacity = self._capacity(self.states.best)
         self._first_up = sites * sites
         self._first_down = self._first_up + sites
         self._first_out = self._first_down + sites
@@ -116,9 +156,15 @@ class Links:
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
-        # By operation, dtype, (bytes) and the members' name.
-        self._schedules: dict[tuple[str, str, str], _Priced] = {}
+        # By operation, dtype, (bytes), the members' name and the factors on the links.
+        self._schedules: dict[tuple[str, str, str, State], _Priced] = {}
         self._costs: dict[tuple[str, str, float, str], Cost] = {}
+        self._found_in: dict[tuple[str, str, float, str], Callable[[State], Cost | None]] = {}
+
+    def _capacity(self, state: State) -> Capacity:
+        if state == self.states.given:
+            return self._given
+        return self._given.times(*self.states.factors(state))
 
     def site_of(self, ranks: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return the index of each rank's site."""
@@ -135,6 +181,8 @@ class Links:
     def cost(self, operation: str, dtype: str, size: float, members: Members | None = None) -> Cost:
         """Seconds of one collective of ``size`` bytes per worker, alone on the network.
 
+        Where links vary, the least that it ever takes (:meth:`cost_from` has what it takes).
+
         Parameters
         ----------
         members
@@ -143,16 +191,86 @@ class Links:
         members = members or self._everyone
         key = (operation, dtype, size, members.name)
         if key not in self._costs:
-            self._costs[key] = self._cost(operation, dtype, size, members)
+            state = self.states.best
+            cost = self._cost(operation, dtype, size, members, state)
+            if self.varies:  # a slow link may hide the latency of another
+                states = self.states.all()
+                each = [self.cost_in(state, operation, dtype, size, members) for state in states]
+                least = min((found.latency_s for found in each if found), default=0.0)
+                cost = replace(cost, latency_s=min(cost.latency_s, least))
+            self._costs[key] = cost
         return self._costs[key]
 
-    def _cost(self, operation: str, dtype: str, size: float, members: Members) -> Cost:
+    def cost_in(
+        self, state: State, operation: str, dtype: str, size: float, members: Members
+    ) -> Cost | None:
+        """Return a collective's cost were the links always in this state; None: it waits."""
+        return self._in_states(operation, dtype, size, members)(state)
+
+    def _in_states(
+        self, operation: str, dtype: str, size: float, members: Members
+    ) -> Callable[[State], Cost | None]:
+        """Return what gives a collective's cost in a state, which is found once."""
+        key = operation, dtype, size, members.name
+        if key not in self._found_in:
+            known: dict[State, Cost | None] = {}
+
+            def at(state: State) -> Cost | None:
+                if state not in known:
+                    known[state] = None
+                    if not self._priced(operation, dtype, members).waits(self._capacity(state)):
+                        cost = self._cost(operation, dtype, size, members, state)
+                        known[state] = replace(cost, at=at)
+                return known[state]
+
+            self._found_in[key] = at
+        return self._found_in[key]
+
+    def cost_from(
+        self, now: float, operation: str, dtype: str, size: float, members: Members
+    ) -> Cost:
+        """Return the cost of a collective that begins ``now`` and has the links, which vary, alone.
+
+        Its latency is that of the state in which it begins, or of the first one in which all of
+        its links carry something; what it transmits proceeds at the pace of each state in turn.
+
+        Raises
+        ------
+        LinksError
+            If there is no such state.
+        """
+        at = self._in_states(operation, dtype, size, members)
+        state, until = self.states.at(now)
+        begun = at(state)
+        if begun is not None and now + begun.seconds <= until:  # nothing changes meanwhile
+            return begun
         if self.by_messages and len(members) > 1:
-            return self._by_messages((operation, dtype, size), members)
+            links = self.message_links(Clock(), random_timing=False)
+            ranks = members.ranks if members.name else None
+            seconds = duration(links, len(members), (operation, dtype, size), now, ranks)
+            least = self.cost(operation, dtype, size, members)
+            return replace(least, latency_s=0.0, transmit_s=seconds)
+        begun = self.states.first_with(now, at)
+        begin = instant = now + begun.latency_s
+        left = 1.0
+        while True:
+            state, until = self.states.at(instant)
+            cost = at(state)
+            whole = inf if cost is None else cost.transmit_s
+            if left * whole <= until - instant:
+                return replace(begun, transmit_s=instant - begin + left * whole)
+            left -= (until - instant) / whole
+            instant = until
+
+    def _cost(
+        self, operation: str, dtype: str, size: float, members: Members, state: State
+    ) -> Cost:
+        if self.by_messages and len(members) > 1:
+            return self._by_messages((operation, dtype, size), members, state)
         for table in self.scenario.network.collectives.tables:
             if (table.operation, table.dtype) == (operation, dtype):
-                return self._measured(table, size, members)
-        return self._priced(operation, dtype, members).cost(size)
+                return self._measured(table, size, members, state)
+        return self._priced(operation, dtype, members, state).cost(size)
 
     def name_of(self, link: int) -> str:
         """Return what people call a link by its number: "paris-osaka", "osaka.uplink"."""
@@ -186,12 +304,21 @@ class Links:
         """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
         return self._priced(operation, dtype, members).leaving
 
-    def message_links(self, clock: Clock) -> MessageLinks:
+    def message_links(self, clock: Clock, random_timing: bool = True) -> MessageLinks:
         """The same links for gloo's messages."""
         scenario = self.scenario
-        random_timing = Random(f"{scenario.run.seed} {scenario.replication}")
+        chance = Random(f"{scenario.run.seed} {scenario.replication}") if random_timing else None
         host = scenario.network.collectives.host
-        return MessageLinks(clock, self.capacity, self._path, host, random_timing, self._limits)
+        if not self.varies:
+            return MessageLinks(clock, self.capacity, self._path, host, chance, self._limits)
+        given = self._given
+        return VaryingMessageLinks(
+            clock, given, self._path, host, chance, self._limits, self._profile
+        )
+
+    def _profile(self, link: int) -> Profile:
+        """How a link varies, by its number."""
+        return self.states.profile_of(link, self._first_up)
 
     def _path(self, sender: int, receiver: int) -> LinkPath:
         crossed, latency = self.route(np.array([sender]), np.array([receiver]))
@@ -223,39 +350,52 @@ class Links:
             acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
         return paced, acknowledged
 
-    def _by_messages(self, kind: tuple[str, str, float], members: Members) -> Cost:
+    def _by_messages(self, kind: tuple[str, str, float], members: Members, state: State) -> Cost:
         host, ranks = self.scenario.network.collectives.host, members.ranks
         seconds = alone(
-            self.capacity,
+            self._capacity(state),
             lambda sender, receiver: self._path(ranks[sender], ranks[receiver]),
             host,
             len(ranks),
             kind,
             lambda sender, receiver: self._limits(ranks[sender], ranks[receiver]),
         )
-        priced = self._priced(*kind[:2], members).cost(kind[2])
+        priced = self._priced(*kind[:2], members, state).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
         return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
 
-    def _priced(self, operation: str, dtype: str, members: Members | None = None) -> _Priced:
+    def _priced(
+        self, operation: str, dtype: str, members: Members | None = None, state: State | None = None
+    ) -> _Priced:
         members = members or self._everyone
-        key = (operation, dtype, members.name)
+        state = state or self.states.best
+        key = (operation, dtype, members.name, state)
         if key not in self._schedules:
             algorithm = self.scenario.network.collectives.algorithm
             rounds = schedule(operation, algorithm, dtype, self._by_site(members))
-            self._schedules[key] = _Priced(self, rounds, members)
+            self._schedules[key] = _Priced(self, rounds, members, self._capacity(state))
         return self._schedules[key]
 
-    def _measured(self, table: CollectiveTable, size: float, members: Members) -> Cost:
+    def _measured(
+        self, table: CollectiveTable, size: float, members: Members, state: State
+    ) -> Cost:
+        """Return the cost by a table, which is of the links as given, at factor 1."""
         seconds = interpolate(self._table_over(members, table) if members.name else table, size)
-        priced = self._priced(table.operation, table.dtype, members).cost(size)
-        share = priced.transmit_s / priced.seconds if priced.seconds > 0 else 1.0
-        return replace(priced, latency_s=seconds * (1 - share), transmit_s=seconds * share)
+        kind = table.operation, table.dtype, members
+        priced = given = self._priced(*kind, self.states.given).cost(size)
+        share = given.transmit_s / given.seconds if given.seconds > 0 else 1.0
+        transmit_s = seconds * share
+        if state != self.states.given:
+            priced = self._priced(*kind, state).cost(size)
+            if given.transmit_s > 0:
+                transmit_s *= priced.transmit_s / given.transmit_s
+        return replace(priced, latency_s=seconds * (1 - share), transmit_s=transmit_s)
 
     def _table_over(self, members: Members, table: CollectiveTable) -> CollectiveTable:
         """Carry a table, which is of all workers, over to some: in proportion to computed times."""
         everyone, some = (
-            self._priced(table.operation, table.dtype, ranks) for ranks in (None, members)
+            self._priced(table.operation, table.dtype, ranks, self.states.given)
+            for ranks in (None, members)
         )
         seconds = []
         for size, second in zip(table.bytes, table.seconds, strict=True):
@@ -301,8 +441,11 @@ class _Priced:
     The schedule is between places among the members, the links are between their ranks.
     """
 
-    def __init__(self, links: Links, rounds: Schedule, members: Members) -> None:
+    def __init__(
+        self, links: Links, rounds: Schedule, members: Members, capacity: Capacity
+    ) -> None:
         workers = len(links.scenario.workers)
+        self._capacity = capacity
         self.sent, self.leaving = np.zeros(len(members)), np.zeros(len(members))
         self._ranks = np.array(members.ranks, dtype=np.intp)
         self._rounds: list[_Times] = []
@@ -334,9 +477,9 @@ class _Priced:
                 busy.append((carried / connection)[used_pairs])
         # Who shares a link is counted per round, and workers that are a round ahead of others
         # use links at the same time as these: no link carries its bytes faster than it can.
-        capacity = links.capacity.of(crossed)
+        rates = capacity.of(crossed)
         self._links = crossed
-        self._use = np.divide(crossing, capacity, out=np.zeros_like(crossing), where=crossing > 0)
+        self._use = np.divide(crossing, rates, out=np.zeros_like(crossing), where=crossing > 0)
         self._transmit_per_byte = max(
             self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
         )
@@ -363,7 +506,7 @@ class _Priced:
         """
         sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
         route, latency = links.route(sender, receiver)
-        rate = links.capacity.of(route)
+        rate = self._capacity.of(route)
         used = (route >= 0) & (rate < inf)
         numbers, place = _distinct(route[used])
         rate[~used] = inf
@@ -383,6 +526,10 @@ class _Priced:
         )
         times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
         return used, numbers, place, times
+
+    def waits(self, capacity: Capacity) -> bool:
+        """Whether a link that it sends over carries nothing."""
+        return not capacity.of(self._links[self._use > 0]).all()
 
     def cost(self, size: float) -> Cost:
         transmit = self._transmit_per_byte * size
@@ -480,7 +627,7 @@ class Flow:
         self.timer: Timer | None = None
 
 
-def _uses(flows: list[Flow]) -> NDArray[np.float64]:
+def uses(flows: list[Flow]) -> NDArray[np.float64]:
     """What flows use of each link, and of the connections that those of one group share."""
     links = flows[0].cost.links
     if all(flow.cost.links is links for flow in flows):
@@ -538,7 +685,7 @@ class Flows:
                 flow.updated = now
                 transmitting.append(flow)
         if len(transmitting) > 1:
-            speeds = progressive_filling(_uses(transmitting))
+            speeds = progressive_filling(uses(transmitting))
             for flow, speed in zip(transmitting, speeds.tolist(), strict=True):
                 flow.speed = speed
         elif transmitting:

@@ -145,8 +145,16 @@ class MessageLinks:
 
     def _link(self, number: int) -> FifoLink:
         if number not in self._links:
-            self._links[number] = FifoLink(self._rates[number])
+            self._links[number] = self.new_link(self._rates[number], number)
         return self._links[number]
+
+    def new_link(self, rate: float, number: int | None = None) -> FifoLink:
+        """Return a link of that rate, and of that number unless it is of one connection."""
+        return FifoLink(rate)
+
+    def connections(self, workers: int, ranks: Sequence[int] | None = None) -> Connections:
+        """Return the connections of a new process group."""
+        return Connections(self, workers, ranks)
 
 
 class Connections:
@@ -195,7 +203,7 @@ class Connections:
             last = max(first, full - round_trip)
             self._full[sender, receiver] = full
         if rate < inf:
-            paced = self._paced.setdefault((sender, receiver), FifoLink(rate))
+            paced = self._paced.setdefault((sender, receiver), links.new_link(rate))
             path = [paced, *path]
         self._pass(path, 0, size, (first, last), latency, arrived)
         return last

@@ -25,6 +25,7 @@ lever_lines: Levers at the end of an answer: one line each, the one that saves m
 pictures: Pictures of results. effort: What a command will take, said before it begins.
 intervals: How a command says that something is random: median, interval, number of replications.
 traces: Traces that a command writes, and one whose observations it repeats.
+varying_links: What is said of links that vary.
 drawn_columns: Pictures of any columns of results. plan_pictures: The front of a plan, and money
   against time. plan_folder: The files of a plan.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output import answers, intervals
+from sim.output import answers, intervals, varying_links
 from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
@@ -100,6 +100,7 @@ def report(
             "their figures are a mean over the last half of what was simulated, or at the pace of "
             f"the links where messages queue there.{BOUNDS if bounds else ''}"
         )
+    blocks += varying_links.said(scenario, *(entry.figures for entry in result.entries))
     if without:
         blocks.append(_left_out(result, scenario))
     models = {e.method: in_words(e.figures.exchanges, scenario) for e in result.entries}
@@ -131,6 +132,12 @@ def report(
         "methods": records,
         "without": without,
         "collective_model": models,
+        "varying_links": {
+            entry.method: varying_links.record(cases[entry.method], entry.figures)
+            for entry in result.entries
+        }
+        if varying_links.said(scenario)
+        else None,
         "with_default_windows": None if slowed is None else slowed.record,
         "fits_in_memory": fits.by_method,
         "assumed": dict(common),

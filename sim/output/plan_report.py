@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sim.output import cost_fields, intervals
+from sim.output import cost_fields, intervals, varying_links
 from sim.output.comparison_report import LOSS
 from sim.output.memory_report import fit
 from sim.output.tables import (
@@ -85,6 +85,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     )
     blocks += [random] if random else []
     blocks.append(Section("What binds", _binding(plan)))
+    blocks += varying_links.said(best.scenario, best.figures)
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []

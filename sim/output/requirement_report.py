@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, nan
 from typing import TYPE_CHECKING, Any
 
-from sim.output import intervals
+from sim.output import intervals, varying_links
 from sim.output.answers import of_requirement
 from sim.output.errors import UserError, chosen
 from sim.output.tables import (
@@ -89,6 +89,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
             "where a round's communication fits into its configured micro-batches. With "
             "less, updates grow larger and rarer."
         )
+    blocks += varying_links.said(scenario, *(answer.figures for answer in answers))
     fits = fit({scenario.method.name: scenario})
     blocks += fits.lines
     model = in_words(answers[0].figures.exchanges, scenario)

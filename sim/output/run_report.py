@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output import answers, intervals, site_shares
+from sim.output import answers, intervals, site_shares, varying_links
 from sim.output.tables import (
     BOUNDS,
     DECLARES_NONE,
@@ -60,6 +60,7 @@ def report(
         *left_out([scenario]),
         _headline(scenario, result),
         *_not_steady(result),
+        *([] if measured else varying_links.said(scenario, result)),
         *fits.lines,
         *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
         _where(result),
@@ -82,6 +83,7 @@ def report(
     flat = row(scenario, result, model, interval, measured=measured)
     found = data(scenario, result, model, interval, layer_overlap, measured=measured)
     if not measured:
+        found["varying_links"] = varying_links.record(scenario, result)
         found["with_default_windows"] = None if slowed is None else slowed.record
         found["fits_in_memory"] = fits.by_method[scenario.method.name]
     return Report(

@@ -24,12 +24,17 @@ from sim.members import members_of
 from sim.models.sized import Sized
 from sim.network.gloo import SEGMENT_BYTES
 from sim.network.schedules import GLOO, form_of
-from sim.program import Buffer, Program, wire_bytes
+from sim.program import Buffer, Program, declared_operation, wire_bytes
 from sim.questions.replications import FEWEST
+from sim.runtime.computation import Computation, Factors
+from sim.runtime.limits import MOST_MESSAGES
+from sim.runtime.periods import FEW, MOST_ROWS, PERIODS, SEEN
 from sim.runtime.rehearsal import Alone
 from sim.runtime.run import merged
 from sim.runtime.window import ENOUGH_LOOKS, MEASURED_LOOKING
-from sim.scenario.records import Scenario
+from sim.scenario.records import Jitter, Scenario
+from sim.scenario.varying import period_of
+from sim.trace.layers import applied_to
 
 RUN_S = 0.01
 TRANSFER_S, TRANSFER_BYTES = 0.6e-6, 130.0
@@ -62,8 +67,10 @@ def effort(scenario: Scenario) -> Effort:
     pairs = max(len(network.bandwidth.rows), len(network.latency.rows)) ** 2
     gloo = network.collectives.algorithm == GLOO and workers > 1
     simulated = len(merged(scenario, merge=not gloo))
-    rounds, runs, longest = _rounds(scenario, _LOOKING if counted.looks else _STILL)
     rows_a_round = counted.rows / counted.rounds * simulated
+    rounds, runs, longest = _rounds(scenario, _LOOKING if counted.looks else _STILL)
+    if (period := period_of(scenario)) is not None and not _chosen(scenario):
+        rounds, runs, longest = _of_periods(scenario, period, counted, rows_a_round)
     laid, steps = _laid(scenario, counted)
     messages = counted.messages * rounds / counted.rounds if gloo else 0.0
     seconds = runs * (RUN_S + laid * TRANSFER_S + steps * STEP_S + pairs * PAIR_S)
@@ -85,6 +92,9 @@ def effort_of_looking(scenario: Scenario, found: Figures) -> float:
     share = len(merged(scenario, merge=True)) / workers
     often = MEASURED_LOOKING[0] * a_round / workers >= ENOUGH_LOOKS
     rounds, _, _ = _rounds(scenario, _LOOKING_OFTEN if often else _LOOKING)
+    period = period_of(scenario)
+    if period is not None and period < inf and found.wall_clock_s > 0:
+        rounds = max(rounds, PERIODS * period * found.window_rounds / found.wall_clock_s)
     return 2 * a_round * share * rounds * ROW_S
 
 
@@ -105,6 +115,29 @@ def _rounds(scenario: Scenario, until_settled: int) -> tuple[float, int, float]:
         return still, _STILL_RUNS, min(most, still)
     one = min(most, _RANDOM)
     return still + one * replications, _STILL_RUNS + replications, one
+
+
+def _chosen(scenario: Scenario) -> bool:
+    return scenario.run.skip_rounds is not None or scenario.run.measured_rounds is not None
+
+
+def _of_periods(
+    scenario: Scenario, period: float, counted: _Counted, rows_a_round: float
+) -> tuple[float, int, float]:
+    """Return the same as :func:`_rounds` where links vary: at most, as nothing is waited for."""
+    run = scenario.run
+    horizon = inf if run.rounds is None else float(run.rounds)
+    if scenario.horizon_tokens is not None and counted.tokens > 0:
+        horizon = scenario.horizon_tokens / (counted.tokens / counted.rounds)
+    most = MOST_ROWS / rows_a_round
+    most = min(most, MOST_MESSAGES / max(1.0, counted.messages / counted.rounds))
+    a_round = counted.computed_s / counted.rounds
+    needed = PERIODS * period / a_round if a_round > 0 and period < inf else inf
+    whole = horizon if horizon <= most else 0.0
+    few = SEEN if counted.messages and scenario.network.collectives.algorithm == GLOO else FEW
+    one = min(most, horizon, max(needed, few, whole))
+    replications = (run.replications or FEWEST) + 1 if scenario.random else 1
+    return one * replications, replications, one
 
 
 def _laid(scenario: Scenario, counted: _Counted) -> tuple[float, float]:
@@ -149,7 +182,11 @@ class _Counted(Alone[_Ended]):
         super().__init__(scenario, 0, model)
         self._ended = _Ended(self)
         self.rounds = self.rows = self.looks = self._yielded = 0
-        self.messages = 0.0  # of gloo's
+        self.messages = self.tokens = self.computed_s = 0.0  # messages are gloo's
+        constant = Factors(Jitter(), 0, 0)
+        self._computation: Computation | None = None  # where seconds matter
+        if period_of(scenario) is not None:
+            self._computation = Computation(machine, scenario.model.layers, self.workers, constant)
         self.calls: set[tuple[str, str]] = set()
 
     def row(self) -> None:
@@ -175,6 +212,7 @@ class _Counted(Alone[_Ended]):
         self.rounds += 1
         self.row()
         self._progress.begin(steps)
+        self.tokens = self._progress.tokens
         return True
 
     def compute(
@@ -188,6 +226,10 @@ class _Counted(Alone[_Ended]):
         self.row()
         if verb.__name__ == "inner_step":
             self.row()
+        if self._computation is not None:
+            layers = applied_to(args, kwargs)[0] if args or kwargs else None
+            declared = declared_operation(verb)
+            self.computed_s += self._computation.seconds(verb.__name__, layers, times, declared)
         self.model.perform(verb, args, kwargs, times)
         return self._ended
 

@@ -12,6 +12,7 @@ from sim.questions.replications import Interval, replicated, replications_of
 from sim.questions.variations import links, scaled
 from sim.runtime import simulate
 from sim.scenario.records import Scenario
+from sim.scenario.varying import period_of
 
 _PRECISION = 1e-3  # relative, of the bandwidth
 _UNLIMITED = 1e9  # times the bandwidth given: what no link can be
@@ -103,7 +104,8 @@ class _Search:
         self._runs: dict[float, Figures] = {}
         first = self._at(_UNLIMITED)
         self.counting = first.looks and first.hand_overs > 0
-        if self.counting and scenario.run.measured_rounds is None:
+        few = scenario.run.measured_rounds is None and period_of(scenario) is None
+        if self.counting and few:
             run = replace(scenario.run, measured_rounds=_ROUNDS_COUNTED)
             self.scenario = replace(scenario, run=run)
             self._runs.clear()

@@ -10,7 +10,9 @@ from typing import Any
 from sim.methods import METHODS
 from sim.network.links import Links
 from sim.scenario.pairs import Pairs
+from sim.scenario.profiles import UNVARIED
 from sim.scenario.records import CollectiveTable, Machine, Method, Scenario
+from sim.scenario.varying import place_of
 
 _NO_TIME = 1e-12  # seconds
 
@@ -35,6 +37,7 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
     method = scenario.method
     network = scenario.network
     order = tuple(number[site] for site in network.collectives.order if site in number)
+    names = {scenario.sites[site].name: site for site in sites}
     return _with_tables_of(
         scenario,
         replace(
@@ -50,6 +53,9 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
                 bandwidth=network.bandwidth.among(sites),
                 latency=network.latency.among(sites),
                 collectives=replace(network.collectives, order=order),
+                link_profiles=tuple(
+                    each for each in network.link_profiles if place_of(each[0], names) is not None
+                ),
             ),
         ),
     )
@@ -195,7 +201,7 @@ def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
     """Carry measured collective times over to other links: in proportion to the computed ones.
 
     A table was measured on the links as they were; on others each of its times is multiplied
-    by what the algorithm takes there over what it takes here.
+    by what the algorithm takes there over what it takes here. How links vary is left out of both.
     """
     tables = measured.network.collectives.tables
     if not tables:
@@ -204,8 +210,12 @@ def _with_tables_of(measured: Scenario, changed: Scenario) -> Scenario:
         Links(
             replace(
                 scenario,
+                sites=tuple(replace(site, profile=UNVARIED) for site in scenario.sites),
                 network=replace(
-                    scenario.network, collectives=replace(scenario.network.collectives, tables=())
+                    scenario.network,
+                    collectives=replace(scenario.network.collectives, tables=()),
+                    profile=UNVARIED,
+                    link_profiles=(),
                 ),
             )
         )

@@ -9,9 +9,9 @@ sees. shared: what the programs of a run share. activity: what they start and wa
 computations and what slows them down. groups, gloo_groups: collectives in the order of their
 calls. transport: what happens to a collective that is ready. errors: why a program cannot continue.
 computation: seconds per operation, jitter. progress: what all workers have trained on. limits: how
-much one run may come to. window, backlog: over which rounds figures are taken, and the pace where
-rounds do not repeat. rehearsal: a program without clock and peers. context: what figures need
-besides the rows.
+much one run may come to. window, periods, backlog: over which rounds figures are taken, also where
+links vary, and the pace where rounds do not repeat. rehearsal: a program without clock and peers.
+context: what figures need besides the rows.
 """
 
 from sim.runtime.errors import (

@@ -99,7 +99,7 @@ def growing(trace: Trace, last: int) -> float | None:
         None where that time does not grow in every round after the first.
     """
     begins = trace.round_begins().max(axis=1, initial=0.0)
-    lags = _longest_lags(trace)[1:last]
+    lags = longest_lags(trace)[1:last]
     if len(lags) < _FEW or len(begins) <= last:
         return None
     took = float(begins[last] - begins[1]) / (last - 1)
@@ -110,7 +110,7 @@ def growing(trace: Trace, last: int) -> float | None:
     return took + sum(half) / len(half)
 
 
-def _longest_lags(trace: Trace) -> list[float]:
+def longest_lags(trace: Trace) -> list[float]:
     """Seconds from call to end of each round's slowest collective, at the first rank."""
     rank = next(iter(trace.context.standing_for))
     lags: list[float] = []

@@ -11,7 +11,7 @@ from collections import deque
 from sim.clock import Clock
 from sim.members import Members
 from sim.network.gloo import part
-from sim.network.message_links import Connections, MessageLinks
+from sim.network.message_links import MessageLinks
 from sim.network.messages import End, ends
 from sim.program import QUANTIZED
 from sim.runtime.groups import Call, Collective, Simulated, exchange, joined, passed_on
@@ -23,7 +23,7 @@ class _Lane:
 
     def __init__(self, links: MessageLinks, members: Members, threads: int) -> None:
         ranks = members.ranks
-        self.connections = Connections(links, len(ranks), ranks if members.name else None)
+        self.connections = links.connections(len(ranks), ranks if members.name else None)
         self.free = dict.fromkeys(ranks, threads)
         self.waiting: dict[int, deque[tuple[Collective, Call]]] = {rank: deque() for rank in ranks}
 
@@ -88,10 +88,10 @@ class GlooGroup:
             self._unfinished[number] = len(self.members)
         extra = transport.first_extra(number)
         call.row.work_s = transport.alone_s(kind) + extra
-        transport.begins(kind, rank)
+        rate = transport.begins(kind, rank)
 
         def ended() -> None:
-            transport.ends(kind, rank)
+            transport.ends(rank, rate)
             if not call.activity.ended:  # nor failed
                 call.row.end_s = self._clock.now
             if collective.operation == "broadcast":

@@ -16,6 +16,8 @@ from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
 from sim.network.links import Flows, Links
+from sim.network.states import LinksError
+from sim.network.varying_flows import VaryingFlows
 from sim.program import PeerLost
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
@@ -24,11 +26,13 @@ from sim.runtime.driver import MAIN, Driver
 from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Collective, Group
+from sim.runtime.periods import simulate_periods
 from sim.runtime.progress import Progress
 from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
 from sim.runtime.window import Longer, simulate_window
 from sim.scenario.records import Scenario
+from sim.scenario.varying import period_of
 from sim.trace.table import Context, Trace
 
 
@@ -50,7 +54,8 @@ class Runtime:
     ) -> None:
         self.scenario = scenario
         self._clock = Clock()
-        links, flows = Links(scenario), Flows(self._clock)
+        links = Links(scenario)
+        flows = VaryingFlows(self._clock, links.states) if links.varies else Flows(self._clock)
         message_links = links.message_links(self._clock) if links.by_messages else None
         # With gloo a collective does not end for all at once: no two workers are alike.
         merge = merge and models is None and replay is None and message_links is None
@@ -83,6 +88,7 @@ class Runtime:
                 {rank: devices[rank] for rank in simulated},
                 0.0 if alone else collectives.first_seconds,
                 self._sent_share,
+                self._clock,
             )
             given = (name, members, simulated, self._clock, transport, concurrent, block)
             return (
@@ -267,13 +273,19 @@ def simulate(
 
         if rounds is not None:
             return Runtime(scenario, rounds, models, replay, merge=merge).run()
+        period = period_of(scenario)
+        if period is not None:
+            return simulate_periods(scenario, run, period)
         return simulate_window(scenario, run)
 
     with _garbage_collection_paused():
         try:
-            return simulated(merge=True)
-        except NotAlikeError:
-            return simulated(merge=False)
+            try:
+                return simulated(merge=True)
+            except NotAlikeError:
+                return simulated(merge=False)
+        except LinksError as error:
+            raise SimulationError(str(error)) from None
 
 
 def _check_replay(scenario: Scenario, replay: Trace) -> None:

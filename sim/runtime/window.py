@@ -59,25 +59,34 @@ def simulate_window(scenario: Scenario, run: Run) -> Trace:
     """
     asked = scenario.run
     if asked.skip_rounds is not None or asked.measured_rounds is not None:
-        skip = 1 if asked.skip_rounds is None else asked.skip_rounds
-        measured = asked.measured_rounds or _MEASURED
-        # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
-        ahead = _unequal(scenario) or scenario.random
-        trace = run(scenario, skip + measured + ahead, None)
-        if asked.rounds is not None and asked.rounds <= skip + measured:
-            return _with_window(trace, Window(skip, asked.rounds, steady=True))
-        return _checked(_noted(trace, skip, skip + measured, steady=True))
+        trace = asked_for(scenario, run)
+        window = trace.context.window
+        assert window is not None
+        return trace if window.last == asked.rounds else _checked(trace)
     if scenario.random:
-        still = _settled(_without_jitter(scenario), run)
+        still = _settled(without_jitter(scenario), run)
         window = still.context.window
         assert window is not None
         spare = len(still.round_begins()) - 1 - window.last
         skip = max(1, window.first)
         trace = run(scenario, skip + _MEASURED_JITTER + spare + 1, None)
-        trace = _noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
+        trace = noted(trace, skip, skip + _MEASURED_JITTER, steady=window.steady)
         # Random times of the same mean never make it faster.
         return trace if window.steady else trace.evaluated(round_s=window.round_s, lower_bound=True)
     return _settled(scenario, run)
+
+
+def asked_for(scenario: Scenario, run: Run) -> Trace:
+    """Simulate the rounds that ``skip_rounds`` and ``measured_rounds`` choose, and note them."""
+    asked = scenario.run
+    skip = 1 if asked.skip_rounds is None else asked.skip_rounds
+    measured = asked.measured_rounds or _MEASURED
+    # Where workers differ, a round more: who is ahead must not run out of work meanwhile.
+    ahead = _unequal(scenario) or scenario.random
+    trace = run(scenario, skip + measured + ahead, None)
+    if asked.rounds is not None and asked.rounds <= skip + measured:
+        return _with_window(trace, Window(skip, asked.rounds, steady=True))
+    return noted(trace, skip, skip + measured, steady=True)
 
 
 def _settled(scenario: Scenario, run: Run) -> Trace:
@@ -100,23 +109,23 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
             if rounds == limit and cheap and (more := _looking(trace.rows, limit)):
                 limit = more
                 continue
-            return _noted(trace, 1, rounds, steady=True)
-        last = _last_in_common(trace)
+            return noted(trace, 1, rounds, steady=True)
+        last = last_in_common(trace)
         rows, rank = trace.rows, next(iter(trace.context.standing_for))
-        awaited = _first_awaited(rows, rank)
+        awaited = first_awaited(rows, rank)
         first = max(1, last - _span(awaited))
         if rounds < limit or rounds < 1:  # the horizon came first
-            return _checked(_noted(trace, _first_filled(rows, rank), rounds, steady=True))
-        filled = first >= _first_filled(rows, rank) and first >= awaited
+            return _checked(noted(trace, first_filled(rows, rank), rounds, steady=True))
+        filled = first >= first_filled(rows, rank) and first >= awaited
         if filled and last - first == _span(awaited) and _repeats(trace, first, last):
-            return _noted(trace, first, last, steady=True)
+            return noted(trace, first, last, steady=True)
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
                 runs.insert(0, length(run(scenario, fewer, None)))
             first = max(1, last // 2)
             middle, end = begins[[first, last]].max(axis=1)
             round_s, least = pace(runs, float(end - middle) / max(1, last - first))
-            trace = _noted(trace, first, last, steady=False)
+            trace = noted(trace, first, last, steady=False)
             return trace.evaluated(round_s=round_s, lower_bound=least)
         limit *= 2
 
@@ -143,17 +152,18 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
         return limit
     begins = [*(row.begin_s for row in rows if row.operation == ROUND), now]
     rank = rows[0].rank
-    awaited = _first_awaited(rows, rank)
+    awaited = first_awaited(rows, rank)
     first = max(1, limit - _span(awaited))
     if len(begins) != limit + 1 or now <= begins[first]:  # of several workers, or no time passed
         return limit
-    if first < max(_first_filled(rows, rank), awaited):
+    if first < max(first_filled(rows, rank), awaited):
         return 2 * limit
     return limit if _periods(np.array(begins)[:, None], first, limit) else 2 * limit
 
 
-def _noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
-    return _with_window(trace, Window(first, min(last, _last_in_common(trace)), steady))
+def noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
+    """Return a trace whose evaluated rounds are first .. last - 1, as far as all begin them."""
+    return _with_window(trace, Window(first, min(last, last_in_common(trace)), steady))
 
 
 def _with_window(trace: Trace, window: Window) -> Trace:
@@ -170,7 +180,7 @@ def _checked(trace: Trace) -> Trace:
     return trace.evaluated(steady=False, round_s=round_s, lower_bound=True)
 
 
-def _last_in_common(trace: Trace) -> int:
+def last_in_common(trace: Trace) -> int:
     """Last round that all workers entered before the first of them had finished."""
     begins = trace.round_begins()
     if not len(begins):
@@ -179,7 +189,7 @@ def _last_in_common(trace: Trace) -> int:
     return max(1, int(np.flatnonzero(entered).max(initial=0)))
 
 
-def _first_filled(rows: list[Row], rank: int) -> int:
+def first_filled(rows: list[Row], rank: int) -> int:
     """Round after the first in which an update was committed: until then the pipeline fills.
 
     A program that declares no update may have none to fill.
@@ -193,7 +203,7 @@ def _first_filled(rows: list[Row], rank: int) -> int:
     return 1
 
 
-def _first_awaited(rows: list[Row], rank: int) -> int:
+def first_awaited(rows: list[Row], rank: int) -> int:
     """Round in which a collective was awaited first; the last one where that is after all rounds.
 
     Until then a method with a delay does not show what it does when the delay is over.
@@ -271,7 +281,8 @@ def _unequal(scenario: Scenario) -> bool:
     return len(machines) > 1 or any(len(set(value)) > 1 for value in by_worker)
 
 
-def _without_jitter(scenario: Scenario) -> Scenario:
+def without_jitter(scenario: Scenario) -> Scenario:
+    """Return a scenario in which nothing is random."""
     still = [
         replace(worker, machine=replace(worker.machine, jitter=Jitter()))
         for worker in scenario.workers

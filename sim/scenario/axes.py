@@ -55,9 +55,10 @@ _DURATIONS = (
     "rtt",
     "latency",
     "first_collective_time",
+    "profile_period",
     *(row.key for row in OPERATIONS.values() if row.key),
 )
-_FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss")
+_FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss", "background")
 _COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")
 
 _WITH_UNITS = (

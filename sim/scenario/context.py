@@ -21,6 +21,8 @@ class Context:
     hardware: Hardware | None = None
     assumed: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    #: Of every site, the number of the block that describes it; filled in as sites are read.
+    block_of: list[int] = field(default_factory=list)
 
     def assume(self, key: str, value: str) -> None:
         """Note a value that no one gave."""

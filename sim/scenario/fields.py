@@ -15,6 +15,7 @@ from pydantic import PlainValidator
 
 from sim import units
 from sim.scenario.errors import did_you_mean, listed
+from sim.scenario.profiles import mistake
 from sim.text.visible import controls
 
 
@@ -117,6 +118,14 @@ def share(*, zero: bool) -> Callable[[object], float]:
         return part
 
     return read
+
+
+def background(value: object) -> float:
+    """Read which share of a link others use: less than all of it."""
+    part = share(zero=True)(value)
+    if part == 1:
+        raise RefusedError("must be less than 100 %: nothing would be left of the link")
+    return part
 
 
 def at_most(
@@ -295,6 +304,70 @@ def or_balanced(number: Callable[[object], int], example: str) -> Callable[[obje
     return read
 
 
+def profile(value: object) -> str | tuple[tuple[float, float], ...]:
+    """Read pieces of a profile over time, each a begin and a factor, or the name of a file."""
+    if isinstance(value, str):
+        return text(value)
+    example = '[["0 h", 1.0], ["8 h", 0.4]]'
+    if not isinstance(value, list) or not value:
+        raise RefusedError(f'must be pieces of a begin and a factor, like {example}, or "day.csv"')
+    if len(value) > MOST_PIECES:
+        raise RefusedError(f"must have at most {MOST_PIECES:,} pieces")
+    pieces = []
+    for place, piece in enumerate(value):
+        if not isinstance(piece, list) or len(piece) != 2:
+            raise RefusedError(
+                'must be a begin and a factor, like ["8 h", 0.4]', f"[{place}]", piece
+            )
+        read = []
+        for half, reader in enumerate((_read_begin, read_factor)):
+            try:
+                read.append(reader(piece[half]))
+            except ValueError as error:
+                raise RefusedError(str(error), f"[{place}][{half}]", piece[half]) from None
+        pieces.append((read[0], read[1]))
+    if (found := mistake(pieces)) is not None:
+        raise RefusedError(found[1], f"[{found[0]}]", value[found[0]])
+    return tuple(pieces)
+
+
+@dataclass(frozen=True)
+class OwnLink:
+    """How one link varies, as written; None: as the keys of its site or of the network say."""
+
+    profile: str | tuple[tuple[float, float], ...] | None = None
+    profile_period: float | None = None
+    background: float | None = None
+
+
+def own_links(value: object) -> dict[str, OwnLink]:
+    """Read keys of single links, by the name of each link."""
+    if not isinstance(value, dict) or not value:
+        raise RefusedError(
+            'must be a table by link, like { "osaka.uplink" = { background = 0.3 } }'
+        )
+    readers = {"profile": profile, "profile_period": read_period, "background": background}
+    found = {}
+    for name, keys in value.items():
+        if not isinstance(keys, dict) or not keys:
+            raise RefusedError("must be a table, like { background = 0.3 }", f".{name}", keys)
+        read: dict[str, Any] = {}
+        for key, given in keys.items():
+            at = f".{name}.{key}"
+            if key not in readers:
+                hint = did_you_mean(key, readers, f"; a link has {listed(readers, 'and')}")
+                raise RefusedError(f"unknown key{hint}", at)
+            try:
+                read[key] = readers[key](given)
+            except RefusedError as error:
+                wrong = given if error.value is None else error.value
+                raise RefusedError(str(error), at + error.at, wrong) from None
+            except ValueError as error:
+                raise RefusedError(str(error), at, given) from None
+        found[name] = OwnLink(**read)
+    return found
+
+
 def everywhere(one: Callable[[object], float], example: str) -> Callable[[object], float | Matrix]:
     """Make a reader of one quantity for all pairs of sites, or a matrix of them."""
 
@@ -352,6 +425,11 @@ _YEAR = 365 * 86400.0
 _TIMEOUTS = "beyond, timeouts decide how fast TCP is, and its formula leaves them out"
 _FAR = "that is further than anything here runs"
 
+MOST_PIECES = 10_000
+_read_begin = quantity(units.parse_duration, 10 * _YEAR, "3650 d", "no run takes longer", zero=True)
+read_period = quantity(units.parse_duration, 10 * _YEAR, "3650 d", "no run takes longer")
+read_factor = number(0, 1000, "it multiplies the bandwidth")
+
 read_rate = quantity(units.parse_rate, 125e15, "1 Ebit/s", "no link is faster")
 read_delay = quantity(units.parse_duration, 3600.0, "1 h", "no network takes longer", zero=True)
 
@@ -373,6 +451,10 @@ OperationTime = Annotated[
         )
     ),
 ]
+ProfilePieces = Annotated[str | tuple[tuple[float, float], ...], PlainValidator(profile)]
+ProfilePeriod = Annotated[float, PlainValidator(read_period)]
+OwnLinks = Annotated[dict[str, OwnLink], PlainValidator(own_links)]
+Background = Annotated[float, PlainValidator(background)]
 Size = Annotated[
     float, PlainValidator(quantity(units.parse_bytes, 1e18, "1 EB", "no connection holds more"))
 ]

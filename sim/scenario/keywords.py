@@ -180,6 +180,8 @@ def _one(path: tuple[str, ...], option: str | None, value: Any, origin: Origin) 
 
 def _given(path: tuple[str, ...], value: Any, origin: Origin) -> Given:
     value = _plain(value, origin) if path != ("method", "name") else _method(value, origin)
+    if path[-1] == "profile" and isinstance(value, list):  # begins in seconds, and factors
+        value = [list(map(_quantity, each)) if isinstance(each, list) else each for each in value]
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and path[0] not in _AS_IT_IS:
         if not isfinite(value):
@@ -187,6 +189,11 @@ def _given(path: tuple[str, ...], value: Any, origin: Origin) -> Given:
         if abs(value) < 2**53:  # a larger one is a count, and exact
             value = Quantity(value)
     return Given(value, origin)
+
+
+def _quantity(value: Any) -> Any:
+    bare = isinstance(value, int | float) and not isinstance(value, bool)
+    return Quantity(value) if bare and isfinite(value) else value
 
 
 def _plain(value: Any, origin: Origin) -> Any:
@@ -247,7 +254,8 @@ def _takes_list(path: tuple[str, ...]) -> bool:
     from sim.methods import METHODS
 
     if path[0] != "method" or len(path) < 2:
-        return ".".join(path) in _LISTS or path[0] in ("train", "data")
+        listed = ".".join(path) in _LISTS or path[-1] == "profile"  # of the network, of a site
+        return listed or path[0] in ("train", "data")
     if path[1] == "name":
         return False
     known = [parameters_of(method).annotations for method in METHODS.values()]

@@ -15,6 +15,7 @@ from sim.scenario.measured import tables_between
 from sim.scenario.pairs import Pairs
 from sim.scenario.records import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.rings import best_order
+from sim.scenario.varying import link_profiles, network_profile
 from sim.units import format_rate, format_seconds
 
 DEFAULT_BANDWIDTH = 125e6
@@ -101,7 +102,10 @@ class NetworkReader:
         overridden = overridden or self._limited()
         tables = () if overridden else tables_between(used.values())
         collectives = self._collectives(bandwidth, latency, used, tables)
-        return Network(bandwidth, latency, collectives, per, self._streams(collectives.algorithm))
+        streams = self._streams(collectives.algorithm)
+        profile = network_profile(self.context)
+        own = link_profiles(self.context, self.names)
+        return Network(bandwidth, latency, collectives, per, streams, profile, own)
 
     def _per(self) -> str:
         """Return what one number for all bandwidths means."""

@@ -18,6 +18,7 @@ from sim.operations import OPERATIONS, timed
 from sim.scenario.identity import sha256
 from sim.scenario.memory_keys import MemoryKeys, SiteMemory
 from sim.scenario.pairs import Pairs
+from sim.scenario.profiles import UNVARIED, Profile
 
 _R = TypeVar("_R")
 
@@ -179,7 +180,8 @@ class Site:
     ``within_bandwidth`` is what each worker can send, and receive, inside the site.
     ``from_network`` names those of "uplink" and "downlink" that are network.bandwidth, since the
     site gives none of its own. ``memory`` is that of its accelerators, on which no time depends:
-    sites that differ in nothing else are equal. ``tariff`` is what it costs.
+    sites that differ in nothing else are equal. ``tariff`` is what it costs. ``profile`` is how
+    uplink and downlink vary over time.
     """
 
     name: str
@@ -191,6 +193,7 @@ class Site:
     from_network: tuple[str, ...] = ()
     memory: SiteMemory = field(default=SiteMemory(), compare=False)
     tariff: Tariff = Tariff()
+    profile: Profile = UNVARIED
 
     def with_bandwidth(self, rate: float) -> Site:
         """Return it with another network.bandwidth, in bytes/s; a line of its own stays."""
@@ -287,7 +290,8 @@ class Network:
     ``latency`` is one way, in seconds. ``per`` says what one number for all bandwidths means:
     "pair", the link of each ordered pair of sites; "site", each site's uplink and downlink, and
     the links of pairs are unlimited. ``streams`` limit what two workers at different sites
-    exchange.
+    exchange. ``profile`` is how the links of pairs vary over time, ``link_profiles`` how single
+    links do, in place of it and of the sites', by the names of :func:`link_name`.
     """
 
     bandwidth: Pairs
@@ -295,6 +299,8 @@ class Network:
     collectives: Collectives = Collectives()
     per: str = "pair"
     streams: Streams = Streams()
+    profile: Profile = UNVARIED
+    link_profiles: tuple[tuple[str, Profile], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("bandwidth", "latency"):

@@ -38,6 +38,7 @@ from sim.scenario.reading import siblings, there
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
+from sim.scenario.varying import check_varying, network_shape, site_profile
 
 # Collectives over more take minutes to lay out.
 MOST_WORKERS = 10_000
@@ -107,6 +108,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
     )
+    check_varying(context, scenario)
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
     if means and context.sections.train.average_by is None:
         context.assume("train.average_by", "workers (unweighted means, as in torch DDP)")
@@ -247,6 +249,7 @@ def _sites(
     tables = context.sections.site
     described = context.document.described
     known: dict[str, int] = {}
+    shape = network_shape(context)
     total = 0
     for index, table in enumerate(tables):
         reader = MachineReader(context, index, model)
@@ -268,6 +271,7 @@ def _sites(
         lines |= dict.fromkeys(from_network, inf)
         memory = site_memory(context, index, reader.accelerator)
         costs = tariff(context, index, reader.assumed)
+        profile = site_profile(context, index, shape)
         for number in range(min(count, MOST_SITES + 1)):
             name = _name(context, index, number, count, len(sites))
             other = known.setdefault(name, len(sites))
@@ -276,8 +280,9 @@ def _sites(
                     "site", index, "name", text=f"is also the name of site {other + 1}"
                 )
             total += workers
+            context.block_of.append(index)
             site = Site(name, workers, **lines, from_network=from_network)
-            sites.append(replace(site, memory=memory, tariff=costs))
+            sites.append(replace(site, memory=memory, tariff=costs, profile=profile))
         measured.append(reader.found.record)
         readers.append(reader)
         unit = _sequence(context) * machine.n_grad_accumulation

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from math import isfinite
 from pathlib import Path
 
+from sim.scenario.csv_files import read_rows
 from sim.scenario.errors import Origin, problem
-from sim.storage.inputs import NotAFileError, read
 
 _HEADERS = ("seconds", "factor")
 
@@ -15,27 +14,7 @@ _HEADERS = ("seconds", "factor")
 def read_samples(path: Path, label: str) -> tuple[float, ...]:
     """Read a CSV file with one column, "seconds" or "factor"; only the ratios matter."""
     origin = Origin(label)
-    try:
-        text = read(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise problem(origin, "", "no such file") from None
-    except IsADirectoryError:
-        raise problem(origin, "", "is a folder, not a CSV file") from None
-    except NotAFileError as error:
-        raise problem(origin, "", str(error.strerror)) from None
-    except OSError as error:
-        raise problem(origin, "", f"cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise problem(origin, "", "is not a text file; a CSV file is expected") from None
-    if "\0" in text:
-        raise problem(origin, "", "is not a text file; a CSV file is expected")
-    rows = [
-        (number, [cell.strip() for cell in row])
-        for number, row in enumerate(csv.reader(text.splitlines()), start=1)
-        if any(cell.strip() for cell in row)
-    ]
-    if not rows:
-        raise problem(origin, "", 'is empty; write a line "seconds" and one time per line')
+    rows = read_rows(path, label, 'write a line "seconds" and one time per line')
     header = rows[0][1]
     if len(header) > 1:
         raise problem(

@@ -217,6 +217,17 @@ class SiteSection(_OnAMachine):
     )
     uplink: f.Rate | None = key("Rate of all that leaves the site together.", "network.bandwidth")
     downlink: f.Rate | None = key("Rate of all that enters the site together.", "network.bandwidth")
+    profile: f.ProfilePieces | None = key(
+        "How the site's uplink and downlink vary over time, written like network.profile.",
+        "network.profile",
+    )
+    profile_period: f.ProfilePeriod | None = key(
+        "Time after which site.profile begins again.", "none, its last piece lasts"
+    )
+    background: f.Background | None = key(
+        "Share of the site's uplink and downlink that others use, at all times.",
+        "network.background",
+    )
     price: f.Price | None = key(
         'Price of one accelerator for an hour of wall-clock, waiting included, like "2.50 USD/h".',
         "none, nothing is priced",
@@ -307,6 +318,23 @@ class NetworkSection(Section):
         "Names of the sites in the order of the matrices' rows.", "as listed"
     )
     goodput: f.Share | None = key("Part of the given bandwidth that carries payload.", "100 %")
+    profile: f.ProfilePieces | None = key(
+        "How the links between sites vary over time: pieces of a begin, counted from the begin of "
+        'the run, and a factor on the bandwidth, like [["0 h", 1.0], ["8 h", 0.4]], or a CSV file '
+        "with the columns time_s and factor. A link with factor 0 is down.",
+        "none, links do not vary",
+    )
+    profile_period: f.ProfilePeriod | None = key(
+        "Time after which network.profile begins again.", "none, its last piece lasts"
+    )
+    background: f.Background | None = key(
+        "Share of every link between sites that others use, at all times.", "0"
+    )
+    link_profiles: f.OwnLinks | None = key(
+        "Profile, profile_period and background of single links, by name: of the link from one "
+        'site to another, like "paris-osaka", or of "osaka.uplink" or "osaka.downlink".',
+        "those of the site, or of the network",
+    )
     window: f.Size | None = key(
         "TCP window: bytes that one connection has in flight at most. It then carries at most "
         "window / rtt.",

@@ -72,6 +72,8 @@ _WORDS = {
     "network.window": "tcp_window socket_buffer buffer_size wmem rmem bdp",
     "network.streams": "num_streams parallel_streams sockets connections channels "
     "nccl_nsocks_perthread nccl_socket_nthreads",
+    "network.background": "background_load background_traffic cross_traffic shared",
+    "network.profile": "bandwidth_profile trace_file bandwidth_trace schedule time_varying",
     "network.loss": "packet_loss loss_rate plr",
     "network.collective.algorithm": "topology collective_algorithm algorithm",
     "train.learning_rate": "lr inner_lr peak_lr",
@@ -109,5 +111,6 @@ WRITTEN: dict[str, str] = {
     "network.rtt": '"30 ms"',
     "network.latency": '"15 ms"',
     "network.window": '"4 MB"',
+    "network.background": '"30 %"',
 }
 """How a value is written, for keys of which other projects write it in another way."""

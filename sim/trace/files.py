@@ -47,7 +47,10 @@ def save(trace: Trace, path: Path) -> None:
     if path.suffix in (".json", ".gz"):
         write(trace, path)
         return
-    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": asdict(trace.context)}
+    context = asdict(trace.context)
+    if (window := context["window"]) is not None and window["shortened"] == 1:
+        del window["shortened"]  # as files were before links could vary
+    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": context}
     frame = trace.frame().astype(_TYPES)
     if path.suffix == ".parquet":
         write_parquet(frame, note, path)

@@ -98,6 +98,8 @@ class Window:
     round_s: float = 0.0
     #: Whether ``round_s`` is only known to be the least.
     lower_bound: bool = False
+    #: How many times shorter than they are the pieces of links that vary were simulated.
+    shortened: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,10 @@ def test_resolved_scenario_knows_neither_files_nor_units() -> None:
             "sim.scenario.identity",
             "sim.scenario.memory_keys",
             "sim.scenario.pairs",
+            "sim.scenario.profiles",
         }
     }
-    for name in ("records", "identity", "memory_keys", "pairs"):
+    for name in ("records", "identity", "memory_keys", "pairs", "profiles"):
         found = {m for m in imported(SIM / "scenario" / f"{name}.py") if m.startswith("sim")}
         assert found == knows.get(name, set())
 

@@ -17,6 +17,7 @@ from sim.scenario.words import SYNONYMS
 ENOUGH = {"--sites": "2", "--step-time": "1s", "--bandwidth": "1Gbit/s", "--batch-tokens": "1Mi"}
 # Values for keys whose message shows none.
 VALUES = {
+    "network.profile": '[["0 h", 0.4]]',
     "method.name": "diloco",
     "method.fragment_update_alpha": "0.5",
     "method.outer_lr": "0.7",

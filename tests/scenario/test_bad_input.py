@@ -123,7 +123,7 @@ def test_goldens_have_a_case_each(kind):
 def mentions_its_place(message, case):
     """Whether a message begins with the file, option, setting or key that it is about."""
     places = ["case.toml", "hw.toml", "samples.csv", case.get("source") or '""', "--set ", "--over"]
-    places += [*case.get("options", {}), "times.csv", "folder"]
+    places += [*case.get("options", {}), *case.get("files", {}), "times.csv", "folder"]
     if case.get("no_file"):
         places += ["model", "site", "--sites"]
     return message.startswith(tuple(places)) or message.startswith("three_sites")
