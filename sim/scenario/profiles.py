@@ -161,7 +161,10 @@ class Profile:
         if cycle and instant < cycle * self.period:  # the division was rounded up
             cycle -= 1
         within = instant - cycle * self.period if cycle else instant
-        return cycle, max(0, bisect_right(self.begins, within) - 1)
+        piece = max(0, bisect_right(self.begins, within) - 1)
+        while self._end_of(cycle, piece) <= instant:  # rounded down
+            cycle, piece = self._next(cycle, piece)
+        return cycle, piece
 
     def _end_of(self, cycle: int, piece: int) -> float:
         last = piece + 1 == len(self.begins)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sim.program import QUANTIZED, wire_bytes
 from sim.scenario.records import Scenario
+from sim.scenario.varying import key_of_links
 from sim.theory.longest_path import Duration, longest_path
 
 Seconds = NDArray[np.float64]
@@ -28,6 +29,8 @@ class Costs:
     """Seconds of every operation, one per worker, and bytes of every buffer."""
 
     def __init__(self, scenario: Scenario) -> None:
+        if key := key_of_links(scenario):
+            raise ValueError(f"{key}: closed forms and recurrences are of links as given")
         machines = [worker.machine for worker in scenario.workers]
         self.scenario = scenario
         self.sizes = scenario.model.layer_parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
-from math import floor, inf
+from math import floor, inf, nextafter
 from typing import Any
 
 import pytest
@@ -85,6 +85,18 @@ def test_what_is_done_at_the_end_is_the_integral_of_the_factor(
     assert profile.done(begin, end) == pytest.approx(work, rel=1e-9)
     if end - begin > 1e-6:  # and it is the first such instant
         assert integral(profile, begin, end - 1e-7) < work
+
+
+@given(st.floats(0.1, 1e5), st.integers(0, 10**7), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=300, deadline=None)
+def test_a_piece_ends_after_every_instant_in_it(period: float, number: int, part: float) -> None:
+    profile = Profile((0.0, 0.3 * period), (1.0, 2.0), period)
+    for instant in (number * period, number * period + part * period):
+        for near in (instant, nextafter(instant, inf), nextafter(instant, 0.0)):
+            factor, until = profile.at(near)
+            assert until > near
+            assert profile.at(until)[0] == 3.0 - factor  # it is the next piece that begins there
+            assert profile.end_of(near, 1.0) > near
 
 
 def test_many_periods_are_passed_at_once() -> None:

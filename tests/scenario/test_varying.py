@@ -12,16 +12,18 @@ import pytest
 import sim
 from realrun.errors import RunError
 from realrun.lab import topology
+from realrun.validation.plan import planned
 from sim.figures.evaluation import Figures, figures
 from sim.network.links import Links
 from sim.output.varying_links import record, said
 from sim.questions.effort import effort
 from sim.questions.variations import scaled, with_bandwidth, with_latency_of, with_sites
 from sim.runtime import simulate
-from sim.scenario import Scenario, ScenarioError, load
+from sim.scenario import Scenario, ScenarioError, load, load_study
 from sim.scenario.profiles import UNVARIED, Profile
 from sim.scenario.records import CollectiveTable
 from sim.scenario.varying import period_of, varying
+from sim.theory import wall_clock
 
 SITES = """
 [model]
@@ -160,6 +162,14 @@ def test_no_lab_emulates_links_that_vary(network: str, osaka: str, key: str) -> 
     with pytest.raises(RunError) as refused:
         topology(scenario(network, osaka=osaka))
     assert str(refused.value).startswith(f"{key}: links of a lab do not vary")
+
+
+def test_no_validation_and_no_theory_has_links_that_vary() -> None:
+    study = Path(__file__).parents[2] / "validation" / "quick" / "study.toml"
+    with pytest.raises(ScenarioError, match=r"network\.background: is not emulated"):
+        planned(load_study(str(study), {}, ["network.background=10 %"]))
+    with pytest.raises(ValueError, match=r"network\.profile: closed forms"):
+        wall_clock(scenario(DAY), 3)
 
 
 def told(found: Scenario) -> tuple[str, Figures]:
