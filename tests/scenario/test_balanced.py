@@ -4,7 +4,7 @@ from math import isclose
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from sim import make_scenario
@@ -42,12 +42,14 @@ speeds = st.lists(st.floats(0.05, 20), min_size=1, max_size=6)
 
 
 @given(speeds, st.floats(0.0, 0.01), st.integers(1, 3))
+@example([12.0, 20.0, 0.05078125], 0.009765625, 1)  # the slowest one's optimizer takes longer
 def test_all_steps_take_as_long_and_tokens_are_kept(speeds, optimizer, workers):
     shares = [
         Share(Machine(2.0, 2**20, speed=speed, optimizer_seconds=optimizer), workers, True)
         for speed in speeds
     ]
     machines = balanced(shares)
+    assume(all(machine.batch_tokens > 0 for machine in machines))  # else it is refused
     longest = max(seconds(machine) for machine in machines)
     for share, machine in zip(shares, machines, strict=True):
         assert longest - seconds(machine) <= 1.001 * share.seconds_per_token + max(
@@ -64,7 +66,7 @@ def test_balanced_sites_take_as_long_as_the_slowest_of_the_others(speeds, batch)
     known = [Share(Machine(3.0, batch), 1, False), Share(Machine(1.0, batch), 1, False)]
     shares = [Share(Machine(2.0, 2**20, speed=speed), 1, True) for speed in speeds]
     for share, machine in zip(shares, balanced(known + shares)[2:], strict=True):
-        assert 0 <= 3.0 + 1e-9 - seconds(machine) <= 1.001 * share.seconds_per_token
+        assert -1e-9 <= 3.0 - seconds(machine) <= share.seconds_per_token + 1e-9
 
 
 def test_ddp_waits_without_balance_and_not_with_it():
