@@ -354,7 +354,8 @@ class _Counted:
         optimizer, gradients, weights = (by if level >= least else 1 for least in (1, 2, 3))
         sharded_copy = 0 if each.sharing else held.shard * each.weights
         outer_parameters = held.trained if each.outer_always else held.outer_parameters
-        kept_apart = sum(held.fresh.values()) * each.outer_gradients / gradients
+        fresh = held.most_fresh if each.sharing else sum(held.fresh.values())
+        kept_apart = fresh * each.outer_gradients / gradients
         frozen = self.scenario.model.frozen_parameters * each.weights
         device = {
             "weights": (held.trained * each.weights + frozen) / weights,
@@ -377,17 +378,17 @@ class _Counted:
         return device, outer | {"buffers": kept_apart}
 
     def _in_flight(self) -> float:
-        """Return the bytes of outer gradients.
+        """Return the bytes of outer gradients: the most that is in flight at one time.
 
-        Those that are used up before the next gradient is computed can have its memory.
+        Those that are used up before the next gradient is computed can have its memory. realrun
+        keeps a buffer for every fragment and slot.
         """
         held, each = self.held, self.scenario.memory.convention
-        apart = sum(size for key, size in held.deltas.items() if key in held.overlapping)
-        others = sum(held.deltas.values()) - apart
         if not each.sharing:
-            return (apart + others) * each.outer_gradients
+            return sum(held.deltas.values()) * each.outer_gradients
         free = held.trained * each.gradients
-        return apart * each.outer_gradients + max(0.0, others * each.outer_gradients - free)
+        others = max(0.0, held.most_others * each.outer_gradients - free)
+        return held.most_overlapping * each.outer_gradients + others
 
     def _handed(self, gradients: int, weights: int) -> float:
         """Return the bytes that an update in the background works on.
