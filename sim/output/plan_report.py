@@ -86,6 +86,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     blocks += [random] if random else []
     blocks.append(Section("What binds", _binding(plan)))
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
+    assumed = memory.listed(best.scenario.assumed)
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
     blocks.append(_front(plan, front))
@@ -95,7 +96,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     blocks.append(
         f"Measured in our trainings (1.1M parameters, 300 steps): {measured}. {LOSS}",
     )
-    blocks += [*assumptions(best.scenario.assumed), STEADY]
+    blocks += [*assumptions(assumed), STEADY]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
@@ -125,7 +126,7 @@ def report(plan: Plan, asked: Asked) -> Report:
             }
             for each in evidence(best.scenario)
         ],
-        "assumed": dict(best.scenario.assumed),
+        "assumed": dict(assumed),
         "version": __version__,
         "scenario_sha256": best.scenario.sha256,
     }

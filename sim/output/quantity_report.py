@@ -77,7 +77,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
             f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
         )
     fits = fit({method: _at_the_highest(scenario, answers, offered)})
-    assumed = [(key, text) for key, text in scenario.assumed if key not in row.replaces]
+    assumed = fits.listed([pair for pair in scenario.assumed if pair[0] not in row.replaces])
     blocks += [*fits.lines, *left_out([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,

@@ -50,6 +50,8 @@ _PASSING = ("layer", "activations")  # that are there only while gradients are c
 RECOMPUTED = 'memory.activations = "recomputed"'
 """The key that keeps least of the activations, as it is written."""
 
+MICRO_BATCH = "memory.micro_batch_tokens"
+
 DEFAULT_SEQUENCE = 2048
 _HEAD_WIDTH = 128
 _DOUBLINGS = 13  # of the accelerators of a worker: some thousand times as many
@@ -77,6 +79,8 @@ class SiteMemory:
     sizes: tuple[float, ...]
     #: What was assumed to estimate activations.
     notes: tuple[str, ...] = ()
+    #: The micro-batch that was assumed for it, in tokens, and why; "" where it is given.
+    assumed_micro_batch: str = ""
 
     @property
     def site(self) -> str:
@@ -331,7 +335,7 @@ class _Counted:
         """Return the bytes of every part under a sharding."""
         place = self._site.memory
         device, host = self._state(sharding)
-        activations, notes = self._activations
+        activations, notes, micro_batch = self._activations
         device["layer"] = self._layer(sharding)
         device["activations"] = activations
         return SiteMemory(
@@ -344,6 +348,7 @@ class _Counted:
             host_parts={part: host[part] for part in PARTS if host.get(part)},
             sizes=place.sizes,
             notes=notes,
+            assumed_micro_batch=micro_batch,
         )
 
     def _state(self, sharding: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -414,11 +419,11 @@ class _Counted:
         return max(self.scenario.model.layer_parameters) * per_parameter * missing
 
     @cached_property
-    def _activations(self) -> tuple[float, tuple[str, ...]]:
-        """Return the bytes of activations, and what they rest on that nobody gave."""
+    def _activations(self) -> tuple[float, tuple[str, ...], str]:
+        """Return the bytes of activations, what they rest on, and the assumed micro-batch."""
         keys, model = self.scenario.memory, self.scenario.model
         if keys.activations == "none":
-            return 0.0, ("activations are not counted",)
+            return 0.0, ("activations are not counted",), ""
         notes = []
         sequence, width, heads = keys.sequence_tokens, keys.width, keys.attention_heads
         if sequence is None:
@@ -434,15 +439,15 @@ class _Counted:
                 notes.append(f"memory.attention_heads = {heads} (residual_width / {_HEAD_WIDTH})")
         if keys.vocabulary is None:
             notes.append("the vocabulary is not known, so logits are not counted")
-        machine, tokens = self.workers[0].machine, keys.micro_batch_tokens
+        machine, tokens, micro_batch = self.workers[0].machine, keys.micro_batch_tokens, ""
         if tokens is None:
             each = machine.batch_tokens / machine.n_grad_accumulation / self._accelerators
             given = self._site.memory.micro_batches_given
             tokens = each if given else min(each, float(sequence))
-            notes.append(
-                f"memory.micro_batch_tokens = {tokens:.6g} "
-                + ("(site.n_grad_accumulation)" if given or each < sequence else "(one sequence)")
-            )
+            why = "one sequence" if each >= sequence else "an accelerator's part of the batch"
+            why = "site.n_grad_accumulation" if given else why
+            notes.append(f"{MICRO_BATCH} = {tokens:.6g} ({why})")
+            micro_batch = "" if given else f"{tokens:.6g} ({why})"
         size = activation_bytes(
             keys.activations,
             tokens=tokens,
@@ -453,4 +458,4 @@ class _Counted:
             vocabulary=keys.vocabulary or 0,
             per_width=keys.convention.layer_activations,
         )
-        return size, tuple(notes)
+        return size, tuple(notes), micro_batch

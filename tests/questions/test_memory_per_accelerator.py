@@ -286,6 +286,52 @@ def test_the_micro_batch_is_one_sequence_unless_the_scenario_counts_them() -> No
     )
 
 
+WIDE = ("--model", "10B", "--accelerators", "64 x H100", "--bandwidth", "10Gbit/s")
+_TIMES, _MEMORY = "site.n_grad_accumulation", "memory.micro_batch_tokens"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("simulate", "--method", "diloco"),
+        ("required", "--method", "diloco", "--target", "50%"),
+        ("required", "--method", "diloco", "--target", "50%", "--of", "comm_dtype"),
+        ("compare", "--methods", "ddp,diloco"),
+    ],
+)
+def test_what_memory_assumes_of_micro_batches_is_listed_behind_what_times_do(
+    words: tuple[str, ...], bandwise: Bandwise
+) -> None:
+    command, *own = words
+    assumed = bandwise(command, *WIDE, *own, "--json").json["assumed"]
+    assert (assumed[_TIMES], assumed[_MEMORY]) == ("1", "2048 (one sequence); for memory only")
+    names = list(assumed)
+    assert names.index(_MEMORY) == names.index(_TIMES) + 1
+    given = bandwise(command, *WIDE, *own, "--n-grad-accumulation", "1", "--json").json["assumed"]
+    assert not {_TIMES, _MEMORY} & set(given)
+
+
+def test_memory_lists_its_micro_batch_and_not_that_of_times(bandwise: Bandwise) -> None:
+    """Writing out what is listed gives the same bytes again."""
+    ran = bandwise("memory", *WIDE, "--methods", "diloco", "--json").json
+    assert _TIMES not in ran["assumed"]
+    assert ran["assumed"][_MEMORY] == "2048 (one sequence)"
+    typed = bandwise(
+        "memory", *WIDE, "--methods", "diloco", "--set", f"{_MEMORY}=2048", "--json"
+    ).json
+    assert typed["memory"] == ran["memory"]
+    assert _MEMORY not in typed["assumed"]
+    result = sim.memory(sim.make_scenario(model="10B", accelerators="64 x H100"), ["ddp"])
+    assert _TIMES not in result.provenance.assumed
+    assert _MEMORY in result.provenance.assumed
+
+
+def test_a_batch_of_less_than_a_sequence_is_called_so(bandwise: Bandwise) -> None:
+    short = ("memory", *WIDE, "--batch-tokens", "64Ki", "--methods", "ddp", "--json")
+    note = "1024 (an accelerator's part of the batch)"
+    assert bandwise(*short).json["assumed"][_MEMORY] == note
+
+
 def test_a_decoders_dimensions_are_used() -> None:
     scenario = load(
         None, {"--step-time": "1s", "--method": "ddp"}, ["model.kind=gpt", "model.size=100M"]
