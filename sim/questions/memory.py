@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from typing import Any
 
 from sim.models.held import Held
@@ -214,6 +214,9 @@ def remedies(scenario: Scenario, site: str) -> Remedies:
         changes['train.outer_state = "host"'] = {"outer_on_host": True}
     if scenario.memory.activations not in ("recomputed", "none"):
         changes[RECOMPUTED] = {"activations": "recomputed"}
+    if (number := counted.micro_batches_of_a_sequence) is not None:
+        tokens = counted.share_tokens / number
+        changes[f"site.n_grad_accumulation = {number}"] = {"micro_batch_tokens": tokens}
     everything = counted
     enough: dict[str, float] = {}
     last: dict[str, str] = {}
@@ -331,6 +334,22 @@ class _Counted:
         numbers = [self._accelerators << doubled for doubled in range(1, _DOUBLINGS)]
         return next((n for n in numbers if self.changed(accelerators=n).chosen.fits), None)
 
+    @property
+    def share_tokens(self) -> float:
+        """Tokens of a step that one accelerator computes on."""
+        return self.workers[0].machine.batch_tokens / self._accelerators
+
+    @property
+    def micro_batches_of_a_sequence(self) -> int | None:
+        """How many leave each accelerator one sequence at a time; None if those given do."""
+        keys = self.scenario.memory
+        if not self._site.memory.micro_batches_given or keys.micro_batch_tokens is not None:
+            return None
+        if keys.activations == "none":
+            return None
+        number = ceil(self.share_tokens / (keys.sequence_tokens or DEFAULT_SEQUENCE))
+        return number if number > self.workers[0].machine.n_grad_accumulation else None
+
     def under(self, sharding: str) -> SiteMemory:
         """Return the bytes of every part under a sharding."""
         place = self._site.memory
@@ -441,7 +460,7 @@ class _Counted:
             notes.append("the vocabulary is not known, so logits are not counted")
         machine, tokens, micro_batch = self.workers[0].machine, keys.micro_batch_tokens, ""
         if tokens is None:
-            each = machine.batch_tokens / machine.n_grad_accumulation / self._accelerators
+            each = self.share_tokens / machine.n_grad_accumulation
             given = self._site.memory.micro_batches_given
             tokens = each if given else min(each, float(sequence))
             why = "one sequence" if each >= sequence else "an accelerator's part of the batch"

@@ -411,6 +411,17 @@ def test_what_would_help_is_found_by_trying() -> None:
     assert lacking.accelerators == 4  # 20 bytes each over 2 are 100 GB
 
 
+def test_a_batch_that_is_computed_at_once_is_to_be_divided() -> None:
+    """1Mi tokens on 8 accelerators are 64 sequences of 2048 each."""
+    given = {"--model": "10B", "--accelerators": "8 x H100", "--method": "diloco"}
+    asked = {**given, "--n-grad-accumulation": "1"}
+    way = "site.n_grad_accumulation = 64"
+    found = remedies(load(None, asked), "site-1")
+    assert found.enough[way] == memory(load(None, given)).worst.total_bytes
+    assert memory(load(None, {**asked, "--n-grad-accumulation": "64"})).fits
+    assert way not in remedies(load(None, {**asked, "--n-grad-accumulation": "64"}), "site-1").all
+
+
 # -- what answers say ----------------------------------------------------------------------
 SMALL = ("--model", "10B", "--accelerators", "1 x H100", "--bandwidth", "10Gbit/s")
 
