@@ -231,16 +231,25 @@ def parse_price(value: object, per: str) -> tuple[float, str]:
     >>> parse_price("90 USD/GB", "TB")
     Traceback (most recent call last):
         ...
-    sim.units.UnitError: unknown unit "USD/GB" for a price; write it like "90 USD/TB"
+    sim.units.UnitError: unknown unit "USD/GB" for a price; write it per TB: 1 per GB is 1000 per TB
     """
     example = "2.50 USD/h" if per == "h" else "90 USD/TB"
     number, unit = _split(value, example)
     match = re.fullmatch(r"([A-Z]{3})?\s*/\s*" + per, unit)
     if match is None:
-        raise UnitError(f'unknown unit "{unit}" for a price; write it like "{example}"')
+        raise UnitError(f'unknown unit "{unit}" for a price; {_price_written(unit, per)}')
     # A bare 0 takes the example's unit, not its currency.
     bare = number == 0 and (not isinstance(value, str) or "/" not in value)
     return float(number), "" if bare else match.group(1) or ""
+
+
+def _price_written(given: str, per: str) -> str:
+    """Say how a price is written, whose unit is another one."""
+    if per == "TB" and re.fullmatch(r"([A-Z]{3})?\s*/\s*GB", given):
+        return "write it per TB: 1 per GB is 1000 per TB"
+    example = "2.50 EUR/h" if per == "h" else "90 EUR/TB"
+    unit = "/h (per accelerator)" if per == "h" else "/TB"
+    return f'the units are a currency of three capital letters and {unit}, like "{example}"'
 
 
 def parse_bytes(value: object) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sim.api.calls import called
@@ -87,6 +87,8 @@ def memory(scenario: Scenario, methods: Iterable[Method] | None = None) -> Memor
         cases = cases_of(base, asked)
         with naming_one_of(cases):
             about = report(cases)
-    return MemoryResult(
-        provenance(base.resolved, cases, document=base._document), telling(about, base)
+    # The micro-batches that times would assume are not those of this answer.
+    origin = replace(
+        provenance(base.resolved, cases, document=base._document), assumed=about.data["assumed"]
     )
+    return MemoryResult(origin, telling(about, base))

@@ -51,10 +51,15 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
     if kind.per_step > 1.5:
         cost = Links(scenario).cost(kind.operation, kind.dtype, kind.smallest_bytes, kind.members)
         alone = cost.latency_s
-        latency = kind.per_step * alone / scenario.network.collectives.concurrent
-        more = f"; {kind.per_step:.0f} in an inner step"
+        at_once = scenario.network.collectives.concurrent
+        latency = kind.per_step * alone / at_once
+        more = f"; {_number(kind.per_step)}"
         if latency > 0:
-            more += f", whose latencies alone take {format_seconds(latency)}"
+            together = f", {at_once} at a time" if at_once > 1 else ""
+            more += (
+                f", each with {format_seconds(alone)} of latency{together}: "
+                f"{format_seconds(latency)} per inner step"
+            )
     sites = len({scenario.workers[rank].site for rank in kind.members.ranks})
     unlimited = any(site.uplink == inf for site in scenario.sites)
     if "direct" in _algorithm(kind, scenario) and sites > 2 and unlimited:
@@ -71,6 +76,14 @@ def _sentence(kind: Exchange, scenario: Scenario) -> str:
         f"for which a worker puts {sent} on the wire; "
         f"{_priced_by(scenario.network, kind)}{more}."
     )
+
+
+def _number(per_step: float) -> str:
+    """Say how many there are in an inner step: a mean where they do not leave in every one."""
+    if abs(per_step - round(per_step)) < 1e-6 * per_step:
+        return f"{per_step:.0f} in an inner step"
+    digits = 1 if per_step < 100 else 0
+    return f"{per_step:.{digits}f} in an inner step on average"
 
 
 def _over(kind: Exchange, scenario: Scenario) -> str:

@@ -18,6 +18,17 @@ Slot = tuple[range, int]
 _PASSES = frozenset(["inner_step", "accumulate", "forward", "backward"])
 
 
+class _Peak:
+    """The most that a sum has been."""
+
+    def __init__(self) -> None:
+        self._now = self.most = 0
+
+    def add(self, elements: int) -> None:
+        self._now += elements
+        self.most = max(self.most, self._now)
+
+
 class Held(Sized):
     """Counts elements of state, each under what it is.
 
@@ -54,6 +65,8 @@ class Held(Sized):
         #: Those outer gradients that are needed while gradients are computed.
         self.overlapping: set[Slot] = set()
         self._needed: set[Slot] = set()  # written, and not used up
+        self._since: list[tuple[Slot, int]] = []  # what was written, used up (< 0) since a pass
+        self._overlapping, self._others, self._kept_apart = _Peak(), _Peak(), _Peak()
         #: Outer parameters and momentum that one outer step works on, where that is most.
         self.visiting = (0, 0)
 
@@ -77,6 +90,30 @@ class Held(Sized):
         """Parameters with momentum of the outer optimizer."""
         return self._of(self._momentum)
 
+    @property
+    def most_overlapping(self) -> int:
+        """Most elements at one time of outer gradients that are needed during passes.
+
+        An outer gradient is needed from when it is computed until an outer step has used it. To
+        be read at the program's end: what no pass has followed is taken as used up before one.
+        """
+        self._sort()
+        return self._overlapping.most
+
+    @property
+    def most_others(self) -> int:
+        """Most elements at one time of outer gradients that are used up before the next pass.
+
+        To be read at the program's end, too.
+        """
+        self._sort()
+        return self._others.most
+
+    @property
+    def most_fresh(self) -> int:
+        """Most elements at one time of this worker's part of what is in flight."""
+        return self._kept_apart.most
+
     def size(self) -> float:
         """Return a number that grows whenever something is added."""
         return float(
@@ -88,6 +125,9 @@ class Held(Sized):
             + sum(self.deltas.values())
             + sum(self.fresh.values())
             + len(self.overlapping)
+            + self._overlapping.most
+            + self._others.most
+            + self._kept_apart.most
             + sum(self.visiting)
         )
 
@@ -100,6 +140,7 @@ class Held(Sized):
         """Note what a verb of the model needs; an operation of the user's adds nothing."""
         if verb.__name__ in _PASSES:
             self.overlapping |= self._needed
+            self._sort()
         super().perform(verb, args, kwargs, times)
         handed_over = verb.__name__ in ("accumulate", "hand_over", "publish")
         if not handed_over and getattr(verb, "__self__", None) is self:
@@ -140,7 +181,7 @@ class Held(Sized):
     ) -> None:
         """Needs outer parameters and momentum, and uses up the outer gradient."""
         self._step(layers, momentum)
-        self._needed.discard((layers, slot))
+        self._use_up(layers, slot)
 
     def eager_outer_step(
         self,
@@ -155,12 +196,29 @@ class Held(Sized):
         self._step(layers, momentum)
         if fresh is not None:
             self.fresh[layers, fresh] = self._elements(layers)
+            self._kept_apart.add(self._elements(layers))
         if stale is not None:
-            self._needed.discard((layers, stale))
+            # Until here, next to the one just sent: both are in the sum.
+            self._kept_apart.add(-self.fresh.get((layers, stale), 0))
+            self._use_up(layers, stale)
 
     def _write(self, layers: range, slot: int) -> None:
         self.deltas[layers, slot] = self._elements(layers)
-        self._needed.add((layers, slot))
+        if (layers, slot) not in self._needed:
+            self._needed.add((layers, slot))
+            self._since.append(((layers, slot), self._elements(layers)))
+
+    def _use_up(self, layers: range, slot: int) -> None:
+        if (layers, slot) in self._needed:
+            self._needed.remove((layers, slot))
+            self._since.append(((layers, slot), -self._elements(layers)))
+
+    def _sort(self) -> None:
+        """Add up what happened since the last pass: only now it is known what was used up."""
+        for key, elements in self._since:
+            peak = self._overlapping if key in self.overlapping else self._others
+            peak.add(elements)
+        self._since.clear()
 
     def _step(self, layers: range, momentum: float) -> None:
         self._outer.update(layers)

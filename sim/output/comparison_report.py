@@ -105,7 +105,7 @@ def report(
         blocks.append(_left_out(result, scenario))
     models = {e.method: in_words(e.figures.exchanges, scenario) for e in result.entries}
     blocks.append(Section("Collective model", "\n".join(f"{m}: {w}" for m, w in models.items())))
-    common = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
+    common = fits.listed([pair for pair in scenario.assumed if not pair[0].startswith("method.")])
     own = {
         name: {key[7:]: value for key, value in case.assumed if key.startswith("method.")}
         for name, case in cases.items()

@@ -96,13 +96,15 @@ def _usage(error: Any) -> str:
 
 def _as_setting(error: Any) -> str:
     """Say how to set the key of a scenario that an unknown option names, if it names one."""
-    from sim.scenario.advice import synonym
+    from sim.scenario.advice import also, synonym
     from sim.scenario.method import method_arguments
     from sim.scenario.options import OPTIONS
     from sim.scenario.schema import known_keys
-    from sim.scenario.words import WRITTEN
+    from sim.scenario.words import NOT_LIMITED
 
     name = error.option_name.lstrip("-").replace("-", "_")
+    if name in NOT_LIMITED:
+        return f"; {NOT_LIMITED[name]}"
     keys = [key for key in known_keys() if key.endswith(f".{name}")]
     if name in method_arguments():
         keys.append(f"method.{name}")
@@ -120,9 +122,18 @@ def _as_setting(error: Any) -> str:
     value = value.partition("=")[2] or next(given, "")
     if not value or value.startswith("-"):
         value = "..."
-    if called in keys and called in WRITTEN:  # not in the way in which it was written
-        value = WRITTEN[called].strip('"')
-    return "; use " + " or ".join(f"--set {key}={_in_shell(value)}" for key in keys[:3])
+    ways = [f"--set {key}={_in_shell(_written(value, key, called))}" for key in keys[:3]]
+    return f"; use {' or '.join(ways)}{also(name)}"
+
+
+def _written(value: str, key: str, called: str | None) -> str:
+    """Return a value as the key takes it: an example for another project's word, or of a unit."""
+    from sim.scenario.words import WRITTEN
+
+    lacks_unit = re.fullmatch(r"[-+]?[\d.]+", value) is not None
+    if key in WRITTEN and (called == key or lacks_unit):
+        return WRITTEN[key].strip('"')
+    return value
 
 
 def _in_shell(value: str) -> str:

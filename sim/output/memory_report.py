@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sim.output.answers import of_memory
@@ -17,7 +17,7 @@ from sim.output.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sim.questions.memory import Memory, SiteMemory
     from sim.scenario.records import Scenario
@@ -36,6 +36,14 @@ class Fit:
     by_method: dict[str, bool | None]
     #: What to print: a line, or none where all fit or nothing is known.
     lines: list[str]
+    #: Key and value of what was assumed for memory, and not for times.
+    assumed: list[tuple[str, str]] = field(default_factory=list)
+
+    def listed(self, assumed: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return what was assumed, and behind the micro-batches of times those of memory."""
+        places = [i for i, (key, _) in enumerate(assumed) if _is_of_micro_batches(key)]
+        after = places[-1] + 1 if places else len(assumed)
+        return [*assumed[:after], *self.assumed, *assumed[after:]]
 
 
 def fit(cases: Mapping[str, Scenario]) -> Fit:
@@ -58,9 +66,10 @@ def fit(cases: Mapping[str, Scenario]) -> Fit:
             except (SimulationError, ArgumentError):
                 continue  # a program that needs the times of a run; nothing is known of it
     known = {name: found[name].fits if name in found else None for name in cases}
+    assumed = _micro_batches(found.values(), "; for memory only")
     short = {name: found[name].worst for name, fits in known.items() if fits is False}
     if not short:
-        return Fit(known, [])
+        return Fit(known, [], assumed)
     name = max(short, key=lambda each: short[each].total_bytes)
     others = [
         f"{other} ({quantity(each.total_bytes, 'bytes')})"
@@ -68,7 +77,20 @@ def fit(cases: Mapping[str, Scenario]) -> Fit:
         if other != name
     ]
     also = f" Nor do: {', '.join(others)}." if others else ""
-    return Fit(known, [f"{_short(name, short[name], cases[name])}{also}"])
+    return Fit(known, [f"{_short(name, short[name], cases[name])}{also}"], assumed)
+
+
+def _is_of_micro_batches(key: str) -> bool:
+    return key.startswith("site.") and key.endswith(".n_grad_accumulation")
+
+
+def _micro_batches(found: Iterable[Memory], remark: str = "") -> list[tuple[str, str]]:
+    """Return the micro-batches that memory assumes where the scenario gives none."""
+    from sim.questions.memory import MICRO_BATCH
+
+    sites = [site for each in found for site in each.per_site]
+    values = list(dict.fromkeys(s.assumed_micro_batch for s in sites if s.assumed_micro_batch))
+    return [(MICRO_BATCH, f"{' or '.join(values)}{remark}")] if values else []
 
 
 def _short(method: str, site: SiteMemory, scenario: Scenario) -> str:
@@ -143,7 +165,13 @@ def report(cases: Mapping[str, Scenario]) -> Report:
         blocks.append(_by_sharding(totals, several=several))
     worst = fit(cases)
     blocks += [*worst.lines, *_open(found), _convention(found), _activations(scenario, found)]
-    common = [pair for pair in scenario.assumed if not pair[0].startswith("method.")]
+    # Without a number of micro-batches memory assumes their size, and times that there is one.
+    common = [
+        pair
+        for pair in scenario.assumed
+        if not pair[0].startswith("method.") and not _is_of_micro_batches(pair[0])
+    ]
+    common += _micro_batches(found.values())
     blocks += [*left_out(cases.values()), *assumptions(common)]
     data = {
         "schema": 1,

@@ -87,6 +87,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     blocks.append(Section("What binds", _binding(plan)))
     blocks += varying_links.said(best.scenario, best.figures)
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
+    assumed = memory.listed(best.scenario.assumed)
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
     blocks.append(_front(plan, front))
@@ -96,7 +97,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     blocks.append(
         f"Measured in our trainings (1.1M parameters, 300 steps): {measured}. {LOSS}",
     )
-    blocks += [*assumptions(best.scenario.assumed), STEADY]
+    blocks += [*assumptions(assumed), STEADY]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
@@ -126,7 +127,7 @@ def report(plan: Plan, asked: Asked) -> Report:
             }
             for each in evidence(best.scenario)
         ],
-        "assumed": dict(best.scenario.assumed),
+        "assumed": dict(assumed),
         "version": __version__,
         "scenario_sha256": best.scenario.sha256,
     }

@@ -68,6 +68,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
     title = f"{row.found} with which {method} reaches each target"
     blocks: list[Block] = [PREDICTION, Table((target, value, *shares), shown, title)]
     blocks += [offered.note] if offered.note else []
+    blocks += _instead(scenario, answers, row, offered.title)
     blocks += _random(answers, row)
     blocks += _exceptions(answers, row, offered.title)
     if any(not answer.figures.steady for answer in answers):
@@ -77,7 +78,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
             f"the links, figures are at the pace of the links.{BOUNDS if bounds else ''}"
         )
     fits = fit({method: _at_the_highest(scenario, answers, offered)})
-    assumed = [(key, text) for key, text in scenario.assumed if key not in row.replaces]
+    assumed = fits.listed([pair for pair in scenario.assumed if pair[0] not in row.replaces])
     blocks += [*fits.lines, *left_out([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,
@@ -167,6 +168,28 @@ def _coverage(answer: Found) -> float | None:
 
     number = answer.replications
     return coverage(number, rank_of(number)) if number > 1 else None
+
+
+def _instead(scenario: Scenario, answers: Sequence[Found], row: Quantity, title: str) -> list[str]:
+    """Say which other quantities may reach what this one does not reach with any value."""
+    from sim.program import ArgumentError
+    from sim.questions.quantities import QUANTITIES
+
+    short = [f"{100 * answer.target:g} %" for answer in answers if answer.outcome == "not reached"]
+    if not short:
+        return []
+    others = []
+    for name, other in QUANTITIES.items():
+        try:
+            if name != row.name and other.range_in(scenario).last > 0:
+                others.append(f"--of {name}")
+        except ArgumentError:  # the method has no such argument
+            continue
+    others.append("--of bandwidth")
+    ways = others[0] if len(others) == 1 else f"{', '.join(others[:-1])} or {others[-1]}"
+    return [
+        f"No {title} that was tried reaches {' or '.join(short)}. Another quantity may: {ways}."
+    ]
 
 
 def _exceptions(answers: Sequence[Found], row: Quantity, title: str) -> list[str]:

@@ -91,13 +91,14 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         )
     blocks += varying_links.said(scenario, *(answer.figures for answer in answers))
     fits = fit({scenario.method.name: scenario})
+    assumed = fits.listed(scenario.assumed)
     blocks += fits.lines
     model = in_words(answers[0].figures.exchanges, scenario)
     blocks += [Section("Collective model", model)]
     factors = [answer.factor for answer in answers if answer.outcome == "reached"]
     slowed = windowed(scaled(scenario, max(factors), link)) if factors else None
     blocks += [slowed.sentence] if slowed is not None else []
-    blocks += [*left_out([scenario]), *assumptions(scenario.assumed)]
+    blocks += [*left_out([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,
         "prediction": "simulated; nothing was trained",
@@ -109,7 +110,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         "collective_model": model,
         "with_default_windows": None if slowed is None else slowed.record,
         "fits_in_memory": fits.by_method[scenario.method.name],
-        "assumed": dict(scenario.assumed),
+        "assumed": dict(assumed),
         "left_out": list(scenario.left_out),
     }
     columns = (

@@ -76,15 +76,20 @@ def report(
         blocks += cost_fields.by_site(cost(scenario, result))
         blocks.append(Section("Collective model", model))
         blocks += [slowed.sentence] if slowed is not None else []
-    assumed = [
-        (key, value) for key, value in scenario.assumed if not measured or key.startswith(_DECIDES)
-    ]
+    assumed = fits.listed(
+        [
+            (key, value)
+            for key, value in scenario.assumed
+            if not measured or key.startswith(_DECIDES)
+        ]
+    )
     blocks += assumed_values(assumed)
     flat = row(scenario, result, model, interval, measured=measured)
     found = data(scenario, result, model, interval, layer_overlap, measured=measured)
     if not measured:
         found["varying_links"] = varying_links.record(scenario, result)
         found["with_default_windows"] = None if slowed is None else slowed.record
+        found["assumed"] = dict(fits.listed(scenario.assumed))
         found["fits_in_memory"] = fits.by_method[scenario.method.name]
     return Report(
         blocks,

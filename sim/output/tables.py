@@ -232,11 +232,10 @@ def _unit(kind: str, values: Sequence[Any]) -> tuple[float, str]:
     units = _UNITS.get(kind)
     if units is None:
         return 1.0, ""
-    sizes = [
-        abs(value)
-        for value in values
-        if isinstance(value, int | float) and isfinite(value) and value != 0
-    ]
+    numbers = [abs(v) for v in values if isinstance(v, int | float) and isfinite(v)]
+    sizes = [number for number in numbers if number != 0]
+    if not numbers and kind != "percent":  # texts alone, which name their units themselves
+        return 1.0, ""
     if not sizes:
         return units[0] if kind == "percent" else units[min(2, len(units) - 1)]
     middle = median(sizes) * (1 + 1e-9)

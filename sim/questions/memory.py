@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import inf, sqrt
+from math import ceil, inf, sqrt
 from typing import Any
 
 from sim.models.held import Held
@@ -50,6 +50,8 @@ _PASSING = ("layer", "activations")  # that are there only while gradients are c
 RECOMPUTED = 'memory.activations = "recomputed"'
 """The key that keeps least of the activations, as it is written."""
 
+MICRO_BATCH = "memory.micro_batch_tokens"
+
 DEFAULT_SEQUENCE = 2048
 _HEAD_WIDTH = 128
 _DOUBLINGS = 13  # of the accelerators of a worker: some thousand times as many
@@ -77,6 +79,8 @@ class SiteMemory:
     sizes: tuple[float, ...]
     #: What was assumed to estimate activations.
     notes: tuple[str, ...] = ()
+    #: The micro-batch that was assumed for it, in tokens, and why; "" where it is given.
+    assumed_micro_batch: str = ""
 
     @property
     def site(self) -> str:
@@ -210,6 +214,9 @@ def remedies(scenario: Scenario, site: str) -> Remedies:
         changes['train.outer_state = "host"'] = {"outer_on_host": True}
     if scenario.memory.activations not in ("recomputed", "none"):
         changes[RECOMPUTED] = {"activations": "recomputed"}
+    if (number := counted.micro_batches_of_a_sequence) is not None:
+        tokens = counted.share_tokens / number
+        changes[f"site.n_grad_accumulation = {number}"] = {"micro_batch_tokens": tokens}
     everything = counted
     enough: dict[str, float] = {}
     last: dict[str, str] = {}
@@ -327,11 +334,27 @@ class _Counted:
         numbers = [self._accelerators << doubled for doubled in range(1, _DOUBLINGS)]
         return next((n for n in numbers if self.changed(accelerators=n).chosen.fits), None)
 
+    @property
+    def share_tokens(self) -> float:
+        """Tokens of a step that one accelerator computes on."""
+        return self.workers[0].machine.batch_tokens / self._accelerators
+
+    @property
+    def micro_batches_of_a_sequence(self) -> int | None:
+        """How many leave each accelerator one sequence at a time; None if those given do."""
+        keys = self.scenario.memory
+        if not self._site.memory.micro_batches_given or keys.micro_batch_tokens is not None:
+            return None
+        if keys.activations == "none":
+            return None
+        number = ceil(self.share_tokens / (keys.sequence_tokens or DEFAULT_SEQUENCE))
+        return number if number > self.workers[0].machine.n_grad_accumulation else None
+
     def under(self, sharding: str) -> SiteMemory:
         """Return the bytes of every part under a sharding."""
         place = self._site.memory
         device, host = self._state(sharding)
-        activations, notes = self._activations
+        activations, notes, micro_batch = self._activations
         device["layer"] = self._layer(sharding)
         device["activations"] = activations
         return SiteMemory(
@@ -344,6 +367,7 @@ class _Counted:
             host_parts={part: host[part] for part in PARTS if host.get(part)},
             sizes=place.sizes,
             notes=notes,
+            assumed_micro_batch=micro_batch,
         )
 
     def _state(self, sharding: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -354,7 +378,8 @@ class _Counted:
         optimizer, gradients, weights = (by if level >= least else 1 for least in (1, 2, 3))
         sharded_copy = 0 if each.sharing else held.shard * each.weights
         outer_parameters = held.trained if each.outer_always else held.outer_parameters
-        kept_apart = sum(held.fresh.values()) * each.outer_gradients / gradients
+        fresh = held.most_fresh if each.sharing else sum(held.fresh.values())
+        kept_apart = fresh * each.outer_gradients / gradients
         frozen = self.scenario.model.frozen_parameters * each.weights
         device = {
             "weights": (held.trained * each.weights + frozen) / weights,
@@ -377,17 +402,17 @@ class _Counted:
         return device, outer | {"buffers": kept_apart}
 
     def _in_flight(self) -> float:
-        """Return the bytes of outer gradients.
+        """Return the bytes of outer gradients: the most that is in flight at one time.
 
-        Those that are used up before the next gradient is computed can have its memory.
+        Those that are used up before the next gradient is computed can have its memory. realrun
+        keeps a buffer for every fragment and slot.
         """
         held, each = self.held, self.scenario.memory.convention
-        apart = sum(size for key, size in held.deltas.items() if key in held.overlapping)
-        others = sum(held.deltas.values()) - apart
         if not each.sharing:
-            return (apart + others) * each.outer_gradients
+            return sum(held.deltas.values()) * each.outer_gradients
         free = held.trained * each.gradients
-        return apart * each.outer_gradients + max(0.0, others * each.outer_gradients - free)
+        others = max(0.0, held.most_others * each.outer_gradients - free)
+        return held.most_overlapping * each.outer_gradients + others
 
     def _handed(self, gradients: int, weights: int) -> float:
         """Return the bytes that an update in the background works on.
@@ -413,11 +438,11 @@ class _Counted:
         return max(self.scenario.model.layer_parameters) * per_parameter * missing
 
     @cached_property
-    def _activations(self) -> tuple[float, tuple[str, ...]]:
-        """Return the bytes of activations, and what they rest on that nobody gave."""
+    def _activations(self) -> tuple[float, tuple[str, ...], str]:
+        """Return the bytes of activations, what they rest on, and the assumed micro-batch."""
         keys, model = self.scenario.memory, self.scenario.model
         if keys.activations == "none":
-            return 0.0, ("activations are not counted",)
+            return 0.0, ("activations are not counted",), ""
         notes = []
         sequence, width, heads = keys.sequence_tokens, keys.width, keys.attention_heads
         if sequence is None:
@@ -433,15 +458,15 @@ class _Counted:
                 notes.append(f"memory.attention_heads = {heads} (residual_width / {_HEAD_WIDTH})")
         if keys.vocabulary is None:
             notes.append("the vocabulary is not known, so logits are not counted")
-        machine, tokens = self.workers[0].machine, keys.micro_batch_tokens
+        machine, tokens, micro_batch = self.workers[0].machine, keys.micro_batch_tokens, ""
         if tokens is None:
-            each = machine.batch_tokens / machine.n_grad_accumulation / self._accelerators
+            each = self.share_tokens / machine.n_grad_accumulation
             given = self._site.memory.micro_batches_given
             tokens = each if given else min(each, float(sequence))
-            notes.append(
-                f"memory.micro_batch_tokens = {tokens:.6g} "
-                + ("(site.n_grad_accumulation)" if given or each < sequence else "(one sequence)")
-            )
+            why = "one sequence" if each >= sequence else "an accelerator's part of the batch"
+            why = "site.n_grad_accumulation" if given else why
+            notes.append(f"{MICRO_BATCH} = {tokens:.6g} ({why})")
+            micro_batch = "" if given else f"{tokens:.6g} ({why})"
         size = activation_bytes(
             keys.activations,
             tokens=tokens,
@@ -452,4 +477,4 @@ class _Counted:
             vocabulary=keys.vocabulary or 0,
             per_width=keys.convention.layer_activations,
         )
-        return size, tuple(notes)
+        return size, tuple(notes), micro_batch

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sim.scenario.errors import listed, nearest
 from sim.scenario.method import method_arguments, who_takes
 from sim.scenario.schema import SECTIONS, known_keys
-from sim.scenario.words import SYNONYMS, WRITTEN
+from sim.scenario.words import OR, SYNONYMS, WRITTEN
 
 
 def meant(
@@ -35,7 +35,7 @@ def hinted(
     own = called is not None and called.rpartition(".")[0] == name
     near = nearest(word, here, 0.9) or (None if own else nearest(word, here, 0.75))
     if near is None and called is not None:
-        return f"here it is called {shown(called)}{_not_of(called, method, takes)}"
+        return f"here it is called {shown(called)}{also(word)}{_not_of(called, method, takes)}"
     near = near or nearest(word, here)
     if near is not None:
         return f"did you mean {_path((*section, near))}?"
@@ -66,6 +66,12 @@ def shown(key: str) -> str:
     if key == "site.workers":
         return "site.workers (model replicas at each site)"
     return f"{key}, written like {WRITTEN[key]}" if key in WRITTEN else key
+
+
+def also(word: str) -> str:
+    """Return in brackets what a word may mean besides its key, "" for most."""
+    text = OR.get(word.lower().replace("-", "_"))
+    return f" ({text})" if text else ""
 
 
 def _not_of(key: str, method: str, takes: Collection[str] | None) -> str:

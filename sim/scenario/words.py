@@ -63,8 +63,9 @@ _WORDS = {
     "grad_accum_steps accumulation_steps accumulate_grad_batches micro_batches num_microbatches",
     "site.batch_tokens": "batch_size tokens_per_step tokens_per_batch global_batch "
     "global_batch_size target_batch_size",
-    "site.uplink": "egress upload up",
+    "site.uplink": "upload up",
     "site.downlink": "ingress download down",
+    "site.egress_price": "egress egress_cost egress_fee traffic_price",
     "site.jitter.cv": "std stddev sigma",
     "network.bandwidth": "W bw link_speed throughput rate",
     "network.rtt": "ping round_trip round_trip_time",
@@ -107,6 +108,10 @@ WRITTEN: dict[str, str] = {
     "site.batch_tokens": '"1Mi"',
     "site.uplink": '"1 Gbit/s"',
     "site.downlink": '"1 Gbit/s"',
+    "site.price": '"2.50 USD/h"',
+    "site.egress_price": '"90 USD/TB"',
+    "site.power": '"700 W"',
+    "site.idle_power": '"200 W"',
     "network.bandwidth": '"1 Gbit/s"',
     "network.rtt": '"30 ms"',
     "network.latency": '"15 ms"',
@@ -114,3 +119,14 @@ WRITTEN: dict[str, str] = {
     "network.background": '"30 %"',
 }
 """How a value is written, for keys of which other projects write it in another way."""
+
+OR: dict[str, str] = {
+    "egress": "the rate of what leaves a site is site.uplink",
+}
+"""What a word may mean besides, in a few words."""
+
+NOT_LIMITED: dict[str, str] = dict.fromkeys(
+    ["budget", "max_budget", "cost", "max_cost", "cost_limit", "max_price", "money"],
+    "a run's cost is printed where site.price is given, and cannot be limited",
+)
+"""Words for what exists in answers alone."""

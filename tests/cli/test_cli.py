@@ -271,6 +271,21 @@ def test_required_sizes_one_link_by_name(bandwise: Bandwise) -> None:
     assert [row["link"] for row in rows] == ["a.uplink"]
 
 
+def test_what_no_rtt_reaches_names_other_quantities_that_can_be_asked_for(
+    bandwise: Bandwise,
+) -> None:
+    asked = ("--model", "1B", "--step-time", "1s", "--bandwidth", "2Gbit/s", "--method", "diloco")
+    asked = ("required", *asked, "--target", "99%")
+    out = " ".join(bandwise(*asked, "--of", "rtt").out.split())
+    assert "not reached: " in out
+    assert "rtt (min)" not in out  # no value, no unit
+    assert "No rtt that was tried reaches 99 %. Another quantity may: --of " in out
+    named = re.findall(r"--of (\w+)", out)
+    assert named == ["sync_every", "comm_dtype", "batch_tokens", "bandwidth"]  # diloco has no delay
+    for name in ("sync_every", "bandwidth"):
+        assert "not reached" not in bandwise(*asked, "--of", name).out
+
+
 def test_required_finds_other_quantities_in_every_format(bandwise: Bandwise) -> None:
     asked = ("required", "--model", "1B", "--method", "diloco", "--bandwidth", "10Gbit/s")
     asked = (*asked, "--target", "50%,95%", "--of")

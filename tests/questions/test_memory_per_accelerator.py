@@ -115,11 +115,63 @@ def test_every_part_of_a_streaming_worker_is_counted_by_hand() -> None:
         "optimizer": 4000 * 12 / 2,
         "outer_parameters": 4000 * 2 / 2,
         "outer_momentum": 4000 * 2 / 2,
-        # Two fragments of 2000, each in two slots that are used in turn.
-        "buffers": 2 * 2 * 2000 * 2 / 2,
+        # One fragment of 2000: applied a step after it is sent, and the next is sent after two.
+        "buffers": 2000 * 2 / 2,
         # One layer's weights and gradients, of which half is there anyhow.
         "layer": 1000 * (2 + 2) / 2,
     }
+
+
+@given(
+    fragments=st.integers(1, 6),
+    spacing=st.integers(1, 5),
+    delay=st.integers(1, 40),
+    pattern=st.sampled_from(["strided", "sequential"]),
+)
+def test_buffers_are_the_fragments_that_are_in_flight_at_one_time(
+    fragments: int, spacing: int, delay: int, pattern: str
+) -> None:
+    """One leaves every H / P steps and is applied tau steps later, just after others leave."""
+    found = of(
+        "streaming_diloco",
+        f"model.layer_parameters={[1000] * fragments}",
+        f"method.num_fragments={fragments}",
+        f"method.sync_every={fragments * spacing}",
+        f"method.fragment_sync_delay={delay}",
+        f"method.fragment_pattern={pattern}",
+    )
+    assert found.parts["buffers"] == 1000 * 2 * (delay // spacing + 1)
+
+
+@pytest.mark.parametrize(("method", "copies"), [("delayed_diloco", 1), ("eager_diloco", 2)])
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("fragments", [1, 4])
+def test_a_fragment_that_is_late_by_rounds_overlaps_its_next_one_alone(
+    method: str, copies: int, rounds: int, fragments: int
+) -> None:
+    """P fragments in each of k rounds, and the one that leaves while its oldest is applied."""
+    found = of(
+        method,
+        f"model.layer_parameters={[1000] * fragments}",
+        f"method.num_fragments={fragments}",
+        f"method.outer_sync_delay={rounds}",
+        "method.sync_every=8",
+    )
+    assert found.parts["buffers"] == 1000 * 2 * copies * (fragments * rounds + 1)
+
+
+def test_a_short_run_has_no_more_in_flight_than_it_sends() -> None:
+    """A single round: what is sent after its last step is used up before another pass."""
+    settings = ("model.layer_parameters=[1000, 1000]", "method.outer_sync_delay=3")
+    assert "buffers" not in of("delayed_diloco", *settings, "run.rounds=1").parts
+    assert of("delayed_diloco", *settings, "run.rounds=2").parts["buffers"] == 2000 * 2
+
+
+def test_parameters_that_come_back_are_whole_until_zero3_shares_out_weights() -> None:
+    """The buffer holds the gradient, N / 4 from ZeRO-2, and then the parameters, N until ZeRO-3."""
+    found = by_sharding(asked("acco", model="1B", accelerators="4 x H100"))
+    buffers = {sharding: each.per_site[0].parts["buffers"] for sharding, each in found.items()}
+    assert buffers == {"none": 2e9, "zero1": 2e9, "zero2": 2e9, "zero3": 2e9 / 4}
 
 
 def test_sharding_moves_one_kind_of_state_after_another() -> None:
@@ -234,6 +286,52 @@ def test_the_micro_batch_is_one_sequence_unless_the_scenario_counts_them() -> No
     )
 
 
+WIDE = ("--model", "10B", "--accelerators", "64 x H100", "--bandwidth", "10Gbit/s")
+_TIMES, _MEMORY = "site.n_grad_accumulation", "memory.micro_batch_tokens"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("simulate", "--method", "diloco"),
+        ("required", "--method", "diloco", "--target", "50%"),
+        ("required", "--method", "diloco", "--target", "50%", "--of", "comm_dtype"),
+        ("compare", "--methods", "ddp,diloco"),
+    ],
+)
+def test_what_memory_assumes_of_micro_batches_is_listed_behind_what_times_do(
+    words: tuple[str, ...], bandwise: Bandwise
+) -> None:
+    command, *own = words
+    assumed = bandwise(command, *WIDE, *own, "--json").json["assumed"]
+    assert (assumed[_TIMES], assumed[_MEMORY]) == ("1", "2048 (one sequence); for memory only")
+    names = list(assumed)
+    assert names.index(_MEMORY) == names.index(_TIMES) + 1
+    given = bandwise(command, *WIDE, *own, "--n-grad-accumulation", "1", "--json").json["assumed"]
+    assert not {_TIMES, _MEMORY} & set(given)
+
+
+def test_memory_lists_its_micro_batch_and_not_that_of_times(bandwise: Bandwise) -> None:
+    """Writing out what is listed gives the same bytes again."""
+    ran = bandwise("memory", *WIDE, "--methods", "diloco", "--json").json
+    assert _TIMES not in ran["assumed"]
+    assert ran["assumed"][_MEMORY] == "2048 (one sequence)"
+    typed = bandwise(
+        "memory", *WIDE, "--methods", "diloco", "--set", f"{_MEMORY}=2048", "--json"
+    ).json
+    assert typed["memory"] == ran["memory"]
+    assert _MEMORY not in typed["assumed"]
+    result = sim.memory(sim.make_scenario(model="10B", accelerators="64 x H100"), ["ddp"])
+    assert _TIMES not in result.provenance.assumed
+    assert _MEMORY in result.provenance.assumed
+
+
+def test_a_batch_of_less_than_a_sequence_is_called_so(bandwise: Bandwise) -> None:
+    short = ("memory", *WIDE, "--batch-tokens", "64Ki", "--methods", "ddp", "--json")
+    note = "1024 (an accelerator's part of the batch)"
+    assert bandwise(*short).json["assumed"][_MEMORY] == note
+
+
 def test_a_decoders_dimensions_are_used() -> None:
     scenario = load(
         None, {"--step-time": "1s", "--method": "ddp"}, ["model.kind=gpt", "model.size=100M"]
@@ -311,6 +409,17 @@ def test_what_would_help_is_found_by_trying() -> None:
     assert not lacking.enough
     assert lacking.together_bytes == pytest.approx((16 + 4) * 1e10)  # the room for outer state
     assert lacking.accelerators == 4  # 20 bytes each over 2 are 100 GB
+
+
+def test_a_batch_that_is_computed_at_once_is_to_be_divided() -> None:
+    """1Mi tokens on 8 accelerators are 64 sequences of 2048 each."""
+    given = {"--model": "10B", "--accelerators": "8 x H100", "--method": "diloco"}
+    asked = {**given, "--n-grad-accumulation": "1"}
+    way = "site.n_grad_accumulation = 64"
+    found = remedies(load(None, asked), "site-1")
+    assert found.enough[way] == memory(load(None, given)).worst.total_bytes
+    assert memory(load(None, {**asked, "--n-grad-accumulation": "64"})).fits
+    assert way not in remedies(load(None, {**asked, "--n-grad-accumulation": "64"}), "site-1").all
 
 
 # -- what answers say ----------------------------------------------------------------------

@@ -182,6 +182,41 @@ def test_a_word_as_an_option_leads_to_the_option_or_the_key(word: str, bandwise:
         load(None, {"--model": "10B"}, [setting[1]])
 
 
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        ("--egress 80", "site.egress_price"),
+        ("--egress-price 80", "site.egress_price"),
+        ("--price 2.1", "site.price"),
+        ("--price=2EUR/h", "site.price"),
+        ("--power 700", "site.power"),
+        ("--memory 80", "site.memory"),
+    ],
+)
+def test_a_key_as_an_option_leads_to_a_setting_with_a_unit_that_loads(
+    typed: str, key: str, bandwise: Bandwise
+) -> None:
+    asked = {"--model": "10B", "--accelerators": "8 x H100"}
+    ran = bandwise("simulate", *(w for pair in asked.items() for w in pair), *typed.split())
+    assert ran.status == 2
+    setting = re.search(r'use --set (\S+=(?:"[^"]+"|\S+))', ran.err)
+    assert setting, ran.err
+    assert setting[1].startswith(f"{key}=")
+    load(None, asked, [setting[1].replace('"', "")])
+    assert ("site.uplink" in ran.err) == (typed == "--egress 80")  # its rate
+
+
+@pytest.mark.parametrize("command", ["simulate", "required", "plan"])
+@pytest.mark.parametrize("option", ["--budget", "--max-cost"])
+def test_money_is_named_as_what_cannot_be_limited(
+    command: str, option: str, bandwise: Bandwise
+) -> None:
+    ran = bandwise(command, "--model", "10B", option, "3000EUR")
+    assert ran.status == 2
+    assert "cost is printed where site.price is given, and cannot be limited" in ran.err
+    assert "did you mean" not in ran.err
+
+
 def test_a_word_under_over_leads_to_a_key_that_can_be_varied() -> None:
     for word, value in {"H": "10,20", "tau": "1,2", "num_sites": "2,3", "bw": "1,2Gbit/s"}.items():
         with pytest.raises(ScenarioError, match="here it is called") as error:
