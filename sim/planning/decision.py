@@ -45,13 +45,15 @@ class Plan:
     tokens: float
     limits: Limits
     #: The setting that asks least of the training among those that reach the target; where none
-    #: does, among those that take at most 1 % longer than the fastest.
+    #: does, among those that take at most 1 % longer than the fastest. Of those that learn as it
+    #: does, the fastest.
     recommended: Point
     #: Whether it reaches the target.
     reached: bool
-    #: The setting of least time that no limit excludes.
+    #: The setting of least time that no limit excludes; among equals, of fewest tokens per update.
     fastest: Point
-    #: The one that sends fewest bytes, of those that meet what the recommended one must meet.
+    #: The one that sends fewest bytes, of those that meet what the recommended one must meet;
+    #: among equals the fastest.
     leanest: Point
     #: All settings of which no other is better in time, tokens per update and bytes.
     front: tuple[Point, ...]
@@ -149,14 +151,12 @@ def plan(
         return point.token_s <= slowest and (not reached or point.utilization >= target)
 
     recommended = recommended or search.first(lambda each: each.gentleness, possible, enough)
-    leanest = search.first(
-        lambda each: each.leanness,
-        possible,
-        enough,
-    )
     assert recommended is not None  # the fastest is one of them
+    recommended = search.quickest_alike(recommended, possible, enough)
+    leanest = search.leanest(possible, enough)
     assert leanest is not None
     front = tuple(search.front())
+    fastest = search.gentlest_as_fast(fastest)
     changes = _changes(search, bases, recommended, axes)
     if balanced is not None:
         changes = (*_balancing(search, balanced, recommended), *changes)

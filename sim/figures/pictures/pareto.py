@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return which points no other point beats: as small in both, and smaller in one.
 
+    Values are compared to nine digits, so that no rounding decides.
+
     Examples
     --------
     >>> front(np.array([1.0, 2.0, 2.0]), np.array([3.0, 1.0, 4.0])).tolist()
     [True, True, False]
+    >>> front(np.array([1.0, 2.0]), np.array([3.0 + 4e-15, 3.0])).tolist()
+    [True, False]
     """
+    first, second = _to_nine_digits(first), _to_nine_digits(second)
     kept = np.zeros(len(first), dtype=bool)
     least, at = np.inf, np.inf
     for index in np.lexsort((second, first)):
@@ -32,6 +37,10 @@ def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             kept[index] = True
             least, at = second[index], first[index]
     return kept
+
+
+def _to_nine_digits(values: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{value:.9g}") for value in values])
 
 
 def pareto(
