@@ -13,13 +13,13 @@ Places = dict[str, tuple[float, float]]
 
 _FAR = 10.0  # points whose values differ by more are drawn on a logarithmic axis
 _SLOWEST = 4.0  # times the least time: slower settings would leave no room for the others
-_CHOSEN = ("recommended", "fastest", "leanest", "as_given")
+_CHOSEN = ("recommended", "fastest", "leanest", "cheapest", "as_given")
 _SIZE = (8.0, 5.0)
 
 
 def priced(record: Mapping[str, Any]) -> bool:
     """Whether a plan knows what its settings cost; ``record`` is what ``plan --json`` prints."""
-    return all("money" in record[which] for which in _CHOSEN)
+    return all("money" in record[which] for which in _chosen(record))
 
 
 def front(record: Mapping[str, Any], size: tuple[float, float] = _SIZE) -> Figure:
@@ -133,10 +133,15 @@ def _far(values: list[float]) -> bool:
     return min(values) > 0 and max(values) > _FAR * min(values)
 
 
+def _chosen(record: Mapping[str, Any]) -> list[str]:
+    """Return which were chosen; a cheapest one only where something is priced."""
+    return [which for which in _CHOSEN if which in record]
+
+
 def _marked(record: Mapping[str, Any], x: str, y: str) -> Places:
     """Return what was chosen, by name: what is at one place has one name."""
     names: dict[tuple[float, float], list[str]] = {}
-    for which in _CHOSEN:
+    for which in _chosen(record):
         row = record[which]
         names.setdefault((float(row[x]), float(row[y])), []).append(which.replace("_", " "))
     return {", ".join(each): place for place, each in names.items()}

@@ -55,6 +55,8 @@ class Plan:
     #: The one that sends fewest bytes, of those that meet what the recommended one must meet;
     #: among equals the fastest.
     leanest: Point
+    #: The setting of least money that no limit excludes; None where nothing is priced.
+    cheapest: Point | None
     #: All settings of which no other is better in time, tokens per update and bytes.
     front: tuple[Point, ...]
     #: The scenario's own method, as it was given.
@@ -157,11 +159,14 @@ def plan(
     assert leanest is not None
     front = tuple(search.front())
     fastest = search.gentlest_as_fast(fastest)
+    cheapest = search.cheapest()
     changes = _changes(search, bases, recommended, axes)
     if balanced is not None:
         changes = (*_balancing(search, balanced, recommended), *changes)
-    finals = {id(p): _settled(p) for p in (recommended, fastest, leanest)}
+    chosen = [p for p in (recommended, fastest, leanest, cheapest) if p is not None]
+    finals = {id(p): _settled(p) for p in chosen}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
+    cheapest = None if cheapest is None else finals[id(cheapest)]
     needed = None
     if not reached and recommended.figures.lost_to != "waiting" and link_names(given):
         needed = required(recommended.scenario, [target])[0]
@@ -173,6 +178,7 @@ def plan(
         reached=reached,
         fastest=fastest,
         leanest=leanest,
+        cheapest=cheapest,
         front=front,
         given=_as_given(search, given),
         changes=changes,

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
 from sim.figures.evaluation import Figures
 from sim.network.links import Links
 from sim.planning.evidence import learns_as
 from sim.planning.limits import Limits
+from sim.planning.money import least_money, money, priced
 from sim.planning.rehearsal import Bounds, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
@@ -361,12 +363,16 @@ class Search:
         return True
 
     # -- questions -------------------------------------------------------------------------
-    def _by_bound(self, hopeless: Callable[[Candidate], bool]) -> Iterable[Candidate]:
+    def _by_bound(
+        self,
+        hopeless: Callable[[Candidate], bool],
+        bound: Callable[[Candidate], float] = lambda candidate: candidate.token_s,
+    ) -> Iterable[Candidate]:
         """Yield candidates, the least bound first, each with its sharp bound.
 
         Those that are ``hopeless``, which is asked again whenever something is known, are left out.
         """
-        queue = [(each.token_s, each.gentleness, each) for each in self.candidates]
+        queue = [(bound(each), each.gentleness, each) for each in self.candidates]
         queue.sort(key=lambda each: each[:2])  # a sorted list is a heap
         while queue:
             _, gentleness, candidate = heappop(queue)
@@ -375,7 +381,7 @@ class Search:
             if candidate.sharp:
                 yield candidate
             elif candidate.sharpen():
-                heappush(queue, (candidate.token_s, gentleness, candidate))
+                heappush(queue, (bound(candidate), gentleness, candidate))
 
     def fastest(
         self,
@@ -396,6 +402,24 @@ class Search:
             if best is None or point.token_s < best.token_s:
                 best = point
         return best
+
+    def cheapest(self) -> Point | None:
+        """Return the setting of least money, to :data:`TOLERANCE`; None where nothing is priced."""
+        least = inf
+
+        def hopeless(candidate: Candidate) -> bool:
+            return least_money(candidate) * self.tokens >= least * (1 - TOLERANCE)
+
+        if not self.candidates or not priced(self.candidates[0].scenario):
+            return None
+        for candidate in self._by_bound(hopeless, least_money):
+            point = self.simulated(candidate)
+            spent = money(point)
+            if self.allowed(point) and spent is not None:
+                least = min(least, spent)
+        known = [(money(point), point) for point in self.points if self.allowed(point)]
+        found = [(_told_apart(spent), point) for spent, point in known if spent is not None]
+        return min(found, key=lambda each: (each[0], each[1].gentleness))[1] if found else None
 
     def gentlest_as_fast(self, fastest: Point) -> Point:
         """Return what asks least, of the simulated settings that are as fast to :data:`EQUAL`.
