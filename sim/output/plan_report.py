@@ -95,7 +95,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     blocks.append(
         f"Measured in our trainings (1.1M parameters, 300 steps): {measured}. {LOSS}",
     )
-    blocks += [*assumptions(best.scenario.assumed), STEADY]
+    blocks += [*assumptions(tuple(plan.assumed.items())), STEADY]
     data = {
         "schema": 1,
         "prediction": "simulated; nothing was trained; final loss is not predicted",
@@ -125,7 +125,7 @@ def report(plan: Plan, asked: Asked) -> Report:
             }
             for each in evidence(best.scenario)
         ],
-        "assumed": dict(best.scenario.assumed),
+        "assumed": plan.assumed,
         "version": __version__,
         "scenario_sha256": best.scenario.sha256,
     }

@@ -10,7 +10,7 @@ from typing import Any
 from sim.network.links import Links
 from sim.planning.limits import Limits, largest
 from sim.planning.search import NOT_FITTING, Candidate, Point, Search
-from sim.planning.settings import ORDER, Setting
+from sim.planning.settings import EXCLUSIVE, ORDER, Setting
 from sim.planning.space import Axes, axes_of
 from sim.program import ArgumentError
 from sim.questions.comparison import budget
@@ -74,11 +74,20 @@ class Plan:
     admissible: int
     #: How many settings each limit excluded.
     excluded: Mapping[str, int]
+    #: Keys that were varied of the recommended setting's method.
+    searched: tuple[str, ...]
 
     @property
     def simulated(self) -> int:
         """How many settings were simulated."""
         return len(self.points)
+
+    @property
+    def assumed(self) -> dict[str, str]:
+        """What nobody gave and what was not searched either, for the recommended setting."""
+        found = {*self.searched}
+        found |= {f"method.{EXCLUSIVE[key[7:]]}" for key in found if key[7:] in EXCLUSIVE}
+        return {key: text for key, text in self.recommended.scenario.assumed if key not in found}
 
 
 class NothingAdmissibleError(ValueError):
@@ -188,6 +197,7 @@ def plan(
         admissible=len(search.candidates),
         points=tuple(search.points),
         excluded=search.excluded,
+        searched=tuple(axes[recommended.setting.method]),
     )
 
 

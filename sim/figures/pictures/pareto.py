@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_LINE = "#444444"  # of a front whose points have colors of their own
+
+
 def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return which points no other point beats: as small in both, and smaller in one.
 
@@ -92,7 +95,8 @@ def pareto(
         ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label=others)
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
     if len(order) > 1 or label is None:  # a point that is named alone needs no line
-        ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
+        color = PALETTE[0] if label is None else _LINE
+        ax.plot(across[order], up[order], color=color, linewidth=1.5, label="Pareto front")
     if label is None:
         ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
     else:
