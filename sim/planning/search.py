@@ -18,11 +18,12 @@ from sim.figures.evaluation import Figures
 from sim.network.links import Links
 from sim.planning.evidence import learns_as
 from sim.planning.limits import Limits
-from sim.planning.money import least_money, money, priced
+from sim.planning.money import price_per_second, priced
 from sim.planning.rehearsal import Bounds, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
 from sim.program import ArgumentError
+from sim.questions.cost import cost
 from sim.questions.memory import memory
 from sim.questions.replications import Prediction, predicted
 from sim.runtime import SimulationError
@@ -88,6 +89,15 @@ class Candidate:
     def looks(self) -> bool:
         """Whether the method looks at the clock."""
         return self.kind.looks
+
+    @property
+    def least_money(self) -> float:
+        """What it costs per token, at least: its least time and its egress."""
+        return self._per_second * self.token_s + self.kind.egress_money_per_token
+
+    @cached_property
+    def _per_second(self) -> float:
+        return price_per_second(self.scenario)
 
     def sharpen(self) -> bool:
         """Rehearse the setting itself, for sharper bounds; False if it cannot be run."""
@@ -178,6 +188,11 @@ class Point:
     def seconds(self) -> float:
         """Time for the tokens, at the evaluated rounds' rate."""
         return self.figures.time_for(self.tokens)
+
+    @property
+    def money(self) -> float | None:
+        """What it costs for the tokens; None where nothing is priced."""
+        return cost(self.scenario, self.figures, self.tokens).money
 
     @property
     def token_s(self) -> float:
@@ -408,16 +423,16 @@ class Search:
         least = inf
 
         def hopeless(candidate: Candidate) -> bool:
-            return least_money(candidate) * self.tokens >= least * (1 - TOLERANCE)
+            return candidate.least_money * self.tokens >= least * (1 - TOLERANCE)
 
         if not self.candidates or not priced(self.candidates[0].scenario):
             return None
-        for candidate in self._by_bound(hopeless, least_money):
+        for candidate in self._by_bound(hopeless, lambda each: each.least_money):
             point = self.simulated(candidate)
-            spent = money(point)
+            spent = point.money
             if self.allowed(point) and spent is not None:
                 least = min(least, spent)
-        known = [(money(point), point) for point in self.points if self.allowed(point)]
+        known = [(point.money, point) for point in self.points if self.allowed(point)]
         found = [(_told_apart(spent), point) for spent, point in known if spent is not None]
         return min(found, key=lambda each: (each[0], each[1].gentleness))[1] if found else None
 

@@ -6,7 +6,6 @@ import pytest
 from support.command_line import Bandwise
 
 from sim.planning.limits import Limits
-from sim.planning.money import least_money, money
 from sim.planning.search import TOLERANCE, Search
 from sim.scenario import load
 
@@ -40,9 +39,9 @@ def test_the_cheapest_of_the_search_is_the_cheapest_of_all(workers: str) -> None
     spent = {}
     for candidate in search.candidates:
         point = search.simulated(candidate)
-        spent[candidate.setting] = money(point)
+        spent[candidate.setting] = point.money
         assert candidate.sharpen()
-        assert least_money(candidate) * TOKENS <= spent[candidate.setting] * (1 + TOLERANCE)
+        assert candidate.least_money * TOKENS <= spent[candidate.setting] * (1 + TOLERANCE)
     assert simulated < len(spent) / 2
     assert spent[found.setting] <= min(spent.values()) * (1 + TOLERANCE)
 
