@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +192,7 @@ def plan(
         {found.recommended.setting.method: found.recommended.scenario},
         document=base._document,
     )
+    origin = replace(origin, assumed=found.assumed)  # without what was searched
     return PlanResult(origin, telling(about, base), found, base)
 
 

@@ -70,7 +70,7 @@ ONE_RUN: dict[str, str] = {
 """What ``--format csv`` of one run has in addition."""
 
 PLAN: dict[str, str] = {
-    "which": "What was chosen: recommended, fastest, leanest, as given; or front.",
+    "which": "What was chosen: recommended, fastest, leanest, cheapest, as given; or front.",
     "compute_utilization": "Compute utilization in the evaluated rounds, 0 to 1.",
     "time_for_tokens_s": "Time for the tokens at the rate of the evaluated rounds; seconds.",
     "tokens_per_update": "Tokens of all workers per update.",

@@ -13,20 +13,23 @@ Places = dict[str, tuple[float, float]]
 
 _FAR = 10.0  # points whose values differ by more are drawn on a logarithmic axis
 _SLOWEST = 4.0  # times the least time: slower settings would leave no room for the others
-_CHOSEN = ("recommended", "fastest", "leanest", "as_given")
+_CHOSEN = ("recommended", "fastest", "leanest", "cheapest", "as_given")
 _SIZE = (8.0, 5.0)
+# Every row is undominated in time, tokens per update and bytes together.
+_FRONT_OTHERS = "dominated in these two, not in bytes sent"
+_COST_OTHERS = "dominated in these two, not in tokens per update or bytes sent"
 
 
 def priced(record: Mapping[str, Any]) -> bool:
     """Whether a plan knows what its settings cost; ``record`` is what ``plan --json`` prints."""
-    return all("money" in record[which] for which in _CHOSEN)
+    return all("money" in record[which] for which in _chosen(record))
 
 
 def front(record: Mapping[str, Any], size: tuple[float, float] = _SIZE) -> Figure:
     """Draw the time for the tokens against tokens per update, a color per method.
 
-    What was chosen has a ring and its name. Settings that are not on the front of these two send
-    fewer bytes.
+    What was chosen has a ring and its name. A grey setting sends fewer bytes than those that are
+    as good in these two or better.
 
     Parameters
     ----------
@@ -68,7 +71,7 @@ def drawn_on(ax: Axes, record: Mapping[str, Any], *, cost: bool = False) -> Axes
 
 
 def _front_on(record: Mapping[str, Any], ax: Axes) -> Places:
-    return _points(record, "tokens_per_update", "time_for_tokens_s", "fewer bytes sent", ax)
+    return _points(record, "tokens_per_update", "time_for_tokens_s", _FRONT_OTHERS, ax)
 
 
 def _money_on(record: Mapping[str, Any], ax: Axes) -> Places:
@@ -77,7 +80,7 @@ def _money_on(record: Mapping[str, Any], ax: Axes) -> Places:
     most = _SLOWEST * record["fastest"]["time_for_tokens_s"]
     near = [row for row in record["front"] if row["time_for_tokens_s"] <= most]
     shown = {**record, "front": near}
-    places = _points(shown, "time_for_tokens_s", "money", "fewer tokens per update", ax)
+    places = _points(shown, "time_for_tokens_s", "money", _COST_OTHERS, ax)
     chosen = record["recommended"]
     currency = chosen.get("currency")
     bound = ", at least" if chosen["money_is_lower_bound"] else ""
@@ -133,10 +136,15 @@ def _far(values: list[float]) -> bool:
     return min(values) > 0 and max(values) > _FAR * min(values)
 
 
+def _chosen(record: Mapping[str, Any]) -> list[str]:
+    """Return which were chosen; a cheapest one only where something is priced."""
+    return [which for which in _CHOSEN if which in record]
+
+
 def _marked(record: Mapping[str, Any], x: str, y: str) -> Places:
     """Return what was chosen, by name: what is at one place has one name."""
     names: dict[tuple[float, float], list[str]] = {}
-    for which in _CHOSEN:
+    for which in _chosen(record):
         row = record[which]
         names.setdefault((float(row[x]), float(row[y])), []).append(which.replace("_", " "))
     return {", ".join(each): place for place, each in names.items()}

@@ -57,11 +57,11 @@ def report(plan: Plan, asked: Asked) -> Report:
     from sim.version import __version__
 
     best = plan.recommended
-    costs = {which: _cost(point) for which, point in _four(plan)}
+    costs = {which: _cost(point) for which, point in _chosen(plan)}
     priced = cost_fields.columns(list(costs.values()))
     rows = [
         {**_record(which, point), **cost_fields.fields(costs[which])}
-        for which, point in _four(plan)
+        for which, point in _chosen(plan)
     ]
     front = [
         {**_record("front", point), **cost_fields.fields(_cost(point))} for point in plan.front
@@ -80,14 +80,14 @@ def report(plan: Plan, asked: Asked) -> Report:
         "each is the median of",
         {
             which: (point.prediction.interval, point.figures.wall_clock_s)
-            for which, point in _four(plan)
+            for which, point in _chosen(plan)
         },
     )
     blocks += [random] if random else []
     blocks.append(Section("What binds", _binding(plan)))
     blocks += varying_links.said(best.scenario, best.figures)
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
-    assumed = memory.listed(best.scenario.assumed)
+    assumed = memory.listed(tuple(plan.assumed.items()))
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
     blocks.append(_front(plan, front))
@@ -143,11 +143,13 @@ def report(plan: Plan, asked: Asked) -> Report:
     )
 
 
-def _four(plan: Plan) -> tuple[tuple[str, Point], ...]:
+def _chosen(plan: Plan) -> tuple[tuple[str, Point], ...]:
+    cheapest = () if plan.cheapest is None else (("cheapest", plan.cheapest),)
     return (
         ("recommended", plan.recommended),
         ("fastest", plan.fastest),
         ("leanest", plan.leanest),
+        *cheapest,
         ("as given", plan.given),
     )
 
@@ -157,7 +159,7 @@ def _merged(
 ) -> list[dict[str, Any]]:
     """Return a row per setting, under all that it is."""
     merged: dict[Any, dict[str, Any]] = {}
-    for (which, point), row in zip(_four(plan), rows, strict=True):
+    for (which, point), row in zip(_chosen(plan), rows, strict=True):
         if point.setting in merged:
             merged[point.setting]["which"] += f", {which}"
         else:
@@ -214,24 +216,47 @@ def _record(which: str, point: Point) -> dict[str, Any]:
 
 
 def _why(plan: Plan) -> str:
-    best, fastest = plan.recommended, plan.fastest
-    longer = best.seconds / fastest.seconds - 1
-    behind = "is as fast as the fastest"
-    if longer >= 5e-4:
-        behind = f"takes {100 * longer:.1f} % longer than the fastest"
+    """Return the rule by which the setting was recommended, and what it costs."""
+    best = plan.recommended
     if plan.reached:
-        text = (
+        rule = (
             f"Of the settings within the limits that reach {100 * plan.target:g} %, the "
             f"recommended one has the fewest tokens per update ({count(best.tokens_per_update)}); "
-            f"among equals the least delay, then the widest type on the wire. It {behind}."
         )
     else:
-        text = (
+        rule = (
             f"No setting within the limits reaches {100 * plan.target:g} %: at most "
-            f"{100 * max(p.utilization for p in plan.front):.1f} %. Recommended is the one with "
-            "the fewest tokens per update of those that take at most 1 % longer than the fastest."
+            f"{100 * max(p.utilization for p in plan.front):.1f} %. Of those that take at most 1 % "
+            "longer than the fastest, the recommended one has the fewest tokens per update "
+            f"({count(best.tokens_per_update)}); "
         )
-    return text
+    rule += (
+        "among equals the least delay, then the widest type on the wire; of what learns alike it "
+        "is the fastest."
+    )
+    layers = best.scenario.method.arguments.get("overlap") == "layer"
+    clipped = " Overlap by layer excludes clipping by the global norm." if layers else ""
+    return f"{rule} {_price_of_gentleness(plan)}{clipped}"
+
+
+def _price_of_gentleness(plan: Plan) -> str:
+    """Say what the recommended setting takes and costs more than the fastest and the cheapest."""
+    others = [("fastest", plan.fastest)]
+    if plan.cheapest is not None:
+        others.append(("cheapest", plan.cheapest))
+    said = [f"{_difference(plan.recommended, other)} against the {name}" for name, other in others]
+    return f"What gentler learning costs: {'; '.join(said)}."
+
+
+def _difference(point: Point, other: Point) -> str:
+    longer = 100 * (point.seconds / other.seconds - 1)
+    said = [f"{longer:+.1f} % time" if abs(longer) >= 0.05 else "no more time"]
+    here, there = _cost(point), _cost(other)
+    if here.money is not None and there.money is not None:
+        more = here.money - there.money
+        currency = f" {here.currency}" if here.currency else " of money"
+        said.append(f"{more:+,.0f}{currency}" if abs(more) >= 0.5 else "no more money")
+    return " and ".join(said)
 
 
 def _binding(plan: Plan) -> str:

@@ -5,6 +5,7 @@
 - ``space``: the settings that are searched
 - ``evidence``: what our trainings measured of each kind of setting
 - ``limits``: which settings are admissible
+- ``money``: what the prices of a scenario say before anything is simulated
 - ``rehearsal``: a program run by one worker without peers: the least time that a setting takes
 - ``search``: settings simulated in the order of that bound, until no other can be better
 - ``decision``: the recommended setting, its alternatives, what binds and what to change next

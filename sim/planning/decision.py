@@ -10,7 +10,7 @@ from typing import Any
 from sim.network.links import Links
 from sim.planning.limits import Limits, largest
 from sim.planning.search import NOT_FITTING, Candidate, Point, Search
-from sim.planning.settings import ORDER, Setting
+from sim.planning.settings import EXCLUSIVE, ORDER, Setting
 from sim.planning.space import Axes, axes_of
 from sim.program import ArgumentError
 from sim.questions.comparison import budget
@@ -45,14 +45,18 @@ class Plan:
     tokens: float
     limits: Limits
     #: The setting that asks least of the training among those that reach the target; where none
-    #: does, among those that take at most 1 % longer than the fastest.
+    #: does, among those that take at most 1 % longer than the fastest. Of those that learn as it
+    #: does, the fastest.
     recommended: Point
     #: Whether it reaches the target.
     reached: bool
-    #: The setting of least time that no limit excludes.
+    #: The setting of least time that no limit excludes; among equals, of fewest tokens per update.
     fastest: Point
-    #: The one that sends fewest bytes, of those that meet what the recommended one must meet.
+    #: The one that sends fewest bytes, of those that meet what the recommended one must meet;
+    #: among equals the fastest.
     leanest: Point
+    #: The setting of least money that no limit excludes; None where nothing is priced.
+    cheapest: Point | None
     #: All settings of which no other is better in time, tokens per update and bytes.
     front: tuple[Point, ...]
     #: The scenario's own method, as it was given.
@@ -70,11 +74,20 @@ class Plan:
     admissible: int
     #: How many settings each limit excluded.
     excluded: Mapping[str, int]
+    #: Keys that were varied of the recommended setting's method.
+    searched: tuple[str, ...]
 
     @property
     def simulated(self) -> int:
         """How many settings were simulated."""
         return len(self.points)
+
+    @property
+    def assumed(self) -> dict[str, str]:
+        """What nobody gave and what was not searched either, for the recommended setting."""
+        found = {*self.searched}
+        found |= {f"method.{EXCLUSIVE[key[7:]]}" for key in found if key[7:] in EXCLUSIVE}
+        return {key: text for key, text in self.recommended.scenario.assumed if key not in found}
 
 
 class NothingAdmissibleError(ValueError):
@@ -149,19 +162,20 @@ def plan(
         return point.token_s <= slowest and (not reached or point.utilization >= target)
 
     recommended = recommended or search.first(lambda each: each.gentleness, possible, enough)
-    leanest = search.first(
-        lambda each: each.leanness,
-        possible,
-        enough,
-    )
     assert recommended is not None  # the fastest is one of them
+    recommended = search.quickest_alike(recommended, possible, enough)
+    leanest = search.leanest(possible, enough)
     assert leanest is not None
     front = tuple(search.front())
+    fastest = search.gentlest_as_fast(fastest)
+    cheapest = search.cheapest()
     changes = _changes(search, bases, recommended, axes)
     if balanced is not None:
         changes = (*_balancing(search, balanced, recommended), *changes)
-    finals = {id(p): _settled(p) for p in (recommended, fastest, leanest)}
+    chosen = [p for p in (recommended, fastest, leanest, cheapest) if p is not None]
+    finals = {id(p): _settled(p) for p in chosen}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
+    cheapest = None if cheapest is None else finals[id(cheapest)]
     needed = None
     if not reached and recommended.figures.lost_to != "waiting" and link_names(given):
         needed = required(recommended.scenario, [target])[0]
@@ -173,6 +187,7 @@ def plan(
         reached=reached,
         fastest=fastest,
         leanest=leanest,
+        cheapest=cheapest,
         front=front,
         given=_as_given(search, given),
         changes=changes,
@@ -182,6 +197,7 @@ def plan(
         admissible=len(search.candidates),
         points=tuple(search.points),
         excluded=search.excluded,
+        searched=tuple(axes[recommended.setting.method]),
     )
 
 

@@ -78,6 +78,14 @@ _BY_METHOD = {
 }
 
 
+_LEARNS_AS = {"streaming_diloco": "diloco"}  # STREAMING: no worse; its delay counts apart
+
+
+def learns_as(method: str) -> str:
+    """Return the method of which trainings say that this one learns no worse; else itself."""
+    return _LEARNS_AS.get(method, method)
+
+
 def evidence(scenario: Scenario) -> list[Evidence]:
     """Return what was measured of a setting's kind; a delay counts as the next longer one."""
     found = list(_BY_METHOD.get(scenario.method.name, ()))

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor, inf
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from sim.members import Members, members_of
 from sim.models.sized import Sized
 from sim.network.links import Links
 from sim.program import QUANTIZED, Buffer, Program, declared_operation, wire_bytes
+from sim.questions.cost import TB
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.rehearsal import Alone
 from sim.scenario.records import Jitter, Scenario
@@ -48,10 +51,23 @@ class Bounds:
     tokens_per_update: float
     #: Bytes that a worker sends per token of all workers, on average.
     sent_per_token: float
+    #: Price of the bytes that leave sites per token of all workers, at least; 0 without prices.
+    egress_money_per_token: float
     #: Whether the method looks at the clock, so that what it computes depends on the network.
     looks: bool
     #: Operation, type, bytes and members of every kind of collective.
     calls: frozenset[tuple[str, str, float, Members]]
+
+
+class _Price(NamedTuple):
+    """What a collective takes: seconds, those in which the fullest link is full, bytes, money."""
+
+    seconds: float
+    filling_s: float
+    #: Bytes that a member sends on average.
+    sent: float
+    #: Price of the bytes that all members send to other sites.
+    egress_money: float
 
 
 class _Looks(Exception):  # noqa: N818 - not an error
@@ -88,11 +104,15 @@ class _Alone(Alone[_Ended]):
         self._how = scenario.network.collectives
         self._group = ""
         self._calls = 0
-        self._costs: dict[tuple[str, str, float, str], tuple[float, float, float]] = {}
+        self._costs: dict[tuple[str, str, float, str], _Price] = {}
+        sites = [worker.site for worker in scenario.workers]
+        per_byte = [(site.tariff.per_tb or 0.0) / TB for site in scenario.sites]
+        self._per_byte = np.array([per_byte[site] for site in sites])
         self.clock = self._free = 0.0
-        #: Begin of every round; until then tokens, updates, bytes, seconds trained and computed.
-        self.rounds: list[tuple[float, float, float, float, float, float]] = []
-        self.updates = self.sent = self.trained_s = self.busy_s = 0.0
+        #: Begin of every round; until then tokens, updates, bytes, seconds trained and computed,
+        #: money for egress.
+        self.rounds: list[tuple[float, ...]] = []
+        self.updates = self.sent = self.trained_s = self.busy_s = self.egress_money = 0.0
         self.repeats = False
         #: Whether the steps of a round are not known beforehand.
         self.unknown = False
@@ -129,6 +149,7 @@ class _Alone(Alone[_Ended]):
             self.sent,
             self.trained_s,
             self.busy_s,
+            self.egress_money,
         )
         self.rounds.append(mark)
         self.repeats = self._repeat()
@@ -194,25 +215,31 @@ class _Alone(Alone[_Ended]):
             called = self._queued(self._computation.seconds("quantize", None, 1) * share).end_s
         self.calls.add((operation, dtype, size, members))
         group = self._group + members.name
-        seconds, filling_s, sent = self._priced(operation, dtype, size, members)
+        price = self._priced(operation, dtype, size, members)
         ends = self._ends[group]
         begin = max(called, ends[0]) if len(ends) == self._how.concurrent else called
-        end = begin + seconds
+        end = begin + price.seconds
         ends.append(max(end, ends[-1]) if ends else end)
-        self.wire_s[group] += filling_s
-        self.sent += sent
+        self.wire_s[group] += price.filling_s
+        self.sent += price.sent
+        self.egress_money += price.egress_money
         return _Ended(end)
 
-    def _priced(
-        self, operation: str, dtype: str, size: float, members: Members
-    ) -> tuple[float, float, float]:
-        """Return seconds, those in which the fullest link is full, and bytes sent on average."""
+    def _priced(self, operation: str, dtype: str, size: float, members: Members) -> _Price:
         key = operation, dtype, size, members.name
         if key not in self._costs:
             cost = self._links.cost(operation, dtype, size, members)
             share = self._links.sent_share(operation, dtype, members)
-            filling_s = cost.transmit_s * float(cost.use.max(initial=0.0))
-            self._costs[key] = cost.seconds, filling_s, size * float(share.mean())
+            egress = 0.0
+            if self._per_byte.any():
+                leaving = self._links.leaving_share(operation, dtype, members)
+                egress = size * float(leaving @ self._per_byte[list(members.ranks)])
+            self._costs[key] = _Price(
+                cost.seconds,
+                cost.transmit_s * float(cost.use.max(initial=0.0)),
+                size * float(share.mean()),
+                egress,
+            )
         return self._costs[key]
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
@@ -287,6 +314,7 @@ def _of_rounds(scenario: Scenario, alone: _Alone) -> Bounds:
         most_utilization=min(1.0, mean / least_s) if least_s > 0 else 1.0,
         tokens_per_update=tokens / updates if updates > 0 else inf,
         sent_per_token=(last[3] - first[3]) / tokens,
+        egress_money_per_token=(last[6] - first[6]) / tokens,
         looks=False,
         calls=frozenset(alone.calls),
     )
@@ -325,6 +353,7 @@ def _of_one_that_looks(scenario: Scenario, alone: _Alone) -> Bounds:
         most_utilization=1.0,
         tokens_per_update=exchanges * tokens,
         sent_per_token=0.0,
+        egress_money_per_token=0.0,
         looks=True,
         calls=frozenset(alone.calls),
     )

@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
+from math import inf
 from typing import Any
 
 from sim.figures.evaluation import Figures
 from sim.network.links import Links
+from sim.planning.evidence import learns_as
 from sim.planning.limits import Limits
+from sim.planning.money import price_per_second, priced
 from sim.planning.rehearsal import Bounds, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
 from sim.program import ArgumentError
+from sim.questions.cost import cost
 from sim.questions.memory import memory
 from sim.questions.replications import Prediction, predicted
 from sim.runtime import SimulationError
@@ -28,11 +32,22 @@ from sim.scenario.records import Scenario
 TOLERANCE = 1e-3
 """Relative difference in time below which a setting is not looked for."""
 
+EQUAL = 1e-9
+"""Relative difference in time below which two settings are as fast as each other.
+
+Settings that wait for nothing take the time of the computation, summed in different orders: that
+leaves differences of about 1e-14. Of what a model can say, 1e-9 is a millisecond in ten days.
+"""
+
 NOT_FITTING = "more memory than the accelerators have"
 
 PLAINEST = {"overlap": "none"}
 MOVED = ("method.overlap", "method.bucket_bytes", "method.fragment_sync_delay")
 """Arguments that move communication in time and change neither what is trained nor its bytes."""
+
+
+def _preferred(method: str) -> int:
+    return METHODS.index(method) if method in METHODS else len(METHODS)
 
 
 def _but_algorithm(values: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
@@ -75,6 +90,15 @@ class Candidate:
         """Whether the method looks at the clock."""
         return self.kind.looks
 
+    @property
+    def least_money(self) -> float:
+        """What it costs per token, at least: its least time and its egress."""
+        return self._per_second * self.token_s + self.kind.egress_money_per_token
+
+    @cached_property
+    def _per_second(self) -> float:
+        return price_per_second(self.scenario)
+
     def sharpen(self) -> bool:
         """Rehearse the setting itself, for sharper bounds; False if it cannot be run."""
         if not self.sharp:
@@ -86,20 +110,31 @@ class Candidate:
         return True
 
     @cached_property
-    def gentleness(self) -> tuple[Any, ...]:
-        """By which the setting that asks least of the training comes first.
+    def learned(self) -> tuple[Any, ...]:
+        """What may change what is learned, the least change first; equal settings learn alike.
 
-        Tokens per update, then staleness, then the wire's precision, then whether layers are
-        applied one by one (which excludes clipping by the global norm), then bytes.
+        Tokens per update, then staleness, then the wire's precision, then the method, where
+        trainings measured a difference.
         """
-        method = self.scenario.method
-        preferred = METHODS.index(method.name) if method.name in METHODS else len(METHODS)
         return (
             round(self.kind.tokens_per_update, 3),
             staleness(self.scenario),
             -width(self.scenario),
+            _preferred(learns_as(self.scenario.method.name)),
+        )
+
+    @cached_property
+    def gentleness(self) -> tuple[Any, ...]:
+        """By which the setting that asks least of the training comes first.
+
+        What is ``learned``, then whether layers are applied one by one (which excludes clipping by
+        the global norm), then bytes.
+        """
+        method = self.scenario.method
+        return (
+            *self.learned,
             method.arguments.get("overlap") == "layer",
-            preferred,
+            _preferred(method.name),
             self.kind.sent_per_token,
             len(self.setting.values),
             str(self.setting.values),
@@ -135,6 +170,11 @@ class Point:
         return self.prediction.figures
 
     @property
+    def learned(self) -> tuple[Any, ...]:
+        """As of a candidate, with the tokens per update that came out."""
+        return (round(self.tokens_per_update, 3), *self.candidate.learned[1:])
+
+    @property
     def gentleness(self) -> tuple[Any, ...]:
         """As of a candidate, with the tokens per update that came out."""
         return (round(self.tokens_per_update, 3), *self.candidate.gentleness[1:])
@@ -148,6 +188,11 @@ class Point:
     def seconds(self) -> float:
         """Time for the tokens, at the evaluated rounds' rate."""
         return self.figures.time_for(self.tokens)
+
+    @property
+    def money(self) -> float | None:
+        """What it costs for the tokens; None where nothing is priced."""
+        return cost(self.scenario, self.figures, self.tokens).money
 
     @property
     def token_s(self) -> float:
@@ -333,12 +378,16 @@ class Search:
         return True
 
     # -- questions -------------------------------------------------------------------------
-    def _by_bound(self, hopeless: Callable[[Candidate], bool]) -> Iterable[Candidate]:
+    def _by_bound(
+        self,
+        hopeless: Callable[[Candidate], bool],
+        bound: Callable[[Candidate], float] = lambda candidate: candidate.token_s,
+    ) -> Iterable[Candidate]:
         """Yield candidates, the least bound first, each with its sharp bound.
 
         Those that are ``hopeless``, which is asked again whenever something is known, are left out.
         """
-        queue = [(each.token_s, each.gentleness, each) for each in self.candidates]
+        queue = [(bound(each), each.gentleness, each) for each in self.candidates]
         queue.sort(key=lambda each: each[:2])  # a sorted list is a heap
         while queue:
             _, gentleness, candidate = heappop(queue)
@@ -347,20 +396,119 @@ class Search:
             if candidate.sharp:
                 yield candidate
             elif candidate.sharpen():
-                heappush(queue, (candidate.token_s, gentleness, candidate))
+                heappush(queue, (bound(candidate), gentleness, candidate))
 
-    def fastest(self) -> Point | None:
-        """Return the setting of least time."""
+    def fastest(
+        self,
+        possible: Callable[[Candidate], bool] = lambda candidate: True,
+        reached: Callable[[Point], bool] = lambda point: True,
+    ) -> Point | None:
+        """Return the setting of least time, of all or of some as in :meth:`first`."""
         best: Point | None = None
 
         def hopeless(candidate: Candidate) -> bool:
-            return best is not None and candidate.token_s >= best.token_s * (1 - TOLERANCE)
+            late = best is not None and candidate.token_s >= best.token_s * (1 - TOLERANCE)
+            return late or not possible(candidate)
 
         for candidate in self._by_bound(hopeless):
             point = self.simulated(candidate)
-            if self.allowed(point) and (best is None or point.token_s < best.token_s):
+            if not (self.allowed(point) and reached(point)):
+                continue
+            if best is None or point.token_s < best.token_s:
                 best = point
         return best
+
+    def cheapest(self) -> Point | None:
+        """Return the setting of least money, to :data:`TOLERANCE`; None where nothing is priced."""
+        least = inf
+
+        def hopeless(candidate: Candidate) -> bool:
+            return candidate.least_money * self.tokens >= least * (1 - TOLERANCE)
+
+        if not self.candidates or not priced(self.candidates[0].scenario):
+            return None
+        for candidate in self._by_bound(hopeless, lambda each: each.least_money):
+            point = self.simulated(candidate)
+            spent = point.money
+            if self.allowed(point) and spent is not None:
+                least = min(least, spent)
+        known = [(point.money, point) for point in self.points if self.allowed(point)]
+        found = [(_told_apart(spent), point) for spent, point in known if spent is not None]
+        return min(found, key=lambda each: (each[0], each[1].gentleness))[1] if found else None
+
+    def gentlest_as_fast(self, fastest: Point) -> Point:
+        """Return what asks least, of the simulated settings that are as fast to :data:`EQUAL`.
+
+        After :meth:`front`, which simulates whatever has fewer tokens per update or bytes.
+        """
+        alike = [
+            point
+            for point in self.points
+            if point.token_s <= fastest.token_s * (1 + EQUAL) and self.allowed(point)
+        ]
+        return min(alike, key=_fewest)
+
+    def quickest_alike(
+        self,
+        first: Point,
+        possible: Callable[[Candidate], bool],
+        reached: Callable[[Point], bool],
+    ) -> Point:
+        """Return the fastest setting that learns as one does: the gentlest to :data:`TOLERANCE`.
+
+        Parameters
+        ----------
+        first
+            The setting; the first by gentleness of those that are ``reached``.
+        possible, reached
+            As in :meth:`first`.
+        """
+        fewest, *others = first.learned
+
+        def may_be(candidate: Candidate) -> bool:
+            least, *same = candidate.learned
+            return least <= fewest and same == others and possible(candidate)
+
+        def is_alike(point: Point) -> bool:
+            return point.learned == first.learned and reached(point)
+
+        return self._gentlest_of_fastest(may_be, is_alike) or first
+
+    def leanest(
+        self, possible: Callable[[Candidate], bool], reached: Callable[[Point], bool]
+    ) -> Point | None:
+        """Return the setting that sends fewest bytes; of those to :data:`TOLERANCE` the fastest.
+
+        Parameters
+        ----------
+        possible, reached
+            As in :meth:`first`.
+        """
+        first = self.first(lambda each: each.leanness, possible, reached)
+        if first is None:
+            return None
+        most = first.candidate.kind.sent_per_token * (1 + TOLERANCE)
+
+        def may_be(candidate: Candidate) -> bool:
+            known = candidate.looks == first.candidate.looks
+            return known and candidate.kind.sent_per_token <= most and possible(candidate)
+
+        return self._gentlest_of_fastest(may_be, reached) or first
+
+    def _gentlest_of_fastest(
+        self, possible: Callable[[Candidate], bool], reached: Callable[[Point], bool]
+    ) -> Point | None:
+        """Return the setting that asks least, of those as fast as the fastest to TOLERANCE."""
+        best = self.fastest(possible, reached)
+        if best is None:
+            return None
+        slowest = best.token_s * (1 + TOLERANCE)
+        found = self.first(
+            lambda each: each.gentleness,
+            lambda candidate: candidate.token_s <= slowest and possible(candidate),
+            lambda point: point.token_s <= slowest and reached(point),
+        )
+        return found or best
 
     def first(
         self,
@@ -408,9 +556,12 @@ def _excludes(point: Point, candidate: Candidate) -> bool:
 
 
 def undominated(points: Sequence[Point]) -> list[Point]:
-    """Return the points of which no other is better in all three, by time."""
+    """Return the points of which no other is better in all three, by time.
+
+    Of those that are as fast to :data:`EQUAL` the one with fewest tokens per update comes first.
+    """
     kept: list[Point] = []
-    for point in sorted(points, key=lambda each: (each.token_s, each.candidate.gentleness)):
+    for point in _by_time(points):
         worse = (
             other.tokens_per_update <= point.tokens_per_update * (1 + TOLERANCE)
             and other.sent_per_token <= point.sent_per_token * (1 + TOLERANCE)
@@ -419,3 +570,24 @@ def undominated(points: Sequence[Point]) -> list[Point]:
         if not any(worse):
             kept.append(point)
     return kept
+
+
+def _by_time(points: Sequence[Point]) -> list[Point]:
+    """Sort by time; what is as fast as the fastest of several, by what it asks."""
+    groups: list[list[Point]] = []
+    for point in sorted(points, key=lambda each: each.token_s):
+        if groups and point.token_s <= groups[-1][0].token_s * (1 + EQUAL):
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return [point for group in groups for point in sorted(group, key=_fewest)]
+
+
+def _fewest(point: Point) -> tuple[Any, ...]:
+    """Return by what the fewest tokens per update come first, then the fewest bytes."""
+    return (round(point.tokens_per_update, 3), _told_apart(point.sent_per_token), point.gentleness)
+
+
+def _told_apart(value: float) -> float:
+    """Return a value without the digits that rounding decides, to be compared."""
+    return float(f"{value:.9g}")

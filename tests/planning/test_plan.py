@@ -120,6 +120,19 @@ def test_python_plans_as_the_command_does(bandwise: Bandwise) -> None:
         sim.plan(scenario, methods="ddp")
 
 
+def test_what_was_searched_is_not_among_what_was_assumed(bandwise: Bandwise) -> None:
+    few = ("--method", "diloco", "--tokens", "20B", "--no-sensitivity")
+    assumed = planned(bandwise, *few)["assumed"]
+    searched = {"method.sync_every", "method.comm_dtype", "network.collective.algorithm"}
+    assert not searched & set(assumed)
+    assert "site.batch_tokens" in assumed
+    kept = bandwise("simulate", *SCENARIO, *few[:4], "--json").json["assumed"]
+    assert {*assumed} <= {*kept}
+    assert len(searched & set(kept)) > 1
+    scenario = sim.make_scenario(model="1B", sites=2, bandwidth="2 Gbit/s", method="diloco")
+    assert not searched & set(sim.plan(scenario).provenance.assumed)
+
+
 def test_a_worker_that_does_not_fit_is_no_plan(bandwise: Bandwise) -> None:
     options = ("--model", "100B", "--accelerators", "8 x H100", "--sites", "2")
     ran = bandwise("plan", *options)

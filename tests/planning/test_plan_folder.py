@@ -131,6 +131,42 @@ def test_the_picture_names_what_was_chosen_at_its_place(bandwise: Bandwise) -> N
         assert up * unit == pytest.approx(row["time_for_tokens_s"])
 
 
+def _dominates(one: dict, other: dict, keys: tuple[str, ...]) -> bool:
+    no_worse = all(one[key] <= other[key] * (1 + 1e-9) for key in keys)
+    return no_worse and any(one[key] <= other[key] * (1 - 1e-6) for key in keys)
+
+
+def test_grey_settings_are_what_the_legend_says(
+    bandwise: Bandwise,
+) -> None:
+    egress = ("--set", "site.egress_price=80 EUR/TB", "--no-sensitivity")
+    said = bandwise(
+        "plan", *SCENARIO, "--method", "streaming_diloco", *FEW[2:], *PRICED, *egress, "--json"
+    ).json
+    pictures = (
+        (plan_pictures.front(said).axes[0], "tokens_per_update", "time_for_tokens_s", 1),
+        (plan_pictures.money(said).axes[0], "time_for_tokens_s", "money", 2),
+    )
+    for ax, x, y, others in pictures:
+        drawn = {line.get_label(): line for line in ax.get_lines()}
+        grey = next(drawn[label] for label in drawn if str(label).startswith("dominated in these"))
+        wanted = ("sent_bytes_per_worker", "tokens_per_update")[:others]
+        found = 0
+        for row in said["front"]:
+            above = [each for each in said["front"] if _dominates(each, row, (x, y))]
+            found += bool(above)
+            assert all(any(row[key] < each[key] for key in wanted) for each in above)
+        assert len(grey.get_xdata()) >= found > 0
+
+
+def test_the_line_of_the_front_has_the_color_of_no_method(bandwise: Bandwise) -> None:
+    options = ("--method", "diloco", "--set", "method.comm_dtype=fp4", *FEW[2:])
+    said = bandwise("plan", *SCENARIO, *options, "--no-sensitivity", "--json").json
+    drawn = {line.get_label(): line for line in plan_pictures.front(said).axes[0].get_lines()}
+    assert len(drawn["Pareto front"].get_xdata()) > 1
+    assert drawn["Pareto front"].get_color() != drawn["diloco"].get_color()
+
+
 def test_python_writes_the_same_folder_and_draws_the_same(
     tmp_path: Path, bandwise: Bandwise
 ) -> None:

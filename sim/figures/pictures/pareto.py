@@ -17,14 +17,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_LINE = "#444444"  # of a front whose points have colors of their own
+
+
 def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return which points no other point beats: as small in both, and smaller in one.
+
+    Values are compared to nine digits, so that no rounding decides.
 
     Examples
     --------
     >>> front(np.array([1.0, 2.0, 2.0]), np.array([3.0, 1.0, 4.0])).tolist()
     [True, True, False]
+    >>> front(np.array([1.0, 2.0]), np.array([3.0 + 4e-15, 3.0])).tolist()
+    [True, False]
     """
+    first, second = _to_nine_digits(first), _to_nine_digits(second)
     kept = np.zeros(len(first), dtype=bool)
     least, at = np.inf, np.inf
     for index in np.lexsort((second, first)):
@@ -32,6 +40,10 @@ def front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
             kept[index] = True
             least, at = second[index], first[index]
     return kept
+
+
+def _to_nine_digits(values: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{value:.9g}") for value in values])
 
 
 def pareto(
@@ -83,7 +95,8 @@ def pareto(
         ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label=others)
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
     if len(order) > 1 or label is None:  # a point that is named alone needs no line
-        ax.plot(across[order], up[order], color=PALETTE[0], linewidth=1.5, label="Pareto front")
+        color = PALETTE[0] if label is None else _LINE
+        ax.plot(across[order], up[order], color=color, linewidth=1.5, label="Pareto front")
     if label is None:
         ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
     else:
