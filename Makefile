@@ -29,8 +29,9 @@ $(TEST)/.installed: pyproject.toml constraints.txt
 study: $(SIM)/.installed ## install the simulator and reproduce the published table into out/
 	$(SIM)/bin/bandwise study streaming_diloco_table4 --out $(OUT) --jobs $(JOBS)
 
+# One process more than cores: some tests wait, for peers and for time to pass.
 test: $(TEST)/.installed ## install everything and run the whole test suite
-	$(TEST)/bin/python -m pytest --numprocesses $(JOBS) --benchmark-disable
+	$(TEST)/bin/python -m pytest --numprocesses $$(($(JOBS) + 1)) --benchmark-disable
 
 docs: $(TEST)/.installed ## build the documentation into out/docs, warnings as errors
 	$(TEST)/bin/python -m sphinx -W --keep-going -q -d $(OUT)/doctrees docs $(OUT)/docs

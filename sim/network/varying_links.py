@@ -105,7 +105,7 @@ def through(comes: Curve, serves: Curve) -> Curve:
     Of 8 bytes half come at once, the rest until instant 4; 4 bytes/s are served.
 
     >>> through([(0.0, 0.0), (0.0, 4.0), (4.0, 8.0)], [(0.0, 0.0), (6.0, 24.0)])
-    [(0.0, 0.0), (1.3333333333333333, 5.333333333333333), (4.0, 8)]
+    [(0.0, 0.0), (1.3333333333333333, 5.333333333333333), (4.0, 8.0)]
     """
     size, begin = comes[-1][1], serves[0][0]
     instants = sorted({at for at, _ in comes if at > begin} | {at for at, _ in serves})

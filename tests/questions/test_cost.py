@@ -163,7 +163,7 @@ def test_a_site_without_a_price_makes_money_a_lower_bound(tmp_path: Path) -> Non
         ('power = "1 kW"\nidle', "idle", "site.a.idle_power.*goes with power"),
         ("300 W", "3 kW", "site.a.idle_power.*at most that of power"),
         ("pue = 1.2", "pue = 0.2", "site.*pue"),
-        ("90 USD/TB", "90 USD/GB", "90 USD/TB"),
+        ("90 USD/TB", "90 USD/GB", "site.a.egress_price.*1 per GB is 1000 per TB"),
     ],
 )
 def test_a_slip_is_one_line_that_names_the_key(
