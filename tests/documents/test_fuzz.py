@@ -19,6 +19,13 @@ from sim.runtime import limits
 SEED = 2024
 
 
+@pytest.fixture(autouse=True)
+def _limits_of_other_tests_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What :func:`fuzz.bounded` sets in this process is set back."""
+    for name in ("MOST_ROWS", "MOST_MESSAGES"):
+        monkeypatch.setattr(limits, name, getattr(limits, name))
+
+
 @pytest.mark.parametrize("kind", fuzz_inputs.MAKERS)
 def test_mutated_inputs_are_answered_or_refused_in_one_line(
     kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
