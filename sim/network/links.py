@@ -88,7 +88,9 @@ class Capacity:
             rates[limited] *= factors[limited]
         return rates
 
-    def times(self, pairs: float, own: Mapping[int, float], lines: NDArray[np.float64]) -> Capacity:
+    def times(
+        self, pairs: float, own: Mapping[int, float], site_links: NDArray[np.float64]
+    ) -> Capacity:
         """Return it with a factor on all pairs, on some of them, and on up- and downlinks.
 
         Parameters
@@ -97,12 +99,12 @@ class Capacity:
             On links of pairs.
         own
             By a link's number, in place of it.
-        lines
+        site_links
             On uplinks and downlinks, in the order of their numbers.
         """
         others = self._others.copy()
-        limited = others[: len(lines)] < inf
-        others[: len(lines)][limited] *= lines[limited]
+        limited = others[: len(site_links)] < inf
+        others[: len(site_links)][limited] *= site_links[limited]
         return Capacity(self._pairs, others, pairs, own)
 
 

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from sim.scenario.errors import Origin, problem
-from sim.storage.inputs import NotAFileError, read
+from sim.scenario.reading import read_bytes
 
 
 def read_rows(path: Path, label: str, content: str) -> list[tuple[int, list[str]]]:
@@ -25,16 +25,9 @@ def read_rows(path: Path, label: str, content: str) -> list[tuple[int, list[str]
         If it cannot be read, is no text, or has no row.
     """
     origin = Origin(label)
+    raw = read_bytes(path, origin, "is a folder, not a CSV file")
     try:
-        text = read(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise problem(origin, "", "no such file") from None
-    except IsADirectoryError:
-        raise problem(origin, "", "is a folder, not a CSV file") from None
-    except NotAFileError as error:
-        raise problem(origin, "", str(error.strerror)) from None
-    except OSError as error:
-        raise problem(origin, "", f"cannot be read: {error.strerror}") from None
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise problem(origin, "", "is not a text file; a CSV file is expected") from None
     if "\0" in text:

@@ -52,19 +52,24 @@ def siblings(path: Path, suffix: str) -> list[str]:
     return sorted(other.name for other in path.parent.iterdir() if other.suffix == suffix)
 
 
-def read_toml(path: Path, label: str) -> dict[str, Any]:
-    """Read a TOML file; every way in which that can fail has a message of its own."""
-    origin = Origin(label)
+def read_bytes(path: Path, origin: Origin, folder: str) -> bytes:
+    """Read a file; every way in which that can fail has a message, ``folder`` that of a folder."""
     try:
-        raw = read(path)
+        return read(path)
     except FileNotFoundError:
         raise problem(origin, "", "no such file") from None
     except IsADirectoryError:
-        raise problem(origin, "", "is a folder; name a .toml file in it") from None
+        raise problem(origin, "", folder) from None
     except NotAFileError as error:
         raise problem(origin, "", str(error.strerror)) from None
     except OSError as error:
         raise problem(origin, "", f"cannot be read: {error.strerror}") from None
+
+
+def read_toml(path: Path, label: str) -> dict[str, Any]:
+    """Read a TOML file; every way in which that can fail has a message of its own."""
+    origin = Origin(label)
+    raw = read_bytes(path, origin, "is a folder; name a .toml file in it")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
