@@ -25,8 +25,11 @@ from realrun.processes.forks import LAUNCHER, SOCKET
 from realrun.processes.launch import PARENT
 from realrun.processes.namespaces import enter
 
-# What every worker imports; torch's optimizers import its compiler when they are first used.
-_IMPORTED = ("torch", "torch._dynamo", "torch.distributed", "realrun.training", "realrun.report")
+# What every worker imports; the last is what torch's first backward pass imports.
+_IMPORTED = (
+    *("torch", "torch.distributed", "realrun.training", "realrun.report"),
+    "torch.fx.experimental.symbolic_shapes",
+)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_S = 0.05
 _GRACE_S = 1.0

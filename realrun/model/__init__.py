@@ -12,7 +12,9 @@ outer_state: Where outer state is between two uses: on the device, or in the hos
 sharded: The optimizer in shards: ZeRO-1, and the updates of ACCO, DPU and WP during computation.
 optimizers: The inner optimizer: its learning rate, its sharded form, and its state as tensors by
   name.
+functional: AdamW and SGD on a few vectors, through the functions behind torch's classes.
 buffers: What collectives carry: flat tensors under a name, and slices of one vector.
 randomness: Random numbers that a module draws: seeded on every worker, and part of a checkpoint.
 memory: What a worker's state takes in memory, known before a model is built.
+contentless: Tensors of torch's meta device, whose arithmetic is left out.
 """

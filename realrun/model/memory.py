@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from realrun.model.contentless import Contentless
 from realrun.model.replica import TorchModel
 from realrun.model.stages import ModelError
 from sim.processes import free_memory
@@ -140,8 +141,9 @@ def state_bytes(
         outer_on_host=outer_on_host,
     )
     worker = _Rehearsal(model, rank, scenario)
-    for _ in scenario.method.program(worker, **scenario.method.arguments):
-        worker.count()
+    with Contentless():
+        for _ in scenario.method.program(worker, **scenario.method.arguments):
+            worker.count()
     return held_bytes(model, () if not outer_on_host else _ON_HOST)
 
 

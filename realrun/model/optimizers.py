@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from realrun.model.functional import AdamW, Optimizer
 
 FINAL_RATE = 0.1  # of the cosine, in learning rates
 
@@ -38,14 +38,9 @@ class Inner:
         done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         return self.learning_rate * (FINAL_RATE + (1 - FINAL_RATE) / 2 * (1 + cos(pi * done)))
 
-    def adamw(self, parameter: nn.Parameter) -> torch.optim.AdamW:
+    def adamw(self, parameter: nn.Parameter) -> AdamW:
         """Return the optimizer of one flat parameter."""
-        return torch.optim.AdamW(
-            [parameter],
-            lr=self.learning_rate,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-        )
+        return AdamW([parameter], self.learning_rate, self.betas, self.weight_decay)
 
 
 class Shard:
@@ -64,10 +59,10 @@ class Shard:
         """
         before = None
         if not keep:
-            before = (self.parameter.detach().clone(), deepcopy(self.optimizer.state_dict()))
+            before = (self.parameter.detach().clone(), deepcopy(self.optimizer.state))
         self.parameter.grad = gradient
         rate = self._inner.rate(self.taken if at is None else at)
-        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.lr = rate
         self.optimizer.step()
         self.parameter.grad = None
         stepped = self.parameter.detach().clone()
@@ -75,31 +70,26 @@ class Shard:
             self.taken += 1
         else:
             self.parameter.data.copy_(before[0])
-            self.optimizer.load_state_dict(before[1])
+            self.optimizer.state = before[1]
         return stepped
 
 
-def tensors_of(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Tensor]:
+def tensors_of(optimizer: Optimizer, name: str) -> dict[str, Tensor]:
     """Return an optimizer's state as tensors: "name/0/exp_avg" and the like."""
     return {
         f"{name}/{number}/{key}": value
-        for number, parameter in enumerate(_parameters(optimizer))
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
+        for number, state in enumerate(optimizer.state)
+        for key, value in state.items()
     }
 
 
-def restore(optimizer: torch.optim.Optimizer, name: str, tensors: Mapping[str, Tensor]) -> None:
+def restore(optimizer: Optimizer, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Give an optimizer the state that :func:`tensors_of` returned under the same name."""
-    for number, parameter in enumerate(_parameters(optimizer)):
+    for number, parameter in enumerate(optimizer.parameters):
         start = f"{name}/{number}/"
         found = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-        # A step count stays where torch keeps it, on the CPU.
-        optimizer.state[parameter] = {
+        # A step count stays where it is read, on the CPU.
+        optimizer.state[number] = {
             key: value if value.dim() == 0 else value.to(parameter.device)
             for key, value in found.items()
         }
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

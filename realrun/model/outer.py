@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from realrun.model import optimizers
 from realrun.model.buffers import Delta, Layout
+from realrun.model.functional import SGD
 from realrun.model.outer_state import OnDevice, OnHost
 from sim.trace.layers import read_layers, written
 
@@ -38,7 +39,7 @@ class Outer:
         self._parameters = self._state.kept(theta)
         self._deltas: dict[tuple[range, int], Delta] = {}
         self._fresh: dict[tuple[range, int], Tensor] = {}  # own part of what was sent
-        self._optimizers: dict[range, torch.optim.SGD] = {}
+        self._optimizers: dict[range, SGD] = {}
         self._restored: dict[str, Tensor] = {}  # momentum, until its optimizer is made
 
     @property
@@ -101,8 +102,7 @@ class Outer:
     ) -> Iterator[list[Tensor]]:
         """Take a step of SGD; yield the outer parameters by layer, in there only."""
         optimizer = self._optimizer(layers, lr, momentum, nesterov)
-        parameters = optimizer.param_groups[0]["params"]
-        states = [optimizer.state[parameter] for parameter in parameters]
+        parameters, states = optimizer.parameters, optimizer.state
         kept = self._kept(layers)
         momenta = [state.get("momentum_buffer") for state in states]  # none before the first
         there = [values for values in momenta if values is not None]
@@ -126,14 +126,10 @@ class Outer:
                 if after is not None:
                     state["momentum_buffer"] = self._state.back(after, before)
 
-    def _optimizer(
-        self, layers: range, lr: float, momentum: float, nesterov: bool
-    ) -> torch.optim.SGD:
+    def _optimizer(self, layers: range, lr: float, momentum: float, nesterov: bool) -> SGD:
         if layers not in self._optimizers:
             own = [nn.Parameter(values) for values in self._kept(layers)]
-            made = self._optimizers[layers] = torch.optim.SGD(
-                own, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0
-            )
+            made = self._optimizers[layers] = SGD(own, lr, momentum, nesterov=nesterov)
             name = f"momentum/{written(layers)}"
             optimizers.restore(made, name, self._restored)
             for key in optimizers.tensors_of(made, name):

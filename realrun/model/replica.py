@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from realrun.errors import RunError, of_rank
 from realrun.model import module_state, optimizers
 from realrun.model.buffers import Flat, Layout, Losses
+from realrun.model.functional import AdamW
 from realrun.model.optimizers import Inner
 from realrun.model.outer import Outer
 from realrun.model.sharded import Handed, Sharded, under
@@ -101,7 +102,7 @@ class TorchModel:
         self._flatten(parameters_by_layer)
         self._losses = Losses(self.theta)
         self._steps = [0] * self.num_layers
-        self._optimizers: list[torch.optim.AdamW | None] = [None] * self.num_layers
+        self._optimizers: list[AdamW | None] = [None] * self.num_layers
         self._count = 0
         self._tokens = 0
         self._saved_inputs: list[Tensor | None] = [None] * self.num_layers
@@ -269,12 +270,12 @@ class TorchModel:
             optimizer = self._optimizers[layer]
             if optimizer is None:
                 optimizer = self._optimizers[layer] = self._adamw(layer)
-            optimizer.param_groups[0]["lr"] = self._inner.rate(self._steps[layer] * self.pace)
+            optimizer.lr = self._inner.rate(self._steps[layer] * self.pace)
             optimizer.step()
             self._steps[layer] += 1
         gradient.zero_()
 
-    def _adamw(self, layer: int) -> torch.optim.AdamW:
+    def _adamw(self, layer: int) -> AdamW:
         own = nn.Parameter(self.theta[self._layout.slices[layer]])
         own.grad = self._gradient[self._layout.slices[layer]]
         return self._inner.adamw(own)

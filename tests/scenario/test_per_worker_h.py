@@ -175,6 +175,6 @@ def test_a_cosine_ends_with_the_horizon_on_every_worker() -> None:
     models = {rank: replica(rank) for rank in range(2)}
     simulate(asked, models=models, rounds=50)  # the horizon of 60 steps is 20 rounds
     taken = [models[rank]._steps[0] for rank in range(2)]
-    rates = [models[rank]._optimizers[0].param_groups[0]["lr"] for rank in range(2)]
+    rates = [models[rank]._optimizers[0].lr for rank in range(2)]
     assert taken == [40, 80]
     assert rates == pytest.approx([1e-3 * FINAL_RATE] * 2, rel=0.02)
