@@ -3,9 +3,9 @@ read as they were.
 
 Flipped bits, cut ends, zeroed and swapped blocks. Some kinds of file are read otherwise:
 results.csv, profiles and files in TOML are edited by people, so nothing can tell an edit from
-damage: of a results.csv that was cut off, whole rows may be read. A journal is cut off wherever a process was
-killed, so its last line may be missing. Of plan.json the two digests alone decide; a plan whose
-digests are right is written again.
+damage: of a results.csv that was cut off, whole rows may be read. A journal is cut off wherever a
+process was killed, so its last line may be missing. Of plan.json the two digests alone decide; a
+plan whose digests are right is written again.
 """
 
 from __future__ import annotations
