@@ -1,10 +1,11 @@
 """Files that a disk or a careless copy has damaged: refused in a line that names the file, or
 read as they were.
 
-Flipped bits, cut ends, zeroed and swapped blocks. Three kinds of file are read otherwise:
-results.csv and files in TOML are edited by people, so nothing can tell an edit from damage: of a
-results.csv that was cut off, whole rows may be read. A journal is cut off wherever a process was
-killed, so its last line may be missing.
+Flipped bits, cut ends, zeroed and swapped blocks. Some kinds of file are read otherwise:
+results.csv, profiles and files in TOML are edited by people, so nothing can tell an edit from
+damage: of a results.csv that was cut off, whole rows may be read. A journal is cut off wherever a
+process was killed, so its last line may be missing. Of plan.json the two digests alone decide; a
+plan whose digests are right is written again.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Damage:
 
 
 _HARDWARE = "calibration-2-launch-1.toml"
+_DAY = "time_s,factor\n0,1.0\n28800,0.4\n64800,0.7\n79200,1.0\n"
 _OPTIONS = {"--model": "1B", "--step-time": "1s", "--rounds": "3", "--sync-every": "5"}
 
 
@@ -63,6 +65,8 @@ def _originals() -> Path:
     for number in range(20):
         append(folder / "runs.jsonl", {"run": number, "seconds": number * 1.1, "text": "é" * 9})
     _write_progress(folder / "begun")
+    (folder / "day.csv").write_text(_DAY, encoding="utf-8")
+    _write_plan(folder / "planned")
     repository = Path(__file__).parent.parent
     shutil.copytree(repository / "scenarios", folder / "scenarios")
     _write_hardware(folder / _HARDWARE, repository / "validation" / "lab" / _HARDWARE)
@@ -92,6 +96,28 @@ def _write_progress(folder: Path) -> None:
     study.finished(6)
     for task in range(5):
         study.keep(task, [{"network.rtt_s": task / 7, "method.name": "é" * 9, "steady": True}])
+
+
+@cache
+def _plan() -> Any:
+    """Return what a short search is asked, and its limits."""
+    from sim.planning.asked import asked_of
+    from sim.planning.limits import Limits
+    from sim.scenario.loading import document_of
+
+    asked = asked_of(document_of(None, {"--model": "1B", "--sites": "2"}, []), ["local_sgd"])
+    return asked, Limits(sync_every=5, named=asked.named)
+
+
+def _write_plan(folder: Path) -> None:
+    from sim.output.plan_folder import writing
+    from sim.output.plan_report import report
+    from sim.planning.decision import plan
+
+    asked, limits = _plan()
+    found = plan(asked.bases, asked.given, limits=limits, fixed=asked.fixed)
+    with writing(folder, asked, 0.95, limits) as write:
+        write(report(found, asked))
 
 
 def _write_hardware(path: Path, earlier: Path) -> None:
@@ -154,6 +180,22 @@ def _reused(path: Path) -> Any:
 
     frame = StudyFolder(path.parent, _identity()).results()
     return None if frame is None else frame.to_csv(index=False)
+
+
+def _planned(path: Path) -> Any:
+    """Ask for the same plan in its folder: it is refused, or may be written again."""
+    from sim.output.plan_folder import writing
+
+    asked, limits = _plan()
+    with writing(path.parent, asked, 0.95, limits):
+        return True
+
+
+def _varying(path: Path) -> Any:
+    from sim.scenario import load
+
+    settings = [f"network.profile={path}", "network.profile_period=24h"]
+    return repr(load(None, _OPTIONS, settings).network.profile)
 
 
 def _begun(path: Path) -> Any:
@@ -249,6 +291,8 @@ KINDS: dict[str, tuple[str, Reader, Callable[[Any, Any, bool], bool]]] = {
     "study's progress": ("begun/progress.jsonl", _begun, _all_but_last),
     "journal": ("runs.jsonl", _journal, _all_but_last),
     "hardware": (_HARDWARE, _hardware, _whole),
+    "plan": ("planned/plan.json", _planned, _same),
+    "profile": ("day.csv", _varying, _anything),
     "bundled scenario": ("scenarios/streaming_diloco_table4.toml", _bundled, _anything),
     "checkpoint": ("checkpoint/round-00000001.rank-00000.safetensors", _checkpoint, _same),
     "saved model": ("model.safetensors", _model, _same),

@@ -19,7 +19,10 @@ from typing import Any
 REPOSITORY = Path(__file__).parent.parent
 STUDY_FILES = ("streaming_diloco_table4", "eager_updates")
 #: Kind -> share of the inputs.
-SHARES = {"scenario": 34, "study": 12, "hardware": 12, "over": 14, "set": 14, "command": 14}
+SHARES = {
+    **{"scenario": 28, "study": 12, "hardware": 10, "over": 12, "set": 12, "command": 10},
+    **{"profile": 8, "plan": 8},
+}
 
 
 @dataclass(frozen=True)
@@ -370,6 +373,56 @@ def hardware(random: Random, number: int) -> Input:
     return Input("hardware", number, ("simulate", "f.toml"), files_)
 
 
+_DAY = "time_s,factor\n0,1.0\n30,0.4\n70,0\n80,0.7\n95,1.25\n"
+
+
+def profile(random: Random, number: int) -> Input:
+    """A link that varies: its file is damaged, its keys are, or both."""
+    asked, keys = _copy(_SMALL), {"profile": "p.csv", "profile_period": "100 s"}
+    where = random.choice(("network", "site", "link"))
+    if where == "network":
+        asked["network"] |= keys
+    elif where == "site":
+        asked["site"][1] |= keys
+    else:
+        asked["network"]["link_profiles"] = {random.choice(("a.uplink", "b.downlink")): keys}
+    if random.random() < 0.4:
+        mutate(random, asked)
+    rows = _DAY
+    for _ in range(random.choice((0, 1, 1, 2))):
+        rows = _other_cell(random, rows)
+    for _ in range(random.choice((0, 1, 1, 2))):
+        rows = torn(random, rows)
+    files = {"f.toml": _bytes(written(asked)), "p.csv": _bytes(rows)}
+    command = random.choice(("simulate", "simulate", "compare"))
+    more = () if command == "simulate" else (*_FEW_ROUNDS, "--methods", "ddp,diloco")
+    return Input("profile", number, (command, "f.toml", *more), files)
+
+
+def _other_cell(random: Random, rows: str) -> str:
+    """Exchange one cell of a table."""
+    table = [line.split(",") for line in rows.split("\n")]
+    row = random.choice(table)
+    at = random.randrange(len(row))
+    row[at] = _item(random) if random.random() < 0.5 else str(_other(random, row[at]))
+    return "\n".join(map(",".join, table))
+
+
+def plan(random: Random, number: int) -> Input:
+    """A search that is short: one method, few settings."""
+    asked = _copy(_SMALL)
+    for _ in range(random.choice((0, 1, 1, 2))):
+        mutate(random, asked)
+    words = ["--methods", random.choice(("diloco", "streaming_diloco", "ddp", _item(random)))]
+    words += ["--max-sync-every", "5", *_FEW_ROUNDS, "--no-sensitivity"]
+    for _ in range(random.choice((0, 1, 1, 2))):
+        option = random.choice(_options_of("plan"))
+        words += [option, random.choice((_item(random), _good(option)))]
+    words += ["--out", "out"] if random.random() < 0.3 else []
+    arguments = tuple(map(_sized, ("plan", "f.toml", *words)))
+    return Input("plan", number, arguments, {"f.toml": _bytes(written(asked))})
+
+
 def _item(random: Random) -> str:
     value = strange(random)
     return value if isinstance(value, str) else _value(value)
@@ -478,6 +531,10 @@ def _good(option: str) -> str:
         "--kind": "breakdown",
         "--format": "csv",
         "--target": "50%",
+        "--methods": "diloco",
+        "--max-tokens-per-update": "400Mi",
+        "--html": "page.html",
+        "--tornado": "tornado.svg",
         "--over": "sync_every=5,10",
         "--set": "network.rtt=30ms",
         "--replications": "1",
@@ -497,6 +554,8 @@ MAKERS: dict[str, Callable[[Random, int], Input]] = {
     "over": over,
     "set": setting,
     "command": command,
+    "profile": profile,
+    "plan": plan,
 }
 _CYCLE = [kind for kind, share in SHARES.items() for _ in range(share)]
 

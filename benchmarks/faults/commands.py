@@ -30,6 +30,7 @@ ask = "simulate"
 "network.bandwidth" = ["100 Mbit/s", "300 Mbit/s", "1 Gbit/s", "3 Gbit/s"]
 """
 SCENARIO = STUDY.partition("[study]")[0]
+PLAN = SCENARIO.replace('jitter = "lognormal:0.1"\n', "")
 TRAIN = """\
 [run]
 steps = 150
@@ -97,6 +98,7 @@ rtt = ["0 ms"]
 INPUTS = {
     "study.toml": STUDY,
     "scenario.toml": SCENARIO,
+    "plan.toml": PLAN,
     "train.toml": TRAIN,
     "validate.toml": VALIDATE,
     "other.toml": VALIDATE.replace("sync_every = 5", "sync_every = 7"),
@@ -165,6 +167,16 @@ COMMANDS: dict[str, Command] = {
         _RESULTS,
         folder=True,
         state={"progress.jsonl": (), "results.parquet": ()},
+        other=("--set", "run.seed=7"),
+    ),
+    "plan": Command(
+        (
+            *("bandwise", "plan", "plan.toml", "--methods", "streaming_diloco"),
+            *("--max-sync-every", "20", "--out", "out"),
+        ),
+        ("plan.json", "settings.csv", "changes.csv", "front.png", "front.svg"),
+        folder=True,
+        state={"plan.json": ()},
         other=("--set", "run.seed=7"),
     ),
     "plot": Command(

@@ -16,7 +16,8 @@ site_shares: What each site does in a round: steps, share of the tokens, weight 
 columns: What each column of results holds, in a sentence.
 cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
-comparison_report: Methods side by side. requirement_report: The bandwidth that targets need.
+comparison_report: Methods side by side. single_sites: What each site would do alone.
+requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
 quantity_report: What targets need of another quantity than the bandwidth.

@@ -21,7 +21,6 @@ from sim.output.tables import (
     at_most,
     count,
     left_out,
-    quantity,
     significant,
 )
 
@@ -58,7 +57,7 @@ def report(
     ``tuned`` is how to type what was found for each; nothing where methods were not tuned.
     """
     from sim.figures.collective_model import in_words
-    from sim.output import cost_fields
+    from sim.output import cost_fields, single_sites
     from sim.output.memory_report import fit
     from sim.questions.cost import cost
     from sim.scenario.connections import windowed
@@ -83,8 +82,8 @@ def report(
         Table(columns, shown, f"Equal tokens: {tokens}"),
         *_other_updates(result),
         _tuning(tuned),
-        f"Best single site: {result.best_site or 'each'} alone, with ddp over its own links, takes "
-        f"{quantity(result.best_site_s, 'seconds')}.",
+        single_sites.said(result),
+        *cost_fields.money_by_site(dict(zip(cases, costs, strict=True))),
         *fits.lines,
     ]
     random = intervals.of_several(
@@ -129,6 +128,7 @@ def report(
         "prediction": "simulated; nothing was trained; final loss is not predicted",
         "tokens": result.tokens,
         "best_single_site": {"site": result.best_site, "time_for_tokens_s": result.best_site_s},
+        "single_sites": single_sites.records(result),
         "methods": records,
         "without": without,
         "collective_model": models,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sim.output.tables import AtLeast, Column, Table
+from sim.output.tables import AtLeast, Column, Table, significant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sim.questions.cost import Cost
+
+_MOST_SITES = 12
 
 
 def fields(cost: Cost) -> dict[str, Any]:
@@ -70,6 +72,41 @@ def shown(cost: Cost) -> dict[str, Any]:
         if bound and key in row:
             row[key] = AtLeast(row[key])
     return row
+
+
+def money(cost: Cost) -> str:
+    """Write what it costs, in words.
+
+    Raises
+    ------
+    ValueError
+        If nothing is priced.
+    """
+    if cost.money is None:
+        raise ValueError("nothing is priced")
+    least = "at least " if cost.money_is_lower_bound else ""
+    return f"{least}{significant(cost.money)} {cost.currency}".strip()
+
+
+def money_by_site(costs: Mapping[str, Cost]) -> list[Table]:
+    """Return what each site costs: a row per site, a column per name in ``costs``.
+
+    Nothing where fewer than two sites are priced, or there are too many to be read.
+    """
+    first = next(iter(costs.values()))
+    places = [place for place, site in enumerate(first.sites) if site.money is not None]
+    if len(places) < 2 or len(first.sites) > _MOST_SITES:
+        return []
+    rows = [
+        {
+            "site": first.sites[place].site,
+            **{name: cost.sites[place].money for name, cost in costs.items()},
+        }
+        for place in places
+    ]
+    listed = [Column(name, name.replace("_", " "), "number") for name in costs]
+    currency = f" ({first.currency})" if first.currency else ""
+    return [Table([Column("site", "site"), *listed], rows, f"Cost by site{currency}")]
 
 
 def by_site(cost: Cost) -> list[Table]:

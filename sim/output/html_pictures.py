@@ -55,7 +55,10 @@ def of_targets(record: Mapping[str, Any]) -> list[Picture]:
 
 
 def of_plan(record: Mapping[str, Any]) -> list[Picture]:
-    """Return the front, and money against time; ``record`` is what ``plan --json`` prints."""
+    """Return the front, money against time, and levers; ``record`` is what ``plan --json`` prints.
+
+    Without levers that were computed, or a change that is finite, there is no picture of them.
+    """
     from sim.output import plan_pictures
 
     caption = "The least time for ever fewer tokens per update, and what was chosen"
@@ -63,7 +66,17 @@ def of_plan(record: Mapping[str, Any]) -> list[Picture]:
     if plan_pictures.priced(record):
         caption = "What the settings cost against the time they take"
         found += _drawn(lambda: plan_pictures.money(record, _PLAN), caption, "cost")
-    return found
+    return [*found, *_levers(record)]
+
+
+def _levers(record: Mapping[str, Any]) -> list[Picture]:
+    from sim.figures.tornado import picture
+    from sim.output.lever_lines import frame
+
+    if not record.get("levers"):
+        return []
+    caption = f"What each change does to the time for equal tokens ({record['levers_of']})"
+    return _drawn(lambda: picture(frame(dict(record)), width=_PLAN[0]), caption, "levers")
 
 
 def of_memory(record: Mapping[str, Any]) -> list[Picture]:

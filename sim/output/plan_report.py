@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sim.output import cost_fields, intervals, varying_links
@@ -50,6 +51,16 @@ _WORDS = {
 }
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A setting: what it is here, what it costs, and its record for programs."""
+
+    which: str
+    point: Point
+    cost: Cost
+    record: dict[str, Any]
+
+
 def report(plan: Plan, asked: Asked) -> Report:
     """Return what was found."""
     from sim.output.run_report import subject
@@ -57,40 +68,41 @@ def report(plan: Plan, asked: Asked) -> Report:
     from sim.version import __version__
 
     best = plan.recommended
-    costs = {which: _cost(point) for which, point in _chosen(plan)}
-    priced = cost_fields.columns(list(costs.values()))
-    rows = [
-        {**_record(which, point), **cost_fields.fields(costs[which])}
-        for which, point in _chosen(plan)
-    ]
-    front = [
-        {**_record("front", point), **cost_fields.fields(_cost(point))} for point in plan.front
-    ]
+    chosen = {which: _row(which, point) for which, point in _chosen(plan)}
+    for row in chosen.values():
+        row.record["cost_by_site"] = cost_fields.data(row.cost)["sites"]
+    priced = cost_fields.columns([row.cost for row in chosen.values()])
+    front = [_row("front", point) for point in plan.front]
+    why = _why(plan, chosen)
     blocks: list[Block] = [
         f"{PREDICTION}\n{subject(asked.given).removeprefix(f'{asked.given.name}: ')}",
         Table(
             [Column("which", ""), *_FIGURES, *priced, _SETTING],
-            _merged(plan, rows, costs),
+            _merged(chosen.values()),
             f"{count(plan.tokens)} tokens, target {100 * plan.target:g} % compute utilization",
         ),
-        Section("Why", _why(plan)),
+        Section("Why", why),
         f"To type it:\n  {best.setting.typed()}",
     ]
     random = intervals.of_several(
         "each is the median of",
         {
-            which: (point.prediction.interval, point.figures.wall_clock_s)
-            for which, point in _chosen(plan)
+            which: (row.point.prediction.interval, row.point.figures.wall_clock_s)
+            for which, row in chosen.items()
         },
     )
     blocks += [random] if random else []
+    by_site = {"recommended": chosen["recommended"].cost}
+    if plan.cheapest is not None and plan.cheapest.setting != best.setting:
+        by_site["cheapest"] = chosen["cheapest"].cost
+    blocks += cost_fields.money_by_site(by_site)
     blocks.append(Section("What binds", _binding(plan)))
     blocks += varying_links.said(best.scenario, best.figures)
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
     assumed = memory.listed(tuple(plan.assumed.items()))
     blocks += memory.lines
     blocks += [_next(plan.changes)] if plan.changes else []
-    blocks.append(_front(plan, front))
+    blocks.append(_front(front))
     blocks.append(Section("Limits", _limits(plan)))
     learned = [f"{each.text}{' (worse)' if each.worse else ''}" for each in evidence(best.scenario)]
     measured = "; ".join(learned) or "nothing of this kind was measured"
@@ -104,8 +116,8 @@ def report(plan: Plan, asked: Asked) -> Report:
         "tokens": plan.tokens,
         "target_fraction": plan.target,
         "reached": plan.reached,
-        **{row["which"].replace(" ", "_"): row for row in rows},
-        "front": front,
+        **{which.replace(" ", "_"): row.record for which, row in chosen.items()},
+        "front": [row.record for row in front],
         "changes": [_change_record(change) for change in plan.changes],
         "fits_in_memory": memory.by_method["recommended"],
         "binds": {"what": plan.binds[0], "which": plan.binds[1] or None},
@@ -135,11 +147,11 @@ def report(plan: Plan, asked: Asked) -> Report:
     return Report(
         blocks,
         data,
-        Table(flat, [*rows, *front]),
+        Table(flat, [row.record for row in (*chosen.values(), *front)]),
         f"Plan for {count(plan.tokens)} tokens",
         f"Train with {shown(best)}: {quantity(best.seconds, 'seconds')}, compute utilization "
         f"{quantity(best.utilization, 'percent')}, {count(best.tokens_per_update)} tokens per "
-        f"update. {_why(plan)}",
+        f"update. {why}",
     )
 
 
@@ -154,17 +166,16 @@ def _chosen(plan: Plan) -> tuple[tuple[str, Point], ...]:
     )
 
 
-def _merged(
-    plan: Plan, rows: Sequence[Mapping[str, Any]], costs: Mapping[str, Cost]
-) -> list[dict[str, Any]]:
+def _merged(rows: Iterable[_Row]) -> list[dict[str, Any]]:
     """Return a row per setting, under all that it is."""
     merged: dict[Any, dict[str, Any]] = {}
-    for (which, point), row in zip(_chosen(plan), rows, strict=True):
-        if point.setting in merged:
-            merged[point.setting]["which"] += f", {which}"
+    for row in rows:
+        setting = row.point.setting
+        if setting in merged:
+            merged[setting]["which"] += f", {row.which}"
         else:
-            cost = cost_fields.shown(costs[which])
-            merged[point.setting] = {**row, **cost, "setting": shown(point)}
+            cost = cost_fields.shown(row.cost)
+            merged[setting] = {**row.record, **cost, "setting": shown(row.point)}
     return list(merged.values())
 
 
@@ -193,10 +204,11 @@ def shown(point: Point) -> str:
     return ", ".join(words)
 
 
-def _cost(point: Point) -> Cost:
+def _row(which: str, point: Point) -> _Row:
     from sim.questions.cost import cost
 
-    return cost(point.scenario, point.figures, point.tokens)
+    found = cost(point.scenario, point.figures, point.tokens)
+    return _Row(which, point, found, {**_record(which, point), **cost_fields.fields(found)})
 
 
 def _record(which: str, point: Point) -> dict[str, Any]:
@@ -215,7 +227,7 @@ def _record(which: str, point: Point) -> dict[str, Any]:
     }
 
 
-def _why(plan: Plan) -> str:
+def _why(plan: Plan, chosen: Mapping[str, _Row]) -> str:
     """Return the rule by which the setting was recommended, and what it costs."""
     best = plan.recommended
     if plan.reached:
@@ -236,22 +248,21 @@ def _why(plan: Plan) -> str:
     )
     layers = best.scenario.method.arguments.get("overlap") == "layer"
     clipped = " Overlap by layer excludes clipping by the global norm." if layers else ""
-    return f"{rule} {_price_of_gentleness(plan)}{clipped}"
+    return f"{rule} {_price_of_gentleness(chosen)}{clipped}"
 
 
-def _price_of_gentleness(plan: Plan) -> str:
+def _price_of_gentleness(chosen: Mapping[str, _Row]) -> str:
     """Say what the recommended setting takes and costs more than the fastest and the cheapest."""
-    others = [("fastest", plan.fastest)]
-    if plan.cheapest is not None:
-        others.append(("cheapest", plan.cheapest))
-    said = [f"{_difference(plan.recommended, other)} against the {name}" for name, other in others]
+    others = [name for name in ("fastest", "cheapest") if name in chosen]
+    best = chosen["recommended"]
+    said = [f"{_difference(best, chosen[name])} against the {name}" for name in others]
     return f"What gentler learning costs: {'; '.join(said)}."
 
 
-def _difference(point: Point, other: Point) -> str:
-    longer = 100 * (point.seconds / other.seconds - 1)
+def _difference(row: _Row, other: _Row) -> str:
+    longer = 100 * (row.point.seconds / other.point.seconds - 1)
     said = [f"{longer:+.1f} % time" if abs(longer) >= 0.05 else "no more time"]
-    here, there = _cost(point), _cost(other)
+    here, there = row.cost, other.cost
     if here.money is not None and there.money is not None:
         more = here.money - there.money
         currency = f" {here.currency}" if here.currency else " of money"
@@ -313,13 +324,13 @@ def _change_record(change: Change) -> dict[str, Any]:
     }
 
 
-def _front(plan: Plan, front: Sequence[Mapping[str, Any]]) -> Table:
+def _front(front: Sequence[_Row]) -> Table:
     """Return the trade-off between time and tokens per update, bytes next to them."""
     rows, least = [], float("inf")
-    for point, record in zip(plan.front, front, strict=True):  # by time
-        if point.tokens_per_update < least * (1 - 1e-6):
-            least = point.tokens_per_update
-            rows.append({**record, "setting": shown(point)})
+    for row in front:  # by time
+        if row.point.tokens_per_update < least * (1 - 1e-6):
+            least = row.point.tokens_per_update
+            rows.append({**row.record, "setting": shown(row.point)})
     left = len(rows) - _MOST_ROWS
     more = f"; {left} slower ones are in --json" if left > 0 else ""
     return Table(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from sim.figures.evaluation import Figures
+from sim.questions.cost import Cost, cost
 from sim.questions.replications import Interval, Prediction, predicted
 from sim.questions.variations import single_site, with_sites
 from sim.runtime import TooLarge
@@ -39,14 +40,36 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """One site on its own with ddp: the time for the tokens, and what it costs."""
+
+    site: str
+    seconds: float
+    cost: Cost
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """All methods for ``tokens``; ``best_site`` alone (ddp inside it) takes ``best_site_s``."""
+    """All methods for ``tokens``, and each site that differs alone."""
 
     tokens: float
     entries: list[Entry]
     without: list[Entry]
-    best_site: str
-    best_site_s: float
+    alone: list[Alone]
+
+    @property
+    def best_site(self) -> str:
+        """The site that is fastest alone."""
+        return self._best.site
+
+    @property
+    def best_site_s(self) -> float:
+        """The time that it takes."""
+        return self._best.seconds
+
+    @property
+    def _best(self) -> Alone:
+        return min(self.alone, key=lambda each: each.seconds)
 
 
 OTHER_UPDATES = 2.0  # times the median
@@ -94,12 +117,11 @@ def compare(
     wanted = tokens or budget(first)
     leave_out = _different_sites(first) if len(first.sites) > 2 else {}
     total = len(cases) * (1 + len(leave_out))
-    alone = {
-        name: predicted(single_site(first, index)).figures.time_for(wanted)
+    alone = [
+        _alone(name, single_site(first, index), wanted)
         for index, name in _different_sites(first).items()
-    }
-    best_site = min(alone, key=alone.__getitem__)
-    best_s = alone[best_site]
+    ]
+    best_s = min(each.seconds for each in alone)
 
     def entry(method: str, scenario: Scenario, left_out: str = "") -> Entry:
         try:
@@ -130,7 +152,12 @@ def compare(
     def sized(each: Entry) -> Entry:
         return replace(each, update_size=each.figures.tokens_per_update / middle)
 
-    return Comparison(wanted, [*map(sized, entries)], [*map(sized, without)], best_site, best_s)
+    return Comparison(wanted, [*map(sized, entries)], [*map(sized, without)], alone)
+
+
+def _alone(name: str, scenario: Scenario, tokens: float) -> Alone:
+    found = predicted(scenario).figures
+    return Alone(name, found.time_for(tokens), cost(scenario, found, tokens))
 
 
 def _lower_median(values: list[float]) -> float:

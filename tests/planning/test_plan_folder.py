@@ -189,3 +189,14 @@ def test_python_writes_the_same_folder_and_draws_the_same(
         found.plot_cost()
     with pytest.raises(Exception, match="holds the plan of another question; choose another out"):
         sim.plan(scenario, "60 %", out=tmp_path / "python")
+
+
+def test_the_page_draws_the_levers_where_they_were_computed(
+    tmp_path: Path, bandwise: Bandwise
+) -> None:
+    page = tmp_path / "plan.html"
+    caption = "What each change does to the time for equal tokens (diloco)"
+    assert bandwise("plan", *SCENARIO, *FEW, "--html", page).status == 0
+    assert caption in page.read_text(encoding="utf-8")
+    assert bandwise("plan", *SCENARIO, *FEW, "--html", page, "--no-sensitivity").status == 0
+    assert caption not in page.read_text(encoding="utf-8")

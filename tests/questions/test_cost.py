@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,3 +203,20 @@ def test_money_is_linear_in_prices_and_additive_over_sites(
     assert money(*scaled) == pytest.approx(factor * money(*both), abs=1e-9)
     apart = money(both[0], Tariff()) + money(Tariff(), both[1])
     assert money(*both) == pytest.approx(apart, abs=1e-9)
+
+
+def test_each_site_alone_costs_its_hours_and_the_cheapest_is_named(
+    bandwise: Callable[..., Any],
+) -> None:
+    """Equal accelerators at 2.50 and 1.80 USD/h: the same time, and the same ratio of money."""
+    command = ("compare", "priced_sites", "--methods", "diloco", "--no-sensitivity")
+    found = bandwise(*command, "--json").json
+    north, south = found["single_sites"]
+    assert north["money"] == pytest.approx(2.5 * 8 * north["time_for_tokens_s"] / 3600)
+    assert south["money"] / north["money"] == pytest.approx(1.8 / 2.5)
+    (method,) = found["methods"]
+    parts = [site["money"] for site in method["cost_by_site"]]
+    assert sum(parts) == pytest.approx(method["money"])
+    text = bandwise(*command).out
+    assert "Cost by site (USD)" in text
+    assert "The cheapest is south" in " ".join(text.split())
