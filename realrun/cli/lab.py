@@ -92,9 +92,9 @@ def lab(
             "--save": save is not None,
         }
     for option in (option for option, is_given in given.items() if is_given):
-        which = "goes with a command after --" if command is None else "is of realrun's own training"
-        rest = "; without one realrun trains" if command is None else ", not of a command after --"
-        raise UserError(f"{option}: {which}{rest}")
+        if command is None:
+            raise UserError(f"{option}: goes with a command after --; without one realrun trains")
+        raise UserError(f"{option}: is of realrun's own training, not of a command after --")
     if command is not None:
         from realrun.cli.command_in_lab import run
 

@@ -84,7 +84,9 @@ def report(ran: Ran, found: Topology, command: list[str], cores: int) -> Report:
         shown = sorted(pairs, key=lambda each: -each["sent_bytes"])[:_SHOWN]
         title = "Sent between workers" if len(pairs) <= _SHOWN else f"The {_SHOWN} busiest pairs"
         blocks.append(Table(_PAIRS, shown, title))
-    blocks += remarks(ran, found, cores)
+    said = remarks(ran, found, cores)
+    data["remarks"] = said
+    blocks += said
     return Report(blocks, data, Table(TRAFFIC, seconds))
 
 

@@ -164,8 +164,9 @@ def run(lab: Lab, command: Sequence[str], cores: int, *, plain: bool, aside: boo
     workers = lab.topology.workers
     with ExitStack() as parts:
         pipes = [[_pipe(parts) for _ in range(2)] for _ in range(workers)]
+        namespaces = [namespace.file for namespace in lab.namespaces]
         asked = {
-            "namespaces": [namespace.file for namespace in lab.namespaces],
+            "namespaces": namespaces,
             "commands": [
                 {
                     "arguments": filled_in(command, rank),
@@ -177,7 +178,7 @@ def run(lab: Lab, command: Sequence[str], cores: int, *, plain: bool, aside: boo
             ],
         }
         writers = [each[1] for both in pipes for each in both]
-        keeper = parts.enter_context(_keeper([*asked["namespaces"], *writers]))
+        keeper = parts.enter_context(_keeper([*namespaces, *writers]))
         for writer in writers:
             os.close(writer)
         running = _Running(lab, command[0], keeper)

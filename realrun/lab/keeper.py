@@ -6,8 +6,8 @@ It is the first process of a PID namespace. Whatever a command starts stays in t
 is detached, and the kernel ends all of it when the first process ends: by an order, or because
 the lab's own process is gone. Nobody inside can end it, nor see the switch. Its standard input is
 one line of JSON, the commands, and stays open until they are to end; on its standard output is a
-line of JSON when it is ready, and for each one that has ended. The mount namespace is new as well: ``/proc`` shows the
-processes inside, and what is left in ``/dev/shm`` goes with them.
+line of JSON when it is ready, and one for each command that has ended. The mount namespace is new
+as well: ``/proc`` shows the processes inside, and what is left in ``/dev/shm`` goes with them.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ _LONGEST = 1 << 16  # of a line; what is longer is handed on in parts
 
 
 class Lines:
-    """Takes what comes through a pipe, and writes whole lines.
+    r"""Takes what comes through a pipe, and writes whole lines.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ class Lines:
     >>> from io import BytesIO
     >>> stream = BytesIO()
     >>> lines = Lines(stream, b"[0] ")
-    >>> lines.take(b"step 1\\nste")
+    >>> lines.take(b"step 1\nste")
     >>> stream.getvalue()
-    b'[0] step 1\\n'
-    >>> lines.take(b"p 2\\n10 %\\r20 %")
+    b'[0] step 1\n'
+    >>> lines.take(b"p 2\n10 %\r20 %")
     >>> lines.take(b"")
     >>> stream.getvalue()
-    b'[0] step 1\\n[0] step 2\\n[0] 20 %\\n'
+    b'[0] step 1\n[0] step 2\n[0] 20 %\n'
     """
 
     def __init__(self, stream: IO[bytes], mark: bytes) -> None:

@@ -163,9 +163,7 @@ def topology(scenario: Scenario, *, varying: bool = False) -> Topology:
             names = f"{sites[a].name} to {sites[b].name}"
             keys[i, j] = (
                 link(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink, ("uplink", a, a))
-                + link(
-                    f"pair {a} {b}", names, network.bandwidth.between(a, b), ("pair", a, b)
-                )
+                + link(f"pair {a} {b}", names, network.bandwidth.between(a, b), ("pair", a, b))
                 + link(
                     f"down {b}",
                     f"downlink of {sites[b].name}",
