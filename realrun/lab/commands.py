@@ -74,12 +74,9 @@ def checked(command: Sequence[str]) -> str:
     RunError
         One line.
     """
-    if not command or not command[0]:
-        raise RunError(
-            "there is no command after --; write it like: realrun lab quick_start -- python "
-            "train.py"
-        )
     program = command[0]
+    if not program:
+        raise RunError("the command after -- is empty: it begins with a program")
     if shutil.which(program) is None:
         if os.path.sep in program and os.path.isdir(program):
             raise RunError(f"{program}: is a folder; a command after -- begins with a program")

@@ -43,6 +43,11 @@ class Command(TyperCommand):
         if takes and "--" in given:
             at = given.index("--")
             args, after = given[:at], given[at + 1 :]
+            if not after:
+                raise UserError(
+                    "there is no command after --; write it like: "
+                    f"{ctx.command_path} ... -- python train.py"
+                )
         try:
             rest = super().parse_args(ctx, args)
         except Exception as error:
