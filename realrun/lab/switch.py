@@ -39,6 +39,7 @@ _READ = 65536 + _VNET
 _AT_ONCE = 16  # packets read from one device before the others have a turn
 _EARLY_S = 30e-6  # less than a wake-up costs
 _TCP = 6
+_MOST_HELD = 1 << 30  # bytes; a program that sends without waiting (UDP) loses what comes then
 
 LinkPath = tuple[tuple[int, ...], float]
 """Numbers of the links that a packet takes, and its latency in seconds."""
@@ -81,7 +82,7 @@ def carry(
     varying = profiles or {}
     free = [0.0] * len(rates)  # when a link has passed on all that came so far
     waiting: list[tuple[float, int, int, float, _Flight]] = []
-    number = 0
+    number = held = 0
     rank_of = {device: rank for rank, device in enumerate(devices)}
     watched = [until, *devices]
 
@@ -103,7 +104,9 @@ def carry(
         heapq.heappush(waiting, (due, number, hop, last_byte, flight))
 
     def deliver(flight: _Flight) -> None:
+        nonlocal held
         *_, size, sender, receiver, packet = flight
+        held -= len(packet)
         try:
             os.write(devices[receiver], packet)
         except OSError:  # it is down or gone
@@ -128,8 +131,9 @@ def carry(
                     watched.remove(device)
                     break
                 receiver = _receiver(packet)
-                if not 0 <= receiver < len(devices):
+                if not 0 <= receiver < len(devices) or held > _MOST_HELD:
                     continue
+                held += len(packet)
                 links, latency = from_here[receiver]
                 size = _payload(packet)
                 flight = (links, latency, size, sender, receiver, packet)
