@@ -106,7 +106,8 @@ def remarks(ran: Ran, found: Topology, cores: int) -> list[str]:
                 f"process{'es' * (len(end.left) > 1)} ({names}), now ended, too: a command has to "
                 "run in the foreground."
             )
-    if not any(True for _ in ran.traffic.pairs()):
+    well = ran.trouble is None and not any(end.status for end in ran.ends)
+    if well and not any(True for _ in ran.traffic.pairs()):
         lines.append(
             "Nothing was sent between workers: a command meets the others by RANK, WORLD_SIZE, "
             "MASTER_ADDR and MASTER_PORT, which torch.distributed.init_process_group reads."
@@ -132,7 +133,7 @@ def _worker(end: Ended, ran: Ran, found: Topology) -> Record:
 
 def _how(end: Ended) -> str:
     how = Signals(-end.status).name if end.status < 0 else str(end.status)
-    return f"{how}, after another rank had failed" if end.by_lab else how
+    return f"ended by the lab ({how})" if end.by_lab and end.status else how
 
 
 def _pair(sender: int, receiver: int, ran: Ran, found: Topology) -> dict[str, Any]:

@@ -38,7 +38,8 @@ class Ended:
     """How a rank's command ended.
 
     ``status`` as subprocess has it: negative for a signal. ``by_lab`` is whether it was ended
-    because another one had failed. ``left`` are names of processes that it left behind.
+    because another one had failed, or the lab could not continue. ``left`` are names of processes
+    that it left behind.
     """
 
     rank: int
@@ -295,9 +296,8 @@ class _Running:
         workers = self._lab.topology.workers
         if len(self._ends) < workers and not self._ending:
             trouble = _lost(self._keeper.wait())
-        ended_s = max((end.seconds for end in self._ends.values()), default=0.0)
         for rank in range(workers):  # killed with the keeper
-            self._ends.setdefault(rank, Ended(rank, -9, ended_s, by_lab=True))
+            self._ends.setdefault(rank, Ended(rank, -9, self.traffic.seconds, by_lab=True))
         return Ran([self._ends[rank] for rank in range(workers)], self.traffic, trouble)
 
     def end(self) -> None:

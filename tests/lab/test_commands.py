@@ -21,12 +21,14 @@ pytest.importorskip("torch")
 
 from support.labs import MARK, NETWORK, marked, refusal, within
 from support.network_names import everywhere, networks
+from support.training_commands import children
 
 from realrun.errors import RunError
 from realrun.lab.command_report import report
 from realrun.lab.commands import Ended, Ran, checked, filled_in
 from realrun.lab.topology import topology
 from realrun.lab.traffic import Traffic
+from sim.figures.pictures.traffic import traffic
 from sim.scenario import load
 from sim.units import parse_rate
 
@@ -169,10 +171,26 @@ def test_the_report_names_ends_bytes_and_what_was_left() -> None:
     assert (there["sent_bytes"], back["sent_bytes"]) == (1_500_000, 7)
     assert there["most_bytes_per_s"] == 1e6  # an instant is no second
     assert [each["sent_bytes"] for each in made.data["traffic"]] == [1_000_000, 500_000, 7]
-    assert made.data["workers"][1]["ended"] == "SIGTERM, after another rank had failed"
+    assert made.data["workers"][1]["ended"] == "ended by the lab (SIGTERM)"
     said = " ".join(made.data["remarks"])
     assert "2 workers share 1 cores" in said
     assert "Rank 1 ended and left 1 process (sleep)" in said
+
+
+def test_the_picture_has_a_line_per_pair_with_gaps_where_nothing_was_sent() -> None:
+    from matplotlib.figure import Figure
+
+    def part(begin: float, end: float, sent: int) -> dict[str, object]:
+        pair = {"sender": "paris", "receiver": "osaka"}
+        return {"begin_s": begin, "end_s": end, "sent_bytes": sent, **pair}
+
+    parts = [part(1.0, 2.0, 1_000_000), part(3.0, 3.5, 1_000_000)]
+    ax = traffic(parts, Figure().subplots(), 4.0)
+    (line,) = ax.get_lines()
+    assert line.get_label() == "paris to osaka"
+    assert list(line.get_xdata()) == [0.0, 1.0, 2.0, 3.0, 3.5, 4.0]
+    assert list(line.get_ydata()) == [0.0, 8.0, 0.0, 16.0, 0.0, 0.0]  # Mbit/s, from there on
+    assert ax.get_ylabel() == "sent (Mbit/s)"
 
 
 # -- in a lab ------------------------------------------------------------------------------
@@ -285,6 +303,29 @@ def test_ended_from_outside_it_ends_all_that_was_started(
     }
     assert (status, said) == expected[number]
     assert within(10, lambda: not places & everywhere())
+
+
+@needs_lab
+@pytest.mark.parametrize(
+    ("process", "line"),
+    [
+        ("realrun.lab.switch", "the lab's switch was killed by SIGKILL; nothing can be sent"),
+        ("realrun.lab.keeper", "the process that keeps the lab's commands was killed by SIGKILL"),
+    ],
+)
+def test_a_lab_that_loses_a_process_of_its_own_says_which(
+    process: str, line: str, start: Callable[..., Started]
+) -> None:
+    lab = start("echo HERE; sleep 1000")
+    assert lab.process.stdout is not None
+    assert "HERE" in lab.process.stdout.readline()
+    for child in children(lab.process.pid):
+        if process.encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(child, signal.SIGKILL)
+    status, output, said = lab.ended()
+    assert status == 2
+    assert said == [f"realrun: error: {line}{'' if 'switch' in line else ', and they with it'}"]
+    assert "ended by the lab (SIG" in output
 
 
 DOWN = """
