@@ -18,7 +18,7 @@ from sim.processes.signals import end_when_asked
 
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",
-    "lab": "Train over the scenario's network, emulated on this machine.",
+    "lab": "Train, or run any command, over the scenario's network, emulated on this machine.",
     "calibrate": "Measure a machine and its network for the simulator.",
     "validate": "Predict a study's runs, run them, and publish the error.",
     "doctor": "Look whether this machine or cluster is ready.",
@@ -32,6 +32,9 @@ Train the quick start's model on this machine, two processes, a minute or two:
 
 The same over its network, with limited bandwidth and added latency (Linux, root):
   realrun lab quick_start
+
+A program of your own over that network, once per worker:
+  realrun lab quick_start -- python train.py
 
 Is this machine ready, and for this scenario?
   realrun doctor quick_start
@@ -96,7 +99,8 @@ def main() -> NoReturn:
     if find_spec("torch") is None and sys.argv[1:2] != ["doctor"]:  # it says what else is missing
         sys.exit('realrun: error: torch is not installed; pip install "bandwise[realrun]"')
     # What its C++ half logs when a peer is lost is forty lines; we say it in one.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+    if "--" not in sys.argv:  # what follows is a program of the user's, which may say what it likes
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     end_with_parent()
     if "RANK" in os.environ:
         _work()

@@ -6,6 +6,11 @@
 ``check``      whether the network is what was asked for
 ``run``        all of it together, and workers in it
 ``control``    how a worker in a lab asks for another network
+``commands``   any command, once per worker
+``keeper``     the process in which commands are started, and with which they end
+``said``       what they print, line by line
+``traffic``    what they send, second by second
+``command_report``  how they ended and what they sent, as a report
 """
 
 from realrun.lab.check import Checked

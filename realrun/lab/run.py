@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import isfinite
 from signal import Signals
+from time import monotonic
 
 from realrun.errors import RunError
 from realrun.lab.check import Checked, checked
@@ -36,14 +39,36 @@ class Lab:
         devices: Sequence[int],
         switch: subprocess.Popen[bytes],
         checks: Sequence[Checked],
+        delivered: memoryview,
     ) -> None:
         self.topology, self.namespaces, self.checks = found, namespaces, checks
-        self._devices, self._switch = devices, switch
+        self._devices, self._switch, self._delivered = devices, switch, delivered
 
     @property
     def switch(self) -> int:
         """Process number of the switch."""
         return self._switch.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells a worker where rank 0 is, and which device to use."""
+        return {
+            "MASTER_ADDR": address(0),
+            "MASTER_PORT": os.environ.get("MASTER_PORT", _PORT),
+            "GLOO_SOCKET_IFNAME": DEVICE,
+        }
+
+    def delivered(self) -> list[int]:
+        """Return the bytes of payload from each rank to each other until now, row by row.
+
+        Those of the checks are among them.
+        """
+        return self._delivered.tolist()
+
+    def vary(self) -> None:
+        """Let the profiles of links begin now; nothing may be under way."""
+        if self.topology.profiles:
+            _tell(self._switch, self.topology, self._devices, vary=True)
 
     def change(self, found: Topology, *, check: bool = True) -> list[Checked]:
         """Make another network of it, for as many workers; return its checks, if asked for.
@@ -77,21 +102,17 @@ class Lab:
         RunError
             With the line that says why one failed.
         """
-        environment = {
-            "MASTER_ADDR": address(0),
-            "MASTER_PORT": os.environ.get("MASTER_PORT", _PORT),
-            "GLOO_SOCKET_IFNAME": DEVICE,
-        }
         return launch(
             arguments,
             self.topology.workers,
-            environment=environment,
+            environment=self.environment,
             handed=handed,
             namespaces=[namespace.file for namespace in self.namespaces],
-            trouble=self._trouble,
+            trouble=self.trouble,
         )
 
-    def _trouble(self) -> str | None:
+    def trouble(self) -> str | None:
+        """Say why nothing can be sent any more; None where all is well."""
         status = self._switch.poll()
         return None if status is None else _ended(status)
 
@@ -123,20 +144,25 @@ def built(
     with ExitStack() as parts:
         window = max(
             _LEAST_WINDOW,
-            *(each.window(*pair) for each in (found, *later) for pair in each.paths),
+            *(each.at_most.window(*pair) for each in (found, *later) for pair in each.paths),
         )
         namespaces, devices = [], []
         for rank in range(found.workers):
             namespaces.append(_namespace())
             parts.callback(namespaces[-1].close)
-            devices.append(_device(namespaces[-1], rank, found.fastest_from(rank), window))
+            fastest = found.at_most.fastest_from(rank)
+            devices.append(_device(namespaces[-1], rank, fastest, window))
             parts.callback(os.close, devices[-1])
-        switch = parts.enter_context(_switch(found, devices))
+        counts = os.memfd_create("delivered")
+        parts.callback(os.close, counts)
+        os.ftruncate(counts, 8 * found.workers**2)
+        delivered = memoryview(mmap.mmap(counts, 0)).cast("Q")
+        switch = parts.enter_context(_switch(found, devices, counts))
         checks = []
         for check in checked(found, namespaces):
             checks.append(check)
             tell(check)
-        yield Lab(found, namespaces, devices, switch, checks)
+        yield Lab(found, namespaces, devices, switch, checks, delivered)
 
 
 def _namespace() -> Namespace:
@@ -159,13 +185,15 @@ def _device(namespace: Namespace, rank: int, rate: float, window: int) -> int:
 
 
 @contextmanager
-def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Popen[bytes]]:
+def _switch(
+    found: Topology, devices: Sequence[int], counts: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start the switch; it ends with its standard input, so with this process at the latest."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "realrun.lab.switch"],
+        [sys.executable, "-m", "realrun.lab.switch", str(counts)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        pass_fds=devices,
+        pass_fds=[*devices, counts],
         start_new_session=True,  # Ctrl-C is for us
     )
     assert process.stdin is not None
@@ -183,8 +211,10 @@ def _switch(found: Topology, devices: Sequence[int]) -> Iterator[subprocess.Pope
             process.wait()
 
 
-def _tell(switch: subprocess.Popen[bytes], found: Topology, devices: Sequence[int]) -> None:
-    """Tell the switch which network to be, and wait until it is."""
+def _tell(
+    switch: subprocess.Popen[bytes], found: Topology, devices: Sequence[int], *, vary: bool = False
+) -> None:
+    """Tell the switch which network to be, and wait until it is; links vary from now on."""
     ranks = range(found.workers)
     nowhere: tuple[tuple[int, ...], float] = ((), 0.0)
     table = {
@@ -194,6 +224,11 @@ def _tell(switch: subprocess.Popen[bytes], found: Topology, devices: Sequence[in
             [(found.paths[i, j], found.latency_s[i, j]) if i != j else nowhere for j in ranks]
             for i in ranks
         ],
+        "profiles": {
+            number: (each.begins, each.factors, each.period if isfinite(each.period) else None)
+            for number, each in (found.profiles if vary else ())
+        },
+        "origin": monotonic(),
     }
     assert switch.stdin is not None
     assert switch.stdout is not None

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from math import isfinite
 
 from realrun.errors import RunError
 from sim.scenario import Scenario
 from sim.scenario.connections import limits
-from sim.scenario.varying import key_of_links
+from sim.scenario.profiles import UNVARIED, Profile
+from sim.scenario.varying import Place, key_of_links, of_links
 from sim.units import format_rate, format_seconds
 
 MOST_WORKERS = 16
@@ -34,18 +35,30 @@ class Topology:
     """Every link, and the path from each worker to each other.
 
     ``names`` are the workers' by rank; ``paths[i, j]`` the numbers of the links from i to j;
-    ``latency_s[i, j]`` in one direction.
+    ``latency_s[i, j]`` in one direction. ``profiles`` are factors on the rates of links that
+    vary while something runs, by their number.
     """
 
     names: tuple[str, ...]
     links: tuple[Link, ...]
     paths: dict[tuple[int, int], tuple[int, ...]]
     latency_s: dict[tuple[int, int], float]
+    profiles: tuple[tuple[int, Profile], ...] = ()
 
     @property
     def workers(self) -> int:
         """Number of workers."""
         return len(self.names)
+
+    @property
+    def at_most(self) -> Topology:
+        """Every link at the largest of its factors, which connections are to fill as well."""
+        most = {number: profile.most for number, profile in self.profiles}
+        links = (
+            replace(link, rate=link.rate * max(1.0, most.get(number, 1.0)))
+            for number, link in enumerate(self.links)
+        )
+        return replace(self, links=tuple(links), profiles=())
 
     def rate(self, sender: int, receiver: int) -> float:
         """Bytes/s from one worker to another, when nobody else sends."""
@@ -101,8 +114,14 @@ def not_emulated(scenario: Scenario) -> str:
     return f"Not emulated: {', '.join(keys)}; connections here fill their links." if keys else ""
 
 
-def topology(scenario: Scenario) -> Topology:
+def topology(scenario: Scenario, *, varying: bool = False) -> Topology:
     """Return the links that a scenario asks for.
+
+    Parameters
+    ----------
+    varying
+        Whether links may vary while something runs; what shares them always (background) is then
+        taken off their rates.
 
     Raises
     ------
@@ -114,14 +133,23 @@ def topology(scenario: Scenario) -> Topology:
         raise RunError(
             f"site.count: {len(workers)} workers: a lab on one machine has 2 to {MOST_WORKERS}"
         )
-    if key := key_of_links(scenario):
-        raise RunError(f"{key}: links of a lab do not vary, and nobody shares them; leave it out")
+    if not varying and (key := key_of_links(scenario)):
+        raise RunError(
+            f"{key}: links of a lab do not vary where realrun trains, and nobody shares them; "
+            "leave it out, or give a command after --"
+        )
+    own, of_pairs = of_links(scenario)
     links: dict[str, Link] = {}
+    profiles: dict[str, Profile] = {}
 
-    def link(key: str, name: str, rate: float) -> list[str]:
-        if isfinite(rate):
-            links[key] = Link(name, rate)
-        return [key] if isfinite(rate) else []
+    def link(key: str, name: str, rate: float, place: Place | None = None) -> list[str]:
+        if not isfinite(rate):
+            return []
+        profile = UNVARIED if place is None else own.get(place, of_pairs)
+        links[key] = Link(name, rate * profile.factors[0] if profile.constant else rate)
+        if not profile.constant:
+            profiles[key] = profile
+        return [key]
 
     network, keys = scenario.network, {}
     latency: dict[tuple[int, int], float] = {}
@@ -134,9 +162,14 @@ def topology(scenario: Scenario) -> Topology:
         else:
             names = f"{sites[a].name} to {sites[b].name}"
             keys[i, j] = (
-                link(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink)
-                + link(f"pair {a} {b}", names, network.bandwidth.between(a, b))
-                + link(f"down {b}", f"downlink of {sites[b].name}", sites[b].downlink)
+                link(f"up {a}", f"uplink of {sites[a].name}", sites[a].uplink, ("uplink", a, a))
+                + link(f"pair {a} {b}", names, network.bandwidth.between(a, b), ("pair", a, b))
+                + link(
+                    f"down {b}",
+                    f"downlink of {sites[b].name}",
+                    sites[b].downlink,
+                    ("downlink", b, b),
+                )
             )
             latency[i, j] = network.latency.between(a, b)
     number = {key: place for place, key in enumerate(links)}
@@ -145,9 +178,11 @@ def topology(scenario: Scenario) -> Topology:
         tuple(links.values()),
         {pair: tuple(number[key] for key in path) for pair, path in keys.items()},
         latency,
+        tuple((number[key], profile) for key, profile in profiles.items()),
     )
-    for i, j in found.alike():
-        _check(scenario, found, i, j)
+    for each in (found, found.at_most):
+        for i, j in each.alike():
+            _check(scenario, each, i, j)
     return found
 
 

@@ -21,6 +21,7 @@ from sim.text.visible import visible
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports for a program that SIGPIPE ended
+COMMAND = "command"  # the parameter that takes what follows --
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
@@ -32,15 +33,40 @@ class Command(TyperCommand):
         return _without_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """Parse; click forgets to say in which command a value was missing."""
-        given = list(args)
+        """Parse; click forgets to say in which command a value was missing.
+
+        Where a command has a parameter of the name COMMAND, that is what follows ``--``, as it was
+        typed; None where there is no ``--``.
+        """
+        given, after = list(args), None
+        takes = any(parameter.name == COMMAND for parameter in self.params)
+        if takes and "--" in given:
+            at = given.index("--")
+            args, after = given[:at], given[at + 1 :]
+            if not after:
+                raise UserError(
+                    "there is no command after --; write it like: "
+                    f"{ctx.command_path} ... -- python train.py"
+                )
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except Exception as error:
             error.given = given  # type: ignore[attr-defined]
             if getattr(error, "ctx", ctx) is None:
                 error.ctx = ctx  # type: ignore[attr-defined]
+            two = [word for word in given[:2] if not word.startswith("-")]
+            if takes and after is None and len(two) == 2 and hasattr(error, "option_name"):
+                raise UserError(_without_dashes(two[1], ctx)) from None
             raise
+        if takes:
+            if ctx.params[COMMAND]:
+                raise UserError(_without_dashes(ctx.params[COMMAND][0], ctx))
+            ctx.params[COMMAND] = after
+        return rest
+
+
+def _without_dashes(word: str, ctx: Any) -> str:
+    return f'unexpected "{word}"; a program to run goes after --: {ctx.command_path} ... -- {word}'
 
 
 def _without_types(parameters: Any) -> Any:

@@ -208,12 +208,16 @@ def test_a_network_that_is_not_as_asked_is_refused_and_two_labs_do_not_meet(
 def test_a_switch_whose_lab_has_ended_ends_without_a_word() -> None:
     heard, told = os.pipe()
     os.close(heard)
-    network = json.dumps({"devices": [], "rates": [], "paths": []})
+    counts = os.memfd_create("counts")
+    os.ftruncate(counts, 8)
+    network = {"devices": [], "rates": [], "paths": [], "profiles": {}, "origin": 0.0}
     done = subprocess.run(
-        [sys.executable, "-m", "realrun.lab.switch"],
-        input=f"{network}\n", stdout=told, stderr=subprocess.PIPE, text=True, timeout=60,
+        [sys.executable, "-m", "realrun.lab.switch", str(counts)],
+        input=f"{json.dumps(network)}\n", stdout=told, stderr=subprocess.PIPE, text=True,
+        timeout=60, pass_fds=[counts],
     )  # fmt: skip
     os.close(told)
+    os.close(counts)
     assert (done.returncode, done.stderr) == (0, "")
 
 

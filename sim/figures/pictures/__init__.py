@@ -13,4 +13,5 @@ pareto: Two columns to be minimized, and the front.
 marks: Names of points, written next to them where they cover nothing.
 speedup: Speed-up, with the ideal line.
 timeline: What every worker did and when.
+traffic: What workers sent to each other, over time.
 """
