@@ -22,6 +22,7 @@ from sim.scenario.errors import (
 )
 from sim.scenario.options import option_changes, setting_changes
 from sim.scenario.reading import from_file, read_toml, siblings, there
+from sim.scenario.recorded import document_of_recording, is_recording
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.schema import ScenarioFile
@@ -76,10 +77,14 @@ def document_of(
     settings: Sequence[str] = (),
 ) -> Document:
     """Return file, options and settings as one document."""
-    document = from_file(*find(source)) if source is not None else Document()
+    document = _written(*find(source)) if source is not None else Document()
     document.code_allowed = isinstance(source, Allowed)
     document = document.overlaid(option_changes(options or {}))
     return document.overlaid(setting_changes(settings))
+
+
+def _written(path: Path, label: str) -> Document:
+    return document_of_recording(path, label) if is_recording(path) else from_file(path, label)
 
 
 def refuse_study(document: Document, source: object) -> None:
