@@ -16,7 +16,6 @@ from sim.scenario.context import Context
 from sim.scenario.document import Document, Given, Table
 from sim.scenario.errors import FILE_CUTOFF, Origin, nearest, path_shown, problem
 from sim.scenario.reading import siblings, there
-from sim.storage.files import DamagedError
 from sim.units import format_count, format_seconds
 
 _MODEL = ("name", "parameters", "layer_parameters", "kind", "size", "module")
@@ -73,17 +72,12 @@ def _read(path: Path, label: str, origin: Origin, key: str) -> Recording:
             path.stem, {Path(each).stem: each for each in siblings(path, SUFFIX)}, FILE_CUTOFF
         )
         hint = f"; did you mean {near}{SUFFIX}?" if near is not None else ""
-        raise problem(
-            origin, key, f"there is no file {label}{hint}" if key else f"no such file{hint}"
-        )
+        what = f"there is no file {label}" if key else "no such file"
+        raise problem(origin, key, f"{what}{hint}")
     try:
         return load(path)
     except (RecordingError, PlanError) as error:
         raise problem(origin, key, f"{where}{error}") from None
-    except DamagedError as error:
-        raise problem(
-            origin, key, f"{where}is {str(error).rpartition(': damaged')[1][2:]}"
-        ) from None
     except ValueError as error:
         raise problem(origin, key, str(error)) from None
     except OSError as error:

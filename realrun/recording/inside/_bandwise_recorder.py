@@ -220,7 +220,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
         def __subclasscheck__(cls, other: type) -> bool:
             return issubclass(other, base)
 
-    class Recorded(base, metaclass=Kind):  # type: ignore[misc,valid-type]
+    class Recorded(base, metaclass=Kind):  # type: ignore[misc]
         """A process group that passes all calls on, and notes the collectives."""
 
         def __init__(self, *arguments: Any) -> None:
@@ -271,7 +271,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
             given = (*arguments, *named.values())
             tensors = [] if place is None else _flat(torch, given[place])
             if operation in _SHARDED and not tensors:
-                tensors = _flat(torch, given[1 - place])[:1]
+                tensors = _flat(torch, given[1 - int(place or 0)])[:1]
             peer = given[1] if name in ("send", "recv") else None
             number = self._note(operation, tensors, peer, begin, end)
             if work is None:

@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _WATCHED = "torch.distributed.distributed_c10d"
@@ -27,19 +28,19 @@ def _run_the_other() -> None:
 class _Loader:
     """Loads the watched module, and then lets the recorder put its process group in."""
 
-    def __init__(self, loader) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, loader: Any) -> None:
         self._loader = loader
 
-    def __getattr__(self, name):  # type: ignore[no-untyped-def]
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
-    def create_module(self, spec):  # type: ignore[no-untyped-def]
+    def create_module(self, spec: Any) -> Any:
         return self._loader.create_module(spec)
 
-    def exec_module(self, module) -> None:  # type: ignore[no-untyped-def]
+    def exec_module(self, module: Any) -> None:
         self._loader.exec_module(module)
         path = os.path.join(_HERE, "_bandwise_recorder.py")
-        spec = importlib.util.spec_from_file_location("_bandwise_recorder", path)
+        spec: Any = importlib.util.spec_from_file_location("_bandwise_recorder", path)
         recorder = importlib.util.module_from_spec(spec)
         sys.modules["_bandwise_recorder"] = recorder
         spec.loader.exec_module(recorder)
@@ -49,11 +50,11 @@ class _Loader:
 class _Watch:
     """Waits for one import."""
 
-    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != _WATCHED:
             return None
         sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        spec: Any = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
         return spec
