@@ -301,6 +301,7 @@ def _rows(part: Part, edges: Sequence[int], start: int) -> list[Row]:
 
     now = _start(part, edges[0])
     for number, (first, last) in enumerate(pairwise(edges)):
+        begun = len(rows)
         rows.append(Row(rank, "main", ROUND, str(number), "", -1, 0.0, 1, at(now), at(now)))
         for event in part.events[first:last]:
             if event.begin > now:
@@ -320,6 +321,11 @@ def _rows(part: Part, edges: Sequence[int], start: int) -> list[Row]:
                 if not event.waits:
                     rows.append(_computed(rank, at(now), at(event.end)))
                 now = event.end
+        # A step counts as an update, where the program computes in it last.
+        for row in reversed(rows[begun:]):
+            if row.operation == COMPUTATION:
+                row.commits = True
+                break
     rows.append(Row(rank, "main", ROUND, str(len(edges) - 1), "", -1, 0.0, 0, at(now), at(now)))
     return rows
 

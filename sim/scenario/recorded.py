@@ -108,7 +108,7 @@ def _filled(document: Document, found: Recording, origin: Origin) -> Document:
         if not set(_STEP) & set(site):
             step = format_seconds(plan.step_s)
             fill(site, "step_time", f"{plan.step_s!r} s", f"{step} (computed in a recorded step)")
-        fill(site, "batch_tokens", 1, "1 (a recording knows no tokens: they count steps)")
+        fill(site, "batch_tokens", 1, "1 (a recorded step)")
     if not document.described:
         workers = sites[0].get("workers")
         each = workers.value if isinstance(workers, Given) else 1
