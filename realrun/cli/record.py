@@ -148,7 +148,7 @@ def _write(joined: object, out: Path, status: int) -> None:
     tell(
         f"realrun: wrote {out}: {about['steps']} steps of {about['workers']} ranks, found by "
         f"{about['steps_by']}; a step computes {format_seconds(plan.step_s)} and issues "
-        f"{format_count(number)} collectives of {format_bytes(sent)} in all"
+        f"{format_count(number)} collective{'s' * (number != 1)}, {format_bytes(sent)} in all"
     )
     if status == 0:
         tell(f"replay it: bandwise simulate {out} --bandwidth 1Gbit/s --rtt 80ms")

@@ -14,14 +14,13 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from realrun.errors import RunError
-from realrun.processes.launch import environment_of, launch, on_loopback
+from realrun.processes.launch import environment_of, on_loopback
 from realrun.recording.join import Joined, join
 from sim.storage.locks import taken
 
 INSIDE = Path(__file__).parent / "inside"
 _ENVIRONMENT = "BANDWISE_RECORDING"
-_OF_A_WORKER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-_LAUNCHED = ("REALRUN_MESSAGES", "REALRUNPARENT", "REALRUN_STORE")
+ENOUGH = "enough"  # steps: why a program was ended, where nothing went wrong
 _POLL_S = 0.05
 _GRACE_S = 2.0  # for processes to end by themselves
 _FIRST_LOOK_S = 1.0  # at the steps that have been recorded; later ones at longer intervals
@@ -63,22 +62,44 @@ def record(command: Sequence[str], nproc: int | None, folder: Path, most: int | 
     RunError
         In one line, if nothing came of it.
     """
-    status, killed = 0, ""
+    killed, status = "", 0
+    environment = dict(os.environ) if nproc is None else {**os.environ, **_on_loopback(nproc)}
     look = _Look(folder, most)
-    try:
-        with _starting(command, folder, alone=nproc is None) as start:
-            environment = {} if nproc is None else _on_loopback()
-            status = launch(command, nproc or 1, environment=environment, start=start, trouble=look)
-    except _EnoughError:
-        killed = "enough"
-    except RunError as error:
-        killed, status = str(error), 1
-    if status and not killed:
-        killed = f"the program ended with status {status}"
+    with _starting(command, folder, environment) as start:
+        ranks = [None] if nproc is None else range(nproc)
+        processes = [start(rank) for rank in ranks]
+        try:
+            killed, status = _until_one_fails(processes, look)
+        except _EnoughError:
+            killed = ENOUGH
     if status and not any(folder.rglob("*.part")):
-        raise RunError(f"{killed}, before it called a collective; nothing was recorded")
+        raise RunError(f"{killed} before it called a collective; nothing was recorded")
     check_disk(folder)
     return Recorded(join(folder, killed=killed, most=most), status)
+
+
+def _until_one_fails(processes: Sequence[_Process], look: _Look) -> tuple[str, int]:
+    """Wait for all; return why they did not end well, and a status: "" and 0 where they did."""
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = [rank for rank, code in enumerate(codes) if code]
+        if failed:
+            end = monotonic() + _GRACE_S  # for the others to say why
+            while monotonic() < end and any(process.poll() is None for process in processes):
+                sleep(_POLL_S)
+            # One that was killed is the cause; the others fail because it is gone.
+            codes = [process.poll() for process in processes]
+            killed = [rank for rank, code in enumerate(codes) if code is not None and code < 0]
+            rank = (killed or failed)[0]
+            code = codes[rank] or 1
+            who = f"rank {rank}" if len(processes) > 1 else "the program"
+            if code < 0:
+                return f"{who} was killed by {signal.Signals(-code).name}", 128 - code
+            return f"{who} ended with status {code}", code
+        if all(code == 0 for code in codes):
+            return "", 0
+        look()
+        sleep(_POLL_S)
 
 
 def record_rank(command: Sequence[str], folder: Path) -> int:
@@ -88,8 +109,8 @@ def record_rank(command: Sequence[str], folder: Path) -> int:
     ended.unlink(missing_ok=True)  # of an earlier recording
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
-    with _starting(command, own, alone=False) as start:
-        process = start(0, command, dict(os.environ), [])
+    with _starting(command, own, os.environ) as start:
+        process = start(None)
         while (status := process.poll()) is None:
             sleep(_POLL_S)
     return int(status)
@@ -125,8 +146,8 @@ class _Look:
         self._due = monotonic() + _FIRST_LOOK_S
         self._interval = _FIRST_LOOK_S
 
-    def __call__(self) -> str | None:
-        """Return nothing.
+    def __call__(self) -> None:
+        """Look, if it is time to.
 
         Raises
         ------
@@ -134,15 +155,14 @@ class _Look:
             Where there are enough steps.
         """
         if self._most is None or monotonic() < self._due:
-            return None
+            return
         steps = 0
         with suppress(RunError):
             steps = int(join(self._folder, killed="not yet").about["steps"])
         if steps >= self._most:
-            raise _EnoughError("enough")
+            raise _EnoughError(ENOUGH)
         self._interval *= _LATER
         self._due = monotonic() + self._interval
-        return None
 
 
 def check_disk(folder: Path) -> None:
@@ -155,27 +175,34 @@ def check_disk(folder: Path) -> None:
         )
 
 
-def _on_loopback() -> Mapping[str, str]:
-    """Say where rank 0 is to be found: at a port that was free just now, which it binds itself."""
+def _on_loopback(nproc: int) -> Mapping[str, str]:
+    """Say what torchrun says, and where rank 0 is: at a port that was free just now."""
     with on_loopback() as listening:
-        return environment_of(listening)
+        found = environment_of(listening)
+    return {
+        **found,
+        "WORLD_SIZE": str(nproc),
+        "LOCAL_WORLD_SIZE": str(nproc),
+        **({} if nproc == 1 else {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}),
+    }
 
 
 class _Process(subprocess.Popen[bytes]):
     """A process with all that it has started: they end together."""
 
     def terminate(self) -> None:
-        self._signal(signal.SIGTERM)
+        self.ask(signal.SIGTERM)
         end = monotonic() + _GRACE_S
         while self._left() and monotonic() < end:
             self.poll()
             sleep(_POLL_S)
-        self._signal(signal.SIGKILL)
+        self.ask(signal.SIGKILL)
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
+        self.ask(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def ask(self, number: int) -> None:
+        """Send a signal to all of them."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
@@ -187,27 +214,29 @@ class _Process(subprocess.Popen[bytes]):
         return True
 
 
-Start = Callable[[int, Sequence[str], Mapping[str, str], Sequence[int]], _Process]
+Start = Callable[[int | None], _Process]
 
 
 @contextmanager
-def _starting(command: Sequence[str], folder: Path, *, alone: bool) -> Iterator[Start]:
-    """Yield how to start a rank; at the end nothing is left of those that were started."""
-    started: list[_Process] = []
+def _starting(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> Iterator[Start]:
+    """Yield how to start a rank, or a program that says itself who is who (None).
 
-    def start(
-        rank: int, _: Sequence[str], environment: Mapping[str, str], inherited: Sequence[int]
-    ) -> _Process:
-        own = {key: value for key, value in environment.items() if key not in _LAUNCHED}
-        if alone:  # it says itself who is who
-            own = {key: value for key, value in own.items() if key not in _OF_A_WORKER}
-        others = os.environ.get("PYTHONPATH")
-        own["PYTHONPATH"] = os.pathsep.join([str(INSIDE), *([others] if others else [])])
-        own[_ENVIRONMENT] = str(folder.absolute())
-        if int(own.get("WORLD_SIZE", "1")) > 1:
-            own.setdefault("OMP_NUM_THREADS", "1")  # as torchrun does
+    At the end nothing is left of what was started, nor of what that has started.
+    """
+    started: list[_Process] = []
+    others = environment.get("PYTHONPATH")
+    common = {
+        **environment,
+        "PYTHONPATH": os.pathsep.join([str(INSIDE), *([others] if others else [])]),
+        _ENVIRONMENT: str(folder.absolute()),
+    }
+
+    def start(rank: int | None) -> _Process:
+        own = {} if rank is None else {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         try:
-            started.append(_Process(list(command), env=own, start_new_session=True))
+            started.append(_Process(list(command), env={**common, **own}, start_new_session=True))
         except OSError as error:
             why = "no such command" if error.errno == errno.ENOENT else str(error.strerror)
             raise RunError(f"{command[0]}: {why}") from error
@@ -216,5 +245,16 @@ def _starting(command: Sequence[str], folder: Path, *, alone: bool) -> Iterator[
     try:
         yield start
     finally:
+        for process in started:  # all at once, or the others would say that one is gone
+            process.ask(signal.SIGTERM)
         for process in started:
             process.terminate()
+        _end_daemons(f"{_ENVIRONMENT}={folder.absolute()}".encode())
+
+
+def _end_daemons(said: bytes) -> None:
+    """End what has left its process group, where the system tells: it has our environment."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if said in path.read_bytes().split(b"\0"):
+                os.kill(int(path.parent.name), signal.SIGKILL)

@@ -53,6 +53,11 @@ def find(source: str | Path) -> tuple[Path, str]:
     if str(source).strip() and there(path):
         return path, path_shown(path)
     name = str(source)
+    if is_recording(path):
+        recordings = {Path(each).stem: each for each in siblings(path, path.suffix)}
+        other = recordings.get(nearest(path.stem, recordings, FILE_CUTOFF) or "")
+        hint = f"; did you mean {path_shown(path.parent / other)}?" if other is not None else ""
+        raise problem(Origin(path_shown(path)), "", "no such file" + hint)
     if isinstance(source, str) and path.suffix != ".toml" and path.name == name:
         known = _by_other_names().get(_plain(name)) if _plain(name) else None
         if known is not None:
