@@ -92,7 +92,7 @@ def read_part(path: Path) -> Part:
     part = Part(path)
     groups: dict[int, tuple[int, ...]] = {}
     by_number: dict[int, Call] = {}
-    finished: list[tuple[int, int, int]] = []
+    finished: list[tuple[list[int], int, int]] = []
     waits: list[Event] = []
     for what, *rest in _lines(path):
         if what == "begin":
@@ -137,25 +137,18 @@ def _lines(path: Path) -> Iterable[list[Any]]:
 
 
 def _waits_of_backward(
-    finished: Iterable[tuple[int, int, int]], calls: dict[int, Call]
+    finished: Iterable[tuple[list[int], int, int]], calls: dict[int, Call]
 ) -> list[Event]:
     """Return the waits at the end of backward passes, one after the other.
 
-    Each was noted as lasting from before the first wait to after the last one. They are awaited
-    in the order in which they were issued, and the last one ends when its result is there: from
+    A pass was noted as a whole: from before its first wait to after its last one. Calls are awaited
+    in the order in which they were issued, and the last wait ends when its result is there: from
     then on the program computes.
     """
     waits: list[Event] = []
-    blocks: list[tuple[int, int, list[int]]] = []
-    for call, begin, end in sorted(finished, key=lambda each: each[1]):
-        if blocks and begin <= blocks[-1][1]:
-            first, last, members = blocks[-1]
-            blocks[-1] = (first, max(last, end), [*members, call])
-        else:
-            blocks.append((begin, end, [call]))
-    for begin, end, members in blocks:
+    for numbers, begin, end in finished:
         now = begin
-        for number in sorted(members):
+        for number in sorted(numbers):
             completed = calls[number].completed
             until = min(end, max(now, end if completed is None else completed))
             waits.append(Event(now, until, number, waits=True))

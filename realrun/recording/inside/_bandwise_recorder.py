@@ -7,8 +7,8 @@ Python subclass, so they are seen as well; functions of ``torch.distributed`` th
 miss them.
 
 A line of the file is a checksum and a list in JSON: what happened, and when, in nanoseconds of the
-machine's monotonic clock. Each line is handed to the operating system at once, so that all of them
-but the last survive the process, however it ends. No tensor's contents are read.
+machine's monotonic clock. Lines are handed to the operating system several times a second, so that
+they survive the process, however it ends. No tensor's contents are read.
 
 This module needs torch and the standard library only, see `sitecustomize.py` next to it.
 """
@@ -16,6 +16,7 @@ This module needs torch and the standard library only, see `sitecustomize.py` ne
 from __future__ import annotations
 
 import atexit
+import errno
 import functools
 import json
 import os
@@ -79,6 +80,10 @@ _HELD = (  # answered by the process group that is held
 )
 
 
+_FLUSH_NS = 200_000_000  # at most that long nothing is handed to the system
+_MOST_HELD = 4096  # lines
+
+
 class Stream:
     """The file of one process, made when it makes its first process group."""
 
@@ -86,24 +91,40 @@ class Stream:
         self._folder = folder
         self._file = -1
         self._pid = 0
+        self._held: list[tuple[Any, ...]] = []
+        self._due = 0
 
-    def write(self, *what: Any) -> None:
-        """Add a line; a disk that is full ends the recording and not the program."""
-        if self._file == -2:
+    def note(self, *what: Any) -> None:
+        """Add a line; lines that come in quick succession are written together."""
+        self._held.append(what)
+        if now() >= self._due or len(self._held) >= _MOST_HELD:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand all lines to the system; a disk that is full ends the recording, not the program."""
+        self._due = now() + _FLUSH_NS
+        held, self._held = self._held, []
+        if self._file == -2 or not held:
             return
-        pid = os.getpid()
-        text = json.dumps(what, separators=(",", ":"))
-        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+        texts = [json.dumps(each, separators=(",", ":")) for each in held]
+        lines = [f"{zlib.crc32(text.encode()):08x} {text}\n" for text in texts]
+        content = "".join(lines).encode()
         try:
-            if self._pid != pid:  # also a fork's, which has a file of its own
+            if self._pid != (pid := os.getpid()):  # also a fork's, which has a file of its own
                 self._pid = pid
                 path = os.path.join(self._folder, f"{pid}-{now()}.part")
                 self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            if os.write(self._file, line) != len(line):
-                raise OSError(28, os.strerror(28))
+            if os.write(self._file, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             self._file = -2
             self._say_why(error)
+
+    def close(self) -> None:
+        """Note that this process ends by itself."""
+        if self._pid == os.getpid():
+            self.note("exit", now())
+            self.flush()
 
     def _say_why(self, error: OSError) -> None:
         try:  # as the name of an empty file, for which a full disk may still have room
@@ -119,7 +140,7 @@ stream: Any = None
 def step() -> None:
     """Mark that a step begins here; :func:`realrun.step` calls it."""
     if stream is not None:
-        stream.write("step", now())
+        stream.note("step", now())
 
 
 def install(c10d: Any) -> None:
@@ -139,7 +160,7 @@ def install(c10d: Any) -> None:
             c10d.ProcessGroup = base
 
     c10d._new_process_group_helper = make_recorded
-    atexit.register(lambda: stream.write("exit", now()) if stream._pid == os.getpid() else None)
+    atexit.register(stream.close)
 
 
 def _recorded(c10d: Any, base: Any) -> Any:
@@ -147,6 +168,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
     # Half of torch is loaded by now: it imports torch.distributed itself.
     torch: Any = sys.modules["torch"]
     calls, groups = count(), count()
+    backward = _Backward(torch)
     began = False
 
     class Waited(c10d.Work):  # type: ignore[misc]
@@ -163,32 +185,18 @@ def _recorded(c10d: Any, base: Any) -> Any:
             try:
                 answer: bool = self._work.wait(timeout) if limited else self._work.wait()
             finally:
-                stream.write("wait", self._call, begin, now())
+                stream.note("wait", self._call, begin, now())
             return answer
 
         def synchronize(self) -> None:
             begin = now()
             self._work.synchronize()
-            stream.write("wait", self._call, begin, now())
+            stream.note("wait", self._call, begin, now())
 
         def get_future(self) -> Any:
-            """Return the real future; C++ waits for it where the backward pass ends.
-
-            DDP's reducer waits for the futures of its buckets in a callback that it queues when
-            the last of them has been issued. One that is queued here, on the issue, comes before
-            it; and one that this queues comes after it.
-            """
+            """Return the real future; C++ waits for it where the backward pass ends."""
             future = self._work.get_future()
-            call = self._call
-            future.add_done_callback(lambda _: stream.write("end", call, now()))
-            if torch._C._current_graph_task_id() != -1:
-                engine = torch.autograd.Variable._execution_engine
-
-                def before() -> None:
-                    begin = now()
-                    engine.queue_callback(lambda: stream.write("finish", call, begin, now()))
-
-                engine.queue_callback(before)
+            backward.add(self._call, future)
             return future
 
         def _source_rank(self) -> Any:
@@ -236,13 +244,13 @@ def _recorded(c10d: Any, base: Any) -> Any:
                 if not began:
                     began = True
                     world = self if default is None else default
-                    stream.write("begin", _about(torch, world, default))
+                    stream.note("begin", _about(torch, world, default))
                 self._number = next(groups)
                 ranks = c10d._world.pg_group_ranks.get(self)
                 members = sorted(ranks, key=ranks.get) if ranks else list(range(self.size()))
-                stream.write("group", self._number, members, self.name())
+                stream.note("group", self._number, members, self.name())
             if tensors and tensors[0].device.type != "cpu":
-                stream.write("device", str(tensors[0].device.type))
+                stream.note("device", str(tensors[0].device.type))
             return self._number
 
         def _note(
@@ -254,7 +262,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
             if operation in _SHARDED:
                 size *= self.size()
             dtype = str(tensors[0].dtype).removeprefix("torch.") if tensors else ""
-            stream.write("call", number, operation, size, dtype, group, peer, begin, end)
+            stream.note("call", number, operation, size, dtype, group, peer, begin, end)
             return number
 
         def _start_coalescing(self, *arguments: Any) -> Any:
@@ -276,7 +284,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
             number = self._note(operation, tensors, peer, begin, end)
             if work is None:
                 if name == "monitored_barrier":
-                    stream.write("wait", number, begin, end)
+                    stream.note("wait", number, begin, end)
                 return None
             return Waited(work, number)
 
@@ -294,6 +302,48 @@ def _recorded(c10d: Any, base: Any) -> Any:
             setattr(Recorded, name, _passed_on(name, "_own"))
     Recorded.__name__ = Recorded.__qualname__ = "ProcessGroup"
     return Recorded
+
+
+class _Backward:
+    """Notes when futures that were asked for in a backward pass are waited for, and until when.
+
+    DDP's reducer waits for the futures of its buckets in a callback at the end of the backward
+    pass, which it queues when the last of them has been issued. One that is queued when the first
+    is issued comes before it; and one that this queues comes after it.
+    """
+
+    def __init__(self, torch: Any) -> None:
+        self._torch = torch
+        self._task = -1
+        self._futures: list[tuple[int, Any]] = []
+
+    def add(self, call: int, future: Any) -> None:
+        """Take the future of a call; outside of a backward pass nobody knows who waits for it."""
+        task = self._torch._C._current_graph_task_id()
+        if task == -1:
+            return
+        if task != self._task:
+            self._task, self._futures = task, []
+            futures = self._futures
+            engine = self._torch.autograd.Variable._execution_engine
+            engine.queue_callback(lambda: self._begin(engine, futures))
+        self._futures.append((call, future))
+
+    def _begin(self, engine: Any, futures: list[tuple[int, Any]]) -> None:
+        begin = now()
+        # One that has completed calls back at once: only those that are waited for cost a thread
+        # of the backend's time.
+        for call, future in futures:
+            future.add_done_callback(functools.partial(_completed, call))
+        engine.queue_callback(lambda: self._end(begin, futures))
+
+    def _end(self, begin: int, futures: list[tuple[int, Any]]) -> None:
+        stream.note("finish", [call for call, _ in futures], begin, now())
+        futures.clear()
+
+
+def _completed(call: int, _: Any) -> None:
+    stream.note("end", call, now())
 
 
 def _on_both(base: Any, name: str) -> Any:
