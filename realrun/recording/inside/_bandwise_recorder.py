@@ -7,7 +7,7 @@ Python subclass, so they are seen as well; functions of ``torch.distributed`` th
 miss them.
 
 A line of the file is a checksum and a list in JSON: what happened, and when, in nanoseconds of the
-machine's monotonic clock. Lines are handed to the operating system several times a second, so that
+machine's monotonic clock. Lines are handed to the operating system twenty times a second, so that
 they survive the process, however it ends. No tensor's contents are read.
 
 This module needs torch and the standard library only, see `sitecustomize.py` next to it.
@@ -80,7 +80,7 @@ _HELD = (  # answered by the process group that is held
 )
 
 
-_FLUSH_NS = 200_000_000  # at most that long nothing is handed to the system
+_FLUSH_NS = 50_000_000  # at most that long nothing is handed to the system
 _MOST_HELD = 4096  # lines
 
 
