@@ -119,7 +119,7 @@ def read_part(path: Path) -> Part:
             part.ended = True
     part.calls = sorted(by_number.values(), key=lambda call: call.begin)
     issues = [Event(call.begin, call.issued, call.number, waits=False) for call in part.calls]
-    waits += _waits_of_backward(finished, by_number)
+    waits += _waits_of_backward(finished, by_number, [event.begin for event in waits])
     part.events = sorted([*issues, *waits], key=lambda event: (event.begin, event.call))
     return part
 
@@ -137,16 +137,19 @@ def _lines(path: Path) -> Iterable[list[Any]]:
 
 
 def _waits_of_backward(
-    finished: Iterable[tuple[list[int], int, int]], calls: dict[int, Call]
+    finished: Iterable[tuple[list[int], int, int]], calls: dict[int, Call], others: Iterable[int]
 ) -> list[Event]:
     """Return the waits at the end of backward passes, one after the other.
 
     A pass was noted as a whole: from before its first wait to after its last one. Calls are awaited
     in the order in which they were issued, and the last wait ends when its result is there: from
-    then on the program computes.
+    then on the program computes. A wait for another one, which begins meanwhile (``others``), says
+    that the last result was there by then.
     """
     waits: list[Event] = []
-    for numbers, begin, end in finished:
+    begun = sorted(others)
+    for numbers, begin, whole in finished:
+        end = next((other for other in begun if begin < other < whole), whole)
         now = begin
         for number in sorted(numbers):
             completed = calls[number].completed

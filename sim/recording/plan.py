@@ -218,37 +218,57 @@ def plan_of(trace: Trace) -> Plan:
         )
     return Plan(
         tuple(
-            Steps(mode, np.array([steps[number][1] for number in kept]).reshape(len(kept), -1))
+            _without_empty(mode, np.array([steps[number][1] for number in kept]))
             for steps, mode in zip(found, modes, strict=True)
         ),
         count - len(kept),
     )
 
 
+def _without_empty(items: tuple[Item, ...], seconds: NDArray[np.float64]) -> Steps:
+    """Return steps without the computations that never took any time."""
+    kept = np.flatnonzero(seconds.any(axis=0))
+    places = {int(was): now for now, was in enumerate(kept)}
+    return Steps(
+        tuple(
+            Computes(places[item.place]) if isinstance(item, Computes) else item
+            for item in items
+            if not isinstance(item, Computes) or item.place in places
+        ),
+        seconds[:, kept],
+    )
+
+
 def _steps(rows: Sequence[Row], workers: int) -> list[tuple[tuple[Item, ...], list[float]]]:
-    """Return the items and the seconds of each step of one rank."""
+    """Return the items and the seconds of each step of one rank.
+
+    There is a computation before each other item and at the end, which may take no time: steps are
+    alike whether or not a moment passed between two waits.
+    """
     steps: list[tuple[list[Item], list[float]]] = []
+
+    def add(item: Item) -> None:
+        items, seconds = steps[-1]
+        items.append(item)
+        items.append(Computes(len(seconds)))
+        seconds.append(0.0)
+
     issued: dict[tuple[str, int], tuple[int, int]] = {}
     number = 0
     for row in rows:
         if row.operation == ROUND:
-            steps.append(([], []))
+            steps.append(([Computes(0)], [0.0]))
             number = 0
         elif not steps:
             continue
         elif row.operation == COMPUTATION:
-            items, seconds = steps[-1]
-            if items and isinstance(items[-1], Computes):
-                seconds[-1] += row.work_s
-            else:
-                items.append(Computes(len(seconds)))
-                seconds.append(row.work_s)
+            steps[-1][1][-1] += row.work_s
         elif row.operation == WAIT:
             if (at := issued.get((row.group, row.call))) is not None:
-                steps[-1][0].append(Waits(at[1], len(steps) - 1 - at[0]))
-        elif row.bytes > 0:
+                add(Waits(at[1], len(steps) - 1 - at[0]))
+        elif row.bytes > 0 and len(named(row.group, workers)) > 1:  # alone it sends nothing
             issued[row.group, row.call] = len(steps) - 1, number
-            steps[-1][0].append(_started(row, number, workers))
+            add(_started(row, number, workers))
             number += 1
     # The last row of a rank says where its last step ends.
     return [(tuple(items), seconds) for items, seconds in steps[:-1]]

@@ -22,6 +22,7 @@ import json
 import os
 import sys
 import time
+import weakref
 import zlib
 from itertools import count
 from typing import Any
@@ -168,7 +169,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
     # Half of torch is loaded by now: it imports torch.distributed itself.
     torch: Any = sys.modules["torch"]
     calls, groups = count(), count()
-    backward = _Backward(torch)
+    backward, futures = _Backward(torch), _Futures(torch)
     began = False
 
     class Waited(c10d.Work):  # type: ignore[misc]
@@ -197,6 +198,7 @@ def _recorded(c10d: Any, base: Any) -> Any:
             """Return the real future; C++ waits for it where the backward pass ends."""
             future = self._work.get_future()
             backward.add(self._call, future)
+            futures.calls[future] = (self._call,)
             return future
 
         def _source_rank(self) -> Any:
@@ -340,6 +342,42 @@ class _Backward:
     def _end(self, begin: int, futures: list[tuple[int, Any]]) -> None:
         stream.note("finish", [call for call, _ in futures], begin, now())
         futures.clear()
+
+
+class _Futures:
+    """Notes when Python waits for the future of a call, or for what follows from it."""
+
+    def __init__(self, torch: Any) -> None:
+        #: Of futures that are in use, the calls that they wait for.
+        self.calls: Any = weakref.WeakKeyDictionary()
+        kind, calls = torch._C.Future, self.calls
+        wait, then, collect = kind.wait, kind.then, torch._C._collect_all
+
+        @functools.wraps(wait)
+        def waits(future: Any) -> Any:
+            awaited = calls.get(future, ())
+            begin = now()
+            try:
+                return wait(future)
+            finally:
+                for call in awaited:
+                    stream.note("wait", call, begin, now())
+
+        @functools.wraps(then)
+        def follows(future: Any, callback: Any) -> Any:
+            found = then(future, callback)
+            if (of := calls.get(future)) is not None:
+                calls[found] = of
+            return found
+
+        @functools.wraps(collect)
+        def collects(futures: Any) -> Any:
+            found = collect(futures)
+            if of := tuple(call for each in futures for call in calls.get(each, ())):
+                calls[found] = of
+            return found
+
+        kind.wait, kind.then, torch._C._collect_all = waits, follows, collects
 
 
 def _completed(call: int, _: Any) -> None:
