@@ -60,7 +60,7 @@ def join(folder: Path, *, killed: str = "", most: int | None = None) -> Joined:
                 f"rank {part.rank}: a collective carried tensors on {part.device}; only the CPU's "
                 "are recorded, because a GPU computes while its program is ahead: run it on gloo"
             )
-    if not killed:
+    if not killed and all(part.ended for part in parts):  # os._exit loses what came last
         _check_even(parts)
     edges = _edges(parts)
     steps = min(len(each) for each in edges) - 1
@@ -120,7 +120,9 @@ def _check_even(parts: Sequence[Part]) -> None:
     """Refuse ranks of which one issued fewer collectives of a group than another."""
     counts: dict[tuple[int, ...], dict[int, int]] = {}
     for part in parts:
-        issued = Counter(call.ranks for call in part.calls if call.peer is None)
+        issued = Counter(
+            call.ranks for call in part.calls if call.peer is None and len(call.ranks) > 1
+        )
         for ranks, count in issued.items():
             counts.setdefault(ranks, dict.fromkeys(ranks, 0))[part.rank] = count
     for ranks, by_rank in counts.items():

@@ -136,6 +136,7 @@ class Stream:
 
 
 stream: Any = None
+_kind: Any = None  # of process groups that are recorded
 
 
 def step() -> None:
@@ -146,10 +147,10 @@ def step() -> None:
 
 def install(c10d: Any) -> None:
     """Let ``torch.distributed`` make process groups that note what they are asked for."""
-    global stream
+    global stream, _kind
     stream = Stream(os.environ["BANDWISE_RECORDING"])
     base, make = c10d.ProcessGroup, c10d._new_process_group_helper
-    recorded = _recorded(c10d, base)
+    recorded = _kind = _recorded(c10d, base)
 
     @functools.wraps(make)
     def make_recorded(*arguments: Any, **named: Any) -> Any:
@@ -164,13 +165,21 @@ def install(c10d: Any) -> None:
     atexit.register(stream.close)
 
 
+def install_in_torchft(module: Any) -> None:
+    """Let torchft, which makes the process groups between its replicas itself, make recorded ones.
+
+    What it calls is loaded under a name of its module's own.
+    """
+    module.BaseProcessGroup = _kind
+
+
 def _recorded(c10d: Any, base: Any) -> Any:
     """Return the subclass of ``ProcessGroup`` that is used in its place."""
     # Half of torch is loaded by now: it imports torch.distributed itself.
     torch: Any = sys.modules["torch"]
     calls, groups = count(), count()
     backward, futures = _Backward(torch), _Futures(torch)
-    began = False
+    size = 0  # of the group by which this process was introduced
 
     class Waited(c10d.Work):  # type: ignore[misc]
         """What a collective returns: the real one's, with every wait noted."""
@@ -240,15 +249,16 @@ def _recorded(c10d: Any, base: Any) -> Any:
 
         def _known(self, tensors: list[Any]) -> int:
             """Return the number of this group in the file, where the first call introduces it."""
-            nonlocal began
+            nonlocal size
             if self._number is None:
+                ranks = c10d._world.pg_group_ranks.get(self)
                 default = c10d.GroupMember.WORLD
-                if not began:
-                    began = True
-                    world = self if default is None else default
+                # Replicas of which each is a world of its own know each other by another group.
+                world = self if default is None or ranks is None else default
+                if world.size() > size:
+                    size = world.size()
                     stream.note("begin", _about(torch, world, default))
                 self._number = next(groups)
-                ranks = c10d._world.pg_group_ranks.get(self)
                 members = sorted(ranks, key=ranks.get) if ranks else list(range(self.size()))
                 stream.note("group", self._number, members, self.name())
             if tensors and tensors[0].device.type != "cpu":

@@ -15,7 +15,11 @@ import sys
 from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-_WATCHED = "torch.distributed.distributed_c10d"
+# Modules that make process groups, and which function of the recorder each is handed to.
+_WATCHED = {
+    "torch.distributed.distributed_c10d": "install",
+    "torchft.process_group": "install_in_torchft",
+}
 
 
 def _run_the_other() -> None:
@@ -39,21 +43,30 @@ class _Loader:
 
     def exec_module(self, module: Any) -> None:
         self._loader.exec_module(module)
-        path = os.path.join(_HERE, "_bandwise_recorder.py")
-        spec: Any = importlib.util.spec_from_file_location("_bandwise_recorder", path)
-        recorder = importlib.util.module_from_spec(spec)
-        sys.modules["_bandwise_recorder"] = recorder
-        spec.loader.exec_module(recorder)
-        recorder.install(module)
+        getattr(_recorder(), _WATCHED[module.__name__])(module)
+
+
+def _recorder() -> Any:
+    if (found := sys.modules.get("_bandwise_recorder")) is not None:
+        return found
+    path = os.path.join(_HERE, "_bandwise_recorder.py")
+    spec: Any = importlib.util.spec_from_file_location("_bandwise_recorder", path)
+    recorder = importlib.util.module_from_spec(spec)
+    sys.modules["_bandwise_recorder"] = recorder
+    spec.loader.exec_module(recorder)
+    return recorder
 
 
 class _Watch:
-    """Waits for one import."""
+    """Waits for their imports."""
+
+    def __init__(self) -> None:
+        self._awaited = set(_WATCHED)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != _WATCHED:
+        if name not in self._awaited:
             return None
-        sys.meta_path.remove(self)
+        self._awaited.remove(name)
         spec: Any = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)
