@@ -200,7 +200,12 @@ def _found(part: Part, everyone: int) -> list[int]:
     """Return the places among the calls at which steps begin, by what repeats."""
     gaps, flying = _gaps(part), _in_flight(part)
     before = [gaps[call.number] for call in part.calls]
-    repeated = period([call.kind for call in part.calls], before)
+    awaited = _awaited_after(part)
+    kinds = [call.kind for call in part.calls]
+    # What is awaited after a call tells equal calls apart. Where it depends on time it does not.
+    repeated = period(
+        [(kind, awaited[call.number]) for kind, call in zip(kinds, part.calls, strict=True)], before
+    ) or period(kinds, before)
     if repeated is None:
         raise RunError(
             f"rank {part.rank}: its {len(part.calls)} collectives do not repeat at least three "
@@ -213,6 +218,19 @@ def _found(part: Part, everyone: int) -> list[int]:
         [flying[call.number] for call in part.calls],
         before,
     )
+
+
+def _awaited_after(part: Part) -> dict[int, tuple[int, ...]]:
+    """Return for each call how many calls before it those are that are awaited right after it."""
+    found: dict[int, tuple[int, ...]] = {}
+    last = -1
+    for event in part.events:
+        if not event.waits:
+            last = event.call
+            found[last] = ()
+        elif last >= 0:
+            found[last] = (*found[last], last - event.call)
+    return found
 
 
 def _before(part: Part, calls: Sequence[int]) -> list[int]:

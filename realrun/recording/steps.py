@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 _LEAST = 3  # repetitions, before anything is said to repeat
 _MOST_CALLS = 20_000  # that are searched, the last ones
 _NEARLY = 0.9  # of the longest stretch that any period covers
-_EXPLAINED = 0.25  # of the variance of times that a longer period must leave at most
+_EXPLAINED = 0.35  # of the deviation of times that a longer period must leave at most
 _LONGEST = 512  # times the shortest period
 
 
@@ -75,10 +75,10 @@ def _multiple(times: NDArray[np.float64], length: int) -> int:
     """Return how many periods of calls make one of their times."""
 
     def left(periods: int) -> float:
-        """Variance of the times at the same place of a step."""
+        """Mean deviation of the times at the same place of a step from their median."""
         size = periods * length
         rows = times[: len(times) // size * size].reshape(-1, size)
-        return float(rows.var(axis=0, ddof=1).mean())
+        return float(np.abs(rows - np.median(rows, axis=0)).mean())
 
     most = min(_LONGEST, len(times) // length // _LEAST)
     if most < 2:

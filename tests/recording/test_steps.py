@@ -14,7 +14,7 @@ from realrun.errors import RunError
 from realrun.recording.join import join
 from realrun.recording.parts import PartError, read_part
 from realrun.recording.steps import period
-from sim.recording.plan import plan_of
+from sim.recording.plan import Starts, plan_of
 
 MS = 1_000_000  # nanoseconds
 
@@ -87,6 +87,24 @@ def test_equal_calls_are_told_apart_by_the_times_between_them() -> None:
     assert period(["a"] * 24, gaps) == (0, 4, 6)
     assert period(["a"] * 24, [1.0, 1.1] * 12) == (0, 2, 12)
     assert period(["a"] * 24, [1.0] * 24) == (0, 1, 24)
+
+
+def test_equal_buckets_are_told_apart_by_what_is_awaited_after_them(tmp_path: Path) -> None:
+    """As in DDP with buckets of one size, of which the times say nothing."""
+
+    def ddp(rank: int) -> bytes:
+        records: list[Sequence[Any]] = [about(rank), ["group", 0, [0, 1], "gloo"]]
+        now = 0
+        for number in range(0, 24, 3):
+            for call in range(number, number + 3):
+                now += (10 + call * 7919 % 5) * MS
+                records.append(["call", call, "all_reduce", 8, "float32", 0, None, now, now])
+            records.append(["finish", [number, number + 1, number + 2], now, now + MS])
+            now += MS
+        return lines(*records, ["exit", now])
+
+    plan = plan_of(join(folder(tmp_path, ddp(0), ddp(1))).trace)
+    assert (plan.steps, sum(isinstance(item, Starts) for item in plan.ranks[0].items)) == (7, 3)
 
 
 def test_what_repeats_less_than_three_times_is_no_step(tmp_path: Path) -> None:
