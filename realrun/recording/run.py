@@ -170,7 +170,7 @@ def check_disk(folder: Path) -> None:
     for path in folder.rglob("*.errno-*"):
         number = int(path.suffix.removeprefix(".errno-"))
         raise RunError(
-            f"{folder.parent}: {os.strerror(number)}; the recording could not be written while the "
+            f"{folder}: {os.strerror(number)}; the recording could not be written while the "
             "program ran: make room, or give --out a place on another disk"
         )
 

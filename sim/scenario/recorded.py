@@ -53,8 +53,12 @@ def with_recording(document: Document) -> Document:
     name, path = method.get("name"), method.get("path")
     if not (isinstance(name, Given) and name.value == METHOD):
         return document
+    if path is None:
+        text = 'missing; give the file that realrun record has written, like path = "r.parquet"'
+        raise problem(document.origin, "method.path", text)
     if not (isinstance(path, Given) and isinstance(path.value, str)):
-        return document  # which the method's signature refuses
+        given = path.value if isinstance(path, Given) else None
+        raise problem(document.origin, "method.path", "must be text in quotes", given)
     whole = _whole(document, path)
     found = _read(whole, path_shown(whole), path.origin, "method.path")
     return _filled(document, found, Origin(path_shown(whole)))

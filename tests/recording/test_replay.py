@@ -195,6 +195,13 @@ def test_what_is_no_recording_is_refused_in_a_line(
     assert "\n" not in str(raised.value)
 
 
+def test_a_recording_without_a_path_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"method\.path: missing; give the file"):
+        load(None, LINK, ["method.name=recording"])
+    with pytest.raises(ScenarioError, match=r"method\.path"):
+        load(None, LINK, ["method.name=recording", "method.path=3"])
+
+
 def test_a_damaged_recording_is_read_as_it_was_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "r.parquet", [blocking(0.1, 0.1)] * 2)
     whole, was = path.read_bytes(), step_s(scenario(path), rounds=3)
