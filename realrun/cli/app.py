@@ -19,6 +19,7 @@ from sim.processes.signals import end_when_asked
 COMMANDS = {
     "train": "Train a scenario's model with its method, and measure.",
     "lab": "Train, or run any command, over the scenario's network, emulated on this machine.",
+    "record": "Record any torch.distributed program, to replay it on any network.",
     "calibrate": "Measure a machine and its network for the simulator.",
     "validate": "Predict a study's runs, run them, and publish the error.",
     "doctor": "Look whether this machine or cluster is ready.",

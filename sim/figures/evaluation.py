@@ -11,11 +11,15 @@ from sim.figures.breakdown import CAUSES, Accounts
 from sim.figures.throughput import Throughput, throughput
 from sim.figures.traffic import Exchange, Sent
 from sim.operations import OPERATIONS
+from sim.recording.vocabulary import COMPUTATION
 from sim.trace.layers import read_layers
 from sim.trace.table import LOOK, ROUND, Context, Row, Trace, Window
 
 # What micro-batches are made of.
-_TRAINS = {row.name for row in OPERATIONS.values() if row.scales_with == "micro-batches"}
+_TRAINS = {
+    *(row.name for row in OPERATIONS.values() if row.scales_with == "micro-batches"),
+    COMPUTATION,
+}
 
 
 @dataclass(frozen=True)
@@ -299,4 +303,6 @@ def _layers_trained(row: Row, trace: Trace) -> int:
         return row.times * trace.context.n_grad_accumulation[row.rank] * layers
     if row.operation == "backward":
         return row.times * len(read_layers(row.detail))
+    if row.operation == COMPUTATION:  # a recorded step, as a whole, where it ends
+        return row.commits * layers
     return 0

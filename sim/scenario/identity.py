@@ -49,6 +49,8 @@ def _method(method: Any, param_dtype: str) -> dict[str, Any]:
     # What came later is left out where it means what was so before.
     later = {key for name, key in _LATER_ARGUMENTS if name == method.name}
     before = {key for key in later if method.arguments.get(key) == param_dtype}
+    if method.name == "recording":  # which file it is says its digest, wherever it lies
+        before.add("path")
     return {
         "name": method.name,
         "arguments": {

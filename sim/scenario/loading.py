@@ -22,6 +22,7 @@ from sim.scenario.errors import (
 )
 from sim.scenario.options import option_changes, setting_changes
 from sim.scenario.reading import from_file, read_toml, siblings, there
+from sim.scenario.recorded import document_of_recording, is_recording
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.schema import ScenarioFile
@@ -52,6 +53,11 @@ def find(source: str | Path) -> tuple[Path, str]:
     if str(source).strip() and there(path):
         return path, path_shown(path)
     name = str(source)
+    if is_recording(path):
+        recordings = {Path(each).stem: each for each in siblings(path, path.suffix)}
+        other = recordings.get(nearest(path.stem, recordings, FILE_CUTOFF) or "")
+        hint = f"; did you mean {path_shown(path.parent / other)}?" if other is not None else ""
+        raise problem(Origin(path_shown(path)), "", "no such file" + hint)
     if isinstance(source, str) and path.suffix != ".toml" and path.name == name:
         known = _by_other_names().get(_plain(name)) if _plain(name) else None
         if known is not None:
@@ -76,10 +82,14 @@ def document_of(
     settings: Sequence[str] = (),
 ) -> Document:
     """Return file, options and settings as one document."""
-    document = from_file(*find(source)) if source is not None else Document()
+    document = _written(*find(source)) if source is not None else Document()
     document.code_allowed = isinstance(source, Allowed)
     document = document.overlaid(option_changes(options or {}))
     return document.overlaid(setting_changes(settings))
+
+
+def _written(path: Path, label: str) -> Document:
+    return document_of_recording(path, label) if is_recording(path) else from_file(path, label)
 
 
 def refuse_study(document: Document, source: object) -> None:

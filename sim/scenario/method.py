@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from sim import units
 from sim.program import MOST_BYTES
+from sim.recording.vocabulary import METHOD as RECORDING
 from sim.scenario.errors import did_you_mean, listed
 
 _REQUIRED = inspect.Parameter.empty
@@ -74,10 +75,14 @@ def find_method(name: str, folder: Path) -> Callable[..., Any]:
         return _generator(name.function)
     if name in METHODS:
         return METHODS[name]
+    if name == RECORDING:
+        from sim.recording.program import recording
+
+        return recording
     if ":" not in name:
         raise MethodError(
             "unknown method"
-            + did_you_mean(name, METHODS)
+            + did_you_mean(name, [*METHODS, RECORDING])
             + ' (or "package.module:function" for one of your own)'
         )
     module_name, _, attribute = name.partition(":")

@@ -11,6 +11,7 @@ from typing import Any
 from sim import units
 from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
+from sim.recording.vocabulary import METHOD as RECORDING
 from sim.scenario.advice import hinted
 from sim.scenario.balance import Share, balanced
 from sim.scenario.checking import validated
@@ -35,6 +36,7 @@ from sim.scenario.method import (
 )
 from sim.scenario.models import DEFAULT_CONTEXT, resolve_model
 from sim.scenario.reading import siblings, there
+from sim.scenario.recorded import check_workers, note_filled, replayed, with_recording
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
@@ -60,6 +62,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     ScenarioError
         One line: where, which key, what was written and what to write instead.
     """
+    document = with_recording(document)
     if not document.sites:
         document = replace(document, sites=[{}])
     context = Context(document, validated(document))
@@ -191,6 +194,9 @@ def _method(context: Context, model: ModelSize) -> Method:
     if arguments.get("comm_dtype", "") is None:
         arguments["comm_dtype"] = model.param_dtype
         context.assume("method.comm_dtype", f"{model.param_dtype} (model.param_dtype)")
+    if name == RECORDING:
+        replayed(context, arguments)
+        note_filled(context)
     return Method(str(name), function, arguments)
 
 
@@ -222,6 +228,8 @@ def _check_arguments(context: Context, method: Method, model: ModelSize, workers
             raise context.refuse(
                 "method", key, text=f"has {len(value)} entries for {workers} workers; one for each"
             )
+    if method.name == RECORDING:
+        check_workers(context, method.arguments, workers)
     fragments = method.arguments.get("num_fragments")
     if isinstance(fragments, int) and fragments > model.layers:
         raise context.refuse(

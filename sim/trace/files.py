@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
@@ -31,8 +32,13 @@ _TYPES: dict[str, type] = {
 _BYTES_PER_ROW = {".parquet": 10, ".csv": 60, ".json": 150, ".gz": 10}  # at least
 
 
-def save(trace: Trace, path: Path) -> None:
+def save(trace: Trace, path: Path, more: Mapping[str, Any] | None = None) -> None:
     """Write a trace: .parquet, .csv, or .json / .json.gz for a timeline viewer (Perfetto).
+
+    Parameters
+    ----------
+    more
+        What else its note is to hold, by key; not for .json.
 
     Raises
     ------
@@ -50,7 +56,7 @@ def save(trace: Trace, path: Path) -> None:
     context = asdict(trace.context)
     if (window := context["window"]) is not None and window["shortened"] == 1:
         del window["shortened"]  # as files were before links could vary
-    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": context}
+    note = {"schema": SCHEMA, "total_s": trace.total_s, "context": context, **(more or {})}
     frame = trace.frame().astype(_TYPES)
     if path.suffix == ".parquet":
         write_parquet(frame, note, path)

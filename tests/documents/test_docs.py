@@ -38,6 +38,10 @@ NOT_RUN = {
         "needs the extra [tensorboard]",
         "needs the extra [wandb]",
     ],
+    "how-to/predict_your_own_script.md": [
+        "records the same again",
+        "a part of a training script",
+    ],
     "how-to/published_and_planned_runs.md": ["takes half a minute"],
     "how-to/validate_on_a_cluster.md": [
         "needs two machines",

@@ -1,0 +1,8 @@
+"""Recording a torch.distributed program: what it sends, and how long it computes in between.
+
+- ``inside/``: what the recorded program loads: a hook, and a process group that notes its calls.
+- ``parts``: the file of one process, read back.
+- ``steps``: where a step begins, found by what repeats.
+- ``join``: the processes' files, made one recording.
+- ``run``: starts the program, and watches it.
+"""

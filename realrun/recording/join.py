@@ -1,0 +1,401 @@
+"""The files of all processes, made one recording."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from realrun.errors import RunError
+from realrun.recording.parts import SUFFIX, Call, Event, Part, PartError, read_part
+from realrun.recording.steps import boundaries, period
+from sim.members import members_of
+from sim.program import DTYPE_BITS
+from sim.recording.vocabulary import COMPUTATION, written_as
+from sim.trace.table import ROUND, WAIT, Context, Row, Trace
+
+_NS = 1e-9
+_DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_WIDEST = 8  # bytes of an element, as buffers count them
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A recording: the rows of all ranks, and what is known of where they come from."""
+
+    trace: Trace
+    about: dict[str, Any]
+    #: What the user should know, a line each.
+    notes: tuple[str, ...] = ()
+
+
+def join(folder: Path, *, killed: str = "", most: int | None = None) -> Joined:
+    """Make one recording of the files in a folder.
+
+    Parameters
+    ----------
+    folder
+        Where the processes have written.
+    killed
+        Why the program did not end by itself; "" where it did. Then what was recorded until the
+        first process ended is enough.
+    most
+        How many steps to keep.
+
+    Raises
+    ------
+    RunError
+        In one line, if there is nothing that can be replayed.
+    """
+    parts = _parts(folder)
+    workers = parts[0].workers
+    _check_ranks(parts, workers)
+    for part in parts:
+        if part.device:
+            raise RunError(
+                f"rank {part.rank}: a collective carried tensors on {part.device}; only the CPU's "
+                "are recorded, because a GPU computes while its program is ahead: run it on gloo"
+            )
+    if not killed and all(part.ended for part in parts):  # os._exit loses what came last
+        _check_even(parts)
+    edges = _edges(parts)
+    steps = min(len(each) for each in edges) - 1
+    dropped = 1 if steps > 2 else 0  # its caches and connections are cold
+    last = steps if most is None else min(steps, most + dropped)
+    if last - dropped < 1:
+        raise RunError(
+            "no step was recorded as a whole; let the program run for longer, or mark where a step "
+            "begins with realrun.step()"
+        )
+    ranges = [each[dropped : last + 1] for each in edges]
+    marked = bool(parts[0].marks)
+    return _joined(parts, ranges, marked=marked, dropped=dropped, killed=killed)
+
+
+def _parts(folder: Path) -> list[Part]:
+    found: dict[int, Part] = {}
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        try:
+            part = read_part(path)
+        except (PartError, ValueError, KeyError, OSError) as error:
+            text = str(error) if isinstance(error, PartError) else f"{path}: cannot be read"
+            raise RunError(text) from error
+        if not part.about or not part.calls:
+            continue
+        if part.rank in found:
+            raise RunError(
+                f"rank {part.rank} began twice (a program that was restarted, or two groups of "
+                "all processes in turn); record a program that calls init_process_group once"
+            )
+        found[part.rank] = part
+    if not found:
+        raise RunError(
+            "the program called no collective of torch.distributed; is it started with the "
+            "processes that it expects (--nproc), and not by python -I or -E, which ignore "
+            "PYTHONPATH?"
+        )
+    return [found[rank] for rank in sorted(found)]
+
+
+def _check_ranks(parts: Sequence[Part], workers: int) -> None:
+    for part in parts:
+        if part.workers != workers:
+            raise RunError(
+                f"two programs were recorded: rank {parts[0].rank} is one of {workers} processes, "
+                f"rank {part.rank} one of {part.workers}; record one at a time"
+            )
+    missing = sorted(set(range(workers)) - {part.rank for part in parts})
+    if missing:
+        raise RunError(
+            f"of {workers} processes rank {missing[0]} called no collective, or has written "
+            "elsewhere; join the folders of all machines"
+        )
+
+
+def _check_even(parts: Sequence[Part]) -> None:
+    """Refuse ranks of which one issued fewer collectives of a group than another."""
+    counts: dict[tuple[int, ...], dict[int, int]] = {}
+    for part in parts:
+        issued = Counter(
+            call.ranks for call in part.calls if call.peer is None and len(call.ranks) > 1
+        )
+        for ranks, count in issued.items():
+            counts.setdefault(ranks, dict.fromkeys(ranks, 0))[part.rank] = count
+    for ranks, by_rank in counts.items():
+        most, fewest = max(by_rank, key=by_rank.__getitem__), min(by_rank, key=by_rank.__getitem__)
+        if by_rank[most] != by_rank[fewest]:
+            group = "all ranks" if len(ranks) == parts[0].workers else f"ranks {list(ranks)}"
+            raise RunError(
+                f"rank {fewest} issued {by_rank[fewest]} collectives over {group}, rank {most} "
+                f"{by_rank[most]}; every member must issue the same ones"
+            )
+
+
+def _gaps(part: Part) -> dict[int, float]:
+    """Return the seconds of computation before each call, by its number."""
+    gaps: dict[int, float] = {}
+    end = part.events[0].begin
+    for event in part.events:
+        if not event.waits:
+            gaps[event.call] = max(0, event.begin - end) * _NS
+        end = max(end, event.end)
+    return gaps
+
+
+def _in_flight(part: Part) -> dict[int, int]:
+    """Return how many calls are in flight when each one is issued, by its number."""
+    awaited = {event.call for event in part.events if event.waits}
+    flying: set[int] = set()
+    found: dict[int, int] = {}
+    for event in part.events:
+        if event.waits:
+            flying.discard(event.call)
+        else:
+            found[event.call] = len(flying)
+            if event.call in awaited:
+                flying.add(event.call)
+    return found
+
+
+def _edges(parts: Sequence[Part]) -> list[list[int]]:
+    """Return for each rank the places among its events at which steps begin, and the last ends."""
+    if any(part.marks for part in parts):
+        return [_at_marks(part) for part in parts]
+    everyone = parts[0].workers
+    found = [_found(part, everyone) for part in parts]
+    first = parts[0].calls
+    anchors = [first[place] for place in found[0] if place < len(first)]
+    if len(anchors[0].ranks) != everyone:
+        return [_before(part, calls) for part, calls in zip(parts, found, strict=True)]
+    # Where steps begin is one rank's choice; the others follow it by the number of the call.
+    own = _numbered(parts[0])
+    wanted = [own[call.number] for call in anchors]
+    edges = []
+    for part in parts:
+        places = {number: place for place, number in _numbered(part).items()}
+        calls = {call.number: place for place, call in enumerate(part.calls)}
+        there = [calls[places[each]] for each in wanted if each in places]
+        # The last step ends with what was recorded last, or where another would have begun.
+        if len(anchors) < len(found[0]) and len(part.calls) == len(first):
+            there.append(len(part.calls))
+        edges.append(_before(part, there))
+    return edges
+
+
+def _numbered(part: Part) -> dict[int, tuple[tuple[int, ...], int]]:
+    """Return for each call, by its number, which one of its group's it is."""
+    counts: Counter[tuple[int, ...]] = Counter()
+    numbers = {}
+    for call in part.calls:
+        numbers[call.number] = (call.ranks, counts[call.ranks])
+        counts[call.ranks] += 1
+    return numbers
+
+
+def _found(part: Part, everyone: int) -> list[int]:
+    """Return the places among the calls at which steps begin, by what repeats."""
+    gaps, flying = _gaps(part), _in_flight(part)
+    before = [gaps[call.number] for call in part.calls]
+    awaited = _awaited_after(part)
+    kinds = [call.kind for call in part.calls]
+    # What is awaited after a call tells equal calls apart. Where it depends on time it does not.
+    repeated = period(
+        [(kind, awaited[call.number]) for kind, call in zip(kinds, part.calls, strict=True)], before
+    ) or period(kinds, before)
+    if repeated is None:
+        raise RunError(
+            f"rank {part.rank}: its {len(part.calls)} collectives do not repeat at least three "
+            "times; let the program run for more steps, or mark where a step begins with "
+            "realrun.step()"
+        )
+    return boundaries(
+        *repeated,
+        [len(call.ranks) == everyone for call in part.calls],
+        [flying[call.number] for call in part.calls],
+        before,
+    )
+
+
+def _awaited_after(part: Part) -> dict[int, tuple[int, ...]]:
+    """Return for each call how many calls before it those are that are awaited right after it."""
+    found: dict[int, tuple[int, ...]] = {}
+    last = -1
+    for event in part.events:
+        if not event.waits:
+            last = event.call
+            found[last] = ()
+        elif last >= 0:
+            found[last] = (*found[last], last - event.call)
+    return found
+
+
+def _before(part: Part, calls: Sequence[int]) -> list[int]:
+    """Return the places among the events right before which those calls are issued."""
+    issued = {event.call: place for place, event in enumerate(part.events) if not event.waits}
+    return [
+        len(part.events) if call == len(part.calls) else issued[part.calls[call].number]
+        for call in calls
+    ]
+
+
+def _at_marks(part: Part) -> list[int]:
+    if len(part.marks) < 2:
+        raise RunError(
+            f"rank {part.rank} marked {len(part.marks)} steps with realrun.step(); call it at the "
+            "beginning of every step, on every rank"
+        )
+    begins = [event.begin for event in part.events]
+    return [sum(begin < mark for begin in begins) for mark in part.marks]
+
+
+def _joined(
+    parts: Sequence[Part],
+    ranges: Sequence[Sequence[int]],
+    *,
+    marked: bool,
+    dropped: int,
+    killed: str,
+) -> Joined:
+    one_clock = len({part.about["clock"] for part in parts}) == 1 and parts[0].about["clock"] != ""
+    starts = [_start(part, edges[0]) for part, edges in zip(parts, ranges, strict=True)]
+    rows: list[Row] = []
+    for part, edges, start in zip(parts, ranges, starts, strict=True):
+        rows += _rows(part, edges, min(starts) if one_clock else start)
+    if one_clock:
+        _note_ready(rows)
+    total = max(row.end_s for row in rows if row.end_s == row.end_s)
+    workers, steps = parts[0].workers, len(ranges[0]) - 1
+    context = Context(
+        sites=tuple(f"rank-{rank}" for rank in range(workers)),
+        site_of=tuple(range(workers)),
+        layers=1,
+        n_grad_accumulation=(1,) * workers,
+        step_s=tuple(
+            sum(row.work_s for row in rows if row.rank == rank and row.operation == COMPUTATION)
+            / steps
+            for rank in range(workers)
+        ),
+        micro_batch_tokens=(1.0,) * workers,
+        concurrent=1,
+        first_collective_s=0.0,
+        standing_for={rank: (rank,) for rank in range(workers)},
+        method="recording",
+        measured=True,
+        causes={COMPUTATION: "compute"},
+    )
+    first = parts[0].about
+    about = {
+        "workers": workers,
+        "steps": steps,
+        "steps_by": "marks" if marked else "repetition",
+        "steps_dropped": dropped,
+        "groups": sorted({call.ranks for part in parts for call in part.calls}),
+        "torch": first["torch"],
+        "backend": first["backend"],
+        "threads": first["threads"],
+        "one_clock": one_clock,
+        "killed": killed,
+    }
+    return Joined(Trace(rows, context, total), about)
+
+
+def _start(part: Part, edge: int) -> int:
+    """Return when the step begins whose first event that is: as the event before it ends."""
+    return part.events[edge - 1].end if edge else part.events[0].begin
+
+
+def _rows(part: Part, edges: Sequence[int], start: int) -> list[Row]:
+    """Return the rows of one rank, in the order of its program."""
+    workers, rank = part.workers, part.rank
+    calls = {call.number: call for call in part.calls}
+    sent: dict[int, Row] = {}
+    counts: Counter[str] = Counter()
+    rows: list[Row] = []
+
+    def at(moment: int) -> float:
+        return max(0, moment - start) * _NS
+
+    now = _start(part, edges[0])
+    for number, (first, last) in enumerate(pairwise(edges)):
+        begun = len(rows)
+        rows.append(Row(rank, "main", ROUND, str(number), "", -1, 0.0, 1, at(now), at(now)))
+        for event in part.events[first:last]:
+            if event.begin > now:
+                rows.append(_computed(rank, at(now), at(event.begin)))
+                now = event.begin
+            call = calls[event.call]
+            if not event.waits:
+                row = sent[call.number] = _sent(rank, call, workers, counts, at)
+                rows.append(row)
+            elif call.number in sent:
+                waited = sent[call.number]
+                rows.append(_waited(rank, waited, at(event.begin), at(event.end)))
+                if call.completed is None:
+                    waited.end_s = at(event.end)
+            # An issue that takes long is the host's work, as the computation around it is.
+            if event.end > now:
+                if not event.waits:
+                    rows.append(_computed(rank, at(now), at(event.end)))
+                now = event.end
+        # A step counts as an update, where the program computes in it last.
+        for row in reversed(rows[begun:]):
+            if row.operation == COMPUTATION:
+                row.commits = True
+                break
+    rows.append(Row(rank, "main", ROUND, str(len(edges) - 1), "", -1, 0.0, 0, at(now), at(now)))
+    return rows
+
+
+def _computed(rank: int, begin: float, end: float) -> Row:
+    detail, times = "", 1
+    return Row(
+        rank, "main", COMPUTATION, detail, "", -1, 0.0, times, begin, end, begin, end - begin
+    )
+
+
+def _sent(rank: int, call: Call, workers: int, counts: Counter[str], at: Any) -> Row:
+    ranks = call.ranks
+    if call.peer is not None:
+        ranks = (rank, ranks[call.peer])
+    group = f"main{members_of(ranks, workers).name}"
+    number = counts[group]
+    counts[group] += 1
+    operation, name = written_as(call.operation)
+    size = float(max(call.bytes, 1))
+    end = nan if call.completed is None else at(call.completed)
+    begin = at(call.begin)
+    detail = f"{name} {_dtype(call)}"
+    return Row(rank, "main", operation, detail, group, number, size, 1, begin, end)
+
+
+def _dtype(call: Call) -> str:
+    known = _DTYPES.get(call.dtype)
+    if known in DTYPE_BITS:
+        return str(known)
+    import torch
+
+    kind = getattr(torch, call.dtype, None) if call.dtype else None
+    return f"{min(_WIDEST, kind.itemsize) if kind is not None else 1}B"
+
+
+def _waited(rank: int, sent: Row, begin: float, end: float) -> Row:
+    return Row(rank, "main", WAIT, "", sent.group, sent.call, 0.0, 1, begin, end)
+
+
+def _note_ready(rows: Sequence[Row]) -> None:
+    """Note when the last member had issued each collective; clocks are one machine's."""
+    last: dict[tuple[str, int], float] = {}
+    for row in rows:
+        if row.bytes > 0:
+            key = (row.group, row.call)
+            last[key] = max(last.get(key, 0.0), row.begin_s)
+    for row in rows:
+        if row.bytes > 0 or row.operation == WAIT:
+            row.ready_s = last.get((row.group, row.call), nan)
+
+
+__all__ = ["Event", "Joined", "join"]

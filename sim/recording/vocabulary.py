@@ -1,0 +1,36 @@
+"""How what was recorded is called in traces and programs."""
+
+from __future__ import annotations
+
+METHOD = "recording"
+"""The name under which ``[method]`` asks for a recording."""
+
+COMPUTATION = "computation"
+"""Operation of the time between collectives, in traces of recordings and of their replays."""
+
+# What the vocabulary lacks is carried out as what sends the same bytes over the same links.
+_CARRIED_AS = {
+    "barrier": "all_reduce",
+    "reduce": "broadcast",
+    "gather": "broadcast",
+    "scatter": "broadcast",
+    "send": "broadcast",
+    "recv": "broadcast",
+}
+_SENT = ("send", "recv")
+
+
+def written_as(operation: str) -> tuple[str, str]:
+    """Return the collective as which an operation is replayed, and its name in front of the type.
+
+    A send and the recv that meets it are one collective of the two ranks.
+
+    Examples
+    --------
+    >>> written_as("all_gather"), written_as("barrier"), written_as("recv")
+    (('all_gather', 'buffer'), ('all_reduce', 'barrier'), ('broadcast', 'send'))
+    """
+    carried = _CARRIED_AS.get(operation)
+    if carried is None:
+        return operation, "buffer"
+    return carried, "send" if operation in _SENT else operation
