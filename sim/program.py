@@ -263,6 +263,18 @@ class Model(Protocol):
         """Carry out a verb ``times`` times: how a runtime runs what a program computes."""
         ...
 
+    # Parts of buffers, for exchanges that do not send a buffer whole.
+    def tensors(self, layers: range) -> Sequence[int]:
+        """Elements of each tensor of some layers, in the order in which buffers hold them.
+
+        Raises :class:`ArgumentError` where only the layers' sizes are known.
+        """
+        ...
+
+    def parts(self, buffer: Buffer, edges: Sequence[int]) -> Sequence[Buffer]:
+        """Parts of a buffer between edges, the first 0 and the last its elements, in place."""
+        ...
+
     # Local training.
     def inner_step(self) -> None:
         """Take n_grad_accumulation micro-batches and one step of the inner optimizer."""

@@ -31,6 +31,7 @@ Momentum = Annotated[float, Ge(0), Le(1)]
 CommDtype = (
     Literal["fp32", "bf16", "fp16", "int8", "fp4"] | Annotated[str, Predicate(is_bytes_per_element)]
 )
+Exchanged = Literal["whole", "bucket", "tensor"]
 Pattern = Literal["strided", "sequential"]
 Spacing = Literal["exact", "nearest"]
 

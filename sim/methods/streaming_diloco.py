@@ -11,6 +11,7 @@ from sim.methods.arguments import (
     CommDtype,
     Count,
     Delay,
+    Exchanged,
     Fraction,
     Momentum,
     Pattern,
@@ -19,6 +20,7 @@ from sim.methods.arguments import (
     SyncEvery,
     of_worker,
 )
+from sim.methods.exchange import Exchange
 from sim.methods.fragments import fragments, send_steps
 from sim.methods.layer_by_layer import layered_step
 from sim.program import Activity, ArgumentError, Program, Worker, keeps_equal
@@ -28,7 +30,7 @@ class _Sent(NamedTuple):
     due: int  # applied after this inner step
     layers: range
     slot: int
-    reduction: Activity
+    reductions: list[Activity]
 
 
 @keeps_equal("outer parameters")
@@ -47,6 +49,8 @@ def streaming_diloco(
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
+    exchange: Exchanged = "whole",
+    bucket_bytes: Count = 25 * 2**20,
 ) -> Program:
     """Send one fragment of the layers at a time and apply it tau inner steps later.
 
@@ -88,6 +92,12 @@ def streaming_diloco(
         Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
+    exchange
+        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
+        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        buckets. All are started at once and awaited together.
+    bucket_bytes
+        Size of one piece where exchange = "bucket".
 
     Notes
     -----
@@ -97,6 +107,7 @@ def streaming_diloco(
     Differs from the paper: alpha is 0 by default, as in torchft (0.5 in the paper).
     """
     model = worker.model
+    mean = Exchange(comm_dtype or model.param_dtype, exchange, bucket_bytes)
     if num_fragments is not None:
         layers_per_fragment = None
     parts = fragments(model.num_layers, num_fragments, layers_per_fragment, fragment_pattern)
@@ -121,11 +132,11 @@ def streaming_diloco(
     def send(layers: range, step: int) -> Program:
         slot = step // period % slots
         yield worker.compute(model.outer_gradient, layers, slot)
-        reduction = worker.all_reduce(model.delta(layers, slot), comm_dtype or model.param_dtype)
-        in_flight.append(_Sent(step + tau, layers, slot, reduction))
+        reductions = mean.start(worker, model.delta(layers, slot), layers)
+        in_flight.append(_Sent(step + tau, layers, slot, reductions))
 
     def apply(sent: _Sent) -> Program:
-        yield sent.reduction
+        yield from sent.reductions
         yield worker.compute(
             model.outer_step,
             sent.layers,

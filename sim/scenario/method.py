@@ -189,6 +189,10 @@ def who_takes(argument: str) -> str:
 _EXCLUSIVE = (("num_fragments", "layers_per_fragment"),)
 
 
+# Arguments that say nothing unless another one has this value: their defaults are not used.
+_ONLY_WITH = {"bucket_bytes": ("exchange", "bucket")}
+
+
 def arguments_of(
     name: str, function: Callable[..., Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -197,7 +201,7 @@ def arguments_of(
     Returns
     -------
     tuple of dict
-        All arguments, and those of them that no one gave.
+        All arguments, and those of them that no one gave and that are used.
 
     Raises
     ------
@@ -229,8 +233,15 @@ def arguments_of(
             default = None
         arguments[key] = assumed[key] = default
     return {key: arguments[key] for key in takes}, {
-        key: value for key, value in assumed.items() if value is not None
+        key: value
+        for key, value in assumed.items()
+        if value is not None and _is_used(key, arguments)
     }
+
+
+def _is_used(key: str, arguments: Mapping[str, Any]) -> bool:
+    other, needed = _ONLY_WITH.get(key, ("", None))
+    return other not in arguments or arguments[other] == needed
 
 
 def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:

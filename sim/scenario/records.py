@@ -51,7 +51,8 @@ class ModelSize:
     ``layer_parameters`` has one entry per layer (embedding counted with the first layer,
     final norm with the last) and sums to ``parameters``, which are trained. ``frozen_parameters``
     are computed with and neither trained nor sent. ``active_parameters`` is what one token
-    computes with of both (fewer for a mixture of experts).
+    computes with of both (fewer for a mixture of experts). ``layer_tensors`` has the elements
+    of each tensor of each layer; empty where nothing is sent tensor by tensor.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelSize:
     layer_parameters: tuple[int, ...]
     param_dtype: str = "bf16"
     frozen_parameters: int = 0
+    layer_tensors: tuple[tuple[int, ...], ...] = ()
 
     @property
     def layers(self) -> int:

@@ -38,6 +38,7 @@ from sim.scenario.reading import siblings, there
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
+from sim.scenario.tensors import with_tensors
 from sim.scenario.varying import check_varying, network_shape, site_profile
 
 # Collectives over more take minutes to lay out.
@@ -69,6 +70,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     method = _method(context, model)
     sites, machines, measured = _sites(context, model)
     method = by_site(context, method, _blocks(context, sites, machines))
+    model = with_tensors(context, model, method)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
     reader = NetworkReader(
         context,

@@ -57,6 +57,11 @@ class ModelSection(Section):
     layer_parameters: f.LayerParameters | None = key(
         "Trained parameters of each layer or stage, from the first to the last."
     )
+    layer_tensors: f.LayerTensors | None = key(
+        "Trained parameters of each tensor of each layer, a list per layer, for "
+        'method.exchange = "tensor"; goes with layer_parameters.',
+        "those of a decoder or a preset",
+    )
     kind: f.ModelKind | None = key(
         "A decoder whose sizes follow from its dimensions, which realrun can train."
     )
@@ -518,7 +523,7 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
     ("model",): (
         frozenset(["name"]),
         frozenset(["parameters"]),
-        frozenset(["layer_parameters"]),
+        frozenset(["layer_parameters", "layer_tensors"]),
         frozenset(["kind", "size", "hidden", "heads", "feed_forward"]),
     ),
     ("method",): (frozenset(["num_fragments"]), frozenset(["layers_per_fragment"])),

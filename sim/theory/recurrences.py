@@ -16,6 +16,7 @@ from sim.methods.participation import participants
 from sim.program import bytes_per_element
 from sim.theory.costs import (
     INSTANT,
+    Averaging,
     Costs,
     Group,
     PerWorker,
@@ -46,16 +47,18 @@ def _local_sgd(
     sync_every: PerWorker = 100,
     participation: float = 1.0,
     participation_seed: int = 0,
+    exchange: str = "whole",
+    bucket_bytes: int = 25 * 2**20,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m)) + average."""
-    dtype = comm_dtype
+    how = Averaging(comm_dtype, exchange, bucket_bytes)
     if participation < 1:
         drawn = [
             participants(costs.workers, participation, participation_seed, number)
             for number in range(rounds + 1)
         ]
-        return _some_take_part(costs, drawn, sync_every, dtype)
-    return _blocking(costs, rounds, sync_every, dtype, costs.zero())
+        return _some_take_part(costs, drawn, sync_every, how)
+    return _blocking(costs, rounds, sync_every, how, costs.zero())
 
 
 def _diloco(
@@ -64,31 +67,34 @@ def _diloco(
     comm_dtype: str,
     sync_every: PerWorker = 100,
     overlap: str = "none",
+    exchange: str = "whole",
+    bucket_bytes: int = 25 * 2**20,
     **_: object,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m + outer gradient)) + outer step."""
+    how = Averaging(comm_dtype, exchange, bucket_bytes)
     if overlap == "layer":
         schedules = [Schedule(steps, [steps]) for steps in per_worker(costs, sync_every)]
         parts = [range(costs.layers)]
-        return stream_layers(costs, rounds, parts, schedules, [0] * costs.workers, comm_dtype)
-    return _blocking(costs, rounds, sync_every, comm_dtype, costs.outer_gradient)
+        return stream_layers(costs, rounds, parts, schedules, [0] * costs.workers, how)
+    return _blocking(costs, rounds, sync_every, how, costs.outer_gradient)
 
 
 def _blocking(
-    costs: Costs, rounds: int, sync_every: PerWorker, dtype: str, prepare: Seconds
+    costs: Costs, rounds: int, sync_every: PerWorker, how: Averaging, prepare: Seconds
 ) -> Result:
     steps = np.array(per_worker(costs, sync_every))
     group = Group(costs)
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = t + steps * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
-        t = group.end(call, "all_reduce", costs.parameters, dtype) + costs.outer_step
+        end = group.average(t + steps * costs.inner_step + prepare, range(costs.layers), how)[1]
+        t = end + costs.outer_step
     return t, [*begins, t]
 
 
 def _some_take_part(
-    costs: Costs, drawn: Sequence[tuple[int, ...]], sync_every: PerWorker, dtype: str
+    costs: Costs, drawn: Sequence[tuple[int, ...]], sync_every: PerWorker, how: Averaging
 ) -> Result:
     """t_m <- end(max over m of S_n, S_n+1 and {0} of t_m + [m in S_n] H_m T_m) + average.
 
@@ -104,8 +110,7 @@ def _some_take_part(
         t[list(training)] += busy[list(training)]
         ranks = tuple(sorted({0, *training, *following}))
         group = groups.setdefault(ranks, Group(costs, ranks, others))
-        quantizing = group.quantizing(costs.parameters, dtype)
-        end = group.end(t + quantizing, "all_reduce", costs.parameters, dtype)
+        end = group.average(t, range(costs.layers), how)[1]
         t[list(ranks)] = end + costs.outer_step[list(ranks)]
     return t, [*begins, t]
 

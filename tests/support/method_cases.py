@@ -31,6 +31,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": 3},
         {"sync_every": (3, 5, 1, 2)},
         {"sync_every": (3, 5, 1, 2), "participation": 0.5, "participation_seed": 3},
+        {"sync_every": 3, "exchange": "tensor"},
+        {"sync_every": 2, "participation": 0.5, "exchange": "bucket", "bucket_bytes": 40},
     ],
     "diloco": [
         {"sync_every": 3},
@@ -39,6 +41,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": 3, "overlap": "layer", "comm_dtype": "fp4"},
         {"sync_every": (3, 5, 4, 1), "comm_dtype": "bf16"},
         {"sync_every": (3, 5, 4, 1), "overlap": "layer"},
+        {"sync_every": 3, "exchange": "bucket", "bucket_bytes": 10, "comm_dtype": "int8"},
+        {"sync_every": 3, "overlap": "layer", "exchange": "tensor"},
     ],
     "streaming_diloco": [
         {"sync_every": 6, "num_fragments": 3},
@@ -59,11 +63,13 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
             "overlap": "layer",
             "comm_dtype": "int8",
         },
+        {"sync_every": 6, "num_fragments": 3, "fragment_sync_delay": 2, "exchange": "tensor"},
     ],
     "delayed_diloco": [
         {"sync_every": 3},
         {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2},
         {"sync_every": 4, "outer_sync_delay": 2, "num_fragments": 2, "comm_dtype": "int8"},
+        {"sync_every": 3, "exchange": "tensor", "comm_dtype": "bf16"},
     ],
     "eager_diloco": [
         {"sync_every": 3},
@@ -71,6 +77,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": 3, "comm_dtype": "fp4"},
         {"sync_every": (3, 5, 4, 1), "num_fragments": 2, "comm_dtype": "fp4"},
         {"sync_every": 3, "num_fragments": 2, "outer_sync_delay": 2, "comm_dtype": "int8"},
+        {"sync_every": 3, "num_fragments": 2, "exchange": "tensor", "comm_dtype": "fp4"},
+        {"sync_every": 3, "exchange": "bucket", "bucket_bytes": 40, "comm_dtype": "bf16"},
     ],
     "acco": [{}, {"comm_dtype": "fp4"}],
     "dpu": [{}, {"comm_dtype": "int8"}],

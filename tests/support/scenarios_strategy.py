@@ -8,6 +8,7 @@ so that ties, equal workers and whole multiples occur often; those are where rul
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -120,7 +121,16 @@ def models(draw: st.DrawFn) -> ModelSize:
         active_parameters=sum(layers),
         layer_parameters=layers,
         param_dtype=draw(st.sampled_from(["bf16", "fp32"])),
+        layer_tensors=tuple(draw(tensors(elements)) for elements in layers),
     )
+
+
+@st.composite
+def tensors(draw: st.DrawFn, elements: int) -> tuple[int, ...]:
+    """A layer cut into one to three tensors."""
+    cuts = draw(st.lists(st.integers(1, elements), max_size=2, unique=True))
+    edges = sorted({0, *cuts, elements})
+    return tuple(b - a for a, b in pairwise(edges))
 
 
 @st.composite
@@ -144,6 +154,8 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["sync_every"] = draw(
             sync_every | st.lists(own, min_size=workers, max_size=workers).map(tuple)
         )
+        given["exchange"] = draw(st.sampled_from(["whole", "bucket", "tensor"]))
+        given["bucket_bytes"] = draw(st.sampled_from([700, 2048]) | st.integers(300, 9000))
     if name in ("delayed_diloco", "eager_diloco"):
         given["outer_sync_delay"] = draw(st.integers(1, 3))
         given["num_fragments"] = draw(fragments)
