@@ -96,6 +96,17 @@ def _written(ranks: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, ranks))}]"
 
 
+def control_group(group: str, members: Members) -> str:
+    """Return how traces name the control messages of a program's group.
+
+    Examples
+    --------
+    >>> control_group("main", everyone(4)), control_group("main", members_of((0, 3), 4))
+    ('main control', 'main control[0,3]')
+    """
+    return f"{group} control{members.name}"
+
+
 def named(group: str, workers: int) -> Members:
     """Return the members that the name of a group in a trace says.
 

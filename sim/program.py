@@ -212,6 +212,24 @@ def operation(
     return declare
 
 
+def check_control(round_trips: int, seconds: float) -> None:
+    """Refuse control messages that are none.
+
+    Raises
+    ------
+    ValueError
+        If there is no round trip, or the seconds are negative or not finite.
+
+    Examples
+    --------
+    >>> check_control(2, 0.005)
+    """
+    if round_trips < 1:
+        raise ValueError(f"control: {round_trips} round trips; at least 1 is needed")
+    if not (isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"control: seconds must be finite and not negative, not {seconds}")
+
+
 def declared_operation(verb: Callable[..., None]) -> Operation | None:
     """Return what a function has been declared to be with :func:`operation`; None if nothing."""
     found = getattr(verb, "operation", None)
@@ -475,6 +493,17 @@ class Worker(Protocol):
         """The first member's buffer (rank 0's, of all workers) to all members."""
         ...
 
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """Exchange control messages with all members, as a quorum or a commit does.
+
+        It ends ``round_trips`` (at least 1) round trips of the slowest pair and ``seconds`` after
+        the last member has called. Control messages have connections of their own: they wait for no
+        collective, and no collective for them.
+        """
+        ...
+
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start ``program(worker, *args)`` as a background task, on the device's second queue.
 
@@ -486,6 +515,12 @@ class Worker(Protocol):
 
 class CollectiveCalls(ABC, Generic[Started]):
     """The five collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
+
+    @abstractmethod
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Started:
+        """See :meth:`Worker.control`."""
 
     @abstractmethod
     def _collective(

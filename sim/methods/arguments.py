@@ -26,6 +26,7 @@ Delay = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 Seed = Annotated[int, Ge(0)]
+Seconds = Annotated[float, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 Momentum = Annotated[float, Ge(0), Le(1)]
 CommDtype = (

@@ -30,6 +30,7 @@ def ddp(
     bucket_bytes: Count = 25 * 2**20,
     zero1: bool = False,
     comm_dtype: CommDtype | None = None,
+    no_sync: bool = True,
 ) -> Program:
     """Average the gradients over all workers in every step, then one optimizer step.
 
@@ -51,6 +52,10 @@ def ddp(
         Shard the optimizer. Not with overlap = "layer".
     comm_dtype
         Type in which gradients travel; by default the model's param_dtype.
+    no_sync
+        Whether only the last micro-batch's backward reduces the gradient sum, as within torch's
+        ``no_sync()``. Without it every micro-batch's does, and waits for the result. Without it
+        not with zero1, nor with overlap = "layer".
 
     Notes
     -----
@@ -60,6 +65,10 @@ def ddp(
     """
     if zero1 and overlap == "layer":
         raise ArgumentError('zero1 = true goes with overlap = "none" or "bucket", not "layer"')
+    if not no_sync and (zero1 or overlap == "layer"):
+        raise ArgumentError(
+            'no_sync = false goes with overlap = "none" or "bucket", and without zero1'
+        )
     model = worker.model
     dtype = comm_dtype or model.param_dtype
     if overlap == "layer":
@@ -70,15 +79,17 @@ def ddp(
     buckets = list(_buckets(model, limit, bytes_per_element(dtype)))
     reduce = worker.reduce_scatter if zero1 else worker.all_reduce
 
+    together = model.n_grad_accumulation if no_sync else 1  # micro-batches that one pass sends
     while worker.next_round(steps=1):
-        reductions: list[Activity] = []
-        if model.n_grad_accumulation > 1:
-            yield worker.compute(model.accumulate, times=model.n_grad_accumulation - 1)
-        yield worker.compute(model.forward, whole)
-        for layers, pieces in buckets:
-            yield worker.compute(model.backward, layers)
-            reductions += [reduce(buffer, dtype, mean=True) for buffer in pieces]
-        yield from reductions
+        for _ in range(model.n_grad_accumulation // together):
+            reductions: list[Activity] = []
+            if together > 1:
+                yield worker.compute(model.accumulate, times=together - 1)
+            yield worker.compute(model.forward, whole)
+            for layers, pieces in buckets:
+                yield worker.compute(model.backward, layers)
+                reductions += [reduce(buffer, dtype, mean=True) for buffer in pieces]
+            yield from reductions
         if zero1:
             gradients = [buffer for _, pieces in buckets for buffer in pieces]
             yield worker.compute(model.optimizer_shard, "update", gradients, commits=True)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype, Count, Exchanged, Momentum, Rate, SyncEvery
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Momentum,
+    Rate,
+    Seconds,
+    SyncEvery,
+)
 from sim.methods.exchange import Exchange
 from sim.methods.stale_outer_steps import stale_outer_steps
 from sim.program import Program, Worker, keeps_equal
@@ -21,6 +30,8 @@ def delayed_diloco(
     comm_dtype: CommDtype | None = None,
     exchange: Exchanged = "whole",
     bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Overlap each all-reduce with a whole round and apply its result k rounds late.
 
@@ -50,6 +61,11 @@ def delayed_diloco(
         buckets. All are started at once and awaited together.
     bucket_bytes
         Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -70,5 +86,11 @@ def delayed_diloco(
         sync_every=sync_every,
         rounds=outer_sync_delay,
         num_fragments=num_fragments,
-        mean=Exchange(comm_dtype or model.param_dtype, exchange, bucket_bytes),
+        mean=Exchange(
+            comm_dtype or model.param_dtype,
+            exchange,
+            bucket_bytes,
+            control_round_trips,
+            control_time,
+        ),
     )

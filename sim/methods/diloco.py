@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sim.methods.arguments import CommDtype, Count, Exchanged, Momentum, Rate, SyncEvery, of_worker
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Momentum,
+    Rate,
+    Seconds,
+    SyncEvery,
+    of_worker,
+)
 from sim.methods.exchange import Exchange
 from sim.methods.streaming_diloco import streaming_diloco
 from sim.program import Equal, Program, Worker, keeps_equal
@@ -27,6 +37,8 @@ def diloco(
     comm_dtype: CommDtype | None = None,
     exchange: Exchanged = "whole",
     bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Take H local steps, average the outer gradients, take one outer step; blocking.
 
@@ -54,6 +66,11 @@ def diloco(
         buckets. All are started at once and awaited together.
     bucket_bytes
         Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -75,13 +92,17 @@ def diloco(
             comm_dtype=comm_dtype,
             exchange=exchange,
             bucket_bytes=bucket_bytes,
+            control_round_trips=control_round_trips,
+            control_time=control_time,
         )
         return
-    mean = Exchange(comm_dtype or model.param_dtype, exchange, bucket_bytes)
+    mean = Exchange(
+        comm_dtype or model.param_dtype, exchange, bucket_bytes, control_round_trips, control_time
+    )
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
         yield worker.compute(model.outer_gradient, whole)
-        yield from mean.start(worker, model.delta(whole), whole)
+        yield from (yield from mean.start(worker, model.delta(whole), whole))
         outer_step = (whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0)
         yield worker.compute(model.outer_step, *outer_step, commits=True)

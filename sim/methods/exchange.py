@@ -1,8 +1,8 @@
-"""In how many collectives the buffer of an outer step leaves: whole, in buckets, by tensors."""
+"""How the buffer of an outer step is averaged: what is agreed on before, and in which parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
@@ -22,11 +22,16 @@ class Exchange(NamedTuple):
     by: Exchanged = "whole"
     #: Of one bucket, where it leaves in buckets.
     bucket_bytes: int = 25 * 2**20
+    #: Round trips of control messages before it may leave, and the seconds that they take besides.
+    control_round_trips: int = 0
+    control_time: float = 0.0
 
     def start(
         self, worker: Worker, buffer: Buffer, layers: range, over: Iterable[int] | None = None
-    ) -> list[Activity]:
+    ) -> Generator[Activity, None, list[Activity]]:
         """Start all collectives of a buffer, in order; the mean is there when all have ended.
+
+        What is agreed on before is awaited here: the program does not train meanwhile.
 
         Parameters
         ----------
@@ -36,7 +41,16 @@ class Exchange(NamedTuple):
             Whose it is.
         over
             As for :meth:`sim.program.Worker.all_reduce`.
+
+        Returns
+        -------
+        list
+            What is to be awaited.
         """
+        if self.control_round_trips:
+            yield worker.control(self.control_round_trips, self.control_time, over=over)
+        elif self.control_time:
+            raise ArgumentError("control_time goes with control_round_trips of at least 1")
         return [
             worker.all_reduce(part, self.dtype, over=over)
             for part in self._parts(worker, buffer, layers)

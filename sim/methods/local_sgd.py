@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype, Count, Exchanged, Seed, Share, SyncEvery, of_worker
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Seconds,
+    Seed,
+    Share,
+    SyncEvery,
+    of_worker,
+)
 from sim.methods.exchange import Exchange
 from sim.methods.participation import participants
 from sim.program import Equal, Program, Worker, keeps_equal, operation
@@ -28,6 +38,8 @@ def local_sgd(
     comm_dtype: CommDtype | None = None,
     exchange: Exchanged = "whole",
     bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Take H local steps, then average the parameters over all workers, or over some of them.
 
@@ -55,6 +67,11 @@ def local_sgd(
         buckets. All are started at once and awaited together.
     bucket_bytes
         Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -65,14 +82,16 @@ def local_sgd(
     """
     model = worker.model
     whole = range(model.num_layers)
-    mean = Exchange(comm_dtype or model.param_dtype, exchange, bucket_bytes)
+    mean = Exchange(
+        comm_dtype or model.param_dtype, exchange, bucket_bytes, control_round_trips, control_time
+    )
     if participation < 1:
         yield from _some(worker, sync_every, participation, participation_seed, mean)
         return
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
-        yield from mean.start(worker, model.parameters(whole), whole)
+        yield from (yield from mean.start(worker, model.parameters(whole), whole))
         yield worker.compute(model.average_parameters, whole, commits=True)
 
 
@@ -93,7 +112,8 @@ def _some(
         if worker.rank in training:
             yield worker.compute(model.inner_step, times=steps[worker.rank])
         if worker.rank in receiving:
-            yield from mean.start(worker, model.parameters(whole), whole, over=receiving)
+            parameters = model.parameters(whole)
+            yield from (yield from mean.start(worker, parameters, whole, over=receiving))
             yield worker.compute(model.average_parameters, whole, commits=True)
         else:
             yield worker.compute(sit_out, commits=True)

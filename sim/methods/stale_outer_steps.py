@@ -42,7 +42,7 @@ def stale_outer_steps(
                 yield worker.compute(model.inner_step, times=send_after[part] - position)
                 position = send_after[part]
             yield worker.compute(model.outer_gradient, layers, slot)
-            reductions = mean.start(worker, model.delta(layers, slot), layers)
+            reductions = yield from mean.start(worker, model.delta(layers, slot), layers)
             in_flight[part].append((slot, reductions))
             received = None
             if len(in_flight[part]) > rounds:

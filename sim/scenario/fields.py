@@ -265,9 +265,7 @@ def counts_of_each(
 
     def read(value: object) -> tuple[tuple[int, ...], ...]:
         if not isinstance(value, list) or not all(isinstance(entry, list) for entry in value):
-            raise RefusedError(
-                "must be a list of lists of numbers, like [[800, 200], [1000]]"
-            )
+            raise RefusedError("must be a list of lists of numbers, like [[800, 200], [1000]]")
         if not value:
             raise RefusedError("must not be empty")
         if sum(map(len, value)) > most:

@@ -246,9 +246,10 @@ def _is_used(key: str, arguments: Mapping[str, Any]) -> bool:
 
 def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
     annotation = parameters.annotations[key]
-    if key.endswith("_bytes") and isinstance(value, str):
-        size = units.parse_bytes(value)
-        value = int(size) if size == int(size) else size
+    try:
+        value = _in_si(key, value)
+    except units.UnitError as error:
+        raise ArgumentsError(str(error), key) from None
     if _takes_bytes(annotation):
         value = _bytes_per_element(value)
     value = _tuples(value)
@@ -263,6 +264,16 @@ def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
             f"must be {describe(annotation)}{whose}{_near(annotation, value)}", key
         ) from None
     return getattr(checked, field)
+
+
+def _in_si(key: str, value: Any) -> Any:
+    """Return an argument that is written with its unit as a number: bytes or seconds."""
+    if not isinstance(value, str):
+        return value
+    if key.endswith("_bytes"):
+        size = units.parse_bytes(value)
+        return int(size) if size == int(size) else size
+    return units.parse_duration(value) if key.endswith("_time") else value
 
 
 def _tuples(value: Any) -> Any:

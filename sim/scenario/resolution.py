@@ -72,6 +72,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     method = by_site(context, method, _blocks(context, sites, machines))
     model = with_tensors(context, model, method)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
+    _check_passes(context, method, machines)
     reader = NetworkReader(
         context,
         [site.name for site in sites],
@@ -175,14 +176,11 @@ def _method(context: Context, model: ModelSize) -> Method:
             continue
         try:
             arguments_of(name, function, {**_needed(takes, given), key: given[key]})
-        except (ArgumentsError, units.UnitError):
+        except ArgumentsError:
             value = given.pop(key)
             context.left_out.append(f"method.{key}" + f" = {shown(value)}" * (key in takes))
     try:
         arguments, assumed = arguments_of(name, function, given)
-    except units.UnitError as error:
-        key = next(key for key in given if key.endswith("_bytes"))
-        raise context.refuse("method", key, text=str(error)) from None
     except ArgumentsError as error:
         if error.key not in given or error.key in takes:
             path = ("method", error.key) if error.key else ("method",)
@@ -212,7 +210,7 @@ def _shown(key: str, value: Any) -> str:
     if key.endswith("_bytes") and isinstance(value, int):
         return units.format_bytes(value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:g} s" if key.endswith("_time") else f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -236,6 +234,18 @@ def _check_arguments(context: Context, method: Method, model: ModelSize, workers
             "clip_norm",
             text='clipping needs all layers at once, which overlap = "layer" does not wait for; '
             "leave one of them out",
+        )
+
+
+def _check_passes(context: Context, method: Method, machines: Sequence[Machine]) -> None:
+    """Refuse workers that would call different numbers of collectives."""
+    counts = {machine.n_grad_accumulation for machine in machines}
+    if method.arguments.get("no_sync") is False and len(counts) > 1:
+        raise context.refuse(
+            "method",
+            "no_sync",
+            text="every micro-batch is reduced then, and sites have different "
+            f"n_grad_accumulation ({', '.join(map(str, sorted(counts)))}); give all the same",
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
 from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from sim.program import QUANTIZED, bytes_per_element, wire_bytes
 from sim.scenario.records import Scenario
 from sim.scenario.varying import key_of_links
-from sim.theory.longest_path import Duration, longest_path
+from sim.theory.longest_path import Duration, longest_path, round_trip
 
 Seconds = NDArray[np.float64]
 """One number per worker."""
@@ -85,6 +87,8 @@ class Averaging:
     dtype: str
     exchange: str = "whole"
     bucket_bytes: int = 25 * 2**20
+    control_round_trips: int = 0
+    control_time: float = 0.0
 
     def parts(self, costs: Costs, layers: range) -> list[int]:
         """Return the elements of each collective."""
@@ -95,6 +99,12 @@ class Averaging:
             return [elements]
         count = max(1, ceil(elements * bytes_per_element(self.dtype) / self.bucket_bytes))
         return [elements * (i + 1) // count - elements * i // count for i in range(count)]
+
+
+def averaging(dtype: str, arguments: Mapping[str, Any]) -> Averaging:
+    """Read off a method's arguments how it averages."""
+    names = [field.name for field in fields(Averaging)]
+    return Averaging(dtype, **{name: arguments[name] for name in names if name in arguments})
 
 
 def per_worker(costs: Costs, value: PerWorker) -> list[int]:
@@ -168,6 +178,17 @@ class Group:
         if not self.alone:
             self._refuse_sharing(end - alone.transmission_s, end, alone)
         return end
+
+    def agree(self, mark: Seconds, how: Averaging) -> Seconds:
+        """t_m <- max_m t_m + round trips of the slowest pair + control time, if any are sent."""
+        if not how.control_round_trips:
+            return mark
+        slowest = max(
+            (round_trip(self.costs.scenario, a, b) for a, b in combinations(self.ranks, 2)),
+            default=0.0,
+        )
+        last = float(mark[self.ranks].max())
+        return self.costs.zero() + last + how.control_round_trips * slowest + how.control_time
 
     def average(self, call: Seconds, layers: range, how: Averaging) -> tuple[Seconds, float]:
         """Call the collectives that average what layers have, one right after the other.

@@ -258,6 +258,11 @@ def _latency(scenario: Scenario, i: int, j: int) -> float:
     return scenario.network.latency.between(a, b)
 
 
+def round_trip(scenario: Scenario, i: int, j: int) -> float:
+    """Seconds from worker i to worker j and back."""
+    return _latency(scenario, i, j) + _latency(scenario, j, i)
+
+
 def _last_arrival(scenario: Scenario, sequence: list[Round], *, latencies: bool) -> float:
     enters = {worker.rank: 0.0 for worker in scenario.workers}
     last = 0.0

@@ -20,6 +20,7 @@ from sim.theory.costs import (
     Result,
     Seconds,
     Times,
+    averaging,
     per_worker,
 )
 
@@ -45,6 +46,8 @@ def _send(costs: Costs, times: Times, group: Group, layers: range, how: Averagin
     """call_m = t_m + outer gradient + quantization; return when the reductions end."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
+    if how.control_round_trips:
+        times.mark = group.agree(times.mark, how)
     times.free, end = group.average(np.maximum(times.mark, times.free), layers, how)
     return end
 
@@ -60,9 +63,7 @@ def streaming_diloco(
     fragment_spacing: Any = "exact",
     fragment_sync_delay: PerWorker = 1,
     overlap: str = "none",
-    exchange: str = "whole",
-    bucket_bytes: int = 25 * 2**20,
-    **_: object,
+    **others: Any,
 ) -> Result:
     """Fragments of the layers in turn, each with its own offset."""
     if num_fragments is not None:
@@ -73,7 +74,7 @@ def streaming_diloco(
         for steps in per_worker(costs, sync_every)
     ]
     delays = per_worker(costs, fragment_sync_delay)
-    how = Averaging(comm_dtype, exchange, bucket_bytes)
+    how = averaging(comm_dtype, others)
     stream = stream_layers if overlap == "layer" else _stream_fragments
     return stream(costs, rounds, parts, schedules, delays, how)
 
@@ -218,12 +219,10 @@ def _stale_outer_steps(
     sync_every: PerWorker = 100,
     outer_sync_delay: int = 1,
     num_fragments: int = 1,
-    exchange: str = "whole",
-    bucket_bytes: int = 25 * 2**20,
-    **_: object,
+    **others: Any,
 ) -> Result:
     """In round r fragment p is sent; then t_m <- max(t_m, end(r-k, p)) + outer step."""
-    how = Averaging(comm_dtype, exchange, bucket_bytes)
+    how = averaging(comm_dtype, others)
     parts = fragments(costs.layers, num_fragments)
     send_after = np.array(
         [send_steps(steps, len(parts))[1] for steps in per_worker(costs, sync_every)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from sim.theory.costs import (
     Seconds,
     Times,
     Transmissions,
+    averaging,
     per_worker,
 )
 from sim.theory.overlapped_outer_steps import (
@@ -47,11 +49,10 @@ def _local_sgd(
     sync_every: PerWorker = 100,
     participation: float = 1.0,
     participation_seed: int = 0,
-    exchange: str = "whole",
-    bucket_bytes: int = 25 * 2**20,
+    **others: Any,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m)) + average."""
-    how = Averaging(comm_dtype, exchange, bucket_bytes)
+    how = averaging(comm_dtype, others)
     if participation < 1:
         drawn = [
             participants(costs.workers, participation, participation_seed, number)
@@ -67,12 +68,10 @@ def _diloco(
     comm_dtype: str,
     sync_every: PerWorker = 100,
     overlap: str = "none",
-    exchange: str = "whole",
-    bucket_bytes: int = 25 * 2**20,
-    **_: object,
+    **others: Any,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m + outer gradient)) + outer step."""
-    how = Averaging(comm_dtype, exchange, bucket_bytes)
+    how = averaging(comm_dtype, others)
     if overlap == "layer":
         schedules = [Schedule(steps, [steps]) for steps in per_worker(costs, sync_every)]
         parts = [range(costs.layers)]
@@ -88,7 +87,8 @@ def _blocking(
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        end = group.average(t + steps * costs.inner_step + prepare, range(costs.layers), how)[1]
+        call = group.agree(t + steps * costs.inner_step + prepare, how)
+        end = group.average(call, range(costs.layers), how)[1]
         t = end + costs.outer_step
     return t, [*begins, t]
 
@@ -110,7 +110,7 @@ def _some_take_part(
         t[list(training)] += busy[list(training)]
         ranks = tuple(sorted({0, *training, *following}))
         group = groups.setdefault(ranks, Group(costs, ranks, others))
-        end = group.average(t, range(costs.layers), how)[1]
+        end = group.average(group.agree(t, how), range(costs.layers), how)[1]
         t[list(ranks)] = end + costs.outer_step[list(ranks)]
     return t, [*begins, t]
 
@@ -145,8 +145,12 @@ def _ddp(
     overlap: str = "bucket",
     bucket_bytes: int = 25 * 2**20,
     zero1: bool = False,
+    no_sync: bool = True,
 ) -> Result:
-    """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer."""
+    """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer.
+
+    Without ``no_sync`` t_m <- max_b end(b) after every micro-batch.
+    """
     if overlap == "layer":
         return _ddp_layers(costs, rounds, comm_dtype)
     buckets = _buckets(costs, bucket_bytes if overlap == "bucket" else None, comm_dtype)
@@ -156,13 +160,14 @@ def _ddp(
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = t + (costs.micro_batches - 1) * costs.micro_batch + costs.forward
         end = 0.0
-        for layers, pieces in buckets:
-            call = call + sum(costs.backward_layer[layer] for layer in layers)
-            for elements in pieces:
-                call = call + group.quantizing(elements, comm_dtype)
-                end = max(end, group.end(call, reduce, elements, comm_dtype))
+        for micro_batches in [costs.micro_batches] if no_sync else [1] * costs.micro_batches:
+            call = np.maximum(t, end) + (micro_batches - 1) * costs.micro_batch + costs.forward
+            for layers, pieces in buckets:
+                call = call + sum(costs.backward_layer[layer] for layer in layers)
+                for elements in pieces:
+                    call = call + group.quantizing(elements, comm_dtype)
+                    end = max(end, group.end(call, reduce, elements, comm_dtype))
         if zero1:
             call = costs.zero() + end + costs.optimizer / costs.workers
             for _, pieces in buckets:

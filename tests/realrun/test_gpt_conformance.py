@@ -86,7 +86,7 @@ def process(rank: int, out: Path) -> None:
         shared = Shared(rank, WORKERS, model, Limits(rounds=ROUNDS), block)
         worker = TorchWorker(shared)
         worker.drive(asked.method.program(worker, **asked.method.arguments))
-        for group in shared.groups.values():
+        for group in (*shared.groups.values(), *shared.controls.values()):
             group.close()
         rows = [tuple(getattr(row, name) for name in Row.__slots__) for row in shared.rows]
         torch.save((rows, state(model)), out / f"{number}-{rank}.pt")

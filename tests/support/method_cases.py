@@ -24,6 +24,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"zero1": True},
         {"bucket_bytes": 20},
         {"comm_dtype": "int8", "bucket_bytes": 20},
+        {"no_sync": False, "bucket_bytes": 20},
         {"comm_dtype": "fp4", "overlap": "layer"},
         {"comm_dtype": "fp4", "zero1": True, "bucket_bytes": 5},
     ],
@@ -33,6 +34,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": (3, 5, 1, 2), "participation": 0.5, "participation_seed": 3},
         {"sync_every": 3, "exchange": "tensor"},
         {"sync_every": 2, "participation": 0.5, "exchange": "bucket", "bucket_bytes": 40},
+        {"sync_every": 2, "participation": 0.5, "control_round_trips": 1},
     ],
     "diloco": [
         {"sync_every": 3},
@@ -43,6 +45,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": (3, 5, 4, 1), "overlap": "layer"},
         {"sync_every": 3, "exchange": "bucket", "bucket_bytes": 10, "comm_dtype": "int8"},
         {"sync_every": 3, "overlap": "layer", "exchange": "tensor"},
+        {"sync_every": 3, "control_round_trips": 2, "control_time": 0.001},
     ],
     "streaming_diloco": [
         {"sync_every": 6, "num_fragments": 3},
@@ -64,6 +67,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
             "comm_dtype": "int8",
         },
         {"sync_every": 6, "num_fragments": 3, "fragment_sync_delay": 2, "exchange": "tensor"},
+        {"sync_every": 4, "num_fragments": 2, "control_round_trips": 1},
     ],
     "delayed_diloco": [
         {"sync_every": 3},

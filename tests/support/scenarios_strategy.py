@@ -145,6 +145,7 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["overlap"] = draw(st.sampled_from(["none", "bucket", "layer"]))
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048, 10_000]) | st.integers(300, 9000))
         given["zero1"] = given["overlap"] != "layer" and draw(st.booleans())
+        given["no_sync"] = given["zero1"] or given["overlap"] == "layer" or draw(st.booleans())
     if name in ("diloco", "streaming_diloco"):
         given["overlap"] = draw(st.sampled_from(["none", "layer"]))
     if name in ("local_sgd", "diloco", "streaming_diloco", "delayed_diloco", "eager_diloco"):
@@ -156,6 +157,9 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         )
         given["exchange"] = draw(st.sampled_from(["whole", "bucket", "tensor"]))
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048]) | st.integers(300, 9000))
+        if given.get("overlap") != "layer" and draw(st.booleans()):
+            given["control_round_trips"] = draw(st.integers(1, 3))
+            given["control_time"] = draw(short_times)
     if name in ("delayed_diloco", "eager_diloco"):
         given["outer_sync_delay"] = draw(st.integers(1, 3))
         given["num_fragments"] = draw(fragments)
