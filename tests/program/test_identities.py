@@ -10,6 +10,7 @@ from support.toy_training import SIZE, same, scenario, train
 
 from sim.methods import METHODS
 from sim.models.quadratic import Quadratic
+from sim.program import ArgumentError
 from sim.runtime import simulate
 
 
@@ -19,6 +20,30 @@ def test_ddp_overlap_changes_no_number(overlap: str, n: int) -> None:
     same(
         train("ddp", 5, n=n, overlap="none"), train("ddp", 5, n=n, overlap=overlap, bucket_bytes=20)
     )
+
+
+@pytest.mark.parametrize("overlap", ["none", "bucket"])
+def test_reducing_after_every_micro_batch_changes_no_number(overlap: str) -> None:
+    arguments = {"overlap": overlap, "bucket_bytes": 20}
+    same(train("ddp", 5, n=3, **arguments), train("ddp", 5, n=3, no_sync=False, **arguments), 1e-6)
+
+
+def test_reducing_after_every_micro_batch_sends_as_many_times_as_much() -> None:
+    sent = [
+        [
+            row.bytes
+            for row in simulate(scenario("ddp", n=3, no_sync=kept), rounds=2).rows
+            if row.bytes
+        ]
+        for kept in (True, False)
+    ]
+    assert sent[1] == 3 * sent[0]
+
+
+@pytest.mark.parametrize("other", [{"zero1": True}, {"overlap": "layer"}])
+def test_reducing_after_every_micro_batch_needs_the_whole_mean(other: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="no_sync = false goes with"):
+        train("ddp", 1, n=2, no_sync=False, **other)
 
 
 def test_ddp_workers_stay_together() -> None:
