@@ -33,6 +33,7 @@ CommDtype = (
     Literal["fp32", "bf16", "fp16", "int8", "fp4"] | Annotated[str, Predicate(is_bytes_per_element)]
 )
 Exchanged = Literal["whole", "bucket", "tensor"]
+Looks = Literal["micro_batch", "inner_step"]
 Pattern = Literal["strided", "sequential"]
 Spacing = Literal["exact", "nearest"]
 

@@ -230,19 +230,23 @@ def _ddp_layers(costs: Costs, rounds: int, comm_dtype: str) -> Result:
 # --- accumulate while communicating -------------------------------------------------------------
 
 
-def _acco(costs: Costs, rounds: int, comm_dtype: str) -> Result:
-    return _accumulate(costs, rounds, 2, comm_dtype)
+def _acco(costs: Costs, rounds: int, comm_dtype: str, look_every: str = "micro_batch") -> Result:
+    return _accumulate(costs, rounds, 2, comm_dtype, look_every)
 
 
-def _dpu_or_wp(costs: Costs, rounds: int, comm_dtype: str) -> Result:
-    return _accumulate(costs, rounds, 1, comm_dtype)
+def _dpu_or_wp(
+    costs: Costs, rounds: int, comm_dtype: str, look_every: str = "micro_batch"
+) -> Result:
+    return _accumulate(costs, rounds, 1, comm_dtype, look_every)
 
 
-def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str) -> Result:
+def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str, look_every: str) -> Result:
     """E = end of count, reduce-scatter, optimizer, all-gather; then t_m <- max(t_m + k_m mu_m, E).
 
-    mu_m is a micro-batch and k_m >= n the least number with t_m + k_m mu_m >= E.
+    mu_m is a micro-batch and k_m >= n the least number with t_m + k_m mu_m >= E; or the least
+    multiple of n, where a worker looks after whole inner steps.
     """
+    looked = costs.micro_batches if look_every == "inner_step" else 1
     group = Group(costs)
     param_dtype = costs.scenario.model.param_dtype
     t = costs.micro_batches * costs.micro_batch
@@ -262,7 +266,7 @@ def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str) -> Resu
 
         micro_batches = costs.micro_batches * costs.micro_batch
         missing = end * (1 - INSTANT) - (t + micro_batches)
-        more = np.maximum(0, np.ceil(missing / costs.micro_batch))
+        more = looked * np.maximum(0, np.ceil(missing / (looked * costs.micro_batch)))
         t = np.maximum(t + micro_batches + more * costs.micro_batch, end)
     begins.append(t)
     return t, begins

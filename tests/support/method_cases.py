@@ -84,7 +84,7 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"sync_every": 3, "num_fragments": 2, "exchange": "tensor", "comm_dtype": "fp4"},
         {"sync_every": 3, "exchange": "bucket", "bucket_bytes": 40, "comm_dtype": "bf16"},
     ],
-    "acco": [{}, {"comm_dtype": "fp4"}],
+    "acco": [{}, {"comm_dtype": "fp4"}, {"look_every": "inner_step"}],
     "dpu": [{}, {"comm_dtype": "int8"}],
     "wp": [{}, {"comm_dtype": "fp4"}],
 }

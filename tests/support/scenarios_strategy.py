@@ -146,6 +146,8 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048, 10_000]) | st.integers(300, 9000))
         given["zero1"] = given["overlap"] != "layer" and draw(st.booleans())
         given["no_sync"] = given["zero1"] or given["overlap"] == "layer" or draw(st.booleans())
+    if name in ("acco", "dpu", "wp"):
+        given["look_every"] = draw(st.sampled_from(["micro_batch", "inner_step"]))
     if name in ("diloco", "streaming_diloco"):
         given["overlap"] = draw(st.sampled_from(["none", "layer"]))
     if name in ("local_sgd", "diloco", "streaming_diloco", "delayed_diloco", "eager_diloco"):
