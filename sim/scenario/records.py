@@ -351,7 +351,7 @@ class Scenario:
 
     ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
     streams, of jitter and of gloo's wake-up latencies. ``memory`` says how memory is counted, on
-    which no time depends.
+    which no time depends. ``warnings`` are sentences that go with every prediction.
     """
 
     run: Run
@@ -365,6 +365,7 @@ class Scenario:
     replication: int = 0
     left_out: tuple[str, ...] = ()
     memory: MemoryKeys = field(default=MemoryKeys(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def random(self) -> bool:

@@ -17,6 +17,7 @@ from sim.scenario.checking import validated
 from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
+from sim.scenario.cores import warning
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
@@ -110,6 +111,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         assumed=tuple(context.assumed),
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
+        warnings=_warnings(context, measured, len(workers)),
     )
     check_varying(context, scenario)
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
@@ -120,6 +122,17 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     scenario = replace(scenario, assumed=tuple(context.assumed))
     unlimited = reader.assumes_window(network.collectives.algorithm)
     return noted(scenario) if unlimited else scenario
+
+
+def _warnings(context: Context, measured: Sequence[MachineRecord], workers: int) -> tuple[str, ...]:
+    """Return what goes with every prediction from measured computation."""
+    hardware = context.hardware
+    if hardware is None or context.sections.train.compute_mode == "paced":
+        return ()
+    if not any(record.inner_step_s is not None for record in measured):
+        return ()
+    found = warning(hardware.processors, hardware.label, workers)
+    return () if found is None else (found,)
 
 
 def _hardware(context: Context) -> Hardware | None:
