@@ -131,3 +131,52 @@ def named(group: str, workers: int) -> Members:
     if len(run) > workers:
         raise ValueError(f"{group}: more than {workers} ranks")
     return members_of(run, workers)
+
+
+# Whose buffer a broadcast sends is part of the operation's name: its cost depends on it.
+BROADCAST = "broadcast"
+_FROM = f"{BROADCAST}_from_"
+
+
+def broadcast_from(root: int | None, members: Members) -> str:
+    """Return the operation that sends the buffer of a member, by default the first one's, to all.
+
+    Raises
+    ------
+    ValueError
+        If the rank is no member.
+
+    Examples
+    --------
+    >>> some = members_of((1, 4, 7), workers=9)
+    >>> [broadcast_from(root, some) for root in (None, 1, 7)]
+    ['broadcast', 'broadcast', 'broadcast_from_2']
+    """
+    if root is None:
+        return BROADCAST
+    if root not in members:
+        raise ValueError(f"root={root}: not one of the members")
+    place = members.place(root)
+    return f"{_FROM}{place}" if place else BROADCAST
+
+
+def root_of(operation: str) -> int:
+    """Return the place among the members of who broadcasts.
+
+    Examples
+    --------
+    >>> root_of("broadcast"), root_of("broadcast_from_2")
+    (0, 2)
+    """
+    return int(operation.removeprefix(_FROM)) if operation.startswith(_FROM) else 0
+
+
+def family(operation: str) -> str:
+    """Return an operation without whose buffer it sends.
+
+    Examples
+    --------
+    >>> family("broadcast_from_2"), family("all_reduce")
+    ('broadcast', 'all_reduce')
+    """
+    return BROADCAST if operation.startswith(_FROM) else operation

@@ -28,6 +28,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from sim.members import broadcast_from, members_of
 from sim.operations import COMPUTED, OPERATIONS, Cause, Operation
 
 Started = TypeVar("Started")
@@ -488,9 +489,14 @@ class Worker(Protocol):
         ...
 
     def broadcast(
-        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        over: Iterable[int] | None = None,
+        root: int | None = None,
     ) -> Activity:
-        """The first member's buffer (rank 0's, of all workers) to all members."""
+        """The buffer of rank ``root``, by default the first member, to all members."""
         ...
 
     def control(
@@ -515,6 +521,8 @@ class Worker(Protocol):
 
 class CollectiveCalls(ABC, Generic[Started]):
     """The five collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
+
+    workers: int
 
     @abstractmethod
     def control(
@@ -567,7 +575,18 @@ class CollectiveCalls(ABC, Generic[Started]):
         return self._collective("all_to_all", buffer, dtype, over=over)
 
     def broadcast(
-        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        over: Iterable[int] | None = None,
+        root: int | None = None,
     ) -> Started:
         """See :meth:`Worker.broadcast`."""
-        return self._collective("broadcast", buffer, dtype, over=over)
+        if over is not None:
+            over = tuple(over)
+        try:
+            operation = broadcast_from(root, members_of(over, self.workers))
+        except ValueError as error:
+            raise ArgumentError(f"broadcast: {error}") from None
+        return self._collective(operation, buffer, dtype, over=over)

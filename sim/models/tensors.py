@@ -29,7 +29,7 @@ def tensors_of(layer_tensors: Sequence[Sequence[int]], layers: range) -> list[in
     """
     if not layer_tensors:
         raise ArgumentError(
-            'exchange = "tensor": the sizes of the model\'s tensors are not known; give '
-            "model.layer_tensors, or a model that has them"
+            "what is sent tensor by tensor needs the sizes of the model's tensors, which are not "
+            "known; give model.layer_tensors, or a model that has them"
         )
     return [elements for layer in layers for elements in layer_tensors[layer]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.members import family, root_of
 from sim.program import QUANTIZED
 
 OPERATIONS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
@@ -47,6 +48,7 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
     >>> form_of("all_reduce", "ring", "fp4")
     'direct all_to_all and ring all_gather'
     """
+    operation = family(operation)
     if algorithm == GLOO:
         algorithm = "direct" if operation == "reduce_scatter" else "ring"
     if dtype in QUANTIZED and operation == "all_reduce":
@@ -66,7 +68,7 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     Parameters
     ----------
     operation
-        One of ``OPERATIONS``.
+        One of ``OPERATIONS``, or a broadcast from another member than the first.
     algorithm
         One of ``ALGORITHMS`` or ``GLOO``; where it has no form for the operation, see
         :func:`form_of`.
@@ -91,7 +93,9 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     if dtype in QUANTIZED and operation == "all_reduce":
         return [*_direct(ranks), *schedule("all_gather", algorithm, "bf16", members)]
     form = form_of(operation, algorithm, dtype)
-    if operation == "broadcast":
+    if family(operation) == "broadcast":
+        place = root_of(operation)
+        ranks = [*ranks[place:], *ranks[:place]]
         if form == "direct":
             return [_round([(ranks[0], rank, 1.0) for rank in ranks[1:]])]
         return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)

@@ -58,8 +58,8 @@ class ModelSection(Section):
         "Trained parameters of each layer or stage, from the first to the last."
     )
     layer_tensors: f.LayerTensors | None = key(
-        "Trained parameters of each tensor of each layer, a list per layer, for "
-        'method.exchange = "tensor"; goes with layer_parameters.',
+        "Trained parameters of each tensor of each layer, a list per layer, for what is sent "
+        "tensor by tensor (exchange, zero1_exchange); goes with layer_parameters.",
         "those of a decoder or a preset",
     )
     kind: f.ModelKind | None = key(

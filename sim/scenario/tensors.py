@@ -10,6 +10,18 @@ from sim.scenario.models import decoder
 from sim.scenario.presets import gpt_tensors, swiglu_width, usual_tensors
 from sim.scenario.records import Method, ModelSize
 
+_OTHERS = {"exchange": "bucket", "zero1_exchange": "torch_views"}
+
+
+def sends_tensors(method: Method) -> str | None:
+    """Return the argument by which a method sends tensor by tensor, if it does."""
+    arguments = method.arguments
+    if arguments.get("exchange") == "tensor":
+        return "exchange"
+    if arguments.get("zero1") and arguments.get("zero1_exchange") == "torch":
+        return "zero1_exchange"
+    return None
+
 
 def with_tensors(context: Context, size: ModelSize, method: Method) -> ModelSize:
     """Return the model with its tensors, where the method sends them one by one."""
@@ -17,7 +29,8 @@ def with_tensors(context: Context, size: ModelSize, method: Method) -> ModelSize
     given = section.layer_tensors
     if given is not None:
         _check(context, size, given)
-    if method.arguments.get("exchange") != "tensor":
+    key = sends_tensors(method)
+    if key is None:
         return size
     if given is not None:
         return replace(size, layer_tensors=given)
@@ -41,10 +54,10 @@ def with_tensors(context: Context, size: ModelSize, method: Method) -> ModelSize
         return replace(size, layer_tensors=tuple(map(usual, size.layer_parameters)))
     raise context.refuse(
         "method",
-        "exchange",
+        key,
         text="needs the sizes of the model's tensors, which are not known; give "
         'model.layer_tensors next to model.layer_parameters, or a decoder (model.kind = "gpt"), or '
-        'take "bucket"',
+        f'take "{_OTHERS[key]}"',
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
+from sim.members import family, root_of
 from sim.program import QUANTIZED
 from sim.scenario.records import Scenario
 from sim.theory.closed_forms import connection_rate
@@ -104,7 +105,9 @@ def rounds(
 
     if operation == "all_to_all":
         return [_everybody_to_everybody(ranks, size)]
-    if operation == "broadcast":
+    if family(operation) == "broadcast":
+        place = root_of(operation)
+        ranks = [*ranks[place:], *ranks[:place]]
         if algorithm == "direct":
             return [{(ranks[0], rank): size for rank in ranks[1:]}]
         return _tree_broadcast(ranks, size)

@@ -7,7 +7,7 @@ Written from what the programs say, in their order of calls and waits, but witho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from math import ceil
 from typing import Any
 
@@ -146,6 +146,7 @@ def _ddp(
     bucket_bytes: int = 25 * 2**20,
     zero1: bool = False,
     no_sync: bool = True,
+    zero1_exchange: str = "sharded",
 ) -> Result:
     """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer.
 
@@ -154,7 +155,8 @@ def _ddp(
     if overlap == "layer":
         return _ddp_layers(costs, rounds, comm_dtype)
     buckets = _buckets(costs, bucket_bytes if overlap == "bucket" else None, comm_dtype)
-    reduce = "reduce_scatter" if zero1 else "all_reduce"
+    sharded = zero1 and zero1_exchange == "sharded"
+    reduce = "reduce_scatter" if sharded else "all_reduce"
     param_dtype = costs.scenario.model.param_dtype
     group = Group(costs)
     t, begins = costs.zero(), []
@@ -170,13 +172,29 @@ def _ddp(
                     end = max(end, group.end(call, reduce, elements, comm_dtype))
         if zero1:
             call = costs.zero() + end + costs.optimizer / costs.workers
-            for _, pieces in buckets:
+            for root, elements in [] if sharded else _shards(costs, zero1_exchange == "torch"):
+                name = f"broadcast_from_{root}" if root else "broadcast"
+                end = max(end, group.end(call, name, elements, param_dtype))
+            for _, pieces in buckets if sharded else ():
                 for elements in pieces:
                     end = group.end(call, "all_gather", elements, param_dtype)
             t = costs.zero() + end
         else:
             t = end + costs.optimizer
     return t, [*begins, t]
+
+
+def _shards(costs: Costs, by_tensor: bool) -> list[tuple[int, int]]:
+    """Who broadcasts how many elements: each its 1/M, cut where tensors end."""
+    n, m = costs.parameters, costs.workers
+    cuts = list(accumulate(chain(*costs.tensors))) if by_tensor else []
+    found = []
+    for rank in range(m):
+        first, last = n * rank // m, n * (rank + 1) // m
+        inside = [cut for cut in cuts if first < cut < last]
+        edges = [first, *inside, last]
+        found += [(rank, b - a) for a, b in pairwise(edges) if b > a]
+    return found
 
 
 def _buckets(costs: Costs, limit: int | None, dtype: str) -> list[tuple[range, list[int]]]:

@@ -54,6 +54,8 @@ def test_ddp_workers_stay_together() -> None:
 
 def test_zero1_equals_ddp() -> None:
     same(train("ddp", 6, workers=3), train("ddp", 6, workers=3, zero1=True), 1e-6)
+    torchs = train("ddp", 6, workers=3, zero1=True, zero1_exchange="torch")
+    same(train("ddp", 6, workers=3), torchs, 1e-6)
 
 
 def test_ddp_on_two_workers_is_one_worker_with_twice_the_batch() -> None:

@@ -38,6 +38,9 @@ def test_what_a_preset_is_taken_to_consist_of_is_listed() -> None:
 
 
 def test_a_size_alone_has_no_tensors() -> None:
+    zero1 = ["method.name=ddp", "method.zero1=true", "method.zero1_exchange=torch"]
+    with pytest.raises(ScenarioError, match=r"method\.zero1_exchange.*torch_views"):
+        load(settings=[*zero1, "model.parameters=7B", "site.step_time=1s"])
     assert "model.layer_tensors" in refused("model.parameters=7B")
     assert "model.layer_tensors" in refused(LAYERS)
 

@@ -25,6 +25,8 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
         {"bucket_bytes": 20},
         {"comm_dtype": "int8", "bucket_bytes": 20},
         {"no_sync": False, "bucket_bytes": 20},
+        {"zero1": True, "zero1_exchange": "torch", "bucket_bytes": 20},
+        {"zero1": True, "zero1_exchange": "torch_views"},
         {"comm_dtype": "fp4", "overlap": "layer"},
         {"comm_dtype": "fp4", "zero1": True, "bucket_bytes": 5},
     ],

@@ -145,7 +145,9 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["overlap"] = draw(st.sampled_from(["none", "bucket", "layer"]))
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048, 10_000]) | st.integers(300, 9000))
         given["zero1"] = given["overlap"] != "layer" and draw(st.booleans())
-        given["no_sync"] = given["zero1"] or given["overlap"] == "layer" or draw(st.booleans())
+        given["zero1_exchange"] = draw(st.sampled_from(["sharded", "torch", "torch_views"]))
+        whole = not given["zero1"] or given["zero1_exchange"] != "sharded"
+        given["no_sync"] = not whole or given["overlap"] == "layer" or draw(st.booleans())
     if name in ("acco", "dpu", "wp"):
         given["look_every"] = draw(st.sampled_from(["micro_batch", "inner_step"]))
     if name in ("diloco", "streaming_diloco"):
