@@ -16,9 +16,10 @@ from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
 from sim.network.links import Flows, Links
+from sim.network.schedules import REQUANTIZED
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
-from sim.program import PeerLost
+from sim.program import QUANTIZED, PeerLost
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
 from sim.runtime.control import ControlGroup
@@ -269,6 +270,12 @@ def simulate(
     sim.program.ArgumentError
         When the method's arguments exclude each other.
     """
+    narrow = scenario.comm_dtype in QUANTIZED
+    if models and narrow and scenario.network.collectives.algorithm == REQUANTIZED:
+        raise SimulationError(
+            f"{REQUANTIZED}: what {scenario.comm_dtype} by ring makes of numbers is not computed, "
+            "only its time; train the model with another algorithm"
+        )
     if replay is not None:
         _check_replay(scenario, replay)
         if rounds is None:

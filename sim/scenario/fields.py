@@ -554,7 +554,11 @@ FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Algorithm = Annotated[
     str,
-    PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical", "gloo")),
+    PlainValidator(
+        choice(
+            "ring", "tree", "halving_doubling", "direct", "hierarchical", "requantized_ring", "gloo"
+        )
+    ),
 ]
 Distribution = Annotated[
     str, PlainValidator(choice("constant", "normal", "lognormal", "gamma", "empirical"))

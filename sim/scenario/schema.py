@@ -268,7 +268,9 @@ class CollectiveSection(Section):
     """[network.collective]: how collectives are carried out."""
 
     algorithm: f.Algorithm | None = key(
-        "How collectives are carried out: a formula of rounds, or gloo's own messages.", "ring"
+        "How collectives are carried out: a formula of rounds, or gloo's own messages. "
+        '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly.',
+        "ring",
     )
     order: f.RingOrder | None = key(
         'Order of the sites in a ring: "given", "best" (the shortest ring over these links), or '

@@ -97,6 +97,9 @@ def rounds(
 ) -> list[Round]:
     """List a collective's rounds, first to last (arguments as :func:`longest_path`)."""
     algorithm = scenario.network.collectives.algorithm
+    requantized = algorithm == "requantized_ring"
+    if requantized:
+        algorithm = "ring"
     if algorithm not in ("ring", "tree", "halving_doubling", "direct", "hierarchical"):
         raise ValueError(f"algorithm {algorithm!r} is not known here")
     ranks = list(ranks) or [worker.rank for worker in scenario.workers]
@@ -114,7 +117,7 @@ def rounds(
     if operation not in ("all_reduce", "reduce_scatter", "all_gather"):
         raise ValueError(f"operation {operation!r} is not known here")
 
-    if dtype in QUANTIZED and operation != "all_gather":
+    if dtype in QUANTIZED and operation != "all_gather" and not requantized:
         exchange = [_everybody_to_everybody(ranks, size)]
         if operation == "reduce_scatter":
             return exchange

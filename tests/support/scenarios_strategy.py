@@ -86,7 +86,7 @@ def _matrix(draw: st.DrawFn, count: int, values: st.SearchStrategy[float], diago
 @st.composite
 def networks(draw: st.DrawFn, count: int, concurrent: int = 1) -> Network:
     collectives = Collectives(
-        algorithm=draw(st.sampled_from(ALGORITHMS)),
+        algorithm=draw(st.sampled_from((*ALGORITHMS, "requantized_ring"))),
         order=draw(st.just(()) | st.permutations(range(count)).map(tuple)),
         concurrent=concurrent,
         quantize_block=draw(st.sampled_from([256, 0, 7])),
