@@ -96,6 +96,9 @@ def _written(ranks: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, ranks))}]"
 
 
+_CONTROL = " control"
+
+
 def control_group(group: str, members: Members) -> str:
     """Return how traces name the control messages of a program's group.
 
@@ -104,7 +107,18 @@ def control_group(group: str, members: Members) -> str:
     >>> control_group("main", everyone(4)), control_group("main", members_of((0, 3), 4))
     ('main control', 'main control[0,3]')
     """
-    return f"{group} control{members.name}"
+    return f"{group}{_CONTROL}{members.name}"
+
+
+def is_control(group: str) -> bool:
+    """Whether a group of a trace is one of control messages.
+
+    Examples
+    --------
+    >>> is_control("main control[0,3]"), is_control("main[0,3]")
+    (True, False)
+    """
+    return group.partition("[")[0].endswith(_CONTROL)
 
 
 def named(group: str, workers: int) -> Members:

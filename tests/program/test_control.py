@@ -115,3 +115,11 @@ def test_a_files_control_time_has_a_unit() -> None:
     assert asked.method.arguments["control_time"] == 0.005
     with pytest.raises(ScenarioError, match=r"method\.control_time"):
         load(settings=[*settings, "method.control_time=5 parsecs"])
+
+
+def test_a_delay_is_waited_for_before_rounds_are_evaluated() -> None:
+    """What is awaited in the first round is control alone, and no result yet."""
+    arguments = {"sync_every": 1, "outer_sync_delay": 12, "control_round_trips": 1}
+    window = simulate(unequal("delayed_diloco", arguments)).context.window
+    assert window is not None
+    assert window.first >= 12

@@ -160,7 +160,7 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
             sync_every | st.lists(own, min_size=workers, max_size=workers).map(tuple)
         )
         given["exchange"] = draw(st.sampled_from(["whole", "bucket", "tensor"]))
-        given["bucket_bytes"] = draw(st.sampled_from([700, 2048]) | st.integers(300, 9000))
+        given["bucket_bytes"] = draw(st.sampled_from([5000, 8192]) | st.integers(5000, 20_000))
         if given.get("overlap") != "layer" and draw(st.booleans()):
             given["control_round_trips"] = draw(st.integers(1, 3))
             given["control_time"] = draw(short_times)
