@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from sim.members import family, root_of
 from sim.program import QUANTIZED
 from sim.scenario.records import Scenario
 from sim.theory.closed_forms import connection_rate
@@ -108,9 +107,9 @@ def rounds(
 
     if operation == "all_to_all":
         return [_everybody_to_everybody(ranks, size)]
-    if family(operation) == "broadcast":
-        place = root_of(operation)
-        ranks = [*ranks[place:], *ranks[:place]]
+    name, _, root = operation.partition("_from_")
+    if name == "broadcast":  # from a member by its place, by default the first
+        ranks = [*ranks[int(root or 0) :], *ranks[: int(root or 0)]]
         if algorithm == "direct":
             return [{(ranks[0], rank): size for rank in ranks[1:]}]
         return _tree_broadcast(ranks, size)
