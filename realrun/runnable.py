@@ -8,6 +8,7 @@ from realrun.communication import packing
 from realrun.model.build import Built, check_described
 from realrun.model.optimizers import Inner
 from realrun.runtime.shared import Limits
+from sim.network.schedules import REQUANTIZED
 from sim.program import DTYPE_BITS, QUANTIZED
 from sim.scenario import Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection
@@ -29,6 +30,11 @@ def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None
             f"give one of {', '.join(DTYPE_BITS)}"
         )
     if dtype in QUANTIZED:
+        if scenario.network.collectives.algorithm == REQUANTIZED:
+            raise ScenarioError(
+                f'network.collective.algorithm: "{REQUANTIZED}": {dtype} by ring is only '
+                "simulated; realrun carries it by all-to-all and all-gather; give another algorithm"
+            )
         try:
             packing.check(dtype, scenario.network.collectives.quantize_block)
         except ValueError as error:

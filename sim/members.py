@@ -96,6 +96,31 @@ def _written(ranks: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, ranks))}]"
 
 
+_CONTROL = " control"
+
+
+def control_group(group: str, members: Members) -> str:
+    """Return how traces name the control messages of a program's group.
+
+    Examples
+    --------
+    >>> control_group("main", everyone(4)), control_group("main", members_of((0, 3), 4))
+    ('main control', 'main control[0,3]')
+    """
+    return f"{group}{_CONTROL}{members.name}"
+
+
+def is_control(group: str) -> bool:
+    """Whether a group of a trace is one of control messages.
+
+    Examples
+    --------
+    >>> is_control("main control[0,3]"), is_control("main[0,3]")
+    (True, False)
+    """
+    return group.partition("[")[0].endswith(_CONTROL)
+
+
 def named(group: str, workers: int) -> Members:
     """Return the members that the name of a group in a trace says.
 
@@ -120,3 +145,52 @@ def named(group: str, workers: int) -> Members:
     if len(run) > workers:
         raise ValueError(f"{group}: more than {workers} ranks")
     return members_of(run, workers)
+
+
+# Whose buffer a broadcast sends is part of the operation's name: its cost depends on it.
+BROADCAST = "broadcast"
+_FROM = f"{BROADCAST}_from_"
+
+
+def broadcast_from(root: int | None, members: Members) -> str:
+    """Return the operation that sends the buffer of a member, by default the first one's, to all.
+
+    Raises
+    ------
+    ValueError
+        If the rank is no member.
+
+    Examples
+    --------
+    >>> some = members_of((1, 4, 7), workers=9)
+    >>> [broadcast_from(root, some) for root in (None, 1, 7)]
+    ['broadcast', 'broadcast', 'broadcast_from_2']
+    """
+    if root is None:
+        return BROADCAST
+    if root not in members:
+        raise ValueError(f"root={root}: not one of the members")
+    place = members.place(root)
+    return f"{_FROM}{place}" if place else BROADCAST
+
+
+def root_of(operation: str) -> int:
+    """Return the place among the members of who broadcasts.
+
+    Examples
+    --------
+    >>> root_of("broadcast"), root_of("broadcast_from_2")
+    (0, 2)
+    """
+    return int(operation.removeprefix(_FROM)) if operation.startswith(_FROM) else 0
+
+
+def family(operation: str) -> str:
+    """Return an operation without whose buffer it sends.
+
+    Examples
+    --------
+    >>> family("broadcast_from_2"), family("all_reduce")
+    ('broadcast', 'all_reduce')
+    """
+    return BROADCAST if operation.startswith(_FROM) else operation

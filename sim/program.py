@@ -28,6 +28,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from sim.members import broadcast_from, members_of
 from sim.operations import COMPUTED, OPERATIONS, Cause, Operation
 
 Started = TypeVar("Started")
@@ -212,6 +213,24 @@ def operation(
     return declare
 
 
+def check_control(round_trips: int, seconds: float) -> None:
+    """Refuse control messages that are none.
+
+    Raises
+    ------
+    ValueError
+        If there is no round trip, or the seconds are negative or not finite.
+
+    Examples
+    --------
+    >>> check_control(2, 0.005)
+    """
+    if round_trips < 1:
+        raise ValueError(f"control: {round_trips} round trips; at least 1 is needed")
+    if not (isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"control: seconds must be finite and not negative, not {seconds}")
+
+
 def declared_operation(verb: Callable[..., None]) -> Operation | None:
     """Return what a function has been declared to be with :func:`operation`; None if nothing."""
     found = getattr(verb, "operation", None)
@@ -261,6 +280,18 @@ class Model(Protocol):
         self, verb: Callable[..., None], args: tuple[Any, ...], kwargs: dict[str, Any], times: int
     ) -> None:
         """Carry out a verb ``times`` times: how a runtime runs what a program computes."""
+        ...
+
+    # Parts of buffers, for exchanges that do not send a buffer whole.
+    def tensors(self, layers: range) -> Sequence[int]:
+        """Elements of each tensor of some layers, in the order in which buffers hold them.
+
+        Raises :class:`ArgumentError` where only the layers' sizes are known.
+        """
+        ...
+
+    def parts(self, buffer: Buffer, edges: Sequence[int]) -> Sequence[Buffer]:
+        """Parts of a buffer between edges, the first 0 and the last its elements, in place."""
         ...
 
     # Local training.
@@ -458,9 +489,25 @@ class Worker(Protocol):
         ...
 
     def broadcast(
-        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        over: Iterable[int] | None = None,
+        root: int | None = None,
     ) -> Activity:
-        """The first member's buffer (rank 0's, of all workers) to all members."""
+        """The buffer of rank ``root``, by default the first member, to all members."""
+        ...
+
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """Exchange control messages with all members, as a quorum or a commit does.
+
+        It ends ``round_trips`` (at least 1) round trips of the slowest pair and ``seconds`` after
+        the last member has called. Control messages have connections of their own: they wait for no
+        collective, and no collective for them.
+        """
         ...
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
@@ -474,6 +521,14 @@ class Worker(Protocol):
 
 class CollectiveCalls(ABC, Generic[Started]):
     """The five collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
+
+    workers: int
+
+    @abstractmethod
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Started:
+        """See :meth:`Worker.control`."""
 
     @abstractmethod
     def _collective(
@@ -520,7 +575,18 @@ class CollectiveCalls(ABC, Generic[Started]):
         return self._collective("all_to_all", buffer, dtype, over=over)
 
     def broadcast(
-        self, buffer: Buffer, dtype: str, *, over: Iterable[int] | None = None
+        self,
+        buffer: Buffer,
+        dtype: str,
+        *,
+        over: Iterable[int] | None = None,
+        root: int | None = None,
     ) -> Started:
         """See :meth:`Worker.broadcast`."""
-        return self._collective("broadcast", buffer, dtype, over=over)
+        if over is not None:
+            over = tuple(over)
+        try:
+            operation = broadcast_from(root, members_of(over, self.workers))
+        except ValueError as error:
+            raise ArgumentError(f"broadcast: {error}") from None
+        return self._collective(operation, buffer, dtype, over=over)

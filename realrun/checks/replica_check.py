@@ -19,7 +19,7 @@ from torch import Tensor
 from realrun.communication.groups import Collective, tensor_of
 from realrun.errors import AgreedError, ranks
 from realrun.model.replica import TorchModel
-from sim.members import named
+from sim.members import family, named
 from sim.program import Buffer, Equal, kept_equal
 from sim.scenario import ScenarioError
 from sim.scenario.records import Method
@@ -111,7 +111,7 @@ class ReplicaCheck:
         self, collective: Collective, operation: str, buffer: Buffer, group: str, call: int
     ) -> None:
         """Digest what a collective leaves in the buffer, if that is kept equal."""
-        if self.equal == "received" and operation in _LEAVES_EQUAL:
+        if self.equal == "received" and family(operation) in _LEAVES_EQUAL:
             what = f"{buffer.name} {buffer.detail}".strip()
             key = f"{operation}, call {call} of group {group}"
             if named(group, len(self._waiting)).name:  # told by others, too, who know its key

@@ -3,6 +3,7 @@
 groups: Collectives on buffers of sim's vocabulary, started asynchronously on a process group.
 process_groups: A process group that its members make by themselves, and the thread that issues its
   calls.
+control: Control messages: small ones that all members exchange before something may start.
 transfers: The five collectives as calls of the backend: what is sent, and where the result goes.
 nccl: What NCCL does where a peer is lost, and how the host hears of it.
 connections: New connections, with their windows opened, before something is measured over them.

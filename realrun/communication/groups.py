@@ -17,7 +17,7 @@ from realrun.communication import nccl
 from realrun.communication.connections import fresh_group, in_full_use
 from realrun.communication.process_groups import Lane, of_members, store_of_all
 from realrun.communication.quantize import Packed, carry_out, prepare
-from realrun.communication.transfers import FORMS, Peers
+from realrun.communication.transfers import Peers, form
 from realrun.device import Host
 from sim.members import named
 from sim.program import Buffer
@@ -279,7 +279,7 @@ class Group:
             buffer,
             lambda: _weighted(target, weight).to(DTYPES[dtype], copy=True).to(target.dtype),
         )
-        issue, place = FORMS[operation](self._peers, sent, target, mean)
+        issue, place = form(operation, self._peers, sent, target, mean)
         if self._on_stream(sent):
 
             def queue() -> Sequence[Any]:

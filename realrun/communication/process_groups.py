@@ -36,7 +36,9 @@ def store_of_all() -> Any:
     return store.clone() if hasattr(store, "clone") else store  # which older torch lacks
 
 
-def of_members(name: str, members: Members, timeout: timedelta, store: Any) -> Any:
+def of_members(
+    name: str, members: Members, timeout: timedelta, store: Any, backend: str | None = None
+) -> Any:
     """Return a process group of some ranks, made by all of them and no other; blocks.
 
     Parameters
@@ -49,6 +51,8 @@ def of_members(name: str, members: Members, timeout: timedelta, store: Any) -> A
         For them to come, and then for each collective.
     store
         Shared by all ranks; no other thread waits for it.
+    backend
+        By default that of all ranks.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def of_members(name: str, members: Members, timeout: timedelta, store: Any) -> A
         len(members),
         members.place(dist.get_rank()),
         list(members.ranks),
-        dist.get_backend(),
+        backend or dist.get_backend(),
         store,
         own_name,
         timeout=timeout,

@@ -11,14 +11,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from realrun.communication.quantize import all_gather_single
-from sim.members import Members
+from sim.members import Members, root_of
 
 
 class Peers:
     """The members of a collective, as one of them sees them: how many, and which it is itself."""
 
     def __init__(self, members: Members, rank: int) -> None:
-        self.first, self.count, self.place = members.ranks[0], len(members), members.place(rank)
+        self.ranks, self.count, self.place = members.ranks, len(members), members.place(rank)
         # A tensor: torch would make one of the number, again in every division.
         self.divisor = torch.tensor(float(self.count))
 
@@ -97,9 +97,9 @@ def _all_gather(peers: Peers, sent: Tensor, target: Tensor, mean: bool) -> Form:
     return lambda group: all_gather_single(gathered, padded, group=group, async_op=True), place
 
 
-def _broadcast(peers: Peers, sent: Tensor, target: Tensor, mean: bool) -> Form:
+def _broadcast(peers: Peers, sent: Tensor, target: Tensor, mean: bool, place: int = 0) -> Form:
     def issue(group: Any) -> Any:
-        return dist.broadcast(sent, src=peers.first, group=group, async_op=True)
+        return dist.broadcast(sent, src=peers.ranks[place], group=group, async_op=True)
 
     return issue, lambda: target.copy_(sent)
 
@@ -111,3 +111,10 @@ FORMS: dict[str, Callable[[Peers, Tensor, Tensor, bool], Form]] = {
     "all_to_all": _all_to_all,
     "broadcast": _broadcast,
 }
+
+
+def form(operation: str, peers: Peers, sent: Tensor, target: Tensor, mean: bool) -> Form:
+    """Return how an operation is started and its result placed."""
+    if root := root_of(operation):
+        return _broadcast(peers, sent, target, mean, root)
+    return FORMS[operation](peers, sent, target, mean)

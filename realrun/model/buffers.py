@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sim.trace.layers import numbered
+
 
 @dataclass
 class Flat:
@@ -40,6 +42,27 @@ class Delta(Flat):
     """
 
     sent: Any = None
+    parts: Sequence[Delta] = ()  # in which it is sent, if it is not sent whole
+
+    def as_sent(self) -> Tensor:
+        """What the wire's dtype left of this worker's values; to be asked once they are sent."""
+        if self.parts:
+            return torch.cat([part.as_sent() for part in self.parts])
+        assert self.sent is not None  # set when the buffer was sent
+        return torch.as_tensor(self.sent() if callable(self.sent) else self.sent)
+
+
+def parted(buffer: Flat, edges: Sequence[int]) -> Sequence[Flat]:
+    """Parts of a buffer between edges, views of its tensor; an outer gradient remembers its own."""
+    if isinstance(buffer, Delta) and len(buffer.parts) == len(edges) - 1:
+        return buffer.parts
+    parts = [
+        type(buffer)(buffer.name, numbered(buffer.detail, place, len(edges) - 1), part)
+        for place, part in enumerate(buffer.tensor.tensor_split(list(edges[1:-1])))
+    ]
+    if isinstance(buffer, Delta):
+        buffer.parts = [part for part in parts if isinstance(part, Delta)]
+    return parts
 
 
 class Layout:

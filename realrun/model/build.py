@@ -106,8 +106,11 @@ def _users(
         try:
             check_against(layers, size)
         except ModelError as error:
-            counts = [sum(parameter.numel() for parameter in layer) for layer in layers]
-            raise ModelError(f"{name}: {error}; write layer_parameters = {counts}") from None
+            tensors = [[parameter.numel() for parameter in layer] for layer in layers]
+            right = f"layer_parameters = {[sum(layer) for layer in tensors]}"
+            if size.layer_tensors:
+                right += f" and layer_tensors = {tensors}"
+            raise ModelError(f"{name}: {error}; write {right}") from None
     for number, stage in enumerate(stages[:-1]):
         stage.register_forward_hook(_one_tensor(f"model.module: {name}: stage {number}"))
     vocabulary = model.vocabulary or DEFAULT_VOCABULARY

@@ -87,9 +87,7 @@ class Outer:
             with self._state.visiting([self._fresh[layers, stale]]) as (sent_then,):
                 mixed += self.delta(layers, stale).tensor - sent_then / self._workers
         if fresh is not None:
-            sent = self.delta(layers, fresh).sent
-            assert sent is not None  # set when the buffer was sent
-            own = torch.as_tensor(sent() if callable(sent) else sent, dtype=mixed.dtype)
+            own = self.delta(layers, fresh).as_sent().to(mixed.dtype)
             mixed += own / self._workers
             self._fresh[layers, fresh] = self._state.back(own, self._fresh.get((layers, fresh)))
         with self._stepped(layers, mixed, lr, momentum, nesterov) as outer:

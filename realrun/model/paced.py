@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,7 +37,13 @@ class PacedModel(Sized):
         self._filled: dict[SizedBuffer, Filled] = {}
 
     def _buffer(self, name: str, layers: range, piece: int = 0, pieces: int = 1) -> SizedBuffer:
-        found = super()._buffer(name, layers, piece, pieces)
+        return self._with_zeros(super()._buffer(name, layers, piece, pieces))
+
+    def parts(self, buffer: SizedBuffer, edges: Sequence[int]) -> list[SizedBuffer]:
+        """Parts of a buffer between edges."""
+        return [self._with_zeros(part) for part in super().parts(buffer, edges)]
+
+    def _with_zeros(self, found: SizedBuffer) -> SizedBuffer:
         if found not in self._filled:
             zeros = self._zeros[: found.elements]
             self._filled[found] = Filled(

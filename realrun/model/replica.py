@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from realrun.errors import RunError, of_rank
 from realrun.model import module_state, optimizers
-from realrun.model.buffers import Flat, Layout, Losses
+from realrun.model.buffers import Flat, Layout, Losses, parted
 from realrun.model.functional import AdamW
 from realrun.model.optimizers import Inner
 from realrun.model.outer import Outer
@@ -295,6 +295,14 @@ class TorchModel:
         part = slice(run.start + count * piece // pieces, run.start + count * (piece + 1) // pieces)
         detail = written(layers) + (f" {piece + 1}/{pieces}" if pieces > 1 else "")
         return Flat(name, detail, of[part], start=part.start)
+
+    def tensors(self, layers: range) -> list[int]:
+        """Elements of each parameter of some layers, in the order of the flat vector."""
+        return [p.numel() for layer in layers for p in self._parameters_by_layer[layer]]
+
+    def parts(self, buffer: Flat, edges: Sequence[int]) -> Sequence[Flat]:
+        """Parts of a buffer between edges, views of its tensor."""
+        return parted(buffer, edges)
 
     def optimizer_shard(self, phase: str, gradients: Sequence[Flat] = ()) -> None:
         """AdamW on this worker's slices, from the reduced sum; see :class:`sim.program.Model`."""

@@ -183,7 +183,7 @@ def check_against(layers: Sequence[Sequence[nn.Parameter]], size: ModelSize) -> 
     Raises
     ------
     ModelError
-        Naming the first layer that differs, with both counts.
+        Naming the first layer that differs, with both counts or both lists of tensors.
     """
     if len(layers) != size.layers:
         raise ModelError(f"the model has {len(layers)} layers, the scenario {size.layers}")
@@ -193,6 +193,12 @@ def check_against(layers: Sequence[Sequence[nn.Parameter]], size: ModelSize) -> 
             raise ModelError(
                 f"layer {number} of the model has {count:,} parameters, in the scenario "
                 f"{expected:,}"
+            )
+    for number, (layer, known) in enumerate(zip(layers, size.layer_tensors, strict=False)):
+        sizes = [parameter.numel() for parameter in layer]
+        if sizes != list(known):
+            raise ModelError(
+                f"layer {number} of the model has tensors of {sizes}, in the scenario {list(known)}"
             )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from realrun.checks.evaluating import Evaluating
 from realrun.checks.not_finite import LossWatch
 from realrun.checks.replica_check import ReplicaCheck
+from realrun.communication.control import ControlGroup
 from realrun.communication.groups import Group
 from realrun.device import Host
 from realrun.runtime.activities import Activity
@@ -97,6 +98,7 @@ class Shared:
     rows: list[Row] = field(default_factory=list)
     causes: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    controls: dict[str, ControlGroup] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     late: Callable[[str, int, float], str] = lambda group, call, waited_s: ""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -127,11 +129,19 @@ class Shared:
             )
         return self.groups[name]
 
+    def control(self, name: str) -> ControlGroup:
+        """What stands behind the control messages of a group; made as :meth:`group` says."""
+        if name not in self.controls:
+            self.controls[name] = ControlGroup(name, self.timeout, self.device)
+        return self.controls[name]
+
     def close(self) -> None:
         """Wait for the device and let go of what the groups hold, when all programs ended."""
         self.device.close()
         for group in self.groups.values():
             group.close()
+        for control in self.controls.values():
+            control.close()
 
     def count_call(self, group: str) -> int:
         """Number of this rank's next call in a group."""

@@ -27,7 +27,7 @@ from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError
 from realrun.runtime.activities import Activity, Communication, Spawned
 from realrun.runtime.shared import MAIN, Saving, Shared
-from sim.members import members_of
+from sim.members import control_group, members_of
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,
@@ -36,6 +36,7 @@ from sim.program import (
     CollectiveCalls,
     PeerLost,
     Program,
+    check_control,
     declared_operation,
     wire_bytes,
 )
@@ -43,7 +44,7 @@ from sim.runtime.errors import HOW_LONG
 from sim.scenario import ScenarioError
 from sim.text.told import first_line, method_failed
 from sim.trace.layers import applied_to, written
-from sim.trace.table import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
+from sim.trace.table import CONTROL, LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 T = TypeVar("T")
 
@@ -394,6 +395,33 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.check is not None:
             shared.check.watch(collective, operation, buffer, name, call)
         return self._started(Communication(self, name, call, collective))
+
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        """Exchange control messages with all members; see :class:`sim.program.Worker`."""
+        self._count()
+        shared = self._shared
+        try:
+            check_control(round_trips, seconds)
+            members = members_of(over, self.workers, self.rank)
+        except ValueError as error:
+            raise RunError(f"rank {self.rank} ({self._program}): {error}") from error
+        name = control_group(self._group, members)
+        call = shared.count_call(name)
+        group = shared.control(name)  # made here, as a spawned program's is
+        if shared.restart is not None:
+            return Activity(self, name, call)
+        row = self._row(CONTROL, "", name, call, times=round_trips)
+        self.device.later([self.device.mark()], lambda at: setattr(row, "begin_s", at[0]))
+
+        def ended(at: float, why: str) -> None:
+            row.end_s = at
+
+        self.drain()  # the messages are the host's: they leave when what was computed is there
+        return self._started(
+            Communication(self, name, call, group.start(round_trips, seconds, ended))
+        )
 
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         """Start a program in a thread with a process group of its own."""

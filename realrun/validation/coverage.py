@@ -33,8 +33,9 @@ def what_was_run(rows: pd.DataFrame, whole: pd.DataFrame, about: Mapping[str, st
     without = (~whole["tolerance_applies"]).sum()
     if without:
         lines.append(
-            f"- reported without a target: {without} configurations; they are left out of the "
-            "verdict, of the figures above and of the errors by model and by cause"
+            f"- reported without a target: {without} configurations with more workers than cores; "
+            "they are left out of the verdict, of the figures above and of the errors by model and "
+            "by cause"
         )
     busy = rows["busy"].dropna()
     if len(busy):

@@ -16,7 +16,7 @@ from realrun.validation.method_order import methods_in_order
 from realrun.validation.rows import checked, save
 from realrun.validation.statistics import errors, median_of, ratio, size_of_errors
 from realrun.validation.verdict import Check, Tolerances, checks
-from realrun.validation.worst_cases import extrapolated, worst
+from realrun.validation.worst_cases import extrapolated, warned, worst
 from sim.storage.files import replacing
 from sim.text.visible import visible
 from sim.units import format_percent
@@ -147,6 +147,7 @@ def report(found: Findings) -> str:
         "## Order of methods",
         methods_in_order(whole),
         "## The worst configurations",
+        warned(whole),
         worst(whole),
         "## Extrapolated",
         extrapolated(whole),

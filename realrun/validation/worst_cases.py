@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 
 _WORST = 10
+_NOTABLE = 0.15  # an error of wall-clock above which an answer must have warned
+SHARED = "MORE WORKERS THAN CORES"
+"""What is said of a prediction of real computation by more workers than a machine has cores."""
 
 
 def worst(frame: pd.DataFrame) -> str:
@@ -36,7 +39,8 @@ def worst(frame: pd.DataFrame) -> str:
         lines.append(
             [
                 f"{row['scenario']}{' (informative)' if row['informative'] else ''}"
-                f"{', EXTRAPOLATED' if row['extrapolated'] else ''}",
+                f"{', EXTRAPOLATED' if row['extrapolated'] else ''}"
+                f"{'' if row['tolerance_applies'] else f', {SHARED}'}",
                 label(row),
                 format_seconds(row["predicted_s"]),
                 format_seconds(row["measured_s"]),
@@ -56,6 +60,21 @@ def worst(frame: pd.DataFrame) -> str:
         "minus measured, in percent of the measured wall-clock; the largest is bold.\n\n"
         + table([*header, *causes], lines)
     )
+
+
+def warned(frame: pd.DataFrame) -> str:
+    """Say how many large errors there are, and which of them no answer has warned of."""
+    large = frame[frame["error"].abs() > _NOTABLE]
+    if large.empty:
+        return f"No error of wall-clock is above {percent(_NOTABLE)}."
+    reasons = {SHARED: ~large["tolerance_applies"], "EXTRAPOLATED": large["extrapolated"] != ""}
+    said = ", ".join(f"{name} in {found.sum()}" for name, found in reasons.items() if found.any())
+    silent = large[~(reasons[SHARED] | reasons["EXTRAPOLATED"])]
+    text = f"Errors of wall-clock above {percent(_NOTABLE)}: {len(large)}. "
+    text += f"Predictions warned beforehand: {said}. " if said else ""
+    if silent.empty:
+        return text + "None came without a warning."
+    return text + f"Without a warning: {'; '.join(silent['scenario'])}."
 
 
 def extrapolated(frame: pd.DataFrame) -> str:

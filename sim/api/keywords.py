@@ -97,6 +97,18 @@ class Keywords(TypedDict, total=False):
     bucket_bytes: Whole
     #: Whether the optimizer's state is sharded.
     zero1: bool | None
+    #: What torch's ZeRO-1 sends or ours: "sharded", "torch" or "torch_views".
+    zero1_exchange: Text
+    #: Whether only the last micro-batch's gradients are reduced.
+    no_sync: bool | None
+    #: What one all-reduce of an outer step carries: "whole", "bucket" or "tensor".
+    exchange: Text
+    #: Round trips of control messages before an exchange.
+    control_round_trips: Whole
+    #: Seconds that they take in addition.
+    control_time: Number
+    #: How often acco, dpu and wp look: "micro_batch" or "inner_step".
+    look_every: Text
     #: Fraction of the workers that train in a round.
     participation: Number
     #: Seed of which workers those are.

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sim.network.links import Links
-from sim.network.schedules import GLOO, form_of
+from sim.network.schedules import GLOO, REQUANTIZED, form_of
 from sim.program import DTYPE_BITS
 from sim.scenario.connections import limits
 from sim.units import format_bytes, format_seconds
@@ -96,7 +96,7 @@ def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     used = form_of(kind.operation, asked, kind.dtype)
     if asked == GLOO:
         return "gloo's direct exchange" if used == "direct" else f"gloo's {used}"
-    return used if asked in used else f"{used} ({asked} has no form for it)"
+    return used if asked in used or asked == REQUANTIZED else f"{used} ({asked} has no form for it)"
 
 
 def _priced_by(network: Network, kind: Exchange) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.members import Members, named
+from sim.members import Members, family, named
 from sim.trace.table import Row, Trace, share_key
 
 
@@ -76,7 +76,7 @@ class Sent:
         for key, (row, found) in sizes.items():
             members = named(row.group, len(context.site_of))
             more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
-            kind = more.operation, more.dtype, len(members)
+            kind = family(more.operation), more.dtype, len(members)
             exchanges[kind] = exchanges[kind].with_others(more) if kind in exchanges else more
         self.exchanges = tuple(exchanges.values())
         edges = np.unique([*starts, *stops] or [0.0])

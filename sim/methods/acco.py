@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype
+from sim.methods.arguments import CommDtype, Looks
 from sim.methods.sharded_update import accumulate_during
 from sim.program import Program, Worker, keeps_equal
 
 
 @keeps_equal("parameters")
-def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
+def acco(
+    worker: Worker,
+    *,
+    comm_dtype: CommDtype | None = None,
+    look_every: Looks = "micro_batch",
+) -> Program:
     """Compute on one half-batch while the other is communicated; no device idles.
 
     Both rounds of an update start from the same theta(t):
@@ -29,6 +34,10 @@ def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     comm_dtype
         Type in which gradients travel; by default the model's param_dtype, in which parameters
         travel.
+    look_every
+        How often a worker looks whether the communication is done: after every "micro_batch", or
+        after every "inner_step" of n_grad_accumulation micro-batches, as ACCO's published code
+        does. With one micro-batch they are the same.
 
     Notes
     -----
@@ -37,5 +46,5 @@ def acco(worker: Worker, *, comm_dtype: CommDtype | None = None) -> Program:
     model = worker.model
     yield worker.compute(model.accumulate, times=model.n_grad_accumulation)
     while worker.next_round():
-        yield from accumulate_during(worker, "estimate", comm_dtype)
-        yield from accumulate_during(worker, "update", comm_dtype)
+        yield from accumulate_during(worker, "estimate", comm_dtype, look_every)
+        yield from accumulate_during(worker, "update", comm_dtype, look_every)

@@ -26,11 +26,14 @@ Delay = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
 Seed = Annotated[int, Ge(0)]
+Seconds = Annotated[float, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 Momentum = Annotated[float, Ge(0), Le(1)]
 CommDtype = (
     Literal["fp32", "bf16", "fp16", "int8", "fp4"] | Annotated[str, Predicate(is_bytes_per_element)]
 )
+Exchanged = Literal["whole", "bucket", "tensor"]
+Looks = Literal["micro_batch", "inner_step"]
 Pattern = Literal["strided", "sequential"]
 Spacing = Literal["exact", "nearest"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from math import ceil
 from typing import Literal
 
@@ -30,6 +32,8 @@ def ddp(
     bucket_bytes: Count = 25 * 2**20,
     zero1: bool = False,
     comm_dtype: CommDtype | None = None,
+    no_sync: bool = True,
+    zero1_exchange: Literal["sharded", "torch", "torch_views"] = "sharded",
 ) -> Program:
     """Average the gradients over all workers in every step, then one optimizer step.
 
@@ -51,15 +55,31 @@ def ddp(
         Shard the optimizer. Not with overlap = "layer".
     comm_dtype
         Type in which gradients travel; by default the model's param_dtype.
+    no_sync
+        Whether only the last micro-batch's backward reduces the gradient sum, as within torch's
+        ``no_sync()``. Without it every micro-batch's does, and waits for the result. Without it
+        not with a sharded exchange, nor with overlap = "layer".
+    zero1_exchange
+        With zero1, "sharded": reduce-scatter and all-gather. "torch": as torch's
+        ``ZeroRedundancyOptimizer`` on DDP, the gradients are all-reduced, and then every worker
+        broadcasts the 1/M of the parameters that it has updated, tensor by tensor: half as much
+        volume again. "torch_views": with ``parameters_as_bucket_view``, in one broadcast each.
 
     Notes
     -----
     Li et al. 2020, "PyTorch Distributed", arXiv:2006.15704 (buckets); Rajbhandari et al. 2020,
     "ZeRO", arXiv:1910.02054 (ZeRO-1). Differs from the paper: the buckets' edges are layers
-    or even pieces of one layer, not single tensors.
+    or even pieces of one layer, not single tensors. Differs from torch: the
+    shards are equal slices, and a tensor that lies in two is sent in two parts.
     """
     if zero1 and overlap == "layer":
         raise ArgumentError('zero1 = true goes with overlap = "none" or "bucket", not "layer"')
+    sharded = zero1 and zero1_exchange == "sharded"
+    if not no_sync and (sharded or overlap == "layer"):
+        raise ArgumentError(
+            'no_sync = false goes with overlap = "none" or "bucket", and not with zero1, '
+            "unless zero1_exchange is one of torch's"
+        )
     model = worker.model
     dtype = comm_dtype or model.param_dtype
     if overlap == "layer":
@@ -68,18 +88,20 @@ def ddp(
     whole = range(model.num_layers)
     limit = bucket_bytes if overlap == "bucket" else None
     buckets = list(_buckets(model, limit, bytes_per_element(dtype)))
-    reduce = worker.reduce_scatter if zero1 else worker.all_reduce
+    reduce = worker.reduce_scatter if sharded else worker.all_reduce
 
+    together = model.n_grad_accumulation if no_sync else 1  # micro-batches that one pass sends
     while worker.next_round(steps=1):
-        reductions: list[Activity] = []
-        if model.n_grad_accumulation > 1:
-            yield worker.compute(model.accumulate, times=model.n_grad_accumulation - 1)
-        yield worker.compute(model.forward, whole)
-        for layers, pieces in buckets:
-            yield worker.compute(model.backward, layers)
-            reductions += [reduce(buffer, dtype, mean=True) for buffer in pieces]
-        yield from reductions
-        if zero1:
+        for _ in range(model.n_grad_accumulation // together):
+            reductions: list[Activity] = []
+            if together > 1:
+                yield worker.compute(model.accumulate, times=together - 1)
+            yield worker.compute(model.forward, whole)
+            for layers, pieces in buckets:
+                yield worker.compute(model.backward, layers)
+                reductions += [reduce(buffer, dtype, mean=True) for buffer in pieces]
+            yield from reductions
+        if sharded:
             gradients = [buffer for _, pieces in buckets for buffer in pieces]
             yield worker.compute(model.optimizer_shard, "update", gradients, commits=True)
             gathers = [
@@ -88,8 +110,28 @@ def ddp(
                 for piece in range(len(pieces))
             ]
             yield from gathers
+        elif zero1:
+            yield worker.compute(
+                model.optimizer_shard, "update", [model.gradient(whole)], commits=True
+            )
+            yield from _broadcasts(worker, by_tensor=zero1_exchange == "torch")
         else:
             yield worker.compute(model.inner_optimizer, whole, commits=True)
+
+
+def _broadcasts(worker: Worker, *, by_tensor: bool) -> list[Activity]:
+    """Send every worker's 1/M of the parameters to all, one after the other."""
+    model, workers = worker.model, worker.workers
+    whole = range(model.num_layers)
+    parameters = model.parameters(whole)
+    shards = [parameters.elements * rank // workers for rank in range(workers + 1)]
+    edges = {*shards, *(accumulate(model.tensors(whole)) if by_tensor else ())}
+    parts = model.parts(parameters, sorted(edges))
+    owners = [bisect_right(shards, first) - 1 for first in sorted(edges)[:-1]]
+    return [
+        worker.broadcast(part, model.param_dtype, root=owner)
+        for owner, part in zip(owners, parts, strict=True)
+    ]
 
 
 def _per_layer(worker: Worker, dtype: str) -> Program:

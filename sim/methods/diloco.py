@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sim.methods.arguments import CommDtype, Momentum, Rate, SyncEvery, of_worker
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Momentum,
+    Rate,
+    Seconds,
+    SyncEvery,
+    of_worker,
+)
+from sim.methods.exchange import Exchange
 from sim.methods.streaming_diloco import streaming_diloco
 from sim.program import Equal, Program, Worker, keeps_equal
 
@@ -24,6 +35,10 @@ def diloco(
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
+    exchange: Exchanged = "whole",
+    bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Take H local steps, average the outer gradients, take one outer step; blocking.
 
@@ -45,6 +60,17 @@ def diloco(
         Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
+    exchange
+        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
+        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        buckets. All are started at once and awaited together.
+    bucket_bytes
+        Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -64,12 +90,19 @@ def diloco(
             outer_momentum=outer_momentum,
             use_nesterov=use_nesterov,
             comm_dtype=comm_dtype,
+            exchange=exchange,
+            bucket_bytes=bucket_bytes,
+            control_round_trips=control_round_trips,
+            control_time=control_time,
         )
         return
+    mean = Exchange(
+        comm_dtype or model.param_dtype, exchange, bucket_bytes, control_round_trips, control_time
+    )
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
         yield worker.compute(model.outer_gradient, whole)
-        yield worker.all_reduce(model.delta(whole), comm_dtype or model.param_dtype)
+        yield from (yield from mean.start(worker, model.delta(whole), whole))
         outer_step = (whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0)
         yield worker.compute(model.outer_step, *outer_step, commits=True)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype, Count, Momentum, Rate, SyncEvery
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Momentum,
+    Rate,
+    Seconds,
+    SyncEvery,
+)
+from sim.methods.exchange import Exchange
 from sim.methods.stale_outer_steps import stale_outer_steps
 from sim.program import Program, Worker, keeps_equal
 
@@ -18,6 +28,10 @@ def eager_diloco(
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
+    exchange: Exchanged = "whole",
+    bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Overlap each all-reduce with a whole round, but use this worker's outer gradient at once.
 
@@ -43,6 +57,17 @@ def eager_diloco(
         Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
+    exchange
+        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
+        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        buckets. All are started at once and awaited together.
+    bucket_bytes
+        Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -63,5 +88,11 @@ def eager_diloco(
         sync_every=sync_every,
         rounds=outer_sync_delay,
         num_fragments=num_fragments,
-        comm_dtype=comm_dtype,
+        mean=Exchange(
+            comm_dtype or model.param_dtype,
+            exchange,
+            bucket_bytes,
+            control_round_trips,
+            control_time,
+        ),
     )

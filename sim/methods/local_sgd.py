@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype, Seed, Share, SyncEvery, of_worker
+from sim.methods.arguments import (
+    CommDtype,
+    Count,
+    Delay,
+    Exchanged,
+    Seconds,
+    Seed,
+    Share,
+    SyncEvery,
+    of_worker,
+)
+from sim.methods.exchange import Exchange
 from sim.methods.participation import participants
 from sim.program import Equal, Program, Worker, keeps_equal, operation
 
@@ -25,6 +36,10 @@ def local_sgd(
     participation: Share = 1.0,
     participation_seed: Seed = 0,
     comm_dtype: CommDtype | None = None,
+    exchange: Exchanged = "whole",
+    bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Take H local steps, then average the parameters over all workers, or over some of them.
 
@@ -46,6 +61,17 @@ def local_sgd(
         Which ones: with the number of the round it decides alone.
     comm_dtype
         Type in which parameters travel; by default the model's param_dtype.
+    exchange
+        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
+        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        buckets. All are started at once and awaited together.
+    bucket_bytes
+        Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -56,14 +82,16 @@ def local_sgd(
     """
     model = worker.model
     whole = range(model.num_layers)
-    dtype = comm_dtype or model.param_dtype
+    mean = Exchange(
+        comm_dtype or model.param_dtype, exchange, bucket_bytes, control_round_trips, control_time
+    )
     if participation < 1:
-        yield from _some(worker, sync_every, participation, participation_seed, dtype)
+        yield from _some(worker, sync_every, participation, participation_seed, mean)
         return
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
-        yield worker.all_reduce(model.parameters(whole), dtype)
+        yield from (yield from mean.start(worker, model.parameters(whole), whole))
         yield worker.compute(model.average_parameters, whole, commits=True)
 
 
@@ -72,7 +100,7 @@ def _some(
     sync_every: SyncEvery | tuple[SyncEvery, ...],
     share: float,
     seed: int,
-    dtype: str,
+    mean: Exchange,
 ) -> Program:
     model, workers = worker.model, worker.workers
     whole, number = range(model.num_layers), 0
@@ -85,7 +113,7 @@ def _some(
             yield worker.compute(model.inner_step, times=steps[worker.rank])
         if worker.rank in receiving:
             parameters = model.parameters(whole)
-            yield worker.all_reduce(parameters, dtype, over=receiving)
+            yield from (yield from mean.start(worker, parameters, whole, over=receiving))
             yield worker.compute(model.average_parameters, whole, commits=True)
         else:
             yield worker.compute(sit_out, commits=True)

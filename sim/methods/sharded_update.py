@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.methods.arguments import CommDtype
+from sim.methods.arguments import CommDtype, Looks
 from sim.program import Program, Worker
 
 
@@ -20,18 +20,21 @@ def sharded_update(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> 
     yield worker.all_gather(model.handed_parameters(), model.param_dtype)
 
 
-def accumulate_during(worker: Worker, phase: str, comm_dtype: CommDtype | None) -> Program:
+def accumulate_during(
+    worker: Worker, phase: str, comm_dtype: CommDtype | None, look_every: Looks
+) -> Program:
     """Hand the gradient sum over, communicate it, and accumulate the next one meanwhile.
 
-    At least n_grad_accumulation micro-batches, and one more for as long as the communication
-    is not done: a fast worker contributes more, the device never idles. The main program then
-    publishes the parameters that came out.
+    At least n_grad_accumulation micro-batches, and one more (``look_every = "inner_step"``: as many
+    more) for as long as the communication is not done: a fast worker contributes more, the device
+    never idles. The main program then publishes the parameters that came out.
     """
     model = worker.model
     yield worker.compute(model.hand_over, phase)
     update = worker.spawn(sharded_update, phase, comm_dtype)
     yield worker.compute(model.accumulate, times=model.n_grad_accumulation)
+    more = model.n_grad_accumulation if look_every == "inner_step" else 1
     while not update.done:
-        yield worker.compute(model.accumulate)
+        yield worker.compute(model.accumulate, times=more)
     yield update
     yield worker.compute(model.publish, phase)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from sim.methods.arguments import CommDtype, of_worker
+from sim.methods.arguments import of_worker
+from sim.methods.exchange import Exchange
 from sim.methods.fragments import fragments, send_steps
 from sim.program import Activity, Program, Worker
 
@@ -20,7 +21,7 @@ def stale_outer_steps(
     sync_every: int | tuple[int, ...],
     rounds: int,
     num_fragments: int,
-    comm_dtype: CommDtype | None,
+    mean: Exchange,
 ) -> Program:
     """Send every fragment's outer gradient each H steps and receive it ``rounds`` (k) rounds later.
 
@@ -28,10 +29,9 @@ def stale_outer_steps(
     ``step``. What is in flight at the end is received with one more ``step`` each.
     """
     model = worker.model
-    dtype = comm_dtype or model.param_dtype
     parts = fragments(model.num_layers, num_fragments)
     send_after = send_steps(of_worker(worker.rank, "sync_every", sync_every), len(parts))[1]
-    in_flight: list[deque[tuple[int, Activity]]] = [deque() for _ in parts]
+    in_flight: list[deque[tuple[int, list[Activity]]]] = [deque() for _ in parts]
     number = 0
 
     while worker.next_round(steps=sync_every):
@@ -42,18 +42,18 @@ def stale_outer_steps(
                 yield worker.compute(model.inner_step, times=send_after[part] - position)
                 position = send_after[part]
             yield worker.compute(model.outer_gradient, layers, slot)
-            reduction = worker.all_reduce(model.delta(layers, slot), dtype)
-            in_flight[part].append((slot, reduction))
+            reductions = yield from mean.start(worker, model.delta(layers, slot), layers)
+            in_flight[part].append((slot, reductions))
             received = None
             if len(in_flight[part]) > rounds:
-                received, reduction = in_flight[part].popleft()
-                yield reduction
+                received, reductions = in_flight[part].popleft()
+                yield from reductions
             yield from step(layers, slot, received)
         number += 1
 
     for _ in range(rounds):
         for part, layers in enumerate(parts):
             if in_flight[part]:
-                received, reduction = in_flight[part].popleft()
-                yield reduction
+                received, reductions = in_flight[part].popleft()
+                yield from reductions
                 yield from step(layers, None, received)

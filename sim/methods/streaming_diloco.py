@@ -11,14 +11,17 @@ from sim.methods.arguments import (
     CommDtype,
     Count,
     Delay,
+    Exchanged,
     Fraction,
     Momentum,
     Pattern,
     Rate,
+    Seconds,
     Spacing,
     SyncEvery,
     of_worker,
 )
+from sim.methods.exchange import Exchange
 from sim.methods.fragments import fragments, send_steps
 from sim.methods.layer_by_layer import layered_step
 from sim.program import Activity, ArgumentError, Program, Worker, keeps_equal
@@ -28,7 +31,7 @@ class _Sent(NamedTuple):
     due: int  # applied after this inner step
     layers: range
     slot: int
-    reduction: Activity
+    reductions: list[Activity]
 
 
 @keeps_equal("outer parameters")
@@ -47,6 +50,10 @@ def streaming_diloco(
     outer_momentum: Momentum = 0.9,
     use_nesterov: bool = True,
     comm_dtype: CommDtype | None = None,
+    exchange: Exchanged = "whole",
+    bucket_bytes: Count = 25 * 2**20,
+    control_round_trips: Delay = 0,
+    control_time: Seconds = 0.0,
 ) -> Program:
     """Send one fragment of the layers at a time and apply it tau inner steps later.
 
@@ -88,6 +95,17 @@ def streaming_diloco(
         Whether that momentum is Nesterov's.
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
+    exchange
+        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
+        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        buckets. All are started at once and awaited together.
+    bucket_bytes
+        Size of one piece where exchange = "bucket".
+    control_round_trips
+        Round trips of control messages that all members exchange before each exchange may start,
+        like a quorum and a commit; training waits for them.
+    control_time
+        Seconds (or text like "5 ms") that the control messages of an exchange take in addition.
 
     Notes
     -----
@@ -97,6 +115,9 @@ def streaming_diloco(
     Differs from the paper: alpha is 0 by default, as in torchft (0.5 in the paper).
     """
     model = worker.model
+    mean = Exchange(
+        comm_dtype or model.param_dtype, exchange, bucket_bytes, control_round_trips, control_time
+    )
     if num_fragments is not None:
         layers_per_fragment = None
     parts = fragments(model.num_layers, num_fragments, layers_per_fragment, fragment_pattern)
@@ -105,6 +126,11 @@ def streaming_diloco(
     period, send_after = send_steps(steps, len(parts), fragment_spacing)
     periods: int | tuple[int, ...] = period
     per_layer = overlap == "layer"
+    if per_layer and control_round_trips:
+        raise ArgumentError(
+            'control_round_trips goes with overlap = "none": layer by layer there is no one '
+            "exchange before which members agree"
+        )
     if isinstance(sync_every, tuple):
         schedules = [send_steps(steps, len(parts), fragment_spacing) for steps in sync_every]
         periods = tuple(period for period, _ in schedules)
@@ -121,11 +147,11 @@ def streaming_diloco(
     def send(layers: range, step: int) -> Program:
         slot = step // period % slots
         yield worker.compute(model.outer_gradient, layers, slot)
-        reduction = worker.all_reduce(model.delta(layers, slot), comm_dtype or model.param_dtype)
-        in_flight.append(_Sent(step + tau, layers, slot, reduction))
+        reductions = yield from mean.start(worker, model.delta(layers, slot), layers)
+        in_flight.append(_Sent(step + tau, layers, slot, reductions))
 
     def apply(sent: _Sent) -> Program:
-        yield sent.reduction
+        yield from sent.reductions
         yield worker.compute(
             model.outer_step,
             sent.layers,

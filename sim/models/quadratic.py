@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.models.tensors import tensors_of
 from sim.scenario.records import ModelSize
-from sim.trace.layers import written
+from sim.trace.layers import numbered, written
 
 Floats = NDArray[np.float64]
 
@@ -31,11 +32,18 @@ class Numbers:
     values: Floats
     sent: Floats | None = None
     start: int = 0  # where in the model's vector
+    parts: Sequence[Numbers] = ()  # in which it is sent, if it is not sent whole
 
     @property
     def elements(self) -> int:
         """How many numbers."""
         return len(self.values)
+
+    def as_sent(self) -> Floats:
+        """What the wire's dtype left of what was sent last: whole, or in parts."""
+        if self.parts:
+            return np.concatenate([part.as_sent() for part in self.parts])
+        return self.values if self.sent is None else self.sent
 
 
 class Quadratic:
@@ -80,6 +88,7 @@ class Quadratic:
         self._rank, self._workers = rank, workers
         self._lr, self._momentum, self._noise = lr, momentum, noise
         edges = np.concatenate([[0], np.cumsum(size.layer_parameters)]).tolist()
+        self._tensors = size.layer_tensors
         self._slices = [slice(a, b) for a, b in pairwise(edges)]
         common = np.random.default_rng([seed, 0])
         own = np.random.default_rng([seed, 1 + rank])
@@ -162,6 +171,19 @@ class Quadratic:
         detail = written(layers) + (f" {piece + 1}/{pieces}" if pieces > 1 else "")
         return Numbers(name, detail, of[part], start=part.start)
 
+    def tensors(self, layers: range) -> list[int]:
+        """Elements of each tensor of some layers."""
+        return tensors_of(self._tensors, layers)
+
+    def parts(self, buffer: Numbers, edges: Sequence[int]) -> Sequence[Numbers]:
+        """Parts of a buffer between edges, views of its numbers."""
+        if len(buffer.parts) != len(edges) - 1:
+            buffer.parts = [
+                Numbers(buffer.name, numbered(buffer.detail, place, len(edges) - 1), part)
+                for place, part in enumerate(np.split(buffer.values, edges[1:-1]))
+            ]
+        return buffer.parts
+
     def _shard(self, gradients: Sequence[Numbers]) -> NDArray[np.intp]:
         """Where this worker's slices of some buffers, or of the whole vector, lie."""
         m, rank = self._workers, self._rank
@@ -235,7 +257,7 @@ class Quadratic:
             mixed += self.delta(layers, stale).values - self._own[layers, stale] / self._workers
         if fresh is not None:
             buffer = self.delta(layers, fresh)
-            sent = buffer.values if buffer.sent is None else buffer.sent
+            sent = buffer.as_sent()
             self._own[layers, fresh] = sent.copy()
             mixed += sent / self._workers
         self._outer_sgd(at, mixed, lr, momentum, nesterov)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.models.tensors import tensors_of
 from sim.scenario.records import ModelSize
-from sim.trace.layers import written
+from sim.trace.layers import numbered, written
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +35,9 @@ class Sized:
         self._tokens = batch_tokens / n_grad_accumulation  # per micro-batch
         self._cumulative = np.concatenate([[0], np.cumsum(size.layer_parameters)])
         self._layer_parameters = size.layer_parameters
+        self._tensors = size.layer_tensors
         self._buffers: dict[tuple[Any, ...], SizedBuffer] = {}
+        self._parts: dict[tuple[Any, ...], list[SizedBuffer]] = {}
         self._count = self._kept = 0  # micro-batches accumulated; of the estimate round
         self._handed = np.zeros(2)  # micro-batches, tokens
         self.committed_tokens = 0.0
@@ -64,6 +68,21 @@ class Sized:
                 detail += f" {piece + 1}/{pieces}"
             self._buffers[key] = SizedBuffer(name, elements, detail)
         return self._buffers[key]
+
+    def tensors(self, layers: range) -> list[int]:
+        """Elements of each tensor of some layers."""
+        return tensors_of(self._tensors, layers)
+
+    def parts(self, buffer: SizedBuffer, edges: Sequence[int]) -> list[SizedBuffer]:
+        """Parts of a buffer between edges."""
+        key = ("parts", buffer.name, buffer.detail, len(edges))
+        if key not in self._parts:
+            sizes = [last - first for first, last in pairwise(edges)]
+            self._parts[key] = [
+                SizedBuffer(buffer.name, elements, numbered(buffer.detail, place, len(sizes)))
+                for place, elements in enumerate(sizes)
+            ]
+        return self._parts[key]
 
     # Verbs without state: only their names and their times matter.
     def inner_step(self) -> None: ...

@@ -16,6 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from sim.clock import Clock
+from sim.members import root_of
 from sim.network.message_links import Limits, LinkPath, MessageLinks, Rates
 from sim.network.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
@@ -53,7 +54,8 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
     if operation == "all_reduce":
         yield from _all_reduce(end, size, bytes_per_element(dtype))
     else:
-        yield from _PARTS[operation](end, size)
+        root = root_of(operation)
+        yield from _PARTS[operation](end, size) if not root else _broadcast(end, size, root)
     yield end.pause(elements * host.element_s / 2)
 
 
@@ -206,17 +208,17 @@ def _all_gather(end: End, size: float) -> Script:
             received.append(end.receive(by))
 
 
-def _broadcast(end: End, size: float) -> Script:
-    """A binomial tree from rank 0: in every stage twice as many have it, to rank + 1, + 2, + 4."""
-    workers, rank = end.workers, end.rank
+def _broadcast(end: End, size: float, root: int = 0) -> Script:
+    """A binomial tree from the root: in every stage twice as many have it, to + 1, + 2, + 4."""
+    workers, place = end.workers, (end.rank - root) % end.workers
     distance = 1
-    while distance <= rank:
+    while distance <= place:
         distance *= 2
-    if rank:
-        yield end.receive(rank - distance // 2)
+    if place:
+        yield end.receive((end.rank - distance // 2) % workers)
     sent = []
-    while rank + distance < workers:
-        sent.append(end.send(rank + distance, size))
+    while place + distance < workers:
+        sent.append(end.send((end.rank + distance) % workers, size))
         distance *= 2
     yield from sent
 

@@ -334,6 +334,16 @@ class Links:
             return network.collectives.host.window_bytes, inf
         return network.in_flight_bytes, network.streams.rate
 
+    def slowest_round_trip(self, members: Members) -> float:
+        """Seconds of the longest round trip between two of the members; 0 for one alone."""
+        by_site = np.bincount(self._site[list(members.ranks)], minlength=len(self._within_latency))
+        sites = np.flatnonzero(by_site)
+        longest = 2 * float(self._within_latency[by_site > 1].max(initial=0.0))
+        for site in sites:  # row by row: all pairs of thousands of sites would take gigabytes
+            trips = self._latency[site, sites] + self._latency[sites, site]
+            longest = max(longest, float(trips[sites != site].max(initial=0.0)))
+        return longest
+
     def connections(
         self, sender: NDArray[np.intp], receiver: NDArray[np.intp]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.members import family, root_of
 from sim.program import QUANTIZED
 
 OPERATIONS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
 ALGORITHMS = ("ring", "tree", "halving_doubling", "direct", "hierarchical")
+REQUANTIZED = "requantized_ring"  # a ring for int8 and fp4, too; else the same as "ring"
 GLOO = "gloo"  # no form, but :mod:`sim.network.gloo`; here only what it sends to whom
 
 
@@ -47,6 +49,11 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
     >>> form_of("all_reduce", "ring", "fp4")
     'direct all_to_all and ring all_gather'
     """
+    operation = family(operation)
+    if algorithm == REQUANTIZED:
+        if dtype in QUANTIZED and operation in ("all_reduce", "reduce_scatter"):
+            return REQUANTIZED
+        algorithm = "ring"
     if algorithm == GLOO:
         algorithm = "direct" if operation == "reduce_scatter" else "ring"
     if dtype in QUANTIZED and operation == "all_reduce":
@@ -66,12 +73,13 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     Parameters
     ----------
     operation
-        One of ``OPERATIONS``.
+        One of ``OPERATIONS``, or a broadcast from another member than the first.
     algorithm
-        One of ``ALGORITHMS`` or ``GLOO``; where it has no form for the operation, see
-        :func:`form_of`.
+        One of ``ALGORITHMS``, ``REQUANTIZED`` or ``GLOO``; where it has no form for the operation,
+        see :func:`form_of`.
     dtype
-        int8 and fp4 reductions are an all_to_all followed by an all_gather.
+        int8 and fp4 reductions are an all_to_all followed by an all_gather, or a ring that
+        quantizes the sum so far again for every transfer of its first half.
     members
         Ranks by site, sites in ring order, ranks of a site in a row. M ranks in all.
 
@@ -88,10 +96,12 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     if len(ring) == 1:
         return []
     ranks = sorted(ring)
-    if dtype in QUANTIZED and operation == "all_reduce":
+    if dtype in QUANTIZED and operation == "all_reduce" and algorithm != REQUANTIZED:
         return [*_direct(ranks), *schedule("all_gather", algorithm, "bf16", members)]
     form = form_of(operation, algorithm, dtype)
-    if operation == "broadcast":
+    if family(operation) == "broadcast":
+        place = root_of(operation)
+        ranks = [*ranks[place:], *ranks[:place]]
         if form == "direct":
             return [_round([(ranks[0], rank, 1.0) for rank in ranks[1:]])]
         return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)

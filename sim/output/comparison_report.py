@@ -20,7 +20,7 @@ from sim.output.tables import (
     at_least,
     at_most,
     count,
-    left_out,
+    remarks,
     significant,
 )
 
@@ -118,7 +118,7 @@ def report(
     blocks += [slowed.sentence] if slowed is not None else []
     blocks += [
         LOSS,
-        *left_out(cases.values()),
+        *remarks(cases.values()),
         *assumptions(common),
         STEADY,
         *_undeclared(result),
@@ -143,6 +143,7 @@ def report(
         "assumed": dict(common),
         "assumed_of_methods": own,
         "tuned": dict(tuned) if tuned else None,
+        "warnings": list(dict.fromkeys(w for case in cases.values() for w in case.warnings)),
         "left_out": {name: list(case.left_out) for name, case in cases.items()},
         "version": __version__,
         "scenario_sha256": {name: case.sha256 for name, case in cases.items()},

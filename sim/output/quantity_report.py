@@ -16,8 +16,8 @@ from sim.output.tables import (
     assumptions,
     at_most,
     count,
-    left_out,
     quantity,
+    remarks,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
         )
     fits = fit({method: _at_the_highest(scenario, answers, offered)})
     assumed = fits.listed([pair for pair in scenario.assumed if pair[0] not in row.replaces])
-    blocks += [*fits.lines, *left_out([scenario]), *assumptions(assumed)]
+    blocks += [*fits.lines, *remarks([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,
         "prediction": "simulated; nothing was trained",
@@ -102,6 +102,7 @@ def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Repor
         "fits_in_memory": fits.by_method[method],
         "note": offered.note,
         "assumed": dict(assumed),
+        "warnings": list(scenario.warnings),
         "left_out": list(scenario.left_out),
     }
     columns = (

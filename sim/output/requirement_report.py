@@ -20,7 +20,7 @@ from sim.output.tables import (
     assumptions,
     at_least,
     at_most,
-    left_out,
+    remarks,
 )
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
     factors = [answer.factor for answer in answers if answer.outcome == "reached"]
     slowed = windowed(scaled(scenario, max(factors), link)) if factors else None
     blocks += [slowed.sentence] if slowed is not None else []
-    blocks += [*left_out([scenario]), *assumptions(assumed)]
+    blocks += [*remarks([scenario]), *assumptions(assumed)]
     data = {
         "schema": 2,
         "prediction": "simulated; nothing was trained",
@@ -111,6 +111,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
         "with_default_windows": None if slowed is None else slowed.record,
         "fits_in_memory": fits.by_method[scenario.method.name],
         "assumed": dict(assumed),
+        "warnings": list(scenario.warnings),
         "left_out": list(scenario.left_out),
     }
     columns = (

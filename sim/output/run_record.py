@@ -127,6 +127,7 @@ def data(
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
         "assumed": dict(scenario.assumed),
+        "warnings": [] if measured else list(scenario.warnings),
         "left_out": list(scenario.left_out),
     }
 

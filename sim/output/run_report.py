@@ -20,6 +20,7 @@ from sim.output.tables import (
     count,
     left_out,
     quantity,
+    remarks,
 )
 from sim.units import format_count
 
@@ -55,9 +56,10 @@ def report(
     model = in_words(result.exchanges, scenario)
     slowed = None if measured else windowed(scenario)
     fits = Fit({}, []) if measured else fit({scenario.method.name: scenario})
+    said = left_out([scenario]) if measured else remarks([scenario])
     blocks: list[Block] = [
         f"{heading}\n" + subject(scenario),
-        *left_out([scenario]),
+        *said,
         _headline(scenario, result),
         *_not_steady(result),
         *([] if measured else varying_links.said(scenario, result)),
@@ -67,9 +69,7 @@ def report(
     ]
     if interval is not None and scenario.random:
         ends = (quantity(end, "seconds") for end in (interval.low, interval.high))
-        blocks.insert(
-            2 + len(left_out([scenario])), intervals.of_one(interval, result.wall_clock_s, *ends)
-        )
+        blocks.insert(2 + len(said), intervals.of_one(interval, result.wall_clock_s, *ends))
     by_site = _by_site(scenario, result)
     blocks += [by_site] if by_site is not None else []
     if not measured:

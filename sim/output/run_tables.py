@@ -21,7 +21,7 @@ from sim.output.tables import (
     Table,
     assumptions,
     count,
-    left_out,
+    remarks,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
             "are a mean over the last half of what was simulated, or at the pace of the links "
             f"where messages queue there.{BOUNDS if frame['figures_are_bounds'].any() else ''}"
         )
-    blocks += [*_random(frame), STEADY, *left_out(case.scenario for case in study.cases())]
+    blocks += [*_random(frame), STEADY, *remarks(case.scenario for case in study.cases())]
     assumed = _assumed(study)
     blocks += [_model(frame), *assumptions(_listed(assumed))]
     everything = [Column(str(name), str(name)) for name in frame.columns]
@@ -187,7 +187,7 @@ def bandwidths(study: Study, frame: pd.DataFrame) -> Report:
     shown = Table([*axes, *targets], rows, title)
     assumed = assumptions(_listed(values))
     blocks: list[Block] = [PREDICTION, shown, rule, *_not_varied(study, frame), _model(frame)]
-    blocks += [*left_out(case.scenario for case in study.cases()), *assumed]
+    blocks += [*remarks(case.scenario for case in study.cases()), *assumed]
     answer = answers.of_bandwidths(flat, [axis.key for axis in axes])
     return Report(
         blocks, data, Table([*axes, *extra], flat), study.name or "Bandwidth needed", answer

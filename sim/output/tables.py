@@ -128,6 +128,13 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     return [ListedElsewhere(text)]
 
 
+def remarks(scenarios: Iterable[Scenario]) -> list[str]:
+    """Return what goes with predictions: warnings, and which arguments were left out."""
+    scenarios = list(scenarios)
+    warnings = dict.fromkeys(text for scenario in scenarios for text in scenario.warnings)
+    return [*warnings, *left_out(scenarios)]
+
+
 def left_out(scenarios: Iterable[Scenario]) -> list[str]:
     """Say which arguments were given for several methods and not taken by some of them."""
     methods: dict[str, list[str]] = {}

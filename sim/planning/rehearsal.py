@@ -104,6 +104,7 @@ class _Alone(Alone[_Ended]):
         self._how = scenario.network.collectives
         self._group = ""
         self._calls = 0
+        self._round_trips: dict[str, float] = {}  # by the members' name
         self._costs: dict[tuple[str, str, float, str], _Price] = {}
         sites = [worker.site for worker in scenario.workers]
         per_byte = [(site.tariff.per_tb or 0.0) / TB for site in scenario.sites]
@@ -224,6 +225,18 @@ class _Alone(Alone[_Ended]):
         self.sent += price.sent
         self.egress_money += price.egress_money
         return _Ended(end)
+
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> _Ended:
+        self._count()
+        members = members_of(over, self.workers, self.rank)
+        return _Ended(self.clock + round_trips * self._round_trip(members) + seconds)
+
+    def _round_trip(self, members: Members) -> float:
+        if members.name not in self._round_trips:
+            self._round_trips[members.name] = self._links.slowest_round_trip(members)
+        return self._round_trips[members.name]
 
     def _priced(self, operation: str, dtype: str, size: float, members: Members) -> _Price:
         key = operation, dtype, size, members.name

@@ -250,6 +250,13 @@ class _Counted(Alone[_Ended]):
         self.messages += 2 * passes * (members - 1) * segments  # each is announced by one
         return self._ended
 
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> _Ended:
+        self.row()  # of the messages, and where they are waited for
+        self.row()
+        return self._ended
+
     def spawn(self, program: Callable[..., Program], *args: Any) -> _Ended:
         self.row()
         self.row()

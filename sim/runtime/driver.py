@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from math import isnan
 from typing import Any
 
-from sim.members import members_of
+from sim.members import control_group, members_of
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
@@ -15,6 +15,7 @@ from sim.program import (
     CollectiveCalls,
     PeerLost,
     Program,
+    check_control,
     declared_operation,
     wire_bytes,
 )
@@ -25,7 +26,7 @@ from sim.runtime.groups import Call, numbers_of
 from sim.runtime.shared import Replica, Shared
 from sim.text.told import method_failed
 from sim.trace.layers import applied_to
-from sim.trace.table import LOOK, ROUND, SPAWN, WAIT, Row, note_cause
+from sim.trace.table import CONTROL, LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 MAIN = "main"
 
@@ -328,6 +329,24 @@ class Driver(CollectiveCalls[Activity]):
             group.arrive(called)
         else:
             quantized.waiters.append(lambda: group.arrive(called))
+        return activity
+
+    def control(
+        self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
+    ) -> Activity:
+        shared = self._shared
+        try:
+            check_control(round_trips, seconds)
+            members = members_of(over, self.workers, self.rank)
+        except ValueError as error:
+            raise SimulationError(f"rank {self.rank} ({self.name}): {error}") from error
+        name = control_group(self._group, members)
+        group = shared.controls.get(name) or shared.control(name, members)
+        call = shared.count_call(self.rank, name)
+        row = Row(self.rank, self.name, CONTROL, "", name, call, 0.0, round_trips, self._clock.now)
+        self._rows.append(row)
+        activity = self._started(row)
+        group.arrive(Call(row, activity, "", False, None), round_trips, seconds)
         return activity
 
     def _quantize(self, buffer: Buffer) -> Activity:

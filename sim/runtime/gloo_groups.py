@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from sim.clock import Clock
-from sim.members import Members
+from sim.members import Members, family, root_of
 from sim.network.gloo import part
 from sim.network.message_links import MessageLinks
 from sim.network.messages import End, ends
@@ -68,7 +68,7 @@ class GlooGroup:
         if (
             collective.complete(len(self.members), now)
             and collective.numbers
-            and collective.operation != "broadcast"
+            and family(collective.operation) != "broadcast"
         ):
             exchange(collective, self.members, self.simulated, self._quantize_block)
         lane = self._quantized if call.dtype in QUANTIZED else self._plain
@@ -94,8 +94,8 @@ class GlooGroup:
             transport.ends(rank, rate)
             if not call.activity.ended:  # nor failed
                 call.row.end_s = self._clock.now
-            if collective.operation == "broadcast":
-                passed_on(collective, call, self.members.ranks[0])
+            if family(collective.operation) == "broadcast":
+                passed_on(collective, call, self.members.ranks[root_of(collective.operation)])
             self._unfinished[number] -= 1
             if not self._unfinished[number]:
                 del self.calls[number], self._ends[number], self._unfinished[number]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.clock import Clock
-from sim.members import Members
+from sim.members import Members, family, root_of
 from sim.models.rounding import Floats, carried, reduced
 from sim.runtime.activity import Activity
 from sim.runtime.errors import CollectiveMismatch
@@ -97,12 +97,12 @@ def joined(calls: dict[int, Collective], call: Call, now: float) -> Collective:
     return collective
 
 
-def passed_on(collective: Collective, call: Call, first: int) -> None:
-    """Give one rank what the first broadcasts, which it may have before all others have called."""
+def passed_on(collective: Collective, call: Call, root: int) -> None:
+    """Give one rank what the root broadcasts, which it may have before all others have called."""
     row = call.row
     if call.numbers is not None:
         sent = {member: values for member, values, _ in collective.numbers}
-        call.numbers[2][...] = sent[first]
+        call.numbers[2][...] = sent[root]
     if isnan(row.ready_s):  # who calls later does not concern it
         row.ready_s = call.activity.ready_s = collective.last_call_s
 
@@ -220,8 +220,8 @@ def exchange(
     elif collective.operation == "all_gather":
         slices = map(own_slice, members.ranks)
         result = np.concatenate([values[own] for values, own in zip(sent, slices, strict=True)])
-    elif collective.operation == "broadcast":
-        result = sent[0]
+    elif family(collective.operation) == "broadcast":
+        result = sent[root_of(collective.operation)]
     else:
         for rank, _, target in arrived:
             own = own_slice(rank)

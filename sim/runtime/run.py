@@ -16,16 +16,18 @@ from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
 from sim.network.links import Flows, Links
+from sim.network.schedules import REQUANTIZED
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
-from sim.program import PeerLost
+from sim.program import QUANTIZED, PeerLost
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
+from sim.runtime.control import ControlGroup
 from sim.runtime.device import Device
 from sim.runtime.driver import MAIN, Driver
 from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
 from sim.runtime.gloo_groups import GlooGroup
-from sim.runtime.groups import Collective, Group
+from sim.runtime.groups import Collective, Group, Simulated
 from sim.runtime.periods import simulate_periods
 from sim.runtime.progress import Progress
 from sim.runtime.shared import Replica, Running, Shared
@@ -74,12 +76,19 @@ class Runtime:
         }
         self._sent_share: dict[str, tuple[float, ...]] = {}
 
+        def simulated_of(members: Members) -> Simulated:
+            if not members.name:
+                return self.standing_for
+            if len(self.standing_for) < len(workers):
+                raise NotAlikeError
+            return {rank: (rank,) for rank in members.ranks}
+
+        def new_control(name: str, members: Members) -> ControlGroup:
+            slowest_s = links.slowest_round_trip(members)
+            return ControlGroup(name, members, simulated_of(members), self._clock, slowest_s)
+
         def new_group(name: str, members: Members) -> Group | GlooGroup:
-            simulated, block = self.standing_for, collectives.quantize_block
-            if members.name:
-                if len(simulated) < len(workers):
-                    raise NotAlikeError
-                simulated = {rank: (rank,) for rank in members.ranks}
+            simulated, block = simulated_of(members), collectives.quantize_block
             alone = len(members) == 1
             transport = Transport(
                 members,
@@ -102,6 +111,7 @@ class Runtime:
             self._clock,
             len(workers),
             new_group,
+            new_control,
             scenario.model.parameters,
             rounds,
             inf if horizon is None else horizon,
@@ -152,7 +162,7 @@ class Runtime:
             raise Deadlock(self._who_waits(list(shared.running)))
         for failed in shared.failed:
             _ended(failed.error)
-        for group in shared.groups.values():
+        for group in (*shared.groups.values(), *shared.controls.values()):
             for call, collective in group.calls.items():
                 missing = _missing(group, collective)
                 if missing and not collective.failed:
@@ -172,7 +182,7 @@ class Runtime:
         return asked if most is None else min(asked, most)
 
     def _who_waits(self, blocked: list[Running]) -> str:
-        lines, groups = [], self._shared.groups
+        lines, groups = [], {**self._shared.groups, **self._shared.controls}
         for driver in blocked[:4]:
             activity = driver.blocked_on
             assert activity is not None
@@ -193,7 +203,7 @@ class Runtime:
         return replace(found, standing_for=self.standing_for, causes=self._shared.causes)
 
 
-def _missing(group: Group | GlooGroup, collective: Collective | None) -> list[int]:
+def _missing(group: Group | GlooGroup | ControlGroup, collective: Collective | None) -> list[int]:
     """Return the members of a group that have not called a collective."""
     arrived = set(collective.arrived) if collective is not None else set()
     return [rank for rank in group.simulated if rank not in arrived]
@@ -260,6 +270,12 @@ def simulate(
     sim.program.ArgumentError
         When the method's arguments exclude each other.
     """
+    narrow = scenario.comm_dtype in QUANTIZED
+    if models and narrow and scenario.network.collectives.algorithm == REQUANTIZED:
+        raise SimulationError(
+            f"{REQUANTIZED}: what {scenario.comm_dtype} by ring makes of numbers is not computed, "
+            "only its time; train the model with another algorithm"
+        )
     if replay is not None:
         _check_replay(scenario, replay)
         if rounds is None:

@@ -13,6 +13,7 @@ from sim.members import Members
 from sim.network.message_links import MessageLinks
 from sim.runtime.activity import Activity
 from sim.runtime.computation import Computation
+from sim.runtime.control import ControlGroup
 from sim.runtime.device import Device
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Group
@@ -52,6 +53,8 @@ class Shared:
     workers: int
     #: Makes the group of a name and of members.
     new_group: Callable[[str, Members], Group | GlooGroup]
+    #: The same for control messages.
+    new_control: Callable[[str, Members], ControlGroup]
     #: Of the whole model.
     parameters: int
     #: Rounds after which the run ends, or tokens of all workers.
@@ -70,6 +73,7 @@ class Shared:
     #: On what the operations that programs declared spend their time.
     causes: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group | GlooGroup] = field(default_factory=dict)
+    controls: dict[str, ControlGroup] = field(default_factory=dict)
     calls: dict[tuple[int, str], int] = field(default_factory=dict)
     #: Programs that have not ended.
     running: dict[Running, None] = field(default_factory=dict)
@@ -85,6 +89,12 @@ class Shared:
         if name not in self.groups:
             self.groups[name] = self.new_group(name, members)
         return self.groups[name]
+
+    def control(self, name: str, members: Members) -> ControlGroup:
+        """Return the lasting group of that name for control messages."""
+        if name not in self.controls:
+            self.controls[name] = self.new_control(name, members)
+        return self.controls[name]
 
     def count_call(self, rank: int, group: str) -> int:
         """Number of a rank's next call in a group."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.members import is_control
 from sim.runtime.backlog import Length, growing, length, pace
 from sim.scenario.records import Jitter, Scenario
 from sim.trace.table import LOOK, ROUND, WAIT, Row, Trace, Window
@@ -206,13 +207,14 @@ def first_filled(rows: list[Row], rank: int) -> int:
 def first_awaited(rows: list[Row], rank: int) -> int:
     """Round in which a collective was awaited first; the last one where that is after all rounds.
 
-    Until then a method with a delay does not show what it does when the delay is over.
+    Until then a method with a delay does not show what it does when the delay is over. Control
+    messages are awaited before anything is sent.
     """
     number = -1
     for row in rows:
         if row.rank == rank and row.program == "main":
             number += row.operation == ROUND
-            if row.operation == WAIT:
+            if row.operation == WAIT and not is_control(row.group):
                 return number
     return 0
 

@@ -10,13 +10,13 @@ tables what [study] and hardware files may hold, checking checks, consent asks b
 imported. What was wrong: errors, with advice and words of other projects.
 
 From sections to records: resolution, with context for what its parts share. machines, measured,
-hardware, samples and cold_start: seconds of operations; balance: batches with which nobody waits,
-inner_steps: inner steps by site.
-models and presets: sizes. recorded: a recording in place of a file. method: a program's arguments,
-and signatures what they mean. memory: how bytes are counted. tariffs: what a site costs. links,
-connections, rings and pairs: the network;
-varying and profiles: how its links vary over time; csv_files: tables that a scenario names.
-records and memory_keys: the frozen records, and identity their hash.
+hardware, samples and cold_start: seconds of operations; cores: workers that share one; balance:
+batches with which nobody waits, inner_steps: inner steps by site. models and presets: sizes;
+tensors: what layers consist of. recorded: a recording in place of a file. method: a program's
+arguments, and signatures what they mean. memory: how bytes are counted. tariffs: what a site costs.
+links, connections, rings and pairs: the network; varying and profiles: how its links vary over
+time; csv_files: tables that a scenario names. records and memory_keys: the frozen records, and
+identity their hash.
 
 Many scenarios: options of the command line, keywords of Python, axes, study, validation_study.
 template: a file to begin with. given: what people wrote, listed.

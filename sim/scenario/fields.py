@@ -258,6 +258,29 @@ def counts(one: Callable[[object], int], most: int) -> Callable[[object], tuple[
     return read
 
 
+def counts_of_each(
+    one: Callable[[object], tuple[int, ...]], most: int
+) -> Callable[[object], tuple[tuple[int, ...], ...]]:
+    """Make a reader of a list of lists of whole numbers."""
+
+    def read(value: object) -> tuple[tuple[int, ...], ...]:
+        if not isinstance(value, list) or not all(isinstance(entry, list) for entry in value):
+            raise RefusedError("must be a list of lists of numbers, like [[800, 200], [1000]]")
+        if not value:
+            raise RefusedError("must not be empty")
+        if sum(map(len, value)) > most:
+            raise RefusedError(f"must have at most {most:,} entries in all")
+        found = []
+        for place, entry in enumerate(value):
+            try:
+                found.append(one(entry))
+            except RefusedError as error:
+                raise RefusedError(str(error), f"[{place}]{error.at}", error.value) from None
+        return tuple(found)
+
+    return read
+
+
 def names_or(*words: str) -> Callable[[object], str | list[str]]:
     """Make a reader of a list of names or one of a few words."""
 
@@ -490,6 +513,12 @@ Parameters = Annotated[int, PlainValidator(count(1, 10**18, "no model is larger"
 LayerParameters = Annotated[
     tuple[int, ...], PlainValidator(counts(count(1, 10**18, "no model is larger"), 100_000))
 ]
+LayerTensors = Annotated[
+    tuple[tuple[int, ...], ...],
+    PlainValidator(
+        counts_of_each(counts(count(1, 10**18, "no tensor is larger"), 100_000), 100_000)
+    ),
+]
 Tokens = Annotated[int, PlainValidator(count(1, 10**18, "there is not that much text"))]
 BatchTokens = Annotated[
     int | str,
@@ -525,7 +554,11 @@ FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Algorithm = Annotated[
     str,
-    PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical", "gloo")),
+    PlainValidator(
+        choice(
+            "ring", "tree", "halving_doubling", "direct", "hierarchical", "requantized_ring", "gloo"
+        )
+    ),
 ]
 Distribution = Annotated[
     str, PlainValidator(choice("constant", "normal", "lognormal", "gamma", "empirical"))

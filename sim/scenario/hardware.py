@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from sim.operations import timed
+from sim.scenario.cores import Processors
 from sim.scenario.described import key as entry
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
@@ -103,6 +104,12 @@ class Calibration(BaseModel):
         "Bandwidths of the networks that were measured."
     )
     rtt_s: list[_Seconds] | None = entry("Round trips of the networks that were measured.")
+    device: Text | None = entry("What computed: CPU, or the GPU's name.")
+    cores: AtLeastOne | None = entry("Cores of a machine.")
+    workers: AtLeastOne | None = entry("Workers that were measured.")
+    workers_on_a_machine: AtLeastOne | None = entry(
+        "Those of them on one machine, where that is not all."
+    )
     entries: list[Text] | None = entry(
         "Machines, links and collectives that the file holds; one that lacks any is refused."
     )
@@ -222,6 +229,7 @@ class Hardware:
     backend: str | None = None
     bandwidths: tuple[float, ...] = ()
     rtts: tuple[float, ...] = ()
+    processors: Processors = field(default_factory=Processors)
 
     def machine(self, wanted: str | None, site: str) -> tuple[str, MachineRecord] | None:
         """Return the machine of a site: the one it names, of its name, or the only one."""
@@ -336,4 +344,5 @@ def _read(path: Path, label: str, stamp: int) -> Hardware:
         about.backend,
         about.bandwidth_bytes_per_s or (),
         tuple(about.rtt_s or ()),
+        Processors(about.device, about.cores, about.workers, about.workers_on_a_machine),
     )

@@ -125,7 +125,16 @@ _FIRST_ARGUMENTS = frozenset(
         *("use_nesterov", "zero1"),
     ]
 )
-_LATER_ARGUMENTS = frozenset([("local_sgd", "comm_dtype")])
+_LATER_ARGUMENTS = frozenset(
+    [
+        ("local_sgd", "comm_dtype"),
+        ("local_sgd", "bucket_bytes"),
+        ("diloco", "bucket_bytes"),
+        ("streaming_diloco", "bucket_bytes"),
+        ("delayed_diloco", "bucket_bytes"),
+        ("eager_diloco", "bucket_bytes"),
+    ]
+)
 """Arguments that other methods had then, and this one did not."""
 
 

@@ -194,6 +194,10 @@ def who_takes(argument: str) -> str:
 _EXCLUSIVE = (("num_fragments", "layers_per_fragment"),)
 
 
+# Arguments that say nothing unless another one has this value: their defaults are not used.
+_ONLY_WITH = {"bucket_bytes": ("exchange", "bucket")}
+
+
 def arguments_of(
     name: str, function: Callable[..., Any], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -202,7 +206,7 @@ def arguments_of(
     Returns
     -------
     tuple of dict
-        All arguments, and those of them that no one gave.
+        All arguments, and those of them that no one gave and that are used.
 
     Raises
     ------
@@ -234,15 +238,23 @@ def arguments_of(
             default = None
         arguments[key] = assumed[key] = default
     return {key: arguments[key] for key in takes}, {
-        key: value for key, value in assumed.items() if value is not None
+        key: value
+        for key, value in assumed.items()
+        if value is not None and _is_used(key, arguments)
     }
+
+
+def _is_used(key: str, arguments: Mapping[str, Any]) -> bool:
+    other, needed = _ONLY_WITH.get(key, ("", None))
+    return other not in arguments or arguments[other] == needed
 
 
 def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
     annotation = parameters.annotations[key]
-    if key.endswith("_bytes") and isinstance(value, str):
-        size = units.parse_bytes(value)
-        value = int(size) if size == int(size) else size
+    try:
+        value = _in_si(key, value)
+    except units.UnitError as error:
+        raise ArgumentsError(str(error), key) from None
     if _takes_bytes(annotation):
         value = _bytes_per_element(value)
     value = _tuples(value)
@@ -257,6 +269,16 @@ def _checked(name: str, key: str, parameters: Parameters, value: Any) -> Any:
             f"must be {describe(annotation)}{whose}{_near(annotation, value)}", key
         ) from None
     return getattr(checked, field)
+
+
+def _in_si(key: str, value: Any) -> Any:
+    """Return an argument that is written with its unit as a number: bytes or seconds."""
+    if not isinstance(value, str):
+        return value
+    if key.endswith("_bytes"):
+        size = units.parse_bytes(value)
+        return int(size) if size == int(size) else size
+    return units.parse_duration(value) if key.endswith("_time") else value
 
 
 def _tuples(value: Any) -> Any:

@@ -266,6 +266,46 @@ DECODERS: dict[str, Decoder] = {
 """Decoders by their size: ``[model] kind = "gpt"``, ``size``."""
 
 
+def gpt_tensors(
+    *, hidden: int, layers: int, vocabulary: int, feed_forward: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return the elements of each tensor of each layer of a decoder, in the order of its buffers.
+
+    Per layer a norm, query, key and value as one matrix, the attention's output, a norm, gate and
+    up as one matrix, and down; the embedding comes before those of the first layer, the final norm
+    after those of the last.
+
+    Examples
+    --------
+    >>> [sum(layer) for layer in gpt_tensors(hidden=64, layers=2, vocabulary=100, feed_forward=192)]
+    [59776, 53440]
+    """
+    h, f = hidden, feed_forward
+    found = [[h, 3 * h * h, h * h, h, 2 * h * f, h * f] for _ in range(layers)]
+    found[0].insert(0, vocabulary * h)
+    found[-1].append(h)
+    return tuple(map(tuple, found))
+
+
+def usual_tensors(parameters: int) -> tuple[int, ...]:
+    """Return the elements of each tensor of a layer of which only the size is known.
+
+    A norm, query, key, value and output, a norm, up and down: 12 h^2 + 2 h for the width h (Kaplan
+    et al. 2020, arXiv:2001.08361); what rounding leaves is down's.
+
+    Examples
+    --------
+    >>> usual_tensors(12 * 64**2 + 2 * 64)
+    (64, 4096, 4096, 4096, 4096, 64, 16384, 16384)
+    """
+    width = math.isqrt(1 + 12 * parameters) // 12
+    if width == 0:
+        return (parameters,)
+    square = width * width
+    tensors = (width, square, square, square, square, width, 4 * square)
+    return (*tensors, parameters - sum(tensors))
+
+
 def gpt_layers(*, hidden: int, layers: int, vocabulary: int, feed_forward: int) -> tuple[int, ...]:
     """Return the parameters of each layer of a decoder.
 

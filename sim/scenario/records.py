@@ -51,7 +51,8 @@ class ModelSize:
     ``layer_parameters`` has one entry per layer (embedding counted with the first layer,
     final norm with the last) and sums to ``parameters``, which are trained. ``frozen_parameters``
     are computed with and neither trained nor sent. ``active_parameters`` is what one token
-    computes with of both (fewer for a mixture of experts).
+    computes with of both (fewer for a mixture of experts). ``layer_tensors`` has the elements
+    of each tensor of each layer; empty where nothing is sent tensor by tensor.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ModelSize:
     layer_parameters: tuple[int, ...]
     param_dtype: str = "bf16"
     frozen_parameters: int = 0
+    layer_tensors: tuple[tuple[int, ...], ...] = ()
 
     @property
     def layers(self) -> int:
@@ -349,7 +351,7 @@ class Scenario:
 
     ``replication`` belongs to no file: it numbers runs that differ in nothing but their random
     streams, of jitter and of gloo's wake-up latencies. ``memory`` says how memory is counted, on
-    which no time depends.
+    which no time depends. ``warnings`` are sentences that go with every prediction.
     """
 
     run: Run
@@ -363,6 +365,7 @@ class Scenario:
     replication: int = 0
     left_out: tuple[str, ...] = ()
     memory: MemoryKeys = field(default=MemoryKeys(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def random(self) -> bool:

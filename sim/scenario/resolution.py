@@ -18,6 +18,7 @@ from sim.scenario.checking import validated
 from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
+from sim.scenario.cores import warning
 from sim.scenario.document import DEFAULT_METHOD, DEFAULT_SITES, Document
 from sim.scenario.errors import FILE_CUTOFF, nearest, shown
 from sim.scenario.hardware import Hardware, MachineRecord, read_hardware
@@ -40,6 +41,7 @@ from sim.scenario.recorded import check_workers, note_filled, replayed, with_rec
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
+from sim.scenario.tensors import with_tensors
 from sim.scenario.varying import check_varying, network_shape, site_profile
 
 # Collectives over more take minutes to lay out.
@@ -72,7 +74,9 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     method = _method(context, model)
     sites, machines, measured = _sites(context, model)
     method = by_site(context, method, _blocks(context, sites, machines))
+    model = with_tensors(context, model, method)
     _check_arguments(context, method, model, sum(site.workers for site in sites))
+    _check_passes(context, method, machines)
     reader = NetworkReader(
         context,
         [site.name for site in sites],
@@ -110,6 +114,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         assumed=tuple(context.assumed),
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
+        warnings=_warnings(context, measured, len(workers)),
     )
     check_varying(context, scenario)
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
@@ -120,6 +125,17 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     scenario = replace(scenario, assumed=tuple(context.assumed))
     unlimited = reader.assumes_window(network.collectives.algorithm)
     return noted(scenario) if unlimited else scenario
+
+
+def _warnings(context: Context, measured: Sequence[MachineRecord], workers: int) -> tuple[str, ...]:
+    """Return what goes with every prediction from measured computation."""
+    hardware = context.hardware
+    if hardware is None or context.sections.train.compute_mode == "paced":
+        return ()
+    if not any(record.inner_step_s is not None for record in measured):
+        return ()
+    found = warning(hardware.processors, hardware.label, workers)
+    return () if found is None else (found,)
 
 
 def _hardware(context: Context) -> Hardware | None:
@@ -176,14 +192,11 @@ def _method(context: Context, model: ModelSize) -> Method:
             continue
         try:
             arguments_of(name, function, {**_needed(takes, given), key: given[key]})
-        except (ArgumentsError, units.UnitError):
+        except ArgumentsError:
             value = given.pop(key)
             context.left_out.append(f"method.{key}" + f" = {shown(value)}" * (key in takes))
     try:
         arguments, assumed = arguments_of(name, function, given)
-    except units.UnitError as error:
-        key = next(key for key in given if key.endswith("_bytes"))
-        raise context.refuse("method", key, text=str(error)) from None
     except ArgumentsError as error:
         if error.key not in given or error.key in takes:
             path = ("method", error.key) if error.key else ("method",)
@@ -216,7 +229,7 @@ def _shown(key: str, value: Any) -> str:
     if key.endswith("_bytes") and isinstance(value, int):
         return units.format_bytes(value)
     if isinstance(value, float):
-        return f"{value:g}"
+        return f"{value:g} s" if key.endswith("_time") else f"{value:g}"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
@@ -242,6 +255,18 @@ def _check_arguments(context: Context, method: Method, model: ModelSize, workers
             "clip_norm",
             text='clipping needs all layers at once, which overlap = "layer" does not wait for; '
             "leave one of them out",
+        )
+
+
+def _check_passes(context: Context, method: Method, machines: Sequence[Machine]) -> None:
+    """Refuse workers that would call different numbers of collectives."""
+    counts = {machine.n_grad_accumulation for machine in machines}
+    if method.arguments.get("no_sync") is False and len(counts) > 1:
+        raise context.refuse(
+            "method",
+            "no_sync",
+            text="every micro-batch is reduced then, and sites have different "
+            f"n_grad_accumulation ({', '.join(map(str, sorted(counts)))}); give all the same",
         )
 
 

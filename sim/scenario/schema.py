@@ -57,6 +57,11 @@ class ModelSection(Section):
     layer_parameters: f.LayerParameters | None = key(
         "Trained parameters of each layer or stage, from the first to the last."
     )
+    layer_tensors: f.LayerTensors | None = key(
+        "Trained parameters of each tensor of each layer, a list per layer, for what is sent "
+        "tensor by tensor (exchange, zero1_exchange); goes with layer_parameters.",
+        "those of a decoder or a preset",
+    )
     kind: f.ModelKind | None = key(
         "A decoder whose sizes follow from its dimensions, which realrun can train."
     )
@@ -263,7 +268,9 @@ class CollectiveSection(Section):
     """[network.collective]: how collectives are carried out."""
 
     algorithm: f.Algorithm | None = key(
-        "How collectives are carried out: a formula of rounds, or gloo's own messages.", "ring"
+        "How collectives are carried out: a formula of rounds, or gloo's own messages. "
+        '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly.',
+        "ring",
     )
     order: f.RingOrder | None = key(
         'Order of the sites in a ring: "given", "best" (the shortest ring over these links), or '
@@ -518,7 +525,7 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
     ("model",): (
         frozenset(["name"]),
         frozenset(["parameters"]),
-        frozenset(["layer_parameters"]),
+        frozenset(["layer_parameters", "layer_tensors"]),
         frozenset(["kind", "size", "hidden", "heads", "feed_forward"]),
     ),
     ("method",): (frozenset(["num_fragments"]), frozenset(["layers_per_fragment"])),

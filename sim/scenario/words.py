@@ -100,6 +100,7 @@ WRITTEN: dict[str, str] = {
     "method.bucket_bytes": '"25 MiB"',
     "model.parameters": '"7B"',
     "model.layer_parameters": "[1000, 1000]",
+    "model.layer_tensors": "[[800, 200], [1000]]",
     "site.step_time": '"2.5 s"',
     "site.accelerators": '"64 x H100"',
     "site.memory": '"80 GB"',

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import combinations
+from math import ceil
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.program import QUANTIZED, wire_bytes
+from sim.program import QUANTIZED, bytes_per_element, wire_bytes
 from sim.scenario.records import Scenario
 from sim.scenario.varying import key_of_links
-from sim.theory.longest_path import Duration, longest_path
+from sim.theory.longest_path import Duration, longest_path, round_trip
 
 Seconds = NDArray[np.float64]
 """One number per worker."""
@@ -34,6 +38,7 @@ class Costs:
         machines = [worker.machine for worker in scenario.workers]
         self.scenario = scenario
         self.sizes = scenario.model.layer_parameters
+        self.tensors = scenario.model.layer_tensors
         self.layers = len(self.sizes)
         self.parameters = sum(self.sizes)
         self.workers = len(machines)
@@ -73,6 +78,33 @@ class Costs:
     def part(self, layers: range) -> float:
         """Return k / L for k layers."""
         return len(layers) / self.layers
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """How what leaves together is cut into collectives, and in which type it travels."""
+
+    dtype: str
+    exchange: str = "whole"
+    bucket_bytes: int = 25 * 2**20
+    control_round_trips: int = 0
+    control_time: float = 0.0
+
+    def parts(self, costs: Costs, layers: range) -> list[int]:
+        """Return the elements of each collective."""
+        elements = costs.elements(layers)
+        if self.exchange == "tensor":
+            return [tensor for layer in layers for tensor in costs.tensors[layer]]
+        if self.exchange == "whole":
+            return [elements]
+        count = max(1, ceil(elements * bytes_per_element(self.dtype) / self.bucket_bytes))
+        return [elements * (i + 1) // count - elements * i // count for i in range(count)]
+
+
+def averaging(dtype: str, arguments: Mapping[str, Any]) -> Averaging:
+    """Read off a method's arguments how it averages."""
+    names = [field.name for field in fields(Averaging)]
+    return Averaging(dtype, **{name: arguments[name] for name in names if name in arguments})
 
 
 def per_worker(costs: Costs, value: PerWorker) -> list[int]:
@@ -146,6 +178,28 @@ class Group:
         if not self.alone:
             self._refuse_sharing(end - alone.transmission_s, end, alone)
         return end
+
+    def agree(self, mark: Seconds, how: Averaging) -> Seconds:
+        """t_m <- max_m t_m + round trips of the slowest pair + control time, if any are sent."""
+        if not how.control_round_trips:
+            return mark
+        slowest = max(
+            (round_trip(self.costs.scenario, a, b) for a, b in combinations(self.ranks, 2)),
+            default=0.0,
+        )
+        last = float(mark[self.ranks].max())
+        return self.costs.zero() + last + how.control_round_trips * slowest + how.control_time
+
+    def average(self, call: Seconds, layers: range, how: Averaging) -> tuple[Seconds, float]:
+        """Call the collectives that average what layers have, one right after the other.
+
+        Returns when each worker has called the last of them, and when all have ended.
+        """
+        end = 0.0
+        for elements in how.parts(self.costs, layers):
+            call = call + self.quantizing(elements, how.dtype)
+            end = max(end, self.end(call, "all_reduce", elements, how.dtype))
+        return call, end
 
     def _refuse_sharing(self, begin: float, end: float, alone: Duration) -> None:
         tolerance = INSTANT * end

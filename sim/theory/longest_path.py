@@ -96,6 +96,9 @@ def rounds(
 ) -> list[Round]:
     """List a collective's rounds, first to last (arguments as :func:`longest_path`)."""
     algorithm = scenario.network.collectives.algorithm
+    requantized = algorithm == "requantized_ring"
+    if requantized:
+        algorithm = "ring"
     if algorithm not in ("ring", "tree", "halving_doubling", "direct", "hierarchical"):
         raise ValueError(f"algorithm {algorithm!r} is not known here")
     ranks = list(ranks) or [worker.rank for worker in scenario.workers]
@@ -104,14 +107,16 @@ def rounds(
 
     if operation == "all_to_all":
         return [_everybody_to_everybody(ranks, size)]
-    if operation == "broadcast":
+    name, _, root = operation.partition("_from_")
+    if name == "broadcast":  # from a member by its place, by default the first
+        ranks = [*ranks[int(root or 0) :], *ranks[: int(root or 0)]]
         if algorithm == "direct":
             return [{(ranks[0], rank): size for rank in ranks[1:]}]
         return _tree_broadcast(ranks, size)
     if operation not in ("all_reduce", "reduce_scatter", "all_gather"):
         raise ValueError(f"operation {operation!r} is not known here")
 
-    if dtype in QUANTIZED and operation != "all_gather":
+    if dtype in QUANTIZED and operation != "all_gather" and not requantized:
         exchange = [_everybody_to_everybody(ranks, size)]
         if operation == "reduce_scatter":
             return exchange
@@ -256,6 +261,11 @@ def _latency(scenario: Scenario, i: int, j: int) -> float:
     if a == b:
         return scenario.sites[a].within_latency
     return scenario.network.latency.between(a, b)
+
+
+def round_trip(scenario: Scenario, i: int, j: int) -> float:
+    """Seconds from worker i to worker j and back."""
+    return _latency(scenario, i, j) + _latency(scenario, j, i)
 
 
 def _last_arrival(scenario: Scenario, sequence: list[Round], *, latencies: bool) -> float:

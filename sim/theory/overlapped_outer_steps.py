@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from sim.methods.fragments import fragments, send_steps
-from sim.theory.costs import Costs, Group, PerWorker, Result, Seconds, Times, per_worker
+from sim.theory.costs import (
+    Averaging,
+    Costs,
+    Group,
+    PerWorker,
+    Result,
+    Seconds,
+    Times,
+    averaging,
+    per_worker,
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +42,14 @@ class Sent:
     end: float
 
 
-def _send(costs: Costs, times: Times, group: Group, layers: range, comm_dtype: str) -> float:
-    """call_m = t_m + outer gradient + quantization; return when the reduction ends."""
+def _send(costs: Costs, times: Times, group: Group, layers: range, how: Averaging) -> float:
+    """call_m = t_m + outer gradient + quantization; return when the reductions end."""
     part = costs.part(layers)
     times.compute(part * costs.outer_gradient)
-    call = times.call(group.quantizing(costs.elements(layers), comm_dtype))
-    return group.end(call, "all_reduce", costs.elements(layers), comm_dtype)
+    if how.control_round_trips:
+        times.mark = group.agree(times.mark, how)
+    times.free, end = group.average(np.maximum(times.mark, times.free), layers, how)
+    return end
 
 
 def streaming_diloco(
@@ -51,7 +63,7 @@ def streaming_diloco(
     fragment_spacing: Any = "exact",
     fragment_sync_delay: PerWorker = 1,
     overlap: str = "none",
-    **_: object,
+    **others: Any,
 ) -> Result:
     """Fragments of the layers in turn, each with its own offset."""
     if num_fragments is not None:
@@ -62,8 +74,9 @@ def streaming_diloco(
         for steps in per_worker(costs, sync_every)
     ]
     delays = per_worker(costs, fragment_sync_delay)
+    how = averaging(comm_dtype, others)
     stream = stream_layers if overlap == "layer" else _stream_fragments
-    return stream(costs, rounds, parts, schedules, delays, comm_dtype)
+    return stream(costs, rounds, parts, schedules, delays, how)
 
 
 def _stream_fragments(
@@ -72,7 +85,7 @@ def _stream_fragments(
     parts: list[range],
     schedules: list[Schedule],
     delays: list[int],
-    comm_dtype: str,
+    how: Averaging,
 ) -> Result:
     """After its inner step t worker m sends what leaves; then applies what it sent at t - tau_m.
 
@@ -99,7 +112,7 @@ def _stream_fragments(
         for p, layers in enumerate(parts):
             for m, own in enumerate(schedules):
                 train_until(m, number * own.period + own.send_after[p])
-            end = _send(costs, times, group, layers, comm_dtype)
+            end = _send(costs, times, group, layers, how)
             for m, queue in enumerate(in_flight):
                 queue.append(Sent(taken[m], layers, end))
         for m, own in enumerate(schedules):
@@ -115,7 +128,7 @@ def stream_layers(
     parts: list[range],
     schedules: list[Schedule],
     delays: list[int],
-    comm_dtype: str,
+    how: Averaging,
 ) -> Result:
     """Layer l leaves after its backward in step t_m; its forward in step t_m + 1 + tau_m waits."""
     group, times = Group(costs), Times(costs.workers)
@@ -163,7 +176,7 @@ def stream_layers(
                     backward(m, layer)
                 if layer in layers:
                     one_layer = range(layer, layer + 1)
-                    end = _send(costs, times, group, one_layer, comm_dtype)
+                    end = _send(costs, times, group, one_layer, how)
                     for m, queue in enumerate(in_flight):
                         queue.append(Sent(taken[m], one_layer, end))
         for m, own in enumerate(schedules):
@@ -206,9 +219,10 @@ def _stale_outer_steps(
     sync_every: PerWorker = 100,
     outer_sync_delay: int = 1,
     num_fragments: int = 1,
-    **_: object,
+    **others: Any,
 ) -> Result:
     """In round r fragment p is sent; then t_m <- max(t_m, end(r-k, p)) + outer step."""
+    how = averaging(comm_dtype, others)
     parts = fragments(costs.layers, num_fragments)
     send_after = np.array(
         [send_steps(steps, len(parts))[1] for steps in per_worker(costs, sync_every)]
@@ -229,7 +243,7 @@ def _stale_outer_steps(
             position = send_after[:, p]
             for m in map(int, np.flatnonzero(steps)):
                 times.compute_on(m, steps * costs.inner_step)
-            ends[-1].append(_send(costs, times, group, layers, comm_dtype))
+            ends[-1].append(_send(costs, times, group, layers, how))
             if number >= outer_sync_delay:
                 times.wait(ends[number - outer_sync_delay][p])
                 step(layers)

@@ -7,8 +7,9 @@ Written from what the programs say, in their order of calls and waits, but witho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from sim.methods.participation import participants
 from sim.program import bytes_per_element
 from sim.theory.costs import (
     INSTANT,
+    Averaging,
     Costs,
     Group,
     PerWorker,
@@ -23,6 +25,7 @@ from sim.theory.costs import (
     Seconds,
     Times,
     Transmissions,
+    averaging,
     per_worker,
 )
 from sim.theory.overlapped_outer_steps import (
@@ -46,16 +49,17 @@ def _local_sgd(
     sync_every: PerWorker = 100,
     participation: float = 1.0,
     participation_seed: int = 0,
+    **others: Any,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m)) + average."""
-    dtype = comm_dtype
+    how = averaging(comm_dtype, others)
     if participation < 1:
         drawn = [
             participants(costs.workers, participation, participation_seed, number)
             for number in range(rounds + 1)
         ]
-        return _some_take_part(costs, drawn, sync_every, dtype)
-    return _blocking(costs, rounds, sync_every, dtype, costs.zero())
+        return _some_take_part(costs, drawn, sync_every, how)
+    return _blocking(costs, rounds, sync_every, how, costs.zero())
 
 
 def _diloco(
@@ -64,31 +68,33 @@ def _diloco(
     comm_dtype: str,
     sync_every: PerWorker = 100,
     overlap: str = "none",
-    **_: object,
+    **others: Any,
 ) -> Result:
     """t_m <- end(max_m (t_m + H_m T_m + outer gradient)) + outer step."""
+    how = averaging(comm_dtype, others)
     if overlap == "layer":
         schedules = [Schedule(steps, [steps]) for steps in per_worker(costs, sync_every)]
         parts = [range(costs.layers)]
-        return stream_layers(costs, rounds, parts, schedules, [0] * costs.workers, comm_dtype)
-    return _blocking(costs, rounds, sync_every, comm_dtype, costs.outer_gradient)
+        return stream_layers(costs, rounds, parts, schedules, [0] * costs.workers, how)
+    return _blocking(costs, rounds, sync_every, how, costs.outer_gradient)
 
 
 def _blocking(
-    costs: Costs, rounds: int, sync_every: PerWorker, dtype: str, prepare: Seconds
+    costs: Costs, rounds: int, sync_every: PerWorker, how: Averaging, prepare: Seconds
 ) -> Result:
     steps = np.array(per_worker(costs, sync_every))
     group = Group(costs)
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = t + steps * costs.inner_step + prepare + group.quantizing(costs.parameters, dtype)
-        t = group.end(call, "all_reduce", costs.parameters, dtype) + costs.outer_step
+        call = group.agree(t + steps * costs.inner_step + prepare, how)
+        end = group.average(call, range(costs.layers), how)[1]
+        t = end + costs.outer_step
     return t, [*begins, t]
 
 
 def _some_take_part(
-    costs: Costs, drawn: Sequence[tuple[int, ...]], sync_every: PerWorker, dtype: str
+    costs: Costs, drawn: Sequence[tuple[int, ...]], sync_every: PerWorker, how: Averaging
 ) -> Result:
     """t_m <- end(max over m of S_n, S_n+1 and {0} of t_m + [m in S_n] H_m T_m) + average.
 
@@ -104,8 +110,7 @@ def _some_take_part(
         t[list(training)] += busy[list(training)]
         ranks = tuple(sorted({0, *training, *following}))
         group = groups.setdefault(ranks, Group(costs, ranks, others))
-        quantizing = group.quantizing(costs.parameters, dtype)
-        end = group.end(t + quantizing, "all_reduce", costs.parameters, dtype)
+        end = group.average(group.agree(t, how), range(costs.layers), how)[1]
         t[list(ranks)] = end + costs.outer_step[list(ranks)]
     return t, [*begins, t]
 
@@ -140,33 +145,56 @@ def _ddp(
     overlap: str = "bucket",
     bucket_bytes: int = 25 * 2**20,
     zero1: bool = False,
+    no_sync: bool = True,
+    zero1_exchange: str = "sharded",
 ) -> Result:
-    """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer."""
+    """call(b) = call(b-1) + backward of bucket b;  t_m <- max_b end(b) + optimizer.
+
+    Without ``no_sync`` t_m <- max_b end(b) after every micro-batch.
+    """
     if overlap == "layer":
         return _ddp_layers(costs, rounds, comm_dtype)
     buckets = _buckets(costs, bucket_bytes if overlap == "bucket" else None, comm_dtype)
-    reduce = "reduce_scatter" if zero1 else "all_reduce"
+    sharded = zero1 and zero1_exchange == "sharded"
+    reduce = "reduce_scatter" if sharded else "all_reduce"
     param_dtype = costs.scenario.model.param_dtype
     group = Group(costs)
     t, begins = costs.zero(), []
     for _ in range(rounds):
         begins.append(t)
-        call = t + (costs.micro_batches - 1) * costs.micro_batch + costs.forward
         end = 0.0
-        for layers, pieces in buckets:
-            call = call + sum(costs.backward_layer[layer] for layer in layers)
-            for elements in pieces:
-                call = call + group.quantizing(elements, comm_dtype)
-                end = max(end, group.end(call, reduce, elements, comm_dtype))
+        for micro_batches in [costs.micro_batches] if no_sync else [1] * costs.micro_batches:
+            call = np.maximum(t, end) + (micro_batches - 1) * costs.micro_batch + costs.forward
+            for layers, pieces in buckets:
+                call = call + sum(costs.backward_layer[layer] for layer in layers)
+                for elements in pieces:
+                    call = call + group.quantizing(elements, comm_dtype)
+                    end = max(end, group.end(call, reduce, elements, comm_dtype))
         if zero1:
             call = costs.zero() + end + costs.optimizer / costs.workers
-            for _, pieces in buckets:
+            for root, elements in [] if sharded else _shards(costs, zero1_exchange == "torch"):
+                name = f"broadcast_from_{root}" if root else "broadcast"
+                end = max(end, group.end(call, name, elements, param_dtype))
+            for _, pieces in buckets if sharded else ():
                 for elements in pieces:
                     end = group.end(call, "all_gather", elements, param_dtype)
             t = costs.zero() + end
         else:
             t = end + costs.optimizer
     return t, [*begins, t]
+
+
+def _shards(costs: Costs, by_tensor: bool) -> list[tuple[int, int]]:
+    """Who broadcasts how many elements: each its 1/M, cut where tensors end."""
+    n, m = costs.parameters, costs.workers
+    cuts = list(accumulate(chain(*costs.tensors))) if by_tensor else []
+    found = []
+    for rank in range(m):
+        first, last = n * rank // m, n * (rank + 1) // m
+        inside = [cut for cut in cuts if first < cut < last]
+        edges = [first, *inside, last]
+        found += [(rank, b - a) for a, b in pairwise(edges) if b > a]
+    return found
 
 
 def _buckets(costs: Costs, limit: int | None, dtype: str) -> list[tuple[range, list[int]]]:
@@ -220,19 +248,23 @@ def _ddp_layers(costs: Costs, rounds: int, comm_dtype: str) -> Result:
 # --- accumulate while communicating -------------------------------------------------------------
 
 
-def _acco(costs: Costs, rounds: int, comm_dtype: str) -> Result:
-    return _accumulate(costs, rounds, 2, comm_dtype)
+def _acco(costs: Costs, rounds: int, comm_dtype: str, look_every: str = "micro_batch") -> Result:
+    return _accumulate(costs, rounds, 2, comm_dtype, look_every)
 
 
-def _dpu_or_wp(costs: Costs, rounds: int, comm_dtype: str) -> Result:
-    return _accumulate(costs, rounds, 1, comm_dtype)
+def _dpu_or_wp(
+    costs: Costs, rounds: int, comm_dtype: str, look_every: str = "micro_batch"
+) -> Result:
+    return _accumulate(costs, rounds, 1, comm_dtype, look_every)
 
 
-def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str) -> Result:
+def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str, look_every: str) -> Result:
     """E = end of count, reduce-scatter, optimizer, all-gather; then t_m <- max(t_m + k_m mu_m, E).
 
-    mu_m is a micro-batch and k_m >= n the least number with t_m + k_m mu_m >= E.
+    mu_m is a micro-batch and k_m >= n the least number with t_m + k_m mu_m >= E; or the least
+    multiple of n, where a worker looks after whole inner steps.
     """
+    looked = costs.micro_batches if look_every == "inner_step" else 1
     group = Group(costs)
     param_dtype = costs.scenario.model.param_dtype
     t = costs.micro_batches * costs.micro_batch
@@ -252,7 +284,7 @@ def _accumulate(costs: Costs, rounds: int, phases: int, comm_dtype: str) -> Resu
 
         micro_batches = costs.micro_batches * costs.micro_batch
         missing = end * (1 - INSTANT) - (t + micro_batches)
-        more = np.maximum(0, np.ceil(missing / costs.micro_batch))
+        more = looked * np.maximum(0, np.ceil(missing / (looked * costs.micro_batch)))
         t = np.maximum(t + micro_batches + more * costs.micro_batch, end)
     begins.append(t)
     return t, begins

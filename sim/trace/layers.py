@@ -26,6 +26,17 @@ def _written(start: int, stop: int, step: int, count: int) -> str:
     return f"{start}:{stop}" if step == 1 else f"{start}:{stop}:{step}"
 
 
+def numbered(detail: str, place: int, count: int) -> str:
+    """Write which part of a buffer something is.
+
+    Examples
+    --------
+    >>> numbered("0:24", 2, 51)
+    '0:24 3/51'
+    """
+    return f"{detail} {place + 1}/{count}"
+
+
 def applied_to(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[range | None, str]:
     """Return the layers that a verb is given, if any, and what traces write of its first argument.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sim.members import named
 from sim.storage.files import replacing
-from sim.trace.table import LOOK, ROUND, SPAWN, WAIT, Trace, share_key
+from sim.trace.table import CONTROL, LOOK, ROUND, SPAWN, WAIT, Trace, share_key
 
 _MICROSECONDS = 1e6
 _THREADS = ("compute", "sending", "waiting")
@@ -71,7 +71,7 @@ def events(trace: Trace) -> list[dict[str, Any]]:
                 name = f"wait {row.group} {row.call}"
                 found.append({**event, "name": name, "ph": "X", "tid": tid, "dur": length})
                 found.append({**flow, "ph": "f", "bp": "e", "tid": tid, "ts": start + length})
-            elif row.bytes > 0:
+            elif row.bytes > 0 or row.operation == CONTROL:
                 tid = 3 * rank + 1
                 found.append(
                     {

@@ -35,7 +35,7 @@ MEANINGS = {
 """What each column of a trace holds, in their order."""
 
 COLUMNS = tuple(MEANINGS)
-ROUND, WAIT, LOOK, SPAWN = "round", "wait", "look", "spawn"
+ROUND, WAIT, LOOK, SPAWN, CONTROL = "round", "wait", "look", "spawn", "control"
 
 Step = tuple[str, str, str, float, int, bool]
 """What a row says without its times: operation, detail, group, bytes, times, commits."""
@@ -153,7 +153,7 @@ def note_cause(causes: dict[str, str], declared: Operation) -> None:
         If it is what traces call something else, or was declared with another cause before.
     """
     name, cause = declared.name, declared.cause
-    if name in (ROUND, WAIT, LOOK, SPAWN):
+    if name in (ROUND, WAIT, LOOK, SPAWN, CONTROL):
         raise ValueError(f"{name} means something else in a trace; give the operation another name")
     if causes.setdefault(name, cause) != cause:
         raise ValueError(f"{name} was declared as {causes[name]} before, and now as {cause}")

@@ -20,7 +20,7 @@ def inside(path: Path, *places: str) -> bool:
 
 
 # Of the standard library: nothing that knows a clock, or draws what others do not.
-PURE = ("collections", "functools", "hashlib", "itertools", "math", "typing")
+PURE = ("bisect", "collections", "functools", "hashlib", "itertools", "math", "typing")
 
 
 def test_programs_import_programs_only() -> None:

@@ -153,6 +153,13 @@ def test_broadcast_doubles_who_has_it() -> None:
     assert {rank for rank, count in sent.items() if count} == {0, 1}
 
 
+def test_a_broadcast_from_another_rank_is_the_same_tree_turned() -> None:
+    first, _ = carried_out("broadcast", 1e6, starts=[0.0] * 5)
+    found, sent = carried_out("broadcast_from_3", 1e6, starts=[0.0] * 5)
+    assert found == pytest.approx([first[(rank - 3) % 5] for rank in range(5)], **near)
+    assert {rank for rank, count in sent.items() if count} == {3, 4}
+
+
 @pytest.mark.parametrize(
     ("operation", "dtype", "key", "times"),
     [

@@ -10,6 +10,7 @@ from support.toy_training import SIZE, same, scenario, train
 
 from sim.methods import METHODS
 from sim.models.quadratic import Quadratic
+from sim.program import ArgumentError
 from sim.runtime import simulate
 
 
@@ -21,6 +22,30 @@ def test_ddp_overlap_changes_no_number(overlap: str, n: int) -> None:
     )
 
 
+@pytest.mark.parametrize("overlap", ["none", "bucket"])
+def test_reducing_after_every_micro_batch_changes_no_number(overlap: str) -> None:
+    arguments = {"overlap": overlap, "bucket_bytes": 20}
+    same(train("ddp", 5, n=3, **arguments), train("ddp", 5, n=3, no_sync=False, **arguments), 1e-6)
+
+
+def test_reducing_after_every_micro_batch_sends_as_many_times_as_much() -> None:
+    sent = [
+        [
+            row.bytes
+            for row in simulate(scenario("ddp", n=3, no_sync=kept), rounds=2).rows
+            if row.bytes
+        ]
+        for kept in (True, False)
+    ]
+    assert sent[1] == 3 * sent[0]
+
+
+@pytest.mark.parametrize("other", [{"zero1": True}, {"overlap": "layer"}])
+def test_reducing_after_every_micro_batch_needs_the_whole_mean(other: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="no_sync = false goes with"):
+        train("ddp", 1, n=2, no_sync=False, **other)
+
+
 def test_ddp_workers_stay_together() -> None:
     models = train("ddp", 7, workers=3)
     for model in models.values():
@@ -29,6 +54,8 @@ def test_ddp_workers_stay_together() -> None:
 
 def test_zero1_equals_ddp() -> None:
     same(train("ddp", 6, workers=3), train("ddp", 6, workers=3, zero1=True), 1e-6)
+    torchs = train("ddp", 6, workers=3, zero1=True, zero1_exchange="torch")
+    same(train("ddp", 6, workers=3), torchs, 1e-6)
 
 
 def test_ddp_on_two_workers_is_one_worker_with_twice_the_batch() -> None:

@@ -56,7 +56,7 @@ def worker(rank: int, workers: int, out: Path) -> None:
         shared = Shared(rank, workers, model, Limits(rounds=ROUNDS), BLOCK)
         program = TorchWorker(shared)
         program.drive(method.program(program, **method.arguments))
-        for group in shared.groups.values():
+        for group in (*shared.groups.values(), *shared.controls.values()):
             group.close()
         rows = [[getattr(row, name) for name in Row.__slots__] for row in shared.rows]
         np.savez(

@@ -30,6 +30,7 @@ from sim.methods import METHODS  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
+from sim.scenario.presets import gpt_tensors  # noqa: E402
 from sim.scenario.records import Method, Run  # noqa: E402
 from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
@@ -47,7 +48,14 @@ def scenario(number: int) -> Scenario:
     dimensions = [f"model.{key}={value}" for key, value in asdict(CONFIG).items()]
     dimensions.append(f"model.param_dtype={PARAM_DTYPE}")
     found = load("quick_start", settings=[*dimensions, f"site.n_grad_accumulation={ACCUMULATION}"])
-    return replace(found, run=Run(), method=Method(method, METHODS[method], arguments))
+    tensors = gpt_tensors(
+        hidden=CONFIG.hidden,
+        layers=CONFIG.layers,
+        vocabulary=CONFIG.vocabulary,
+        feed_forward=CONFIG.feed_forward_width,
+    )
+    model = replace(found.model, layer_tensors=tensors)
+    return replace(found, run=Run(), model=model, method=Method(method, METHODS[method], arguments))
 
 
 def replica(rank: int) -> TorchModel:
@@ -78,7 +86,7 @@ def process(rank: int, out: Path) -> None:
         shared = Shared(rank, WORKERS, model, Limits(rounds=ROUNDS), block)
         worker = TorchWorker(shared)
         worker.drive(asked.method.program(worker, **asked.method.arguments))
-        for group in shared.groups.values():
+        for group in (*shared.groups.values(), *shared.controls.values()):
             group.close()
         rows = [tuple(getattr(row, name) for name in Row.__slots__) for row in shared.rows]
         torch.save((rows, state(model)), out / f"{number}-{rank}.pt")

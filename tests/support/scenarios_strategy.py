@@ -8,6 +8,7 @@ so that ties, equal workers and whole multiples occur often; those are where rul
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -85,7 +86,7 @@ def _matrix(draw: st.DrawFn, count: int, values: st.SearchStrategy[float], diago
 @st.composite
 def networks(draw: st.DrawFn, count: int, concurrent: int = 1) -> Network:
     collectives = Collectives(
-        algorithm=draw(st.sampled_from(ALGORITHMS)),
+        algorithm=draw(st.sampled_from((*ALGORITHMS, "requantized_ring"))),
         order=draw(st.just(()) | st.permutations(range(count)).map(tuple)),
         concurrent=concurrent,
         quantize_block=draw(st.sampled_from([256, 0, 7])),
@@ -120,7 +121,16 @@ def models(draw: st.DrawFn) -> ModelSize:
         active_parameters=sum(layers),
         layer_parameters=layers,
         param_dtype=draw(st.sampled_from(["bf16", "fp32"])),
+        layer_tensors=tuple(draw(tensors(elements)) for elements in layers),
     )
+
+
+@st.composite
+def tensors(draw: st.DrawFn, elements: int) -> tuple[int, ...]:
+    """A layer cut into one to three tensors."""
+    cuts = draw(st.lists(st.integers(1, elements), max_size=2, unique=True))
+    edges = sorted({0, *cuts, elements})
+    return tuple(b - a for a, b in pairwise(edges))
 
 
 @st.composite
@@ -135,6 +145,11 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["overlap"] = draw(st.sampled_from(["none", "bucket", "layer"]))
         given["bucket_bytes"] = draw(st.sampled_from([700, 2048, 10_000]) | st.integers(300, 9000))
         given["zero1"] = given["overlap"] != "layer" and draw(st.booleans())
+        given["zero1_exchange"] = draw(st.sampled_from(["sharded", "torch", "torch_views"]))
+        whole = not given["zero1"] or given["zero1_exchange"] != "sharded"
+        given["no_sync"] = not whole or given["overlap"] == "layer" or draw(st.booleans())
+    if name in ("acco", "dpu", "wp"):
+        given["look_every"] = draw(st.sampled_from(["micro_batch", "inner_step"]))
     if name in ("diloco", "streaming_diloco"):
         given["overlap"] = draw(st.sampled_from(["none", "layer"]))
     if name in ("local_sgd", "diloco", "streaming_diloco", "delayed_diloco", "eager_diloco"):
@@ -144,6 +159,11 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["sync_every"] = draw(
             sync_every | st.lists(own, min_size=workers, max_size=workers).map(tuple)
         )
+        given["exchange"] = draw(st.sampled_from(["whole", "bucket", "tensor"]))
+        given["bucket_bytes"] = draw(st.sampled_from([5000, 8192]) | st.integers(5000, 20_000))
+        if given.get("overlap") != "layer" and draw(st.booleans()):
+            given["control_round_trips"] = draw(st.integers(1, 3))
+            given["control_time"] = draw(short_times)
     if name in ("delayed_diloco", "eager_diloco"):
         given["outer_sync_delay"] = draw(st.integers(1, 3))
         given["num_fragments"] = draw(fragments)

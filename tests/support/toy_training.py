@@ -20,7 +20,8 @@ from sim.scenario.records import (
     Worker,
 )
 
-SIZE = ModelSize("toy", 30, 30, (8, 7, 5, 5, 3, 2), "fp32")
+TENSORS = ((5, 3), (7,), (1, 4), (2, 2, 1), (3,), (2,))
+SIZE = ModelSize("toy", 30, 30, (8, 7, 5, 5, 3, 2), "fp32", layer_tensors=TENSORS)
 
 
 def of_first(workers: int, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def every_collective(worker: Worker, *, dtype: str) -> Program:
     yield worker.all_gather(buffer, dtype)
     yield worker.all_to_all(buffer, dtype)
     yield worker.broadcast(buffer, dtype)
+    yield worker.broadcast(buffer, dtype, root=worker.workers - 1)
 
 
 @CLAIM
@@ -141,7 +142,7 @@ def test_every_collective_takes_its_longest_path(scenario, dtype):
         for row in trace.rows
         if row.rank == 0 and row.group and row.operation != "wait"
     }
-    assert len(measured) == 5
+    assert len(measured) == 6
     measured["all_reduce"] -= scenario.network.collectives.first_seconds
     for operation, seconds in measured.items():
         alone = longest_path(scenario, operation, size, dtype)

@@ -33,6 +33,7 @@ from realrun.validation.statistics import (
 )
 from realrun.validation.timelines import save_both, timelines
 from realrun.validation.verdict import checks
+from realrun.validation.worst_cases import warned, worst
 from sim.runtime import simulate
 from sim.trace.table import Trace
 
@@ -101,6 +102,22 @@ def known() -> pd.DataFrame:
 
 
 # Rows
+
+
+def test_a_large_error_without_a_warning_is_named() -> None:
+    frame = table_of(
+        row(0, 0.14),
+        row(1, 0.4, tolerance_applies=False),
+        row(2, -0.2, extrapolated="rtt"),
+        row(3, 0.3, scenario="the silent one"),
+    )
+    assert warned(frame) == (
+        "Errors of wall-clock above 15.00 %: 3. Predictions warned beforehand: MORE WORKERS THAN "
+        "CORES in 1, EXTRAPOLATED in 1. Without a warning: the silent one."
+    )
+    assert warned(frame[:3]).endswith("None came without a warning.")
+    assert warned(frame[:1]) == "No error of wall-clock is above 15.00 %."
+    assert "case 1 (informative), MORE WORKERS THAN CORES" in worst(frame)
 
 
 def test_rows_read_back_exactly(tmp_path: Path) -> None:
