@@ -36,6 +36,10 @@ class Rates(Protocol):
         """Return that of one link."""
 
 
+class TooManyMessages(RuntimeError):  # noqa: N818
+    """More messages than a run may come to."""
+
+
 class FifoLink:
     """A link, on which packets leave in the order in which they came."""
 
@@ -109,6 +113,7 @@ class MessageLinks:
         self.clock = clock
         self.host = host
         self.messages = 0  # so far
+        self.most = inf  # that may be
         self._chance = chance
         self._rates = rates
         self._links: dict[int, FifoLink] = {}  # those that carried something
@@ -190,6 +195,8 @@ class Connections:
         """
         links = self.links
         links.messages += 1
+        if links.messages > links.most:
+            raise TooManyMessages
         ends = (sender, receiver)
         if self._ranks is not None:
             ends = self._ranks[sender], self._ranks[receiver]

@@ -191,17 +191,6 @@ class Driver(CollectiveCalls[Activity]):
             )
         if len(self._rows) >= limits.MOST_ROWS:
             raise self._too_many_rows()
-        if (
-            shared.message_links is not None
-            and shared.message_links.messages > limits.MOST_MESSAGES
-        ):
-            raise TooLarge(
-                f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round "
-                f"{self._round} of {shared.rounds}, {self._clock.now:.3g} s into the "
-                "run; ask for a smaller run.measured_rounds, or for "
-                'network.collective.algorithm = "ring", '
-                "which computes a collective's time without its messages"
-            )
         shared.unfinished += 1
         return Activity(self, row)
 

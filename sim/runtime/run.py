@@ -16,16 +16,24 @@ from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
 from sim.network.links import Flows, Links
+from sim.network.message_links import TooManyMessages
 from sim.network.schedules import REQUANTIZED
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
 from sim.program import QUANTIZED, PeerLost
+from sim.runtime import limits
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
 from sim.runtime.control import ControlGroup
 from sim.runtime.device import Device
 from sim.runtime.driver import MAIN, Driver
-from sim.runtime.errors import CollectiveMismatch, Deadlock, ReplayError, SimulationError
+from sim.runtime.errors import (
+    CollectiveMismatch,
+    Deadlock,
+    ReplayError,
+    SimulationError,
+    TooLarge,
+)
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Collective, Group, Simulated
 from sim.runtime.periods import simulate_periods
@@ -59,6 +67,8 @@ class Runtime:
         links = Links(scenario)
         flows = VaryingFlows(self._clock, links.states) if links.varies else Flows(self._clock)
         message_links = links.message_links(self._clock) if links.by_messages else None
+        if message_links is not None:
+            message_links.most = limits.MOST_MESSAGES
         # With gloo a collective does not end for all at once: no two workers are alike.
         merge = merge and models is None and replay is None and message_links is None
         self.standing_for = merged(scenario, merge=merge)
@@ -157,7 +167,10 @@ class Runtime:
             Driver(shared, replica, MAIN, MAIN, side=False) for replica in self._replicas
         ]:
             driver.begin(method.program(driver, **method.arguments), _ended)
-        self._clock.run()
+        try:
+            self._clock.run()
+        except TooManyMessages:
+            raise self._too_many_messages() from None
         if shared.running:
             raise Deadlock(self._who_waits(list(shared.running)))
         for failed in shared.failed:
@@ -172,6 +185,15 @@ class Runtime:
                         "issue the same collectives in the same order"
                     )
         return Trace(shared.rows, self._context(), shared.last_end)
+
+    def _too_many_messages(self) -> TooLarge:
+        now = max(replica.round for replica in self._replicas)
+        return TooLarge(
+            f"the simulation passed {limits.MOST_MESSAGES} messages of gloo's in round {now} of "
+            f"{self._shared.rounds}, {self._clock.now:.3g} s into the run; ask for a smaller "
+            'run.measured_rounds, or for network.collective.algorithm = "ring", which computes a '
+            "collective's time without its messages"
+        )
 
     def _rounds(self, longer: Longer) -> int:
         """Return how many rounds are begun, where the first program has begun them all."""
