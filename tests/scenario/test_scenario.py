@@ -374,7 +374,10 @@ def test_another_method_keeps_only_what_it_takes():
     arguments = load("three_sites", {"--method": "diloco"}).method.arguments
     assert arguments["sync_every"] == 100
     assert "layers_per_fragment" not in arguments
-    assert load("three_sites", {"--method": "acco"}).method.arguments == {"comm_dtype": "bf16"}
+    assert load("three_sites", {"--method": "acco"}).method.arguments == {
+        "comm_dtype": "bf16",
+        "look_every": "micro_batch",
+    }
 
 
 def test_an_inherited_value_that_another_method_does_not_know_is_dropped(tmp_path):
