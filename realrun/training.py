@@ -38,7 +38,7 @@ from realrun.runtime.worker import TorchWorker
 from realrun.state import loss_files, saved
 from realrun.state.checkpoint_folder import alone_in
 from realrun.state.loss_stream import LossStream
-from realrun.state.resuming import identity, resumed
+from realrun.state.resuming import defaults, identity, resumed
 from realrun.state.room import CHECKPOINTS, check_room
 from sim import __version__
 from sim.program import QUANTIZED, kept_equal
@@ -380,6 +380,7 @@ class Run:
                 shared,
                 self.batches,
                 identity(self.loaded),
+                defaults(self.loaded),
                 self.device,
                 self._noted,
             )

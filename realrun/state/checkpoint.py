@@ -57,11 +57,20 @@ class Checkpoints:
         What a run must have in common with the one that it resumes from: key -> text.
     gather
         How ranks tell each other what they have.
+    defaults
+        What the other run had of it, where its checkpoints do not say.
     """
 
     def __init__(
-        self, folder: Path, rank: int, workers: int, identity: Mapping[str, str], gather: Gather
+        self,
+        folder: Path,
+        rank: int,
+        workers: int,
+        identity: Mapping[str, str],
+        gather: Gather,
+        defaults: Mapping[str, str] | None = None,
     ) -> None:
+        self._defaults = defaults or {}
         self._folder, self._rank, self._workers = folder, rank, workers
         self._identity = {**identity, "workers": str(workers)}
         self._gather = gather
@@ -206,7 +215,8 @@ class Checkpoints:
     def _check(self, was: Mapping[str, str]) -> None:
         # The workers first: if they differ, most other things do.
         for key in sorted({*was, *self._identity}, key=lambda key: (key != "workers", key)):
-            before, here = was.get(key, "nothing"), self._identity.get(key, "nothing")
+            before = was.get(key, self._defaults.get(key, "nothing"))
+            here = self._identity.get(key, "nothing")
             if before != here:
                 raise RunError(
                     f"checkpoints in {path_shown(self._folder)} are of another run: {key} was "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -34,6 +35,16 @@ def identity(loaded: Loaded) -> dict[str, str]:
     return {key: json.dumps(value, default=str) for key, value in keys.items()}
 
 
+def defaults(loaded: Loaded) -> dict[str, str]:
+    """Return what a run had that knew an argument of its method not yet: its default."""
+    signature = inspect.signature(loaded.scenario.method.program).parameters
+    return {
+        f"method.{key}": json.dumps(signature[key].default, default=str)
+        for key in loaded.scenario.method.arguments
+        if key in signature
+    }
+
+
 def resumed(
     folder: Path,
     every: int,
@@ -41,6 +52,7 @@ def resumed(
     shared: Shared,
     batches: Batches,
     identity: Mapping[str, str],
+    defaults: Mapping[str, str],
     device: torch.device,
     note: Callable[[], dict[str, Any]],
 ) -> tuple[int, dict[str, Any]]:
@@ -54,6 +66,8 @@ def resumed(
         Of a run that has not begun; its model takes the saved state over.
     identity
         What both runs must have in common.
+    defaults
+        What an earlier run had of it, where its checkpoints do not say.
     note
         Gives what this rank's checkpoints hold besides, as JSON can hold it.
 
@@ -68,7 +82,7 @@ def resumed(
     AgreedError
         If there are checkpoints that cannot be used.
     """
-    checkpoints = Checkpoints(folder, world.rank, world.workers, identity, world.gathered)
+    checkpoints = Checkpoints(folder, world.rank, world.workers, identity, world.gathered, defaults)
     model = shared.model
 
     def state() -> State:

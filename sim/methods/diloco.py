@@ -103,6 +103,6 @@ def diloco(
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
         yield worker.compute(model.outer_gradient, whole)
-        yield from (yield from mean.start(worker, model.delta(whole), whole))
+        yield from mean.all_reduce(worker, model.delta(whole), whole)
         outer_step = (whole, 0, outer_lr, outer_momentum, use_nesterov, 0.0)
         yield worker.compute(model.outer_step, *outer_step, commits=True)

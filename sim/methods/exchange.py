@@ -56,6 +56,12 @@ class Exchange(NamedTuple):
             for part in self._parts(worker, buffer, layers)
         ]
 
+    def all_reduce(
+        self, worker: Worker, buffer: Buffer, layers: range, over: Iterable[int] | None = None
+    ) -> Generator[Activity]:
+        """Average a buffer and wait for it; as :meth:`start`."""
+        yield from (yield from self.start(worker, buffer, layers, over))
+
     def _parts(self, worker: Worker, buffer: Buffer, layers: range) -> Iterable[Buffer]:
         if self.by == "tensor":
             return worker.model.parts(buffer, [0, *accumulate(worker.model.tensors(layers))])

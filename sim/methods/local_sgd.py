@@ -91,7 +91,7 @@ def local_sgd(
     steps = of_worker(worker.rank, "sync_every", sync_every)
     while worker.next_round(steps=sync_every):
         yield worker.compute(model.inner_step, times=steps)
-        yield from (yield from mean.start(worker, model.parameters(whole), whole))
+        yield from mean.all_reduce(worker, model.parameters(whole), whole)
         yield worker.compute(model.average_parameters, whole, commits=True)
 
 
@@ -113,7 +113,7 @@ def _some(
             yield worker.compute(model.inner_step, times=steps[worker.rank])
         if worker.rank in receiving:
             parameters = model.parameters(whole)
-            yield from (yield from mean.start(worker, parameters, whole, over=receiving))
+            yield from mean.all_reduce(worker, parameters, whole, over=receiving)
             yield worker.compute(model.average_parameters, whole, commits=True)
         else:
             yield worker.compute(sit_out, commits=True)

@@ -42,8 +42,8 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
 
     Examples
     --------
-    >>> warning(Processors("CPU", 2, 4), "lab.toml", 4)[:57]
-    'More workers than cores: lab.toml was measured with 4 work'
+    >>> warning(Processors("CPU", 2, 4), "lab.toml", 4)[:46]
+    'More workers than cores: lab.toml was measured'
     >>> warning(Processors("CPU", 2, 2), "lab.toml", 2) is None
     True
     """

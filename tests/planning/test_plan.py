@@ -134,7 +134,7 @@ def test_what_was_searched_is_not_among_what_was_assumed(bandwise: Bandwise) -> 
 
 
 def test_a_worker_that_does_not_fit_is_no_plan(bandwise: Bandwise) -> None:
-    options = ("--model", "100B", "--accelerators", "8 x H100", "--sites", "2")
+    options = ("--model", "100B", "--accelerators", "8 x H100", "--sites", "2", "--methods", "ddp")
     ran = bandwise("plan", *options)
     assert ran.status == 2
     assert "more memory than the accelerators have" in ran.err

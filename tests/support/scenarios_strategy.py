@@ -247,6 +247,10 @@ def stretched(scenario: Scenario, factor: float, computation: bool = True) -> Sc
     collectives = scenario.network.collectives
     collectives = replace(collectives, first_seconds=collectives.first_seconds * factor)
     scenario = replace(scenario, network=replace(scenario.network, collectives=collectives))
+    arguments = dict(scenario.method.arguments)
+    if "control_time" in arguments:
+        arguments["control_time"] *= factor
+    scenario = replace(scenario, method=replace(scenario.method, arguments=arguments))
     if not computation:
         return scenario
     names = [

@@ -470,7 +470,9 @@ def test_every_printed_number() -> None:
     )
     worst = [line for line in text if line.startswith("| case")]
     assert len(worst) == 5
-    assert worst[0].startswith("| case 9 | acco | 1.5 s | 1 s | +50.00 % | - |")
+    assert worst[0].startswith(
+        "| case 9, MORE WORKERS THAN CORES | acco | 1.5 s | 1 s | +50.00 % |"
+    )
     assert "| case 4 (informative), EXTRAPOLATED | diloco | 882 ms | 980 ms | -10.00 %" in worst[1]
     assert "**-10.00 %**" in worst[1]
     assert line(text, "| **EXTRAPOLATED**, all") == (
