@@ -44,12 +44,15 @@ def axes_of(
     limits
         Rounds as long as they allow are searched, too.
     """
-    model, given = base.model, base.method.arguments
+    model = base.model
     fragments = {p for p in (*FRAGMENTS, ceil(model.layers / 3)) if 1 < p <= model.layers}
     if 1 < model.layers <= MOST_FRAGMENTS:
         fragments.add(model.layers)
+    takes = dict(parameters_of(base.method.program).annotations)
+    if "exchange" in takes:  # buckets of an outer step: none of them leaves earlier than the others
+        del takes["bucket_bytes"]
     known: dict[str, Sequence[Any]] = {
-        "overlap": ("none", "bucket", "layer") if "bucket_bytes" in given else ("none", "layer"),
+        "overlap": ("none", "bucket", "layer") if "bucket_bytes" in takes else ("none", "layer"),
         "bucket_bytes": BUCKETS,
         "sync_every": sorted({*SYNC_EVERY, *_longest(base, limits)}),
         "num_fragments": sorted(fragments),
@@ -57,7 +60,6 @@ def axes_of(
         "outer_sync_delay": ROUNDS_LATE,
         "comm_dtype": (model.param_dtype, *QUANTIZED),
     }
-    takes = parameters_of(base.method.program).annotations
     if "num_fragments" in takes and "layers_per_fragment" not in takes:
         del known["num_fragments"]  # whole rounds late: fragments change little
     found = {f"method.{name}": list(values) for name, values in known.items() if name in takes}
