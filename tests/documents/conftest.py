@@ -27,6 +27,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def reader(installed: Path) -> dict[str, str]:
-    """The environment of a person who has nothing but the wheel."""
-    found = {**os.environ, "COLUMNS": "120"}
+    """The environment of a person who has nothing but the wheel, in an active environment."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+    found = {**os.environ, "COLUMNS": "120", "PATH": path}
     return {**found, "PYTHONPATH": os.pathsep.join(map(str, (installed, ROOT / "tests")))}

@@ -302,8 +302,9 @@ def test_two_links_in_series_pass_a_message_as_a_fluid(
     one, other = VaryingLink(100.0, first), VaryingLink(rate, second)
     comes = one.carry([(begin, 0.0), (begin, size)])
     leaves = other.carry(comes)
+    rounding = 1e-12 * size  # sums of the same bytes in another order
     for curve in (comes, leaves):
-        assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in pairwise(curve))
+        assert all(a[0] <= b[0] and a[1] <= b[1] + rounding for a, b in pairwise(curve))
         assert (curve[0][1], curve[-1][1]) == (0.0, size)  # every byte, and once
     for instant, passed in leaves:
         exact = fluid(comes, rate, second, comes[0][0], instant)
