@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 from support.command_line import Bandwise
@@ -140,3 +141,16 @@ def test_a_worker_that_does_not_fit_is_no_plan(bandwise: Bandwise) -> None:
     assert "more memory than the accelerators have" in ran.err
     ran = bandwise("plan", "--model", "10B", *options[2:], "--json")
     assert ran.json["fits_in_memory"]
+
+
+def test_a_run_that_chance_makes_shorter_than_its_bound_is_planned(
+    bandwise: Bandwise, tmp_path: Path
+) -> None:
+    file = tmp_path / "two.toml"
+    sites = '{name = "a", step_time = "1 s"}, {name = "b", step_time = "0.002 s"}'
+    file.write_text(f'model.parameters = "1B"\nsite = [{sites}]\n')
+    few = ("--methods", "streaming_diloco", "--max-sync-every", "5", "--replications", "1")
+    chance = ("--set", "run.measured_rounds=2", "--jitter", "lognormal:0.05")
+    ran = bandwise("plan", file, *few, *chance, "--json")
+    assert ran.status == 0
+    assert ran.json["recommended"]
