@@ -15,8 +15,6 @@ from realrun.communication.process_groups import Lane, of_members, store_of_all
 from realrun.device import Host
 from sim.members import named
 
-_NUMBERS = 1  # to each member: gloo sends no empty message
-
 
 class ControlGroup:
     """The control messages of one group, over connections of their own.
@@ -64,7 +62,8 @@ class ControlGroup:
         def call() -> None:
             try:
                 try:
-                    group, sent = self._lane.open(), torch.zeros(len(self._members) * _NUMBERS)
+                    # One number to each member: gloo sends no empty message.
+                    group, sent = self._lane.open(), torch.zeros(len(self._members))
                     for _ in range(round_trips):
                         dist.all_to_all_single(torch.empty_like(sent), sent, group=group)
                     sleep(seconds)

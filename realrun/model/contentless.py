@@ -67,5 +67,5 @@ def _alike(args: Iterable[Any]) -> bool:
 def _vectors(args: tuple[Any, ...]) -> bool:
     """Whether these are vectors of the meta device, of one dtype, and nothing else."""
     parts = args[0] if len(args) == 1 else ()
-    kinds = {(each.is_meta, each.dim(), each.dtype) for each in parts}
-    return len(kinds) == 1 and kinds <= {(True, 1, dtype) for _, _, dtype in kinds}
+    alike = len({each.dtype for each in parts}) == 1
+    return alike and all(each.is_meta and each.dim() == 1 for each in parts)

@@ -58,8 +58,8 @@ def eager_diloco(
     comm_dtype
         Type in which outer gradients travel; by default the model's param_dtype.
     exchange
-        What one all-reduce carries of what leaves together: "whole", all of it; "bucket", at most
-        bucket_bytes, in equal pieces; "tensor", one tensor of the model, as torchft does without
+        How an exchange is cut into all-reduces: "whole", not at all; "bucket", into equal pieces of
+        at most bucket_bytes; "tensor", one for each tensor of the model, as torchft does without
         buckets. All are started at once and awaited together.
     bucket_bytes
         Size of one piece where exchange = "bucket".

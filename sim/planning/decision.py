@@ -162,8 +162,9 @@ def plan(
         return point.token_s <= slowest and (not reached or point.utilization >= target)
 
     # Where times are random a run may be shorter than its bound: then the fastest is left.
-    recommended = recommended or search.first(lambda each: each.gentleness, possible, enough)
-    recommended = recommended or fastest
+    recommended = (
+        recommended or search.first(lambda each: each.gentleness, possible, enough) or fastest
+    )
     recommended = search.quickest_alike(recommended, possible, enough)
     leanest = search.leanest(possible, enough) or recommended
     front = tuple(search.front())
