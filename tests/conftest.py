@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import settings
 from support.command_line import Command, Ran
+from support.thorough import examples
 
 from sim.cli import main
 
 # How long an example takes says nothing on a machine that others use, too.
-settings.register_profile("bandwise", deadline=None)
+settings.register_profile("bandwise", deadline=None, max_examples=examples(100))
 settings.load_profile("bandwise")
 
 # A shell lets what it starts in the background ignore Ctrl-C, and nohup the end of the terminal;

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.thorough import examples
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -32,9 +33,9 @@ def test_mutated_inputs_are_answered_or_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(limits, "MOST_ROWS", 50_000)
-    of_kind = (fuzz_inputs.made(SEED, number) for number in range(140))
+    of_kind = (fuzz_inputs.made(SEED, number) for number in range(examples(140)))
     asked = [each for each in of_kind if each.kind == kind]
-    assert len(asked) > 10
+    assert len(asked) > 3
     outcomes = [(each, fuzz_oracle.outcome(each)) for each in asked]
     assert [(each.number, found) for each, found in outcomes if found.failed] == []
     assert "refused" in {found.kind for _, found in outcomes}
@@ -44,7 +45,7 @@ def test_mutated_inputs_are_answered_or_refused_in_one_line(
 def test_damaged_files_are_refused_or_read_as_they_were(kind: str) -> None:
     if kind in fuzz_damage.WITH_TORCH:
         pytest.importorskip("torch")
-    tried = [fuzz_damage.Damage(kind, SEED, number) for number in range(12)]
+    tried = [fuzz_damage.Damage(kind, SEED, number) for number in range(examples(20))]
     outcomes = [(each, fuzz_damage.outcome(each)) for each in tried]
     assert [(each.number, found) for each, found in outcomes if found.failed] == []
     assert "refused" in {found.kind for _, found in outcomes}

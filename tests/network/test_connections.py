@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.plain_scenario import plain
 from support.scenarios_strategy import rates, scenarios, windows
+from support.thorough import examples
 
 from sim import theory
 from sim.network.gloo import alone
@@ -29,7 +30,7 @@ from sim.scenario.records import Collectives, HostCosts, Network, Site, Streams
 CLAIM = settings(
     derandomize=True,
     deadline=None,
-    max_examples=60,
+    max_examples=examples(60),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 LONG = {"--model": "1B", "--bandwidth": "10Gbit/s", "--rtt": "150ms"}

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.plain_scenario import plain
 from support.scenarios_strategy import DTYPES, scenarios
+from support.thorough import examples
 
 from sim.members import Members, members_of
 from sim.network.links import Links
@@ -21,7 +22,7 @@ from sim.theory import longest_path
 CLAIM = settings(
     derandomize=True,
     deadline=None,
-    max_examples=150,
+    max_examples=examples(150),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 KINDS = st.tuples(
@@ -63,7 +64,7 @@ def test_a_collective_costs_its_members_what_it_would_cost_them_alone(asked, kin
     np.testing.assert_array_equal(*shares)
 
 
-@settings(CLAIM, max_examples=40)
+@settings(CLAIM, max_examples=examples(40))
 @given(some_of("gloo"), KINDS)
 def test_messages_of_gloo_take_its_members_what_they_would_take_alone(asked, kind) -> None:
     scenario, members = asked

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plain_scenario import machine, plain
+from support.thorough import examples
 from support.toy_training import SIZE, scenario
 
 from sim.clock import Clock
@@ -201,7 +202,7 @@ hosts = st.builds(
 
 
 @given(operations, sizes, skews, hosts, st.sampled_from([0.25, 4.0]))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_durations_scale(
     operation: str, size: float, starts: list[float], host: HostCosts, c: float
 ) -> None:
@@ -219,7 +220,7 @@ def test_durations_scale(
 
 
 @given(sizes, skews, hosts, st.floats(1, 20))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_faster_line_is_never_slower_for_an_all_reduce(
     size: float, starts: list[float], host: HostCosts, faster: float
 ) -> None:
@@ -229,7 +230,7 @@ def test_a_faster_line_is_never_slower_for_an_all_reduce(
 
 
 @given(st.sampled_from(OPERATIONS[:-1]), sizes, skews, hosts)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_nobody_has_what_cannot_have_come(
     operation: str, size: float, starts: list[float], host: HostCosts
 ) -> None:
@@ -244,7 +245,7 @@ def test_nobody_has_what_cannot_have_come(
 
 
 @given(st.sampled_from(OPERATIONS[:-1]), sizes, skews, st.integers(1, 4))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_on_equal_lines_ranks_have_no_names(
     operation: str, size: float, starts: list[float], turn: int
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.thorough import examples
 
 from sim.clock import Clock
 from sim.figures.evaluation import figures
@@ -76,7 +77,7 @@ def gloo(scenario: Scenario, **host: Any) -> Scenario:
 
 
 @given(profiles(), st.floats(0, 200), st.floats(0.01, 100))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_what_is_done_at_the_end_is_the_integral_of_the_factor(
     profile: Profile, begin: float, work: float
 ) -> None:
@@ -88,7 +89,7 @@ def test_what_is_done_at_the_end_is_the_integral_of_the_factor(
 
 
 @given(st.floats(0.1, 1e5), st.integers(0, 10**7), st.sampled_from([0.0, 0.3]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 def test_a_piece_ends_after_every_instant_in_it(period: float, number: int, part: float) -> None:
     profile = Profile((0.0, 0.3 * period), (1.0, 2.0), period)
     for instant in (number * period, number * period + part * period):
@@ -131,7 +132,7 @@ def flows_of(scenario: Scenario, *sizes: tuple[float, float]) -> list[float]:
 
 
 @given(profiles(), st.floats(0, 100), st.floats(1, 5000), st.sampled_from([0.0, 0.5]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_transfer_ends_when_the_integral_of_the_rate_is_its_bytes(
     profile: Profile, begin: float, size: float, latency: float
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_transfer_ends_when_the_integral_of_the_rate_is_its_bytes(
 
 
 @given(profiles(), st.floats(0, 50), st.floats(10, 3000), st.floats(10, 3000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_two_transfers_share_a_varying_link_and_lose_no_byte(
     profile: Profile, begin: float, size: float, other: float
 ) -> None:
@@ -162,7 +163,7 @@ def test_two_transfers_share_a_varying_link_and_lose_no_byte(
 
 
 @given(st.floats(0, 24), st.integers(1, 1000), st.floats(1, 5000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_whole_periods_later_everything_takes_as_long(
     begin: float, periods: int, size: float
 ) -> None:
@@ -173,7 +174,7 @@ def test_whole_periods_later_everything_takes_as_long(
 
 
 @given(profiles(), st.floats(10, 3000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_no_transfer_is_faster_than_its_lower_bound(profile: Profile, size: float) -> None:
     scenario = on(plain(bandwidth=100.0, workers=3, latency=0.2), profile)
     links, members = Links(scenario), everyone(3)
@@ -262,7 +263,7 @@ def message(
 
 
 @given(profiles(), st.floats(0, 60), st.floats(1, 5000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_message_arrives_when_the_integral_of_the_rate_is_its_bytes(
     profile: Profile, begin: float, size: float
 ) -> None:
@@ -293,7 +294,7 @@ def fluid(comes: Curve, rate: float, profile: Profile, begin: float, at: float) 
 
 
 @given(profiles(3), profiles(3), st.floats(0, 10), st.floats(10, 3000), st.floats(30, 300))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_two_links_in_series_pass_a_message_as_a_fluid(
     first: Profile, second: Profile, begin: float, size: float, rate: float
 ) -> None:
@@ -312,7 +313,7 @@ def test_two_links_in_series_pass_a_message_as_a_fluid(
 
 
 @given(st.floats(0, 5), st.floats(0, 5), st.floats(10, 500), st.floats(10, 500))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_a_link_that_does_not_vary_passes_messages_as_one_of_constant_rate(
     first: float, spread: float, size: float, rate: float
 ) -> None:

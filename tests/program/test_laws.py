@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.scenarios_strategy import scenarios, stretched, with_links
+from support.thorough import examples
 
 from sim import theory
 from sim.figures.evaluation import CAUSES, figures
@@ -23,7 +24,7 @@ from sim.trace.table import COLUMNS, Trace
 LAW = settings(
     derandomize=True,
     deadline=None,
-    max_examples=120,
+    max_examples=examples(120),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 RELATIVE = 1e-9

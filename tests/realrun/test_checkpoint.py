@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch")
 from safetensors import safe_open  # noqa: E402
 from support.method_cases import enlarged  # noqa: E402
 from support.processes import together  # noqa: E402
+from support.thorough import only_thorough  # noqa: E402
 from support.training_commands import SCENARIO, begun, gone, newest, workers_of  # noqa: E402
 
 from realrun.data import corpus  # noqa: E402
@@ -153,15 +154,16 @@ def last_states(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("method", "steps", "victim"),
     [
-        (
+        pytest.param(
             'name = "streaming_diloco"\nsync_every = 4\nnum_fragments = 3\n'
             'fragment_sync_delay = 5\ncomm_dtype = "bf16"',
             120,
             "who started them",
+            id="streaming_diloco",
+            marks=only_thorough,
         ),
-        ('name = "acco"\ncomm_dtype = "fp32"', 200, "a worker"),
+        pytest.param('name = "acco"\ncomm_dtype = "fp32"', 200, "a worker", id="acco"),
     ],
-    ids=["streaming_diloco", "acco"],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
     method: str, steps: int, victim: str, tmp_path: Path

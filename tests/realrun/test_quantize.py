@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.processes import together
+from support.thorough import examples
 
 from realrun.communication import packing, quantize
 from realrun.communication.packing import pack, packed_bytes, unpack
@@ -39,7 +40,7 @@ from sim.trace.table import WAIT, Row
 
 DTYPES = ("fp4", "int8")
 FLOAT = np.float32
-QUICK = settings(max_examples=150, deadline=None)
+QUICK = settings(max_examples=examples(150), deadline=None)
 
 blocks = st.sampled_from([2, 6, 32, 256])
 dtypes = st.sampled_from(DTYPES)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.plain_scenario import machine, plain
 from support.scenarios_strategy import scenarios
+from support.thorough import examples
 from support.two_levels import parts_of, two_levels
 
 from sim.runtime import simulate
@@ -19,7 +20,7 @@ from sim.theory import wall_clock_of_averages
 CLAIM = settings(
     derandomize=True,
     deadline=None,
-    max_examples=100,
+    max_examples=examples(100),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -94,4 +95,4 @@ def test_also_where_workers_of_a_site_average_with_each_other() -> None:
         compared += 1
 
     claim()
-    assert compared > 50
+    assert compared > examples(50)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.thorough import examples
 
 from sim.figures.evaluation import figures
 from sim.network.links import Links
@@ -108,7 +109,7 @@ def test_measured_links_take_the_place_of_lines_that_were_the_networks() -> None
 
 
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
-@settings(deadline=None, max_examples=20, derandomize=True)
+@settings(deadline=None, max_examples=examples(20), derandomize=True)
 @given(
     st.sampled_from(["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast"]),
     st.sampled_from(["bf16", "int8"]),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from support.scenarios_strategy import DTYPES, scenarios, stretched, with_links
+from support.thorough import examples
 
 from sim.methods import METHODS
 from sim.program import Program, Worker, wire_bytes
@@ -21,7 +22,7 @@ RELATIVE = 1e-9
 CLAIM = settings(
     derandomize=True,
     deadline=None,
-    max_examples=100,
+    max_examples=examples(100),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 WHOLE_RUNS = st.integers(1, 4)
@@ -47,7 +48,7 @@ def test_every_method_takes_as_long_as_its_recurrence_says(method):
 
 
 def test_long_runs_do_not_drift_apart():
-    @settings(CLAIM, max_examples=25)
+    @settings(CLAIM, max_examples=examples(25))
     @given(scenarios(), st.integers(20, 40))
     def claim(scenario, rounds):
         assert_the_same(scenario, rounds)
@@ -153,7 +154,7 @@ def test_every_collective_takes_its_longest_path(scenario, dtype):
 def test_several_at_once_that_do_not_disturb_each_other():
     overlapping = 0
 
-    @settings(CLAIM, max_examples=200)
+    @settings(CLAIM, max_examples=examples(200))
     @given(
         st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(concurrent=k)),
         WHOLE_RUNS,

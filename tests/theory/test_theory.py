@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.scenarios_strategy import ALGORITHMS, DTYPES, scenarios
+from support.thorough import examples
 
 from sim import theory
 from sim.methods import METHODS
@@ -33,7 +34,7 @@ from sim.theory.longest_path import rounds
 MACHINE = Machine(step_seconds=1.0, batch_tokens=1.0)
 MODEL = ModelSize("toy", 1000, 1000, (250, 250, 250, 250))
 OPERATIONS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
-EXACT = settings(derandomize=True, deadline=None, max_examples=150)
+EXACT = settings(derandomize=True, deadline=None, max_examples=examples(150))
 
 
 def scenario(
