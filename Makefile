@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test docs lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
+.PHONY: help study test thorough docs lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ $(TEST)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
 	$(TEST)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . --group test --group lint
-	@# pip compiles with one process. Some packages have files that this Python cannot read.
-	@$(TEST)/bin/python -m compileall -q -j $(JOBS) $(TEST)/lib > /dev/null || true
+	@# What every process of the tests reads, compiled once; the rest is compiled as it is read.
+	@cd $(TEST)/lib/python3*/site-packages && ../../../bin/python -m compileall -q -j $(JOBS) \
+		-x '/(tests?|testing|_inductor)/' torch numpy pandas sympy matplotlib > /dev/null || true
 	@touch $@
 
 study: $(SIM)/.installed ## install the simulator and reproduce the published table into out/
@@ -32,6 +33,9 @@ study: $(SIM)/.installed ## install the simulator and reproduce the published ta
 # One process more than cores: some tests wait, for peers and for time to pass.
 test: $(TEST)/.installed ## install everything and run the whole test suite
 	$(TEST)/bin/python -m pytest --numprocesses $$(($(JOBS) + 1)) --benchmark-disable
+
+thorough: $(TEST)/.installed ## the suite with all examples, kills and damages (forty minutes)
+	BANDWISE_THOROUGH=1 $(MAKE) test
 
 docs: $(TEST)/.installed ## build the documentation into out/docs, warnings as errors
 	$(TEST)/bin/python -m sphinx -W --keep-going -q -d $(OUT)/doctrees docs $(OUT)/docs

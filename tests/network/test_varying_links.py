@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.thorough import examples
+from support.thorough import examples, only_thorough
 
 from sim.clock import Clock
 from sim.figures.evaluation import figures
@@ -449,12 +449,11 @@ def unequal(name: str, arguments: dict[str, Any], algorithm: str, **other: Any) 
     return on(plain(name, arguments, latency=0.1, **kind), UNEVEN)
 
 
-KINDS = [(*method, "ring") for method in METHODS] + [(*METHODS[2], "gloo")]
+RINGS = [pytest.param(*method, "ring", id=f"{method[0]}-ring") for method in METHODS]
+GLOO = pytest.param(*METHODS[2], "gloo", id="streaming_diloco-gloo", marks=only_thorough)
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "algorithm"), KINDS, ids=[f"{name}-{a}" for name, _, a in KINDS]
-)
+@pytest.mark.parametrize(("name", "arguments", "algorithm"), [*RINGS, GLOO])
 def test_evaluated_rounds_have_the_pace_of_a_long_run(
     name: str, arguments: dict[str, Any], algorithm: str
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
+from support.thorough import only_thorough  # noqa: E402
 
 from realrun.model.build import Built, build  # noqa: E402
 from realrun.model.stages import ModelError  # noqa: E402
@@ -284,7 +285,10 @@ def realrun(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("function", "method"),
-    [("transformer", "streaming_diloco"), ("recurrent", "acco")],
+    [
+        ("transformer", "streaming_diloco"),
+        pytest.param("recurrent", "acco", marks=only_thorough),
+    ],
 )
 def test_two_processes_train_it(folder: Path, function: str, method: str) -> None:
     done = realrun(write(folder, function, method))

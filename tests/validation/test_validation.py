@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from support.thorough import only_thorough
+
 from realrun.calibration.collectives import Case, Measured
 from realrun.calibration.fit import Observed, fitted, predicted
 from realrun.cli.app import app
@@ -299,6 +301,7 @@ def test_a_worker_slowed_down_by_sleeping_is_cold_after_every_operation(tmp_path
     assert machines[1].cold_start == ((0.05, 0.003), (0.2, 0.005))
 
 
+@only_thorough  # `make validate` calibrates two networks, and predicts from their files
 def test_a_calibration_is_a_hardware_file_for_the_simulator(tmp_path: Path) -> None:
     out = tmp_path / "two.toml"
     small = ["model.hidden=32", "model.layers=3", "model.heads=2", "model.context=32"]
