@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from support.command_line import Command, Ran
 from support.thorough import examples
 
 from sim.cli import main
+
+# Several processes of tests share the cores: threads of one would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says nothing on a machine that others use, too.
 settings.register_profile("bandwise", deadline=None, max_examples=examples(100))

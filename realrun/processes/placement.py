@@ -69,10 +69,19 @@ class Place:
     backend: str
 
 
+def _threads(local_workers: int) -> int | None:
+    """How many threads a worker computes with; None where the user has said it."""
+    # torchrun sets the variable to 1 where it starts several processes: that is not the user's.
+    if "OMP_NUM_THREADS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    return max(1, (os.cpu_count() or 1) // local_workers)
+
+
 @contextmanager
 def meet(device: str, backend: str, timeout_s: float) -> Iterator[Place]:
     """Let the processes of a launch meet, for one run or many."""
     chosen, carrier = device_and_backend(device, backend)
     with joined(carrier, timeout_s) as world:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // world.local_workers))
+        if (threads := _threads(world.local_workers)) is not None:
+            torch.set_num_threads(threads)
         yield Place(world, chosen, carrier)

@@ -160,9 +160,10 @@ def last_states(folder: Path) -> list[dict[str, Any]]:
             120,
             "who started them",
             id="streaming_diloco",
-            marks=only_thorough,
         ),
-        pytest.param('name = "acco"\ncomm_dtype = "fp32"', 200, "a worker", id="acco"),
+        pytest.param(
+            'name = "acco"\ncomm_dtype = "fp32"', 200, "a worker", id="acco", marks=only_thorough
+        ),
     ],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_bits(
