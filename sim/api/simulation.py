@@ -148,6 +148,7 @@ def simulate(
     from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
+    from sim.questions.in_step import warned
     from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
@@ -163,7 +164,10 @@ def simulate(
             prediction = predicted(resolved, replay=observed)
         layers = None if path is not None else with_layer_overlap(resolved, prediction)
         about = report(
-            resolved, prediction.figures, interval=prediction.interval, layer_overlap=layers
+            resolved if path is not None else warned(resolved, prediction),
+            prediction.figures,
+            interval=prediction.interval,
+            layer_overlap=layers,
         )
         within_s = within(sensitivity) if path is None else None
         if within_s is not None:

@@ -65,6 +65,7 @@ def simulate(
 
     from sim.output.html_pictures import of_run
     from sim.output.lever_lines import with_levers
+    from sim.questions.in_step import warned
     from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
@@ -75,7 +76,7 @@ def simulate(
         prediction = predicted(scenario, replay=observed)
     layer_overlap = None if replay is not None else with_layer_overlap(scenario, prediction)
     about = report(
-        scenario,
+        scenario if replay is not None else warned(scenario, prediction),
         prediction.figures,
         interval=prediction.interval,
         layer_overlap=layer_overlap,

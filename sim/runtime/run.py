@@ -166,7 +166,11 @@ class Runtime:
         for driver in [
             Driver(shared, replica, MAIN, MAIN, side=False) for replica in self._replicas
         ]:
-            driver.begin(method.program(driver, **method.arguments), _ended)
+            begin = partial(driver.begin, method.program(driver, **method.arguments), _ended)
+            if skew := self.scenario.run.start_skew_s * driver.rank:
+                self._clock.after(skew, begin)
+            else:
+                begin()
         try:
             self._clock.run()
         except TooManyMessages:
@@ -248,7 +252,7 @@ def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     ours = METHODS.get(method.name) is method.program
     each = [value for value in method.arguments.values() if isinstance(value, tuple)]
     per_worker = all(len(value) == len(scenario.workers) for value in each)
-    if not merge or not ours or not per_worker:
+    if not merge or not ours or not per_worker or scenario.run.start_skew_s:
         return {worker.rank: (worker.rank,) for worker in scenario.workers}
     alike: dict[Any, list[int]] = {}
     for worker in scenario.workers:

@@ -31,7 +31,7 @@ class Run:
     leaves the choice to the method and to whether there is jitter. ``replications`` is how many
     predict something random; None is as many as it takes (:mod:`sim.questions.replications`).
     ``average_by`` says what counts in a mean over workers: "workers", each once, or "tokens", those
-    of its round.
+    of its round. Rank r begins r times ``start_skew_s`` after rank 0.
     """
 
     tokens: float | None = None
@@ -42,6 +42,7 @@ class Run:
     measured_rounds: int | None = None
     replications: int | None = None
     average_by: str = "workers"
+    start_skew_s: float = 0.0
 
 
 @dataclass(frozen=True)

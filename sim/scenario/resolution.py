@@ -170,6 +170,7 @@ def _run(context: Context) -> Run:
         measured_rounds=run.measured_rounds,
         replications=run.replications,
         average_by=context.sections.train.average_by or "workers",
+        start_skew_s=run.start_skew or 0.0,
     )
 
 

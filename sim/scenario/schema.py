@@ -45,6 +45,11 @@ class RunSection(Section):
         " quick answer without an interval.",
         "as many as it takes, 7 or 9",
     )
+    start_skew: f.Delay | None = key(
+        "Time that each rank begins after the one before it. Over gloo's messages, workers that "
+        "are not in step may stay so, and be slower. Simulated only.",
+        "0 s",
+    )
 
 
 class ModelSection(Section):

@@ -88,6 +88,18 @@ def last(operation: str, size: float, workers: int = 2, **other: Any) -> float:
     return max(carried_out(operation, size, starts=[0.0] * workers, **other)[0])
 
 
+@pytest.mark.parametrize("late", [1.01 * LATENCY, 0.5, 3.0])
+def test_the_later_of_two_sends_before_it_asks(late: float) -> None:
+    """Its own notification then waits behind its data: the directions follow each other."""
+    size = 8e6
+    half_s = size / 2 / RATE
+    (first, second), _ = carried_out("all_to_all", size, starts=[0.0, late])
+    assert first == pytest.approx(late + half_s + LATENCY, abs=1e-3)
+    assert second == pytest.approx(late + 2 * half_s + 2 * LATENCY, abs=1e-3)
+    together, _ = carried_out("all_to_all", size)
+    assert together == pytest.approx([half_s + 2 * LATENCY] * 2, abs=1e-3)
+
+
 # A question's 48 bytes and a preamble's are seen on a slow line; 1e-3 is more than they take.
 near = {"rel": 1e-3}
 
