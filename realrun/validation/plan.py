@@ -92,8 +92,13 @@ def _check_cases(study: Study) -> None:
         raise ScenarioError(
             f"{study.name}: {given[0]}: is not emulated; leave it out, measured links have it"
         )
+    # Tensors are known only where something is sent tensor by tensor, of one model as well.
     sizes = {
-        (scenario.model, machine.batch_tokens, machine.n_grad_accumulation)
+        (
+            replace(scenario.model, layer_tensors=()),
+            machine.batch_tokens,
+            machine.n_grad_accumulation,
+        )
         for scenario in cases
         for machine in (worker.machine for worker in scenario.workers)
     }

@@ -53,6 +53,16 @@ def plan(study: Study) -> list[Planned]:
     return planned(study)
 
 
+def test_what_is_sent_by_tensor_is_of_the_same_model(tmp_path: Path) -> None:
+    text = QUICK.read_text().replace(
+        '"ddp" = {}',
+        '"ddp" = {}\n"torch\'s zero1" = { method = { zero1 = true, zero1_exchange = "torch" } }',
+    )
+    (tmp_path / "study.toml").write_text(text)
+    plans = planned(load_study(tmp_path / "study.toml"))
+    assert "torch's zero1" in {each.labels["method"] for each in plans}
+
+
 def no_lab() -> str | None:
     """Why no lab can be built here."""
     if "BANDWISE_VALIDATE" not in os.environ:
