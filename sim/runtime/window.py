@@ -86,7 +86,7 @@ def asked_for(scenario: Scenario, run: Run) -> Trace:
     ahead = _unequal(scenario) or scenario.random
     trace = run(scenario, skip + measured + ahead, None)
     if asked.rounds is not None and asked.rounds <= skip + measured:
-        return _with_window(trace, Window(skip, asked.rounds, steady=True))
+        return trace.over(Window(skip, asked.rounds, steady=True))
     return noted(trace, skip, skip + measured, steady=True)
 
 
@@ -164,11 +164,7 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
 
 def noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
     """Return a trace whose evaluated rounds are first .. last - 1, as far as all begin them."""
-    return _with_window(trace, Window(first, min(last, last_in_common(trace)), steady))
-
-
-def _with_window(trace: Trace, window: Window) -> Trace:
-    return Trace(trace.rows, replace(trace.context, window=window), trace.total_s)
+    return trace.over(Window(first, min(last, last_in_common(trace)), steady))
 
 
 def _checked(trace: Trace) -> Trace:

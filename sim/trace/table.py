@@ -178,8 +178,13 @@ class Trace:
         """The same trace with some fields of its window changed."""
         window = self.context.window
         assert window is not None
-        context = replace(self.context, window=replace(window, **changes))
-        return Trace(self.rows, context, self.total_s)
+        return self.over(replace(window, **changes))
+
+    def over(self, window: Window) -> Trace:
+        """The same trace with figures over these rounds."""
+        trace = Trace(self.rows, replace(self.context, window=window), self.total_s)
+        trace._begins = self._begins
+        return trace
 
     @property
     def workers(self) -> int:
