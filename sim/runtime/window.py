@@ -103,9 +103,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         trace = run(scenario, limit, longer)
         begins = trace.round_begins()
         rounds = len(begins) - 1
-        runs.append(length(trace))
-        looks = any(row.operation == LOOK for row in trace.rows)
-        if looks:
+        if LOOK in trace.operations:
             cheap = len(trace.rows) < _CHEAP_ROWS
             if rounds == limit and cheap and (more := _looking(trace.rows, limit)):
                 limit = more
@@ -120,6 +118,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         filled = first >= first_filled(rows, rank) and first >= awaited
         if filled and last - first == _span(awaited) and _repeats(trace, first, last):
             return noted(trace, first, last, steady=True)
+        runs.append(length(trace))
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
                 runs.insert(0, length(run(scenario, fewer, None)))
@@ -147,7 +146,7 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
     rounds are cheap, and where one worker stands for all and its rounds took different times, or
     were not filled yet. The rows that the end of the run would add are allowed for.
     """
-    if any(row.operation == LOOK for row in rows):
+    if LOOK in {row.operation for row in rows}:
         return _looking(rows, limit) or limit if 2 * len(rows) < _CHEAP_ROWS else limit
     if limit >= _MOST_ROUNDS or 2 * len(rows) > _MOST_ROWS:
         return limit
