@@ -14,6 +14,7 @@ The interface is that of trio's clocks: a time, and something to be done later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import simpy
 from simpy.events import NORMAL, URGENT
@@ -23,12 +24,17 @@ SAME_INSTANT = 1e-12  # relative
 Action = Callable[[], None]
 
 
-class Timer(simpy.Event):
-    """Something that will be done once; made by :meth:`Clock.after`."""
+class Timer:
+    """Something that will be done once; made by :meth:`Clock.after`.
+
+    It is a :class:`simpy.Event` as far as SimPy's queue needs one, and smaller.
+    """
+
+    __slots__ = ("callbacks",)
 
     _ok, _value = True, None  # SimPy looks at them once the timer has fired
 
-    def __init__(self, fire: Callable[[simpy.Event], None]) -> None:
+    def __init__(self, fire: Callable[[object], None]) -> None:
         self.callbacks = [fire]
 
     def cancel(self) -> None:
@@ -53,7 +59,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._env = simpy.Environment()
-        self._schedule = self._env.schedule
+        self._schedule: Callable[[Any, Any, float], None] = self._env.schedule
         #: Seconds since the beginning.
         self.now: float = self._env.now
 
@@ -67,7 +73,7 @@ class Clock:
         """
         at = self.now + seconds
 
-        def fire(_: simpy.Event) -> None:
+        def fire(_: object) -> None:
             self.now = at
             action()
 
