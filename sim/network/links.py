@@ -443,6 +443,16 @@ def interpolate(table: CollectiveTable, size: float) -> float:
     return float(seconds[-1] + slope * (size - sizes[-1]))
 
 
+def _count(numbers: NDArray[np.intp]) -> int:
+    """How many different ones there are."""
+    return len(set(numbers.tolist()))
+
+
+def _equal(values: NDArray[np.float64]) -> bool:
+    """Whether they are all the same."""
+    return bool((values == values[0]).all())
+
+
 _Times = tuple[Transfers, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]
 """A round, its seconds per byte, those without acknowledgements, its latency, whether all alike."""
 
@@ -458,8 +468,9 @@ class _Priced:
     ) -> None:
         workers = len(links.scenario.workers)
         self._capacity = capacity
-        self.sent, self.leaving = np.zeros(len(members)), np.zeros(len(members))
+        self.sent = np.zeros(len(members))
         self._ranks = np.array(members.ranks, dtype=np.intp)
+        self._site = links.site_of(self._ranks)
         self._rounds: list[_Times] = []
         crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
@@ -475,9 +486,6 @@ class _Priced:
             self._rounds.append(times)
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
-            site = links.site_of(self._ranks)
-            abroad = site[transfers.sender] != site[transfers.receiver]
-            np.add.at(self.leaving, transfers.sender[abroad], carried[abroad])
             more = crossing[here]
             np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
             crossing[here] = more
@@ -495,9 +503,11 @@ class _Priced:
         self._transmit_per_byte = max(
             self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
         )
-        self._pairs, place = np.unique(np.concatenate(pairs), return_inverse=True)
-        self._pair_use = np.zeros(len(self._pairs))
-        np.add.at(self._pair_use, place, np.concatenate(busy))
+        self._pairs, self._pair_use = pairs[0], busy[0]
+        if links.limited:
+            self._pairs, place = np.unique(np.concatenate(pairs), return_inverse=True)
+            self._pair_use = np.zeros(len(self._pairs))
+            np.add.at(self._pair_use, place, np.concatenate(busy))
         if self._transmit_per_byte > 0:
             self._use /= self._transmit_per_byte
             self._pair_use /= self._transmit_per_byte
@@ -532,12 +542,23 @@ class _Priced:
             seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
         # All send and receive alike: then all workers stay abreast of each other.
         alike = (
-            np.unique(sender).size == np.unique(receiver).size == len(self._ranks)
-            and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
-            and np.ptp(latency) == 0
+            _count(sender) == _count(receiver) == len(self._ranks)
+            and _equal(seconds_per_byte)
+            and _equal(unhindered)
+            and _equal(latency)
         )
         times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
         return used, numbers, place, times
+
+    @property
+    def leaving(self) -> NDArray[np.float64]:
+        """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
+        leaving = np.zeros(len(self._ranks))
+        for transfers, *_ in self._rounds:
+            abroad = self._site[transfers.sender] != self._site[transfers.receiver]
+            carried = transfers.share * transfers.repeat
+            np.add.at(leaving, transfers.sender[abroad], carried[abroad])
+        return leaving
 
     def waits(self, capacity: Capacity) -> bool:
         """Whether a link that it sends over carries nothing."""
@@ -556,12 +577,12 @@ class _Priced:
             waiting = unhindered is not seconds_per_byte
             occupied, sent = seconds_per_byte * size, unhindered * size
             delay = latency if with_latency else np.zeros_like(latency)
-            if alike and np.ptp(enters) == 0:
+            if alike and _equal(enters):
                 enters += max(occupied[0], sent[0] + delay[0]) * transfers.repeat
                 continue
             sender, receiver = transfers.sender, transfers.receiver
             # Each worker sends and receives at most once: no need to collect maxima.
-            once = np.unique(sender).size == sender.size == np.unique(receiver).size
+            once = _count(sender) == sender.size == _count(receiver)
             for _ in range(transfers.repeat):
                 leaves = enters[sender] + occupied
                 arrives = leaves + delay
