@@ -109,14 +109,15 @@ class Sent:
         rate = np.array(rates)
         for first, last, more_rate in longer:
             rate[first:last] += more_rate
-        # A collective that takes no time is spread over nothing: it counts at its instant.
         self._edges = np.array(edges)
-        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(self._edges))])
-        self._jump = np.cumsum(jumps)
+        between = self._edges[1:] - self._edges[:-1]
+        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * between)])
+        # A collective that takes no time is spread over nothing: it counts at its instant.
+        self._jump = np.cumsum(jumps) if any(jumps) else None
 
     def _until(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
         flowing = np.interp(time, self._edges, self._sent)
-        if not self._jump[-1]:
+        if self._jump is None:
             return np.asarray(flowing)
         index = np.searchsorted(self._edges, time, side="right") - 1
         return np.asarray(flowing + np.where(index >= 0, self._jump[index], 0.0))

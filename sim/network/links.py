@@ -53,7 +53,8 @@ class Cost:
 def _table(pairs: Pairs) -> NDArray[np.float64]:
     """Return it as an array S x S, which takes no memory where all pairs are alike."""
     if pairs.common is not None:
-        return np.broadcast_to(np.float64(pairs.common), (len(pairs), len(pairs)))
+        one, shape = np.array(pairs.common, dtype=float), (len(pairs), len(pairs))
+        return np.ndarray(shape, buffer=one, strides=(0, 0))
     return np.array(pairs.rows, dtype=float)
 
 
@@ -487,7 +488,7 @@ class _Priced:
             carried = transfers.share * transfers.repeat
             np.add.at(self.sent, transfers.sender, carried)
             more = crossing[here]
-            np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
+            np.add.at(more, place, np.repeat(carried, used.sum(axis=1)))
             crossing[here] = more
             if links.limited:
                 sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]

@@ -117,7 +117,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
             return _checked(noted(trace, first_filled(rows, rank), rounds, steady=True))
         filled = first >= first_filled(rows, rank) and first >= awaited
         if filled and last - first == _span(awaited) and _repeats(trace, first, last):
-            return noted(trace, first, last, steady=True)
+            return trace.over(Window(first, last, steady=True))
         runs.append(length(trace))
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
@@ -158,7 +158,9 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
         return limit
     if first < max(first_filled(rows, rank), awaited):
         return 2 * limit
-    return limit if _periods(np.array(begins)[:, None], first, limit) else 2 * limit
+    tolerance = _SAME * (now - begins[first]) / (limit - first)
+    same = _periods(np.array(begins)[:, None], first, limit, tolerance)
+    return limit if same else 2 * limit
 
 
 def noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
@@ -240,14 +242,13 @@ def _repeats(trace: Trace, first: int, last: int) -> bool:
             for by_round in lags.values()
             for number in range(first, last)
         )
-        for period in _periods(begins, first, last)
+        for period in _periods(begins, first, last, tolerance)
     )
 
 
-def _periods(begins: NDArray[np.float64], first: int, last: int) -> list[int]:
+def _periods(begins: NDArray[np.float64], first: int, last: int, tolerance: float) -> list[int]:
     """Return after how many rounds, of 1, 2, 4 and all of them, first .. last - 1 repeat."""
-    tolerance = _SAME * float(begins[last].mean() - begins[first].mean()) / (last - first)
-    took = np.diff(begins, axis=0)
+    took = begins[1:] - begins[:-1]
     return [
         period
         for period in sorted({1, 2, 4, last - first})
