@@ -696,8 +696,9 @@ class Flows:
         flow = Flow(cost, self._clock.now + cost.latency_s + extra_s, on_end, group)
         self._flows.append(flow)
         if len(self._flows) == 1:
-            self.next_end = flow.transmit_at + cost.transmit_s
-            self._schedule(flow, self.next_end, end=True)
+            self.next_end = flow.end_at = flow.transmit_at + cost.transmit_s
+            seconds = self.next_end - self._clock.now
+            flow.timer = self._clock.after(seconds, partial(self._end, flow), first=True)
         else:
             self._share()
 

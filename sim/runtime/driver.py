@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from functools import lru_cache
 from math import isnan
 from typing import Any
 
@@ -29,6 +30,15 @@ from sim.trace.layers import applied_to
 from sim.trace.table import CONTROL, LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 MAIN = "main"
+
+
+@lru_cache(maxsize=16384)  # the same buffers are sent round after round
+def _on_wire(
+    name: str, detail: str, elements: int, dtype: str, quantize_block: int
+) -> tuple[str, float]:
+    """Return what traces write of a buffer that is sent, and its bytes on the wire."""
+    described = f"{name} {detail}".strip()
+    return f"{described} {dtype}", wire_bytes(elements, dtype, quantize_block)
 
 
 class Driver(CollectiveCalls[Activity]):
@@ -296,7 +306,7 @@ class Driver(CollectiveCalls[Activity]):
         try:
             # Nearly always all of them.
             members = shared.everyone if over is None else members_of(over, self.workers, self.rank)
-            size = wire_bytes(buffer.elements, dtype, block)
+            detail, size = _on_wire(buffer.name, buffer.detail, buffer.elements, dtype, block)
         except ValueError as error:
             raise SimulationError(
                 f"rank {self.rank} ({self.name}): {operation}: {error}"
@@ -312,9 +322,8 @@ class Driver(CollectiveCalls[Activity]):
         group = shared.groups.get(name) or shared.group(name, members)
         call = self._replica.count_call(name)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None
-        detail = f"{buffer.name} {buffer.detail}".strip()
         now = self._clock.now
-        row = Row(self.rank, self.name, operation, f"{detail} {dtype}", name, call, size, 1, now)
+        row = Row(self.rank, self.name, operation, detail, name, call, size, 1, now)
         self._rows.append(row)
         activity = self._started(row)
         called = Call(row, activity, dtype, mean, numbers)
