@@ -155,9 +155,10 @@ class Accounts:
                 if inside[1] > inside[0]:
                     self._spend(rank, whose, *inside, spent)
             else:
-                taken = min(stop, end) - max(start, begin)
+                taken = (stop if stop < end else end) - (start if start > begin else begin)
                 spent[cause] += taken * value
-                spent["contention"] += taken * (1 - value)
+                if value < 1:
+                    spent["contention"] += taken * (1 - value)
 
     def _blocked(
         self,
