@@ -42,18 +42,20 @@ class Accounts:
             rank: {"main": []} for rank in trace.context.standing_for
         }
         self._spawned: set[tuple[str, str]] = set()  # who spawned, and what
-        self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
+        ends = self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
         measured = trace.context.measured
         for row in trace.rows:
-            program, operation = row.program, row.operation
-            rows = self._programs[row.rank].setdefault(program, [])
+            rank, program, operation = row.rank, row.program, row.operation
+            rows = self._programs[rank].get(program)
+            if rows is None:
+                rows = self._programs[rank][program] = []
             # A look takes no time; what it could part are waits, or what a real worker does.
             if measured or operation != LOOK or not rows or rows[-1].operation == WAIT:
                 rows.append(row)
             if operation == SPAWN:
                 self._spawned.add((program, row.group))
-            if program == "main" and row.end_s > self._ends[row.rank]:
-                self._ends[row.rank] = row.end_s
+            if program == "main" and row.end_s > ends[rank]:
+                ends[rank] = row.end_s
         # When each group sets up: the first collective's extra time, as it goes on the wire.
         extra = trace.context.first_collective_s
         self._setup: dict[str, tuple[float, float]] = {}

@@ -74,11 +74,13 @@ class Sent:
         sent: list[float] = []
         sizes: dict[str, tuple[Row, list[float]]] = {}  # those of the first worker
         kinds: dict[tuple[str, str, str], _Kind] = {}
+        of_detail: dict[tuple[str, str, str], _Kind] = {}
         for row, start in trace.on_wire():
-            name = row.operation, row.detail.rpartition(" ")[2], row.group
-            kind = kinds.get(name)
+            kind = of_detail.get((row.operation, row.detail, row.group))
             if kind is None:
-                kind = kinds[name] = _Kind(row, context)
+                name = row.operation, row.detail.rpartition(" ")[2], row.group
+                kind = kinds[name] = kinds.get(name) or _Kind(row, context)
+                of_detail[row.operation, row.detail, row.group] = kind
             if row.rank == rank:
                 if not kind.sizes:
                     kind.sizes = sizes.setdefault(kind.key, (row, []))[1]
