@@ -30,12 +30,14 @@ class Timer:
     It is a :class:`simpy.Event` as far as SimPy's queue needs one, and smaller.
     """
 
-    __slots__ = ("callbacks",)
+    __slots__ = ("action", "at", "callbacks")
 
     _ok, _value = True, None  # SimPy looks at them once the timer has fired
 
-    def __init__(self, fire: Callable[[object], None]) -> None:
-        self.callbacks = [fire]
+    def __init__(self, at: float, action: Action, callbacks: list[Callable[[Timer], None]]) -> None:
+        self.at = at
+        self.action = action
+        self.callbacks = callbacks
 
     def cancel(self) -> None:
         """Have nothing done; of no effect once it is done."""
@@ -60,6 +62,7 @@ class Clock:
     def __init__(self) -> None:
         self._env = simpy.Environment()
         self._schedule: Callable[[Any, Any, float], None] = self._env.schedule
+        self._callbacks: list[Callable[[Timer], None]] = [self._fire]  # of every timer
         #: Seconds since the beginning.
         self.now: float = self._env.now
 
@@ -71,15 +74,13 @@ class Clock:
         first
             Before what is due at the same time without it.
         """
-        at = self.now + seconds
-
-        def fire(_: object) -> None:
-            self.now = at
-            action()
-
-        timer = Timer(fire)
+        timer = Timer(self.now + seconds, action, self._callbacks)
         self._schedule(timer, URGENT if first else NORMAL, seconds)
         return timer
+
+    def _fire(self, timer: Timer) -> None:
+        self.now = timer.at
+        timer.action()
 
     def run(self) -> None:
         """Let time pass until nothing is due any more."""
