@@ -58,7 +58,8 @@ class Version:
 
     def seconds(self) -> float:
         """Compute the point once; seconds of processor time."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
