@@ -14,6 +14,7 @@ The interface is that of trio's clocks: a time, and something to be done later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import simpy
 from simpy.events import NORMAL, URGENT
@@ -23,13 +24,20 @@ SAME_INSTANT = 1e-12  # relative
 Action = Callable[[], None]
 
 
-class Timer(simpy.Event):
-    """Something that will be done once; made by :meth:`Clock.after`."""
+class Timer:
+    """Something that will be done once; made by :meth:`Clock.after`.
+
+    It is a :class:`simpy.Event` as far as SimPy's queue needs one, and smaller.
+    """
+
+    __slots__ = ("action", "at", "callbacks")
 
     _ok, _value = True, None  # SimPy looks at them once the timer has fired
 
-    def __init__(self, fire: Callable[[simpy.Event], None]) -> None:
-        self.callbacks = [fire]
+    def __init__(self, at: float, action: Action, callbacks: list[Callable[[Timer], None]]) -> None:
+        self.at = at
+        self.action = action
+        self.callbacks = callbacks
 
     def cancel(self) -> None:
         """Have nothing done; of no effect once it is done."""
@@ -53,7 +61,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._env = simpy.Environment()
-        self._schedule = self._env.schedule
+        self._schedule: Callable[[Any, Any, float], None] = self._env.schedule
+        self._callbacks: list[Callable[[Timer], None]] = [self._fire]  # of every timer
         #: Seconds since the beginning.
         self.now: float = self._env.now
 
@@ -65,15 +74,13 @@ class Clock:
         first
             Before what is due at the same time without it.
         """
-        at = self.now + seconds
-
-        def fire(_: simpy.Event) -> None:
-            self.now = at
-            action()
-
-        timer = Timer(fire)
+        timer = Timer(self.now + seconds, action, self._callbacks)
         self._schedule(timer, URGENT if first else NORMAL, seconds)
         return timer
+
+    def _fire(self, timer: Timer) -> None:
+        self.now = timer.at
+        timer.action()
 
     def run(self) -> None:
         """Let time pass until nothing is due any more."""

@@ -195,7 +195,7 @@ def figures(trace: Trace) -> Figures:
         ),
         whole_run=whole_run,
         steady=window.steady,
-        looks=any(row.operation == LOOK for row in trace.rows),
+        looks=LOOK in trace.operations,
         hand_overs=counts.hand_overs,
         overall_breakdown=_mean(accounts.between(0.0, trace.total_s), weights),
         backlog_s=(length - simulated_s) / window_rounds if window_rounds else 0.0,
@@ -261,9 +261,11 @@ class _Counts:
         observer = next(iter(rounds))
         # Where gradients are handed over to an update, they count then: what is computed after
         # the last hand-over enters none.
-        hands_over = any(row.operation == "hand_over" for row in trace.rows)
+        hands_over = "hand_over" in trace.operations
         pending = dict.fromkeys(rounds, 0)
         for row in trace.rows:
+            if row.call >= 0:  # a collective, or waiting: most rows of many runs
+                continue
             rank, operation = row.rank, row.operation
             if row.commits:
                 declared = True

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.members import Members, family, named
-from sim.trace.table import Row, Trace, share_key
+from sim.trace.table import Context, Row, Trace, share_key
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,19 @@ def _exchange(row: Row, members: Members, sizes: list[float], share: tuple[float
     return Exchange(row.operation, dtype, min(sizes), most, members, sent, len(sizes))
 
 
+class _Kind:
+    """Collectives of one operation, dtype and group: what all of them have in common."""
+
+    def __init__(self, row: Row, context: Context) -> None:
+        members = named(row.group, len(context.site_of))
+        self.key = share_key(row)
+        self.mean_share = float(np.mean(context.sent_share.get(self.key, 0.0)))
+        self.members, self.workers = len(members), len(context.site_of)
+        #: Whose rows count, so that each collective counts once.
+        self.counted = members.ranks[0] if members.name else next(iter(context.standing_for))
+        self.sizes: list[float] = []
+
+
 class Sent:
     """What a run sends; ``exchanges`` of the first worker by kind, the methods for an average one.
 
@@ -56,49 +69,58 @@ class Sent:
     def __init__(self, trace: Trace) -> None:
         context = trace.context
         rank = next(iter(context.standing_for))
-        mean_share = {key: float(np.mean(share)) for key, share in context.sent_share.items()}
-        starts, stops, sent = [], [], []
-        sizes: dict[str, tuple[Row, list[float]]] = {}
-        workers = len(context.site_of)
+        starts: list[float] = []
+        stops: list[float] = []
+        sent: list[float] = []
+        sizes: dict[str, tuple[Row, list[float]]] = {}  # those of the first worker
+        kinds: dict[tuple[str, str, str], _Kind] = {}
+        of_detail: dict[tuple[str, str, str], _Kind] = {}
         for row, start in trace.on_wire():
-            over_all = "[" not in row.group
-            if row.rank != rank and over_all:
-                continue
-            key = share_key(row)
+            kind = of_detail.get((row.operation, row.detail, row.group))
+            if kind is None:
+                name = row.operation, row.detail.rpartition(" ")[2], row.group
+                kind = kinds[name] = kinds.get(name) or _Kind(row, context)
+                of_detail[row.operation, row.detail, row.group] = kind
             if row.rank == rank:
-                sizes.setdefault(key, (row, []))[1].append(row.bytes)
-            members = named(row.group, workers)
-            if over_all or row.rank == members.ranks[0]:  # each collective once
+                if not kind.sizes:
+                    kind.sizes = sizes.setdefault(kind.key, (row, []))[1]
+                kind.sizes.append(row.bytes)
+            if row.rank == kind.counted:
                 starts.append(start)
                 stops.append(row.end_s)
-                sent.append(row.bytes * mean_share.get(key, 0.0) * len(members) / workers)
+                sent.append(row.bytes * kind.mean_share * kind.members / kind.workers)
         exchanges: dict[tuple[str, str, int], Exchange] = {}
         for key, (row, found) in sizes.items():
             members = named(row.group, len(context.site_of))
             more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
-            kind = family(more.operation), more.dtype, len(members)
-            exchanges[kind] = exchanges[kind].with_others(more) if kind in exchanges else more
+            alike = family(more.operation), more.dtype, len(members)
+            exchanges[alike] = exchanges[alike].with_others(more) if alike in exchanges else more
         self.exchanges = tuple(exchanges.values())
-        edges = np.unique([*starts, *stops] or [0.0])
-        rate = np.zeros(len(edges))
-        jump = np.zeros(len(edges))
-        places = np.searchsorted(edges, starts), np.searchsorted(edges, stops)
-        taken = np.subtract(stops, starts)
-        pieces = zip(*(each.tolist() for each in places), taken.tolist(), sent, strict=True)
-        for first, last, seconds, size in pieces:
+        edges = sorted({*starts, *stops}) or [0.0]
+        place = {edge: number for number, edge in enumerate(edges)}
+        rates, jumps = [0.0] * len(edges), [0.0] * len(edges)
+        longer = []
+        for start, stop, size in zip(starts, stops, sent, strict=True):
+            first, last = place[start], place[stop]
             if last == first + 1:
-                rate[first] += size / seconds
+                rates[first] += size / (stop - start)
             elif last > first:
-                rate[first:last] += size / seconds
+                longer.append((first, last, size / (stop - start)))
             else:
-                jump[first] += size
+                jumps[first] += size
+        rate = np.array(rates)
+        for first, last, more_rate in longer:
+            rate[first:last] += more_rate
+        self._edges = np.array(edges)
+        between = self._edges[1:] - self._edges[:-1]
+        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * between)])
         # A collective that takes no time is spread over nothing: it counts at its instant.
-        self._edges = edges
-        self._sent = np.concatenate([[0.0], np.cumsum(rate[:-1] * np.diff(edges))])
-        self._jump = np.cumsum(jump)
+        self._jump = np.cumsum(jumps) if any(jumps) else None
 
     def _until(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
         flowing = np.interp(time, self._edges, self._sent)
+        if self._jump is None:
+            return np.asarray(flowing)
         index = np.searchsorted(self._edges, time, side="right") - 1
         return np.asarray(flowing + np.where(index >= 0, self._jump[index], 0.0))
 

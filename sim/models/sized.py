@@ -60,14 +60,15 @@ class Sized:
 
     def _buffer(self, name: str, layers: range, piece: int = 0, pieces: int = 1) -> SizedBuffer:
         key = (name, layers, piece, pieces)
-        if key not in self._buffers:
+        buffer = self._buffers.get(key)
+        if buffer is None:
             elements = self._elements(layers)
             detail = written(layers)
             if pieces > 1:
                 elements = elements * (piece + 1) // pieces - elements * piece // pieces
                 detail += f" {piece + 1}/{pieces}"
-            self._buffers[key] = SizedBuffer(name, elements, detail)
-        return self._buffers[key]
+            buffer = self._buffers[key] = SizedBuffer(name, elements, detail)
+        return buffer
 
     def tensors(self, layers: range) -> list[int]:
         """Elements of each tensor of some layers."""

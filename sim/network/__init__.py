@@ -2,7 +2,11 @@
 
 schedules: How each collective algorithm moves bytes: rounds of simultaneous transfers between
   ranks.
-links: What a collective costs on the scenario's links, and how collectives on the wire share them.
+capacity: Bytes/s of every link.
+prices: What a collective costs alone, by its schedule or by a measured table.
+links: The links of a scenario: what crosses them, and what collectives cost on them.
+filling: How fast collectives that share links proceed (weighted max-min).
+flows: The collectives that are on the wire, in virtual time.
 gloo: Collectives as gloo carries them out: message by message, each rank in its own time.
 messages: Messages between ranks: receiver-initiated rendezvous.
 message_links: The links of a network at the level of messages: FIFO transmission, cut-through

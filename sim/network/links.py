@@ -1,124 +1,27 @@
-"""What a collective costs on the scenario's links, and how collectives on the wire share them."""
+"""The links of a scenario: which ones transfers cross, and what a collective costs on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from random import Random
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.clock import SAME_INSTANT, Clock, Timer
+from sim.clock import Clock
 from sim.members import Members, everyone
+from sim.network.capacity import Capacity, table_of
 from sim.network.gloo import alone, duration
 from sim.network.message_links import Limits, LinkPath, MessageLinks
-from sim.network.schedules import Schedule, Transfers, schedule
+from sim.network.prices import Cost, Priced, interpolate
+from sim.network.schedules import schedule
 from sim.network.states import State, States
 from sim.network.varying_links import VaryingMessageLinks
 from sim.scenario.connections import limits
-from sim.scenario.pairs import Pairs
 from sim.scenario.profiles import Profile
 from sim.scenario.records import CollectiveTable, Scenario
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One collective alone on the network.
-
-    ``latency_s`` is shared with nobody, ``transmit_s`` stretches when links are shared.
-    ``links`` are those that it crosses and that are not unlimited, by number, in order, and
-    ``use`` is the fraction of each one's capacity taken meanwhile.
-    ``pairs`` are the pairs of workers whose connections limit it, by number, and ``pair_use`` the
-    fraction taken of what their connections carry.
-    """
-
-    latency_s: float
-    transmit_s: float
-    links: NDArray[np.intp]
-    use: NDArray[np.float64]
-    pairs: NDArray[np.intp]
-    pair_use: NDArray[np.float64]
-    #: Where links vary, the cost in another state of them; None where a link is down.
-    at: Callable[[State], Cost | None] | None = None
-
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        return self.latency_s + self.transmit_s
-
-
-def _table(pairs: Pairs) -> NDArray[np.float64]:
-    """Return it as an array S x S, which takes no memory where all pairs are alike."""
-    if pairs.common is not None:
-        return np.broadcast_to(np.float64(pairs.common), (len(pairs), len(pairs)))
-    return np.array(pairs.rows, dtype=float)
-
-
-class Capacity:
-    """Bytes/s of every link, by number: pairs of sites row by row, and behind them the others."""
-
-    def __init__(
-        self,
-        pairs: NDArray[np.float64],
-        others: NDArray[np.float64],
-        factor: float = 1.0,
-        own: Mapping[int, float] | None = None,
-    ) -> None:
-        self._pairs = pairs
-        self._others = others
-        self._factor = factor  # on those of pairs
-        self._own = own or {}  # by number, in place of it
-
-    def __getitem__(self, number: int) -> float:
-        return float(self.of(np.array([number]))[0])
-
-    def of(self, numbers: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return those of many links, in the shape of their numbers."""
-        rates = self._others.take(numbers - self._pairs.size, mode="clip")
-        pair = numbers < self._pairs.size
-        rates[pair] = self._pairs[np.divmod(numbers[pair], len(self._pairs))]
-        if self._factor != 1.0 or self._own:
-            limited = pair & (rates < inf)
-            factors = np.full(numbers.shape, self._factor)
-            for link, factor in self._own.items():
-                factors[numbers == link] = factor
-            rates[limited] *= factors[limited]
-        return rates
-
-    def times(
-        self, pairs: float, own: Mapping[int, float], site_links: NDArray[np.float64]
-    ) -> Capacity:
-        """Return it with a factor on all pairs, on some of them, and on up- and downlinks.
-
-        Parameters
-        ----------
-        pairs
-            On links of pairs.
-        own
-            By a link's number, in place of it.
-        site_links
-            On uplinks and downlinks, in the order of their numbers.
-        """
-        others = self._others.copy()
-        limited = others[: len(site_links)] < inf
-        others[: len(site_links)][limited] *= site_links[limited]
-        return Capacity(self._pairs, others, pairs, own)
-
-
-def _distinct(numbers: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the different numbers in order, and where among them each one is.
-
-    As ``np.unique`` does, which sorts; numbers that lie close together need no sorting.
-    """
-    least = numbers.min() if numbers.size else 0
-    if numbers.max(initial=0) - least > 4 * numbers.size:
-        distinct, place = np.unique(numbers, return_inverse=True)
-        return distinct, place
-    there = np.bincount(numbers - least) > 0
-    return np.flatnonzero(there) + least, (np.cumsum(there) - 1)[numbers - least]
 
 
 class Links:
@@ -134,7 +37,7 @@ class Links:
         )
         # Order of link numbers: pairs row by row, uplinks, downlinks, sending, receiving.
         self._given = Capacity(
-            _table(scenario.network.bandwidth),
+            table_of(scenario.network.bandwidth),
             np.concatenate(
                 [
                     [site.uplink for site in scenario.sites],
@@ -152,14 +55,14 @@ class Links:
         self._first_down = self._first_up + sites
         self._first_out = self._first_down + sites
         self._first_in = self._first_out + workers
-        self._latency = _table(scenario.network.latency)
+        self._latency = table_of(scenario.network.latency)
         self._within_latency = np.array([site.within_latency for site in scenario.sites])
         self.limited = bool(limits(scenario.network))
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
         # By operation, dtype, (bytes), the members' name and the factors on the links.
-        self._schedules: dict[tuple[str, str, str, State], _Priced] = {}
+        self._schedules: dict[tuple[str, str, str, State], Priced] = {}
         self._costs: dict[tuple[str, str, float, str], Cost] = {}
         self._found_in: dict[tuple[str, str, float, str], Callable[[State], Cost | None]] = {}
 
@@ -378,14 +281,14 @@ class Links:
 
     def _priced(
         self, operation: str, dtype: str, members: Members | None = None, state: State | None = None
-    ) -> _Priced:
+    ) -> Priced:
         members = members or self._everyone
         state = state or self.states.best
         key = (operation, dtype, members.name, state)
         if key not in self._schedules:
             algorithm = self.scenario.network.collectives.algorithm
             rounds = schedule(operation, algorithm, dtype, self._by_site(members))
-            self._schedules[key] = _Priced(self, rounds, members, self._capacity(state))
+            self._schedules[key] = Priced(self, rounds, members, self._capacity(state))
         return self._schedules[key]
 
     def _measured(
@@ -428,301 +331,3 @@ class Links:
             [self._first_out + at, self._first_in + to, np.full_like(at, -1)], axis=1
         )
         return crossed, np.where(inside, self._within_latency[a], self._latency[a, b])
-
-
-def interpolate(table: CollectiveTable, size: float) -> float:
-    """Seconds from a measured table: linear between points, the end segments prolonged.
-
-    Below the first point the time is that of the first point (a smaller buffer is not
-    negative time away from it), above the last the last segment's slope continues.
-    """
-    sizes, seconds = np.array(table.bytes), np.array(table.seconds)
-    if size <= sizes[-1] or len(sizes) == 1:
-        return float(np.interp(size, sizes, seconds))
-    slope = (seconds[-1] - seconds[-2]) / (sizes[-1] - sizes[-2])
-    return float(seconds[-1] + slope * (size - sizes[-1]))
-
-
-_Times = tuple[Transfers, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]
-"""A round, its seconds per byte, those without acknowledgements, its latency, whether all alike."""
-
-
-class _Priced:
-    """A schedule laid over the links: everything about it that does not depend on the size.
-
-    The schedule is between places among the members, the links are between their ranks.
-    """
-
-    def __init__(
-        self, links: Links, rounds: Schedule, members: Members, capacity: Capacity
-    ) -> None:
-        workers = len(links.scenario.workers)
-        self._capacity = capacity
-        self.sent, self.leaving = np.zeros(len(members)), np.zeros(len(members))
-        self._ranks = np.array(members.ranks, dtype=np.intp)
-        self._rounds: list[_Times] = []
-        crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
-        pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
-        laid: Transfers | None = None
-        for transfers in rounds:
-            if transfers is not laid:  # one that is repeated is laid over the links once
-                laid = transfers
-                used, numbers, place, times = self._laid(links, transfers)
-                before, so_far = len(crossed), crossing
-                crossed, at = _distinct(np.concatenate([crossed, numbers]))
-                crossing, here = np.zeros(len(crossed)), at[before:]
-                crossing[at[:before]] = so_far
-            self._rounds.append(times)
-            carried = transfers.share * transfers.repeat
-            np.add.at(self.sent, transfers.sender, carried)
-            site = links.site_of(self._ranks)
-            abroad = site[transfers.sender] != site[transfers.receiver]
-            np.add.at(self.leaving, transfers.sender[abroad], carried[abroad])
-            more = crossing[here]
-            np.add.at(more, place, np.broadcast_to(carried[:, None], used.shape)[used])
-            crossing[here] = more
-            if links.limited:
-                sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
-                connection = np.minimum(*links.connections(sender, receiver))
-                used_pairs = connection < inf
-                pairs.append((sender * workers + receiver)[used_pairs])
-                busy.append((carried / connection)[used_pairs])
-        # Who shares a link is counted per round, and workers that are a round ahead of others
-        # use links at the same time as these: no link carries its bytes faster than it can.
-        rates = capacity.of(crossed)
-        self._links = crossed
-        self._use = np.divide(crossing, rates, out=np.zeros_like(crossing), where=crossing > 0)
-        self._transmit_per_byte = max(
-            self._longest_path(1.0, with_latency=False), float(self._use.max(initial=0.0))
-        )
-        self._pairs, place = np.unique(np.concatenate(pairs), return_inverse=True)
-        self._pair_use = np.zeros(len(self._pairs))
-        np.add.at(self._pair_use, place, np.concatenate(busy))
-        if self._transmit_per_byte > 0:
-            self._use /= self._transmit_per_byte
-            self._pair_use /= self._transmit_per_byte
-
-    def _laid(
-        self, links: Links, transfers: Transfers
-    ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
-        """Lay a round over the links.
-
-        Returns
-        -------
-        used
-            Which links on its route have a limited capacity, for each of n transfers; [n, 3].
-        numbers, place
-            The numbers of these links, in order; and where among them each use of a link is.
-        times
-            What the round takes.
-        """
-        sender, receiver = self._ranks[transfers.sender], self._ranks[transfers.receiver]
-        route, latency = links.route(sender, receiver)
-        rate = self._capacity.of(route)
-        used = (route >= 0) & (rate < inf)
-        numbers, place = _distinct(route[used])
-        rate[~used] = inf
-        rate[used] /= np.bincount(place)[place]  # all that cross a link in a round share it
-        sent = rate.min(axis=1)
-        if links.limited:
-            paced, acknowledged = links.connections(sender, receiver)
-            sent = np.minimum(sent, paced)
-        unhindered = seconds_per_byte = transfers.share / sent
-        if links.limited:
-            seconds_per_byte = transfers.share / np.minimum(sent, acknowledged)
-        # All send and receive alike: then all workers stay abreast of each other.
-        alike = (
-            np.unique(sender).size == np.unique(receiver).size == len(self._ranks)
-            and np.ptp(seconds_per_byte) == np.ptp(unhindered) == 0
-            and np.ptp(latency) == 0
-        )
-        times = transfers, seconds_per_byte, unhindered, latency, bool(alike)
-        return used, numbers, place, times
-
-    def waits(self, capacity: Capacity) -> bool:
-        """Whether a link that it sends over carries nothing."""
-        return not capacity.of(self._links[self._use > 0]).all()
-
-    def cost(self, size: float) -> Cost:
-        transmit = self._transmit_per_byte * size
-        total = self._longest_path(size, with_latency=True)
-        latency = max(0.0, total - transmit)
-        return Cost(latency, transmit, self._links, self._use, self._pairs, self._pair_use)
-
-    def _longest_path(self, size: float, *, with_latency: bool) -> float:
-        """Last arrival when all members enter round 0 at time 0."""
-        enters = np.zeros(len(self._ranks))
-        for transfers, seconds_per_byte, unhindered, latency, alike in self._rounds:
-            waiting = unhindered is not seconds_per_byte
-            occupied, sent = seconds_per_byte * size, unhindered * size
-            delay = latency if with_latency else np.zeros_like(latency)
-            if alike and np.ptp(enters) == 0:
-                enters += max(occupied[0], sent[0] + delay[0]) * transfers.repeat
-                continue
-            sender, receiver = transfers.sender, transfers.receiver
-            # Each worker sends and receives at most once: no need to collect maxima.
-            once = np.unique(sender).size == sender.size == np.unique(receiver).size
-            for _ in range(transfers.repeat):
-                leaves = enters[sender] + occupied
-                arrives = leaves + delay
-                if waiting:  # who waits for acknowledgements has waited for the latency
-                    arrives = np.maximum(leaves, enters[sender] + sent + delay)
-                following = enters.copy()
-                if once:
-                    following[sender] = np.maximum(following[sender], leaves)
-                    following[receiver] = np.maximum(following[receiver], arrives)
-                else:
-                    np.maximum.at(following, sender, leaves)
-                    np.maximum.at(following, receiver, arrives)
-                enters = following
-        return float(enters.max())
-
-
-def progressive_filling(use: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Relative speeds of collectives that transmit at once; shape [flows, links] -> [flows].
-
-    All speeds grow in proportion to 1 / max_l use, none beyond 1; when a link is full the
-    flows that cross it stop growing. On one shared link that divides the bandwidth equally.
-
-    Examples
-    --------
-    >>> progressive_filling(np.array([[1.0], [1.0]]))
-    array([0.5, 0.5])
-    """
-    flows = len(use)
-    speed = np.zeros(flows)
-    peak = use.max(axis=1, initial=0.0)
-    growing = peak > 0
-    speed[~growing] = 1.0
-    weight = np.zeros(flows)
-    weight[growing] = 1 / peak[growing]
-    left = np.ones(use.shape[1])
-    while growing.any():
-        pull = weight[growing] @ use[growing]
-        full_at = np.divide(left, pull, out=np.full_like(left, inf), where=pull > 0)
-        link_step = full_at.min()
-        own_step = ((1 - speed[growing]) / weight[growing]).min()
-        step = min(link_step, own_step)
-        speed[growing] += weight[growing] * step
-        left = np.maximum(left - pull * step, 0.0)
-        full = (left <= 1e-12) & (pull > 0)
-        growing &= ~((use[:, full] > 0).any(axis=1)) & (speed < 1 - 1e-12)
-    return np.minimum(speed, 1.0)
-
-
-class Flow:
-    """One collective on the wire."""
-
-    __slots__ = (
-        "cost",
-        "end_at",
-        "group",
-        "left",
-        "on_end",
-        "speed",
-        "timer",
-        "transmit_at",
-        "updated",
-    )
-
-    def __init__(
-        self, cost: Cost, transmit_at: float, on_end: Callable[[], None], group: str
-    ) -> None:
-        self.cost = cost
-        self.group = group
-        self.transmit_at = transmit_at
-        self.left = cost.transmit_s
-        self.updated = transmit_at
-        self.speed = 1.0
-        self.end_at = inf
-        self.on_end = on_end
-        self.timer: Timer | None = None
-
-
-def uses(flows: list[Flow]) -> NDArray[np.float64]:
-    """What flows use of each link, and of the connections that those of one group share."""
-    links = flows[0].cost.links
-    if all(flow.cost.links is links for flow in flows):
-        use = np.array([flow.cost.use for flow in flows])
-    else:
-        links = np.unique(np.concatenate([flow.cost.links for flow in flows]))
-        use = np.zeros((len(flows), len(links)))
-        for row, flow in zip(use, flows, strict=True):
-            row[np.searchsorted(links, flow.cost.links)] = flow.cost.use
-    columns: dict[tuple[str, int], int] = {}
-    for flow in flows:
-        for pair in flow.cost.pairs.tolist():
-            columns.setdefault((flow.group, pair), len(columns))
-    if not columns:
-        return use
-    shared = np.zeros((len(flows), len(columns)))
-    for row, flow in zip(shared, flows, strict=True):
-        row[[columns[flow.group, pair] for pair in flow.cost.pairs.tolist()]] = flow.cost.pair_use
-    return np.hstack([use, shared])
-
-
-class Flows:
-    """The collectives now on the wire, in virtual time."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._flows: list[Flow] = []
-        self.next_end = inf
-
-    def start(self, cost: Cost, extra_s: float, on_end: Callable[[], None], group: str) -> None:
-        """Put a collective of a group on the wire now; ``extra_s`` is added to its latency."""
-        flow = Flow(cost, self._clock.now + cost.latency_s + extra_s, on_end, group)
-        self._flows.append(flow)
-        if len(self._flows) == 1:
-            self.next_end = flow.transmit_at + cost.transmit_s
-            self._schedule(flow, self.next_end, end=True)
-        else:
-            self._share()
-
-    def end_before(self, instant: float) -> None:
-        """End what ends up to ``instant`` now: at one instant collectives end first."""
-        while self.next_end <= instant:
-            flow = min(self._flows, key=lambda flow: flow.end_at)
-            assert flow.timer is not None
-            flow.timer.cancel()
-            self._end(flow)
-
-    def _share(self) -> None:
-        """Recompute the speeds of all flows after one began, started transmitting or ended."""
-        now = self._clock.now
-        transmitting = []
-        for flow in self._flows:
-            if flow.transmit_at <= now * (1 + SAME_INSTANT):
-                flow.left -= (now - flow.updated) * flow.speed
-                flow.updated = now
-                transmitting.append(flow)
-        if len(transmitting) > 1:
-            speeds = progressive_filling(uses(transmitting))
-            for flow, speed in zip(transmitting, speeds.tolist(), strict=True):
-                flow.speed = speed
-        elif transmitting:
-            transmitting[0].speed = 1.0
-        alone = len(self._flows) == 1
-        for flow in self._flows:
-            if flow.updated == now or alone:
-                self._schedule(flow, flow.updated + max(0.0, flow.left) / flow.speed, end=True)
-            else:
-                self._schedule(flow, flow.transmit_at, end=False)
-        self.next_end = min((flow.end_at for flow in self._flows), default=inf)
-
-    def _schedule(self, flow: Flow, at: float, *, end: bool) -> None:
-        if flow.timer is not None:
-            flow.timer.cancel()
-        flow.end_at = at if end else inf
-        action = partial(self._end, flow) if end else self._share
-        seconds = at - self._clock.now
-        flow.timer = self._clock.after(seconds if seconds > 0 else 0.0, action, first=True)
-
-    def _end(self, flow: Flow) -> None:
-        flow.timer = None  # it knows the flow: both go once nothing else knows them
-        self._flows.remove(flow)
-        if self._flows:
-            self._share()
-        else:
-            self.next_end = inf
-        flow.on_end()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sim.clock import SAME_INSTANT
 from sim.scenario.profiles import UNVARIED, Profile
 from sim.scenario.records import Scenario
-from sim.scenario.varying import of_links, period_of, varying
+from sim.scenario.varying import of_links
 
 _T = TypeVar("_T")
 
@@ -35,7 +35,8 @@ class States:
 
     def __init__(self, scenario: Scenario) -> None:
         links, self._pairs = of_links(scenario)
-        self.vary = bool(varying(scenario))
+        varied = [each for each in {self._pairs, *links.values()} if not each.constant]
+        self.vary = bool(varied)
         self._profiles = list(dict.fromkeys([self._pairs, *links.values(), UNVARIED]))
         number = {profile: place for place, profile in enumerate(self._profiles)}
         self._of_pairs = number[self._pairs]
@@ -54,14 +55,9 @@ class States:
             else:
                 self._lines[link - sites**2] = profile
         self._until = max(
-            (
-                p.period if p.period < inf else p.begins[-1]
-                for p in self._profiles
-                if not p.constant
-            ),
-            default=0.0,
+            (p.period if p.period < inf else p.begins[-1] for p in varied), default=0.0
         )
-        self._period = period_of(scenario) or inf
+        self._period = max((p.period for p in varied), default=inf)
         self._latest: tuple[float, State, float] = (0.0, (), 0.0)
 
     @property

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from math import inf
 
 from sim.clock import SAME_INSTANT, Clock, Timer
-from sim.network.links import Cost, Flow, Flows, progressive_filling, uses
+from sim.network.filling import progressive_filling
+from sim.network.flows import Flow, Flows, uses
+from sim.network.prices import Cost
 from sim.network.states import LinksError, States
 
 MOST_CHANGES = 5_000_000

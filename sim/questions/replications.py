@@ -180,7 +180,9 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = F
     billed = any(site.tariff != Tariff() for site in scenario.sites)
 
     def run(number: int) -> tuple[Figures, Scenario]:
-        one = replace(scenario, replication=scenario.replication + number)
+        one = scenario
+        if number:
+            one = replace(scenario, replication=scenario.replication + number)
         if not keep:
             traces.clear()
         traces[number] = simulate(one, replay=replay)

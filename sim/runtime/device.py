@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
-from sim.network.links import Flows
+from sim.network.flows import Flows
 from sim.runtime.activity import Activity
 from sim.scenario.cold_start import cold_start_s
 from sim.scenario.records import Machine

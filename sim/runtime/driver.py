@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
+from functools import lru_cache
 from math import isnan
 from typing import Any
 
@@ -29,6 +30,15 @@ from sim.trace.layers import applied_to
 from sim.trace.table import CONTROL, LOOK, ROUND, SPAWN, WAIT, Row, note_cause
 
 MAIN = "main"
+
+
+@lru_cache(maxsize=16384)  # the same buffers are sent round after round
+def _on_wire(
+    name: str, detail: str, elements: int, dtype: str, quantize_block: int
+) -> tuple[str, float]:
+    """Return what traces write of a buffer that is sent, and its bytes on the wire."""
+    described = f"{name} {detail}".strip()
+    return f"{described} {dtype}", wire_bytes(elements, dtype, quantize_block)
 
 
 class Driver(CollectiveCalls[Activity]):
@@ -233,9 +243,12 @@ class Driver(CollectiveCalls[Activity]):
         commits: bool = False,
         **kwargs: Any,
     ) -> Activity:
-        operation, declared = verb.__name__, declared_operation(verb)
-        if declared is not None:
-            note_cause(self._shared.causes, declared)
+        operation = verb.__name__
+        declared = None
+        if operation not in OPERATIONS:  # no declared operation has the name of one of these
+            declared = declared_operation(verb)
+            if declared is not None:
+                note_cause(self._shared.causes, declared)
         layers: range | None = None
         detail = ""
         if args or kwargs:
@@ -291,8 +304,9 @@ class Driver(CollectiveCalls[Activity]):
     ) -> Activity:
         shared, block = self._shared, self._shared.quantize_block
         try:
-            members = members_of(over, self.workers, self.rank)
-            size = wire_bytes(buffer.elements, dtype, block)
+            # Nearly always all of them.
+            members = shared.everyone if over is None else members_of(over, self.workers, self.rank)
+            detail, size = _on_wire(buffer.name, buffer.detail, buffer.elements, dtype, block)
         except ValueError as error:
             raise SimulationError(
                 f"rank {self.rank} ({self.name}): {operation}: {error}"
@@ -306,11 +320,10 @@ class Driver(CollectiveCalls[Activity]):
             numbers = numbers_of(self.rank, buffer, dtype, block, weight)
         name = self._group + members.name
         group = shared.groups.get(name) or shared.group(name, members)
-        call = shared.count_call(self.rank, name)
+        call = self._replica.count_call(name)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None
-        detail = f"{buffer.name} {buffer.detail}".strip()
         now = self._clock.now
-        row = Row(self.rank, self.name, operation, f"{detail} {dtype}", name, call, size, 1, now)
+        row = Row(self.rank, self.name, operation, detail, name, call, size, 1, now)
         self._rows.append(row)
         activity = self._started(row)
         called = Call(row, activity, dtype, mean, numbers)
@@ -331,7 +344,7 @@ class Driver(CollectiveCalls[Activity]):
             raise SimulationError(f"rank {self.rank} ({self.name}): {error}") from error
         name = control_group(self._group, members)
         group = shared.controls.get(name) or shared.control(name, members)
-        call = shared.count_call(self.rank, name)
+        call = self._replica.count_call(name)
         row = Row(self.rank, self.name, CONTROL, "", name, call, 0.0, round_trips, self._clock.now)
         self._rows.append(row)
         activity = self._started(row)
@@ -353,7 +366,7 @@ class Driver(CollectiveCalls[Activity]):
     def spawn(self, program: Callable[..., Program], *args: Any) -> Activity:
         shared = self._shared
         name = program.__name__
-        call = shared.count_call(self.rank, f"spawn {name}")
+        call = self._replica.count_call(f"spawn {name}")
         side = Driver(shared, self._replica, f"{name}#{call}", name, side=True)
         now = self._clock.now
         row = Row(self.rank, self.name, SPAWN, name, name, call, 0.0, 1, now, now)

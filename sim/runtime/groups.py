@@ -146,6 +146,7 @@ class Group:
         self._transport = transport
         self._concurrent = concurrent
         self._quantize_block = quantize_block
+        self._callers = len(simulated)
         self._granted = 0  # call numbers below this are or were on the wire
         self._running = 0
 
@@ -153,7 +154,7 @@ class Group:
         """Note that a member has called; with the last one the collective is ready."""
         now = self._clock.now
         collective = joined(self.calls, call, now)
-        if collective.complete(len(self.simulated), now):
+        if collective.complete(self._callers, now):
             self._grant()
 
     def _grant(self) -> None:
@@ -161,7 +162,7 @@ class Group:
         while self._running < self._concurrent:
             number = self._granted
             collective = self.calls.get(number)
-            if collective is None or len(collective.calls) < len(self.simulated):
+            if collective is None or len(collective.calls) < self._callers:
                 return
             self._granted += 1
             self._running += 1

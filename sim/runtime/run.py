@@ -15,7 +15,8 @@ from sim.clock import Clock
 from sim.members import Members
 from sim.methods import METHODS
 from sim.models.sized import Sized
-from sim.network.links import Flows, Links
+from sim.network.flows import Flows
+from sim.network.links import Links
 from sim.network.message_links import TooManyMessages
 from sim.network.schedules import REQUANTIZED
 from sim.network.states import LinksError

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any, Protocol
 
 from sim.clock import Clock
-from sim.members import Members
+from sim.members import Members, everyone
 from sim.network.message_links import MessageLinks
 from sim.runtime.activity import Activity
 from sim.runtime.computation import Computation
@@ -42,6 +42,14 @@ class Replica:
     progress: Progress
     #: Rounds that its main program has begun.
     round: int = 0
+    #: How often it has called each group, by name.
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def count_call(self, group: str) -> int:
+        """Number of this worker's next call in a group."""
+        number = self.calls.get(group, 0)
+        self.calls[group] = number + 1
+        return number
 
 
 @dataclass
@@ -74,7 +82,6 @@ class Shared:
     causes: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group | GlooGroup] = field(default_factory=dict)
     controls: dict[str, ControlGroup] = field(default_factory=dict)
-    calls: dict[tuple[int, str], int] = field(default_factory=dict)
     #: Programs that have not ended.
     running: dict[Running, None] = field(default_factory=dict)
     #: Activities that have been started and have not ended.
@@ -83,6 +90,9 @@ class Shared:
     failed: list[Activity] = field(default_factory=list)
     #: When the last program ended, so far.
     last_end: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.everyone = everyone(self.workers)
 
     def group(self, name: str, members: Members) -> Group | GlooGroup:
         """Return the lasting group of that name, which says whose it is."""
@@ -95,10 +105,3 @@ class Shared:
         if name not in self.controls:
             self.controls[name] = self.new_control(name, members)
         return self.controls[name]
-
-    def count_call(self, rank: int, group: str) -> int:
-        """Number of a rank's next call in a group."""
-        key = (rank, group)
-        number = self.calls.get(key, 0)
-        self.calls[key] = number + 1
-        return number

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from sim.clock import Clock
 from sim.members import Members
-from sim.network.links import Cost, Flows, Links
+from sim.network.flows import Flows
+from sim.network.links import Links
+from sim.network.prices import Cost
 from sim.runtime.device import Device
 
 Kind = tuple[str, str, float]

@@ -86,7 +86,7 @@ def asked_for(scenario: Scenario, run: Run) -> Trace:
     ahead = _unequal(scenario) or scenario.random
     trace = run(scenario, skip + measured + ahead, None)
     if asked.rounds is not None and asked.rounds <= skip + measured:
-        return _with_window(trace, Window(skip, asked.rounds, steady=True))
+        return trace.over(Window(skip, asked.rounds, steady=True))
     return noted(trace, skip, skip + measured, steady=True)
 
 
@@ -103,9 +103,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         trace = run(scenario, limit, longer)
         begins = trace.round_begins()
         rounds = len(begins) - 1
-        runs.append(length(trace))
-        looks = any(row.operation == LOOK for row in trace.rows)
-        if looks:
+        if LOOK in trace.operations:
             cheap = len(trace.rows) < _CHEAP_ROWS
             if rounds == limit and cheap and (more := _looking(trace.rows, limit)):
                 limit = more
@@ -119,7 +117,8 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
             return _checked(noted(trace, first_filled(rows, rank), rounds, steady=True))
         filled = first >= first_filled(rows, rank) and first >= awaited
         if filled and last - first == _span(awaited) and _repeats(trace, first, last):
-            return noted(trace, first, last, steady=True)
+            return trace.over(Window(first, last, steady=True))
+        runs.append(length(trace))
         if limit >= _MOST_ROUNDS or len(trace.rows) > _MOST_ROWS:
             while len(runs) < 3 and (fewer := runs[0].rounds // 2) > 0:
                 runs.insert(0, length(run(scenario, fewer, None)))
@@ -147,7 +146,7 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
     rounds are cheap, and where one worker stands for all and its rounds took different times, or
     were not filled yet. The rows that the end of the run would add are allowed for.
     """
-    if any(row.operation == LOOK for row in rows):
+    if LOOK in {row.operation for row in rows}:
         return _looking(rows, limit) or limit if 2 * len(rows) < _CHEAP_ROWS else limit
     if limit >= _MOST_ROUNDS or 2 * len(rows) > _MOST_ROWS:
         return limit
@@ -159,16 +158,14 @@ def _limit_after(rows: list[Row], now: float, limit: int) -> int:
         return limit
     if first < max(first_filled(rows, rank), awaited):
         return 2 * limit
-    return limit if _periods(np.array(begins)[:, None], first, limit) else 2 * limit
+    tolerance = _SAME * (now - begins[first]) / (limit - first)
+    same = _periods(np.array(begins)[:, None], first, limit, tolerance)
+    return limit if same else 2 * limit
 
 
 def noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:
     """Return a trace whose evaluated rounds are first .. last - 1, as far as all begin them."""
-    return _with_window(trace, Window(first, min(last, last_in_common(trace)), steady))
-
-
-def _with_window(trace: Trace, window: Window) -> Trace:
-    return Trace(trace.rows, replace(trace.context, window=window), trace.total_s)
+    return trace.over(Window(first, min(last, last_in_common(trace)), steady))
 
 
 def _checked(trace: Trace) -> Trace:
@@ -245,14 +242,13 @@ def _repeats(trace: Trace, first: int, last: int) -> bool:
             for by_round in lags.values()
             for number in range(first, last)
         )
-        for period in _periods(begins, first, last)
+        for period in _periods(begins, first, last, tolerance)
     )
 
 
-def _periods(begins: NDArray[np.float64], first: int, last: int) -> list[int]:
+def _periods(begins: NDArray[np.float64], first: int, last: int, tolerance: float) -> list[int]:
     """Return after how many rounds, of 1, 2, 4 and all of them, first .. last - 1 repeat."""
-    tolerance = _SAME * float(begins[last].mean() - begins[first].mean()) / (last - first)
-    took = np.diff(begins, axis=0)
+    took = begins[1:] - begins[:-1]
     return [
         period
         for period in sorted({1, 2, 4, last - first})

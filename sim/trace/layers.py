@@ -16,12 +16,12 @@ def written(layers: range) -> str:
     ('0:24:8', '3', '2:6')
     """
     # Not cached by the range itself: range(0, 4, 3) == range(0, 6, 3), but they read differently.
-    return _written(layers.start, layers.stop, layers.step, len(layers))
+    return _written(layers.start, layers.stop, layers.step)
 
 
 @lru_cache(maxsize=4096)
-def _written(start: int, stop: int, step: int, count: int) -> str:
-    if count == 1:
+def _written(start: int, stop: int, step: int) -> str:
+    if len(range(start, stop, step)) == 1:
         return str(start)
     return f"{start}:{stop}" if step == 1 else f"{start}:{stop}:{step}"
 

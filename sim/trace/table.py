@@ -173,18 +173,31 @@ class Trace:
         self.context = context
         self.total_s = total_s
         self._begins: NDArray[np.float64] | None = None
+        self._operations: frozenset[str] | None = None
 
     def evaluated(self, **changes: Any) -> Trace:
         """The same trace with some fields of its window changed."""
         window = self.context.window
         assert window is not None
-        context = replace(self.context, window=replace(window, **changes))
-        return Trace(self.rows, context, self.total_s)
+        return self.over(replace(window, **changes))
+
+    def over(self, window: Window) -> Trace:
+        """The same trace with figures over these rounds."""
+        trace = Trace(self.rows, replace(self.context, window=window), self.total_s)
+        trace._begins, trace._operations = self._begins, self._operations
+        return trace
 
     @property
     def workers(self) -> int:
         """M."""
         return len(self.context.site_of)
+
+    @property
+    def operations(self) -> frozenset[str]:
+        """All operations that occur in it."""
+        if self._operations is None:
+            self._operations = frozenset([row.operation for row in self.rows])
+        return self._operations
 
     def round_begins(self) -> NDArray[np.float64]:
         """Times at which each rank entered each round; shape [rounds + 1, M], seconds.

@@ -12,7 +12,7 @@ from support.plain_scenario import TOKENS, machine, plain
 from sim.figures.evaluation import figures
 from sim.models.quadratic import Quadratic
 from sim.models.rounding import carried, reduced
-from sim.network.links import progressive_filling
+from sim.network.filling import progressive_filling
 from sim.program import ArgumentError, Program
 from sim.questions.comparison import compare
 from sim.questions.target_search import required
