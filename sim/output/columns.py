@@ -86,6 +86,9 @@ PLAN: dict[str, str] = {
     "beyond": "changes.csv: the limits that the changed setting is beyond; empty for none.",
     "lever": "levers.csv: what is changed of network, machines or method.",
     "change_of_time_fraction": "levers.csv: relative change of the time for the tokens.",
+    "money_change": "levers.csv: change of the money for the tokens at the same prices; none where "
+    "nothing is priced.",
+    "currency": "levers.csv: currency of the money, where one is given.",
     "training_changes": "levers.csv: whether what is learned changes.",
     "figures_are_bounds": "levers.csv: whether the time is a lower bound.",
     "setting": "levers.csv: the change as options of the command line.",
