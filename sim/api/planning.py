@@ -174,15 +174,7 @@ def plan(
         with writing(folder, asked, reach, limits) as write:
             with naming_one_of(asked.bases):
                 try:
-                    found = run(
-                        asked.bases,
-                        asked.given,
-                        reach,
-                        limits=limits,
-                        fixed=asked.fixed,
-                        balanced=asked.balanced,
-                        on_progress=on_progress or silent,
-                    )
+                    found = run(asked, reach, limits=limits, on_progress=on_progress or silent)
                 except NothingAdmissibleError as error:
                     raise ValueRefusedError(f"plan: {error}") from None
             about = with_levers_of_plan(report(found, asked), found, sensitivity)

@@ -125,15 +125,7 @@ def plan(
     with writing(out, search, reach, limits) as write:
         with naming_one_of(search.bases), progress("plan") as step:
             try:
-                found = run(
-                    search.bases,
-                    search.given,
-                    reach,
-                    limits=limits,
-                    fixed=search.fixed,
-                    balanced=search.balanced,
-                    on_progress=step,
-                )
+                found = run(search, reach, limits=limits, on_progress=step)
             except NothingAdmissibleError as error:
                 raise UserError(str(error)) from error
         about = with_levers_of_plan(report(found, search), found, sensitivity)
