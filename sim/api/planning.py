@@ -148,6 +148,7 @@ def plan(
     >>> found.figures["recommended"]["method"], found.recommended.method
     ('streaming_diloco', 'streaming_diloco')
     """
+    from sim.output.effort import foresee_plan
     from sim.output.errors import naming_one_of
     from sim.output.lever_lines import with_levers_of_plan
     from sim.output.plan_folder import writing
@@ -171,6 +172,7 @@ def plan(
         limits = limits.with_named(asked.named)
         reach = fraction("plan", target)
         folder = None if out is None else checked_folder("out", Path(a_text("plan", "out", out)))
+        foresee_plan(asked)
         with writing(folder, asked, reach, limits) as write:
             with naming_one_of(asked.bases):
                 try:

@@ -12,6 +12,7 @@ from sim.planning.asked import Asked
 from sim.planning.limits import Limits, largest
 from sim.planning.search import NOT_FITTING, Candidate, Point, Search
 from sim.planning.settings import (
+    ALGORITHM,
     BATCHES,
     EXCLUSIVE,
     ORDER,
@@ -175,12 +176,13 @@ def plan(
     changes = _changes(search, bases, recommended, axes)
     changes = (*_balancing(search, asked, recommended), *changes)
     chosen = [p for p in (recommended, fastest, leanest, cheapest) if p is not None]
-    finals = {id(p): _settled(p) for p in chosen}
+    finals = {key: _settled(p) for key, p in {id(p): p for p in chosen}.items()}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
     cheapest = None if cheapest is None else finals[id(cheapest)]
     needed = None
     if not reached and recommended.figures.lost_to != "waiting" and link_names(given):
-        needed = required(recommended.scenario, [target])[0]
+        run = replace(recommended.scenario.run, replications=1)  # searched, as all settings are
+        needed = required(replace(recommended.scenario, run=run), [target])[0]
     return Plan(
         target=target,
         tokens=tokens,
@@ -222,9 +224,15 @@ def _changes(
     base = bases[from_.setting.method]
     found = []
     for key, values in axes[from_.setting.method].items():
-        if key != ORDER:
+        if key != ORDER and _matters(from_, key):
             found += _change(search, base, from_, key, values)
     return tuple(sorted(found, key=lambda change: change.point.token_s))
+
+
+def _matters(from_: Point, key: str) -> bool:
+    """Whether another value of a key is another setting: buckets are, where they are sent."""
+    overlap = from_.scenario.method.arguments.get("overlap")
+    return key != "method.bucket_bytes" or overlap == "bucket"
 
 
 def _change(
@@ -239,6 +247,10 @@ def _change(
         try:
             candidate = search.candidate(base, from_.setting.with_value(key, value))
         except ArgumentError:
+            continue
+        if key == ALGORITHM and search.no_faster(
+            candidate.scenario, from_.scenario, from_.candidate.kind
+        ):
             continue
         if not candidate.sharpen() or candidate.token_s >= from_.token_s * (1 - _WORTH):
             continue
