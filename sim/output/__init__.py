@@ -18,7 +18,7 @@ cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
 comparison_report: Methods side by side. comparison_folder: Its files. single_sites: What each
   site would do alone.
-requirement_report: The bandwidth that targets need.
+required_answer: What ``required`` answers. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
 quantity_report: What targets need of another quantity than the bandwidth.

@@ -11,14 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sim.questions.study_folder import StudyError
 from sim.storage.files import clear_partial, replacing
 from sim.storage.locks import locked
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,7 @@ class AnswerFolder:
             self._refuse_other(out, identity)
             yield
 
-    def write(
-        self, out: Path, texts: Mapping[str, str], figures: Mapping[str, Figure]
-    ) -> list[str]:
+    def write(self, out: Path, texts: Mapping[str, str], figures: Mapping[str, Any]) -> list[str]:
         """Write texts, the one that says what the folder is first, and pictures; return names.
 
         Tables and pictures of a run with other options for output are removed.

@@ -49,6 +49,8 @@ STUDY: dict[str, str] = {
     "method.name": "Name of the method.",
     "compute_utilization_fraction": "Compute utilization in the evaluated rounds, 0 to 1.",
     "figures_are_bounds": "Whether times are lower bounds, shares and rates upper ones.",
+    "evaluated_periods": "Periods of the links' profile that the evaluated rounds take; where the "
+    "profile repeats.",
 }
 """What results of a study or sweep have in addition, next to a column per axis."""
 
