@@ -11,7 +11,8 @@ from sim.questions.lever_candidates import MOST_NAMED, Candidate
 from sim.scenario.method import parameters_of
 from sim.scenario.records import Scenario, Site
 
-MOST_DELAY = 5
+LONGER = (1, 2, 4)
+"""Steps or rounds by which a delay is made longer; each one more costs a run."""
 _NARROWER = {"fp32": "bf16", "bf16": "int8", "fp16": "int8", "int8": "fp4"}
 
 
@@ -52,12 +53,12 @@ def _by_site(scenario: Scenario, own: Sequence[Site], steps: int | tuple[int, ..
 
 
 def delay(scenario: Scenario) -> Iterator[Candidate]:
-    """Offer one to five steps or rounds more of delay."""
+    """Offer a delay that is one, two or four steps or rounds longer."""
     for name in ("fragment_sync_delay", "outer_sync_delay"):
         steps = _argument(scenario, name)
         if steps is None:
             continue
-        for more in range(1, MOST_DELAY + 1):
+        for more in LONGER:
             longer = (
                 tuple(each + more for each in steps) if isinstance(steps, tuple) else steps + more
             )
