@@ -115,7 +115,7 @@ def _write_plan(folder: Path) -> None:
     from sim.planning.decision import plan
 
     asked, limits = _plan()
-    found = plan(asked.bases, asked.given, limits=limits, fixed=asked.fixed)
+    found = plan(asked, limits=limits)
     with writing(folder, asked, 0.95, limits) as write:
         write(report(found, asked))
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import pandas as pd
 
+from sim.planning.asked import Asked
 from sim.planning.decision import plan
 from sim.planning.limits import Limits
 from sim.planning.settings import ORDER
@@ -102,7 +103,7 @@ def check(name: str, case: dict[str, Any], *, on_grid: bool) -> Found:
     limits, target = _limits(case), parse_fraction(case["target"])
     axes = {method: _axes(case, method, bases[method]) for method in methods} if on_grid else None
     begun = time.process_time()
-    found = plan(bases, given, target, tokens, limits, axes=axes)
+    found = plan(Asked(bases, given), target, tokens, limits, axes=axes)
     seconds = time.process_time() - begun
     grid = pd.read_csv(HERE / f"{name}.csv.gz")
     allowed = grid[_within(grid, limits)]

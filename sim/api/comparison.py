@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.api.calls import Progress, called, silent
+from sim.api.calls import Progress, a_text, called, silent
 from sim.api.levers import Levers
 from sim.api.methods import Method, several_methods
 from sim.api.results import Result, provenance, telling
@@ -70,6 +71,7 @@ def compare(
     methods: Iterable[Method] | None = None,
     *,
     sensitivity: bool | None = None,
+    out: str | Path | None = None,
     on_progress: Progress | None = None,
 ) -> ComparisonResult:
     """Put methods side by side on equal tokens, under common random numbers.
@@ -85,6 +87,9 @@ def compare(
     sensitivity
         Whether to compute the levers of the fastest method, what each change does to its time; by
         default where all of them are foreseen to take less than a second.
+    out
+        Folder for the table and the levers as CSV, the picture and comparison.json; by default
+        nothing is written. What it holds of another comparison is never replaced.
     on_progress
         Called with runs done and runs in all.
 
@@ -94,6 +99,8 @@ def compare(
         If ``scenario`` is none, or ``methods`` are no list of methods.
     ScenarioError
         If there is no such method, or none takes an argument that was given.
+    StudyError, LockedError
+        If ``out`` holds something else, or is in use.
 
     Examples
     --------
@@ -103,10 +110,12 @@ def compare(
     >>> [round(part, 3) for part in frame["compute_utilization"]]
     [0.02, 0.833]
     """
+    from sim.output.comparison_folder import writing
     from sim.output.comparison_report import COMPARED, report
     from sim.output.effort import foresee
     from sim.output.errors import naming_one_of
     from sim.output.lever_lines import with_levers_of_fastest
+    from sim.output.show import checked_folder
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
@@ -115,9 +124,14 @@ def compare(
     with told():
         cases = cases_of(base, asked)
         foresee(list(cases.values()), runs=runs_of(base.resolved))
-        with naming_one_of(cases):
-            found = run(cases, on_progress=on_progress or silent)
-        about = with_levers_of_fastest(report(found, cases), found, cases, sensitivity)
+        folder = None
+        if out is not None:
+            folder = checked_folder("out", Path(a_text("compare", "out", out)))
+        with writing(folder, cases) as write:
+            with naming_one_of(cases):
+                found = run(cases, on_progress=on_progress or silent)
+            about = with_levers_of_fastest(report(found, cases), found, cases, sensitivity)
+            write(about)
     return ComparisonResult(
         provenance(base.resolved, cases, document=base._document), telling(about, base)
     )

@@ -148,6 +148,7 @@ def plan(
     >>> found.figures["recommended"]["method"], found.recommended.method
     ('streaming_diloco', 'streaming_diloco')
     """
+    from sim.output.effort import foresee_plan
     from sim.output.errors import naming_one_of
     from sim.output.lever_lines import with_levers_of_plan
     from sim.output.plan_folder import writing
@@ -171,18 +172,11 @@ def plan(
         limits = limits.with_named(asked.named)
         reach = fraction("plan", target)
         folder = None if out is None else checked_folder("out", Path(a_text("plan", "out", out)))
+        foresee_plan(asked)
         with writing(folder, asked, reach, limits) as write:
             with naming_one_of(asked.bases):
                 try:
-                    found = run(
-                        asked.bases,
-                        asked.given,
-                        reach,
-                        limits=limits,
-                        fixed=asked.fixed,
-                        balanced=asked.balanced,
-                        on_progress=on_progress or silent,
-                    )
+                    found = run(asked, reach, limits=limits, on_progress=on_progress or silent)
                 except NothingAdmissibleError as error:
                     raise ValueRefusedError(f"plan: {error}") from None
             about = with_levers_of_plan(report(found, asked), found, sensitivity)

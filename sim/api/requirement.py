@@ -74,32 +74,17 @@ def required(
     >>> int(found["sync_every"][0])
     201
     """
-    from sim.output.effort import foresee
-    from sim.output.errors import UserError, chosen, naming
-    from sim.output.quantity_report import report as report_of
-    from sim.output.requirement_report import check_link, report
+    from sim.output.errors import UserError, chosen
+    from sim.output.required_answer import answer
     from sim.questions.quantities import OF, QUANTITIES
-    from sim.questions.quantity_search import search
-    from sim.questions.target_search import SEARCHED
-    from sim.questions.target_search import required as run
 
     resolved = checked("required", scenario).resolved
     targets = [fraction("required", each) for each in _several(target)]
     with told():
         row = QUANTITIES.get(chosen("of", str(of), OF))
-        if row is None:
-            check_link(resolved, link, "link")
-            foresee([resolved], runs=SEARCHED * len(targets))
-            with naming(resolved.method.name):
-                answers = run(resolved, targets, link)
-            about = report(resolved, answers, link)
-        else:
-            if link is not None:
-                raise UserError(f'link sizes a bandwidth: leave it out with of="{of}"')
-            foresee([resolved], runs=row.range_in(resolved).runs * len(targets))
-            with naming(resolved.method.name):
-                found = search(resolved, targets, row)
-            about = report_of(resolved, found, row)
+        if row is not None and link is not None:
+            raise UserError(f'link sizes a bandwidth: leave it out with of="{of}"')
+        about = answer(resolved, targets, row, link, "link")
     return RequirementResult(
         provenance(resolved, document=scenario._document), telling(about, scenario)
     )

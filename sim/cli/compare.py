@@ -15,7 +15,7 @@ from sim.output.effort import foresee
 from sim.output.errors import naming_one_of
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
-from sim.output.show import checked_file, progress, show, tell
+from sim.output.show import checked_file, checked_folder, progress, show, tell
 from sim.output.tables import format_asked
 
 DEFAULT = ",".join(COMPARED)
@@ -28,8 +28,9 @@ _TUNED = typer.Option(
 
 _OUT = typer.Option(
     "--out",
-    metavar="FILE",
-    help="Draw where the time goes and how much it is: .png, .svg or .pdf.",
+    metavar="DIR|FILE",
+    help="Folder for the table and the levers as CSV, the picture and comparison.json; or one "
+    "picture, .png, .svg or .pdf, of where the time goes.",
     show_default=False,
     rich_help_panel="Output",
 )
@@ -54,41 +55,49 @@ def compare(
     or more. What to change first is said of the fastest method.
     """
     form = format_asked(form, as_json)
-    if out is not None:
-        checked_file("--out", out, (".png", ".svg", ".pdf"))
+    picture = folder = None
+    if out is not None and out.suffix and not out.is_dir():
+        picture = checked_file("--out", out, (".png", ".svg", ".pdf"))
+    elif out is not None:
+        folder = checked_folder("--out", out)
     sensitivity = sensitivity_asked(sensitivity, tornado)
     document = document_asked(asked)
     cases = cases_of(document, methods)
 
+    from sim.output.comparison_folder import writing
     from sim.output.html_pictures import of_methods
     from sim.output.lever_lines import with_levers_of_fastest
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
-    settings = {}
-    if tuned:
-        from sim.planning.asked import typed_keys
-        from sim.planning.tuning import tuned as tune
+    with writing(folder, cases, tuned=tuned) as write:
+        settings = {}
+        if tuned:
+            from sim.planning.asked import typed_keys
+            from sim.planning.tuning import tuned as tune
 
-        fixed = typed_keys(document)
-        with naming_one_of(cases), progress("tune") as step:
-            found = tune(cases, fixed=fixed, on_progress=step)
-        settings = {
-            name: setting.typed() + ("" if setting.values else " (as given: no other is allowed)")
-            for name, (setting, _) in found.items()
-        }
-        cases = {name: scenario for name, (_, scenario) in found.items()}
-    foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
-    with naming_one_of(cases), progress("compare") as step:
-        result = run(cases, on_progress=step)
-    about = report(result, cases, settings)
-    about = with_levers_of_fastest(about, result, cases, sensitivity)
-    if out is not None:
+            fixed = typed_keys(document)
+            with naming_one_of(cases), progress("tune") as step:
+                found = tune(cases, fixed=fixed, on_progress=step)
+            settings = {
+                name: setting.typed()
+                + ("" if setting.values else " (as given: no other is allowed)")
+                for name, (setting, _) in found.items()
+            }
+            cases = {name: scenario for name, (_, scenario) in found.items()}
+        foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
+        with naming_one_of(cases), progress("compare") as step:
+            result = run(cases, on_progress=step)
+        about = report(result, cases, settings)
+        about = with_levers_of_fastest(about, result, cases, sensitivity)
+        if names := write(about):
+            tell(f"bandwise: {', '.join(names)} are in {folder}")
+    if picture is not None:
         from sim.figures.plots import save
         from sim.output.pictures import comparison
 
-        save(comparison(about.data["methods"]), out)
-        tell(f"bandwise: wrote {out}")
+        save(comparison(about.data["methods"]), picture)
+        tell(f"bandwise: wrote {picture}")
     show(about, form)
     if tornado is not None:
         draw(about, tornado)

@@ -10,6 +10,7 @@ import typer
 from sim.cli.asked_methods import document_asked
 from sim.cli.sensitivity import Sensitivity, Tornado, draw
 from sim.cli.sensitivity import asked as sensitivity_asked
+from sim.output.effort import foresee_plan
 from sim.output.errors import UserError, chosen, naming_one_of
 from sim.output.html_option import Html, write_page
 from sim.output.options import Asked, Format, Json, takes_scenario
@@ -122,18 +123,11 @@ def plan(
         raise UserError(str(error).replace("method: ", "--methods: ", 1)) from error
     limits = limits.with_named(search.named)
     reach = fraction("--target", target)
+    foresee_plan(search)
     with writing(out, search, reach, limits) as write:
         with naming_one_of(search.bases), progress("plan") as step:
             try:
-                found = run(
-                    search.bases,
-                    search.given,
-                    reach,
-                    limits=limits,
-                    fixed=search.fixed,
-                    balanced=search.balanced,
-                    on_progress=step,
-                )
+                found = run(search, reach, limits=limits, on_progress=step)
             except NothingAdmissibleError as error:
                 raise UserError(str(error)) from error
         about = with_levers_of_plan(report(found, search), found, sensitivity)

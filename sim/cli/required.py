@@ -6,19 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sim.output.effort import foresee
-from sim.output.errors import UserError, chosen, naming
+from sim.output.errors import UserError, chosen
 from sim.output.html_option import Html, write_page
 from sim.output.html_pictures import of_targets
 from sim.output.options import Asked, Format, Json, takes_scenario
-from sim.output.requirement_report import check_link, report
+from sim.output.required_answer import answer
 from sim.output.show import show
 from sim.output.tables import format_asked
 
 if TYPE_CHECKING:
-    from sim.output.tables import Report
     from sim.questions.quantities import Quantity
-    from sim.scenario.records import Scenario
 
 _TARGET = typer.Option(
     "--target",
@@ -74,30 +71,9 @@ def required(
         if link is not None:
             raise UserError(f"--link sizes a bandwidth: leave it out with --of {of}")
     scenario = load(asked.source, asked.options, asked.settings, single=True)
-    found = _bandwidth(scenario, targets, link) if row is None else _of(scenario, targets, row)
+    found = answer(scenario, targets, row, link, "--link")
     show(found, form)
     write_page(html, found, lambda: of_targets(found.data))
-
-
-def _bandwidth(scenario: Scenario, targets: list[float], link: str | None) -> Report:
-    from sim.questions.target_search import SEARCHED
-    from sim.questions.target_search import required as run
-
-    check_link(scenario, link, "--link")
-    foresee([scenario], runs=SEARCHED * len(targets))
-    with naming(scenario.method.name):
-        answers = run(scenario, targets, link)
-    return report(scenario, answers, link)
-
-
-def _of(scenario: Scenario, targets: list[float], row: Quantity) -> Report:
-    from sim.output.quantity_report import report as report_of
-    from sim.questions.quantity_search import search
-
-    foresee([scenario], runs=row.range_in(scenario).runs * len(targets))
-    with naming(scenario.method.name):
-        answers = search(scenario, targets, row)
-    return report_of(scenario, answers, row)
 
 
 def _targets(text: str) -> list[float]:

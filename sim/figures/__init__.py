@@ -4,6 +4,7 @@ evaluation: Every figure, computed from the trace and nothing else, in both runt
 breakdown: Where the time goes: every second of every worker has one cause.
 traffic: Bytes on the wire: of which collectives, and as a function of time.
 egress: Bytes that leave each site, in the evaluated rounds and in the whole run.
+whole_periods: How much of the links' profile the evaluated rounds cover, where links vary.
 throughput: Throughput as papers quote it: tokens per second and accelerator, and the share of peak
   used.
 collective_model: The collective model in words: which algorithm, how many workers, bytes on the

@@ -16,8 +16,9 @@ site_shares: What each site does in a round: steps, share of the tokens, weight 
 columns: What each column of results holds, in a sentence.
 cost_fields: What a run costs: columns, a record, and a table by site.
 run_tables: Many runs as tables: what was varied, then the figures that belong together.
-comparison_report: Methods side by side. single_sites: What each site would do alone.
-requirement_report: The bandwidth that targets need.
+comparison_report: Methods side by side. comparison_folder: Its files. single_sites: What each
+  site would do alone.
+required_answer: What ``required`` answers. requirement_report: The bandwidth that targets need.
 plan_report: A plan on one screen. targets: Compute utilizations to reach, as they are typed.
 memory_report: Bytes per accelerator, and what other answers say where a worker does not fit.
 quantity_report: What targets need of another quantity than the bandwidth.
@@ -28,5 +29,6 @@ intervals: How a command says that something is random: median, interval, number
 traces: Traces that a command writes, and one whose observations it repeats.
 varying_links: What is said of links that vary.
 drawn_columns: Pictures of any columns of results. plan_pictures: The front of a plan, and money
-  against time. plan_folder: The files of a plan.
+  against time. plan_folder: The files of a plan. answer_folder: Folders that hold one answer,
+  which another question never replaces.
 """

@@ -49,6 +49,8 @@ STUDY: dict[str, str] = {
     "method.name": "Name of the method.",
     "compute_utilization_fraction": "Compute utilization in the evaluated rounds, 0 to 1.",
     "figures_are_bounds": "Whether times are lower bounds, shares and rates upper ones.",
+    "evaluated_periods": "Periods of the links' profile that the evaluated rounds take; where the "
+    "profile repeats.",
 }
 """What results of a study or sweep have in addition, next to a column per axis."""
 
@@ -86,6 +88,9 @@ PLAN: dict[str, str] = {
     "beyond": "changes.csv: the limits that the changed setting is beyond; empty for none.",
     "lever": "levers.csv: what is changed of network, machines or method.",
     "change_of_time_fraction": "levers.csv: relative change of the time for the tokens.",
+    "money_change": "levers.csv: change of the money for the tokens at the same prices; none where "
+    "nothing is priced.",
+    "currency": "levers.csv: currency of the money, where one is given.",
     "training_changes": "levers.csv: whether what is learned changes.",
     "figures_are_bounds": "levers.csv: whether the time is a lower bound.",
     "setting": "levers.csv: the change as options of the command line.",

@@ -10,9 +10,11 @@ from sim.output.show import tell
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
+    from sim.planning.asked import Asked as PlanAsked
     from sim.scenario.records import Scenario
 
 LONG_S = 60.0
+LONG_PLAN_S = 10.0
 LARGE_BYTES = 4 * 2**30
 _LOOKED_AT = 30
 
@@ -59,7 +61,34 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> No
             "--algorithm than direct, or fewer run.measured_rounds"
         )
     if seconds / jobs > LONG_S or size > LARGE_BYTES:
+        tell(f"bandwise: this takes {_about(seconds / jobs, size)}")
+
+
+def foresee_plan(asked: PlanAsked) -> None:
+    """Say on standard error what a search takes, if its simulations take more than ten seconds.
+
+    Raises
+    ------
+    UserError
+        If a simulation cannot fit into the memory that is free.
+    """
+    from sim.planning.effort import SETTINGS, expected
+
+    foresee(list(asked.bases.values()), runs=0)
+    found = expected(asked)
+    if found.seconds > LONG_PLAN_S:
         tell(
-            f"bandwise: this takes about {format_seconds(seconds / jobs, 2)} and "
-            f"{format_bytes(size, 2)} of memory"
+            f"bandwise: about {SETTINGS} settings have to be simulated, which takes "
+            f"{_about(found.seconds, found.bytes)}{_instead(asked)}"
         )
+
+
+def _instead(asked: PlanAsked) -> str:
+    """Say what is quicker than gloo's own messages."""
+    if asked.given.network.collectives.algorithm != "gloo":
+        return ""
+    return " with gloo's own messages; another --algorithm is computed and takes far less"
+
+
+def _about(seconds: float, size: float) -> str:
+    return f"about {format_seconds(seconds, 2)} and {format_bytes(size, 2)} of memory"

@@ -25,6 +25,8 @@ COLUMNS = (
     Column("time_for_tokens_s", "time", "seconds"),
     Column("compute_utilization", "utilization", "percent"),
     Column("tokens_per_update", "tokens per update", "count"),
+    Column("money_change", "change of money", "number"),
+    Column("currency", "currency"),
     Column("training_changes", "training changes"),
     Column("figures_are_bounds", "bounds"),
     Column("setting", "setting"),
@@ -98,6 +100,8 @@ def records(found: Sequence[Lever]) -> list[dict[str, Any]]:
             "time_for_tokens_s": each.seconds,
             "compute_utilization": each.utilization,
             "tokens_per_update": each.tokens_per_update,
+            "money_change": each.money_change,
+            "currency": each.currency or None,
             "training_changes": each.training_changes,
             "figures_are_bounds": each.lower_bound,
             "setting": each.setting or None,
@@ -141,11 +145,21 @@ def _line(lever: Lever) -> str:
     The marks say what a simulation cannot: that other training comes of it.
     """
     typed = f" ({lever.setting})" if lever.setting else ""
+    spent = "" if lever.money_change is None else f", {money(lever)}"
     notes = ["training changes"] if lever.training_changes else []
     if lever.other_updates:
         notes.append(f"{count(lever.tokens_per_update)} tokens per update")
     marked = f"; {', '.join(notes)}" if notes else ""
-    return f"{lever.name}: {percent(lever.change)} time{typed}{marked}"
+    return f"{lever.name}: {percent(lever.change)} time{spent}{typed}{marked}"
+
+
+def money(lever: Lever) -> str:
+    """Write what a lever costs more, or saves, with the prices as they are."""
+    more = lever.money_change or 0.0
+    if more == float("inf"):
+        return "never paid; infinite"
+    sign = "-" if more < 0 else "+"
+    return f"{sign}{significant(abs(more))} {lever.currency}".strip()
 
 
 def percent(change: float) -> str:

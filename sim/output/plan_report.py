@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sim.output import cost_fields, intervals, varying_links
+from sim.output import cost_fields, intervals, site_shares, varying_links
 from sim.output.comparison_report import LOSS
 from sim.output.memory_report import fit
 from sim.output.tables import (
@@ -24,6 +24,7 @@ from sim.output.tables import (
     quantity,
     significant,
 )
+from sim.scenario.balance import BALANCED
 
 if TYPE_CHECKING:
     from sim.planning.asked import Asked
@@ -101,7 +102,7 @@ def report(plan: Plan, asked: Asked) -> Report:
     memory = fit({"recommended": best.scenario, "as given": plan.given.scenario})
     assumed = memory.listed(tuple(plan.assumed.items()))
     blocks += memory.lines
-    blocks += [_next(plan.changes)] if plan.changes else []
+    blocks += [_next(plan.changes), *_balance(plan.changes)] if plan.changes else []
     blocks.append(_front(front))
     blocks.append(Section("Limits", _limits(plan)))
     learned = [f"{each.text}{' (worse)' if each.worse else ''}" for each in evidence(best.scenario)]
@@ -314,12 +315,24 @@ def _next(changes: Sequence[Change]) -> Table:
     return Table(columns, rows, "What one change of the recommended setting would give")
 
 
+def _balance(changes: Sequence[Change]) -> list[str]:
+    """Say how balance is typed, and what each site's gradient weighs then."""
+    return [
+        f"Balanced with {change.point.setting.option(change.key)}: "
+        f"{site_shares.sentence(change.point.scenario)}"
+        for change in changes
+        if change.after == BALANCED
+    ]
+
+
 def _change_record(change: Change) -> dict[str, Any]:
+    balance = change.after == BALANCED
     return {
         "key": change.key,
         "before": change.before,
         "after": change.after,
         "beyond": list(change.beyond),
+        **({"by_site": site_shares.records(change.point.scenario)} if balance else {}),
         **_record("change", change.point),
     }
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sim.scenario import Study
 
+_PERIODS = (Column("evaluated_periods", "periods of the links", "number"),)
 _MOST_ROWS = 60  # printed for people; the files and csv, json have all
 _KINDS = {"_bytes_per_s": "rate", "_bytes": "bytes", "_s": "seconds", "_fraction": "percent"}
 
@@ -74,6 +75,7 @@ def runs(study: Study, frame: pd.DataFrame) -> Report:
         Column("tokens_per_update", "tokens per update", "count"),
         Column("updates_for_tokens", "updates", "count"),
         *(column for column in THROUGHPUT if _known(frame, column.key)),
+        *(column for column in _PERIODS if _known(frame, column.key)),
         Column("lost_to", "most lost to"),
     ]
     blocks: list[Block] = [

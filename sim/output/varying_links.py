@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from sim.figures.whole_periods import evaluated_periods
 from sim.output.tables import quantity
 from sim.scenario.errors import listed
 from sim.scenario.profiles import UNVARIED, Profile
@@ -32,7 +33,7 @@ def said(scenario: Scenario, *results: Figures) -> list[str]:
     lines = [f"Links are not always as given. {'; '.join(parts)[0].upper()}{'; '.join(parts)[1:]}."]
     period = period_of(scenario)
     if period is not None and results:
-        lines.append(_covered(period, results))
+        lines.append(_covered(scenario, period, results))
     return lines
 
 
@@ -44,7 +45,7 @@ def record(scenario: Scenario, result: Figures) -> dict[str, Any] | None:
     period = period_of(scenario)
     return {
         "period_s": None if period in (None, inf) else period,
-        "evaluated_periods": None if period in (None, inf) else _periods(period or inf, result),
+        "evaluated_periods": evaluated_periods(scenario, result),
         "pieces_simulated_shorter_by": result.shortened,
         "factors": [
             {
@@ -99,10 +100,10 @@ def _of(profile: Profile) -> str:
     return f"{text}, {profile.mean:.3g} on average over {quantity(profile.period, 'seconds')}"
 
 
-def _covered(period: float, results: tuple[Figures, ...]) -> str:
+def _covered(scenario: Scenario, period: float, results: tuple[Figures, ...]) -> str:
     if period == inf:
         return "The profile does not repeat; figures are of the run from its begin."
-    covered = [_periods(period, result) for result in results]
+    covered = [evaluated_periods(scenario, result) or 0.0 for result in results]
     some = f"{min(covered):.3g}"
     if f"{max(covered):.3g}" != some:
         some += f" to {max(covered):.3g}"
@@ -117,7 +118,3 @@ def _covered(period: float, results: tuple[Figures, ...]) -> str:
             "times shorter, with fewer rounds"
         )
     return f"{text}."
-
-
-def _periods(period: float, result: Figures) -> float:
-    return result.wall_clock_s * result.shortened / period

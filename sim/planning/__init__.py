@@ -8,6 +8,7 @@
 - ``money``: what the prices of a scenario say before anything is simulated
 - ``rehearsal``: a program run by one worker without peers: the least time that a setting takes
 - ``search``: settings simulated in the order of that bound, until no other can be better
+- ``effort``: what a search takes, before it is begun
 - ``decision``: the recommended setting, its alternatives, what binds and what to change next
 - ``tuning``: every method's own setting, for a comparison of methods at their best
 """

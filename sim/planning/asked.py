@@ -9,6 +9,7 @@ from sim.planning.settings import ALGORITHM, EXCLUSIVE, ORDER
 from sim.planning.space import METHODS
 from sim.scenario.balance import BALANCED
 from sim.scenario.document import Document, Given
+from sim.scenario.errors import ScenarioError
 from sim.scenario.keywords import keyword_changes
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
@@ -19,15 +20,15 @@ from sim.scenario.study import by_method
 class Asked:
     """What is searched, from a scenario as it was written.
 
-    ``bases`` has a scenario per method, ``given`` the one as it was written; ``fixed`` are the keys
-    that were typed, which keep their values. What a file says of its method is where the search
-    starts from, and varied like anything else.
+    ``bases`` has a scenario per method, which differ in the method alone, ``given`` the one as it
+    was written; ``fixed`` are the keys that were typed, which keep their values. What a file
+    says of its method is where the search starts from, and varied like anything else.
     """
 
     bases: dict[str, Scenario]
     given: Scenario
-    fixed: frozenset[str]
-    named: tuple[str, ...]
+    fixed: frozenset[str] = frozenset()
+    named: tuple[str, ...] = ()
     #: The same with batches balanced, where that was not said; None where nothing would change.
     balanced: dict[str, Scenario] | None = None
 
@@ -65,7 +66,10 @@ def _balanced(
     if len(steps) == 1 or any(site.get("batch_tokens") for site in document.sites):
         return None
     changes = keyword_changes({"batch_tokens": BALANCED})
-    return by_method(document.overlaid(changes), methods)
+    try:
+        return by_method(document.overlaid(changes), methods)
+    except ScenarioError:  # not even one sequence fits into a slow site's step
+        return None
 
 
 def typed_keys(document: Document) -> frozenset[str]:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
 from sim.network.links import Links
+from sim.planning.asked import Asked
 from sim.planning.limits import Limits, largest
 from sim.planning.search import NOT_FITTING, Candidate, Point, Search
-from sim.planning.settings import EXCLUSIVE, ORDER, Setting
+from sim.planning.settings import (
+    ALGORITHM,
+    BATCHES,
+    EXCLUSIVE,
+    ORDER,
+    STEPS_BY_SITE,
+    Setting,
+    balanced_steps,
+)
 from sim.planning.space import Axes, axes_of
 from sim.program import ArgumentError
 from sim.questions.comparison import budget
 from sim.questions.replications import predicted
 from sim.questions.target_search import Requirement, required
 from sim.questions.variations import links as link_names
+from sim.scenario.balance import BALANCED
+from sim.scenario.method import parameters_of, per_worker
 from sim.scenario.records import Scenario
 
 NEAR = 1.01
@@ -95,14 +106,11 @@ class NothingAdmissibleError(ValueError):
 
 
 def plan(
-    bases: Mapping[str, Scenario],
-    given: Scenario,
+    asked: Asked,
     target: float = 0.95,
     tokens: float | None = None,
     limits: Limits | None = None,
     *,
-    fixed: Collection[str] = (),
-    balanced: Mapping[str, Scenario] | None = None,
     axes: Mapping[str, Axes] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Plan:
@@ -110,20 +118,14 @@ def plan(
 
     Parameters
     ----------
-    bases
-        Method -> scenario of it; they differ in the method alone.
-    given
-        The scenario as it was given, to compare with.
+    asked
+        What is searched, and from where.
     target
         Compute utilization to reach, a fraction.
     tokens
         Budget; by default the horizon's, else that of comparisons.
     limits
         What excludes a setting; by default :class:`Limits`.
-    fixed
-        Keys that keep the values of the bases.
-    balanced
-        Method -> scenario whose batches are balanced, to be offered as a change.
     axes
         Method -> what is varied of it, in place of :func:`sim.planning.space.axes_of`.
     on_progress
@@ -135,9 +137,10 @@ def plan(
         If no setting is within the limits; the message says which excluded how many.
     """
     limits = limits or Limits()
+    bases, given = asked.bases, asked.given
     tokens = tokens or budget(given)
     if axes is None:
-        axes = {method: axes_of(base, fixed, limits) for method, base in bases.items()}
+        axes = {method: axes_of(base, asked.fixed, limits) for method, base in bases.items()}
     search = Search(bases, axes, limits, tokens, on_progress)
     fastest = search.fastest()
     if fastest is None:
@@ -171,15 +174,15 @@ def plan(
     fastest = search.gentlest_as_fast(fastest)
     cheapest = search.cheapest()
     changes = _changes(search, bases, recommended, axes)
-    if balanced is not None:
-        changes = (*_balancing(search, balanced, recommended), *changes)
+    changes = (*_balancing(search, asked, recommended), *changes)
     chosen = [p for p in (recommended, fastest, leanest, cheapest) if p is not None]
-    finals = {id(p): _settled(p) for p in chosen}
+    finals = {key: _settled(p) for key, p in {id(p): p for p in chosen}.items()}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
     cheapest = None if cheapest is None else finals[id(cheapest)]
     needed = None
     if not reached and recommended.figures.lost_to != "waiting" and link_names(given):
-        needed = required(recommended.scenario, [target])[0]
+        run = replace(recommended.scenario.run, replications=1)  # searched, as all settings are
+        needed = required(replace(recommended.scenario, run=run), [target])[0]
     return Plan(
         target=target,
         tokens=tokens,
@@ -221,9 +224,15 @@ def _changes(
     base = bases[from_.setting.method]
     found = []
     for key, values in axes[from_.setting.method].items():
-        if key != ORDER:
+        if key != ORDER and _matters(from_, key):
             found += _change(search, base, from_, key, values)
     return tuple(sorted(found, key=lambda change: change.point.token_s))
+
+
+def _matters(from_: Point, key: str) -> bool:
+    """Whether another value of a key is another setting: buckets are, where they are sent."""
+    overlap = from_.scenario.method.arguments.get("overlap")
+    return key != "method.bucket_bytes" or overlap == "bucket"
 
 
 def _change(
@@ -239,6 +248,10 @@ def _change(
             candidate = search.candidate(base, from_.setting.with_value(key, value))
         except ArgumentError:
             continue
+        if key == ALGORITHM and search.no_faster(
+            candidate.scenario, from_.scenario, from_.candidate.kind
+        ):
+            continue
         if not candidate.sharpen() or candidate.token_s >= from_.token_s * (1 - _WORTH):
             continue
         point = search.simulated(candidate)
@@ -252,23 +265,48 @@ def _change(
         ((value, point) for value, point in faster if point.token_s <= enough),
         key=lambda each: abs(list(values).index(each[0]) - place),
     )
+    return [Change(key, before, after, point, _beyond(search, point))]
+
+
+def _beyond(search: Search, point: Point) -> tuple[str, ...]:
+    """Return the limits that a point is beyond."""
     large = search.limits.too_large(
         point.scenario, point.tokens_per_update, looks=point.candidate.looks
     )
     short = "" if search.fits(point.scenario) else NOT_FITTING
-    beyond = (*search.limits.beyond(point.scenario), *filter(None, [large, short]))
-    return [Change(key, before, after, point, beyond)]
+    return (*search.limits.beyond(point.scenario), *filter(None, [large, short]))
 
 
-def _balancing(search: Search, balanced: Mapping[str, Scenario], from_: Point) -> list[Change]:
-    """Return what batches with which nobody waits would give, if they gain anything."""
-    candidate = search.candidate(balanced[from_.setting.method], from_.setting)
-    run = replace(candidate.scenario.run, replications=1)
-    prediction = predicted(replace(candidate.scenario, run=run))
-    point = Point(candidate, prediction, search.tokens)
-    if point.token_s >= from_.token_s * (1 - _WORTH):
-        return []
-    return [Change("site.batch_tokens", "as given", "balanced", point, ())]
+def _balancing(search: Search, asked: Asked, from_: Point) -> list[Change]:
+    """Return what batches or inner steps with which no site waits would give, the best first."""
+    found = []
+    for key, base in _balanced_bases(asked, from_):
+        setting = from_.setting.with_value(key, BALANCED)
+        try:
+            candidate = search.candidate(base, setting)
+        except ArgumentError:
+            continue
+        point = search.simulated(candidate)
+        if point.token_s < from_.token_s * (1 - _WORTH):
+            found.append(Change(key, "as given", BALANCED, point, _beyond(search, point)))
+    return sorted(found, key=lambda change: change.point.token_s)
+
+
+def _balanced_bases(asked: Asked, from_: Point) -> Iterator[tuple[str, Scenario]]:
+    """Yield what may be balanced of a setting: the key, and the scenario it is applied to."""
+    method = from_.setting.method
+    if asked.balanced is not None:
+        yield BATCHES, asked.balanced[method]
+    base, arguments = asked.bases[method], from_.scenario.method.arguments
+    takes = parameters_of(base.method.program).annotations
+    most = arguments.get("sync_every")
+    if "method.sync_every" in asked.fixed or not isinstance(most, int):
+        return
+    if not per_worker(takes["sync_every"]) or arguments.get("fragment_spacing") == "nearest":
+        return
+    steps = balanced_steps(base, most)
+    if min(steps) > 0 and len(set(steps)) > 1:
+        yield STEPS_BY_SITE, base
 
 
 def binding(point: Point, links: Links) -> tuple[str, str]:

@@ -244,6 +244,7 @@ class Search:
         self.limits, self.tokens, self._on_progress = limits, tokens, on_progress
         self._links: dict[tuple[Any, ...], Links] = {}
         self._points: dict[Setting, Point] = {}
+        self._alike: dict[str, Prediction] = {}
         self._fitting: dict[tuple[Any, ...], bool] = {}
         self._memory_known = any(
             site.memory.sizes for base in bases.values() for site in base.sites
@@ -310,11 +311,17 @@ class Search:
     def simulated(self, candidate: Candidate) -> Point:
         """Simulate a setting once, in one replication."""
         known = self._points.get(candidate.setting)
-        if known is None:
+        if known is not None:
+            return known
+        alike = candidate.scenario.sha256  # a value that is the default's, too
+        if alike in self._alike:
+            prediction = self._alike[alike]
+        else:
             run = replace(candidate.scenario.run, replications=1)
             prediction = predicted(replace(candidate.scenario, run=run))
-            known = self._points[candidate.setting] = Point(candidate, prediction, self.tokens)
-            self._on_progress(len(self._points), len(self.candidates))
+            self._alike[alike] = prediction
+            self._on_progress(len(self._alike), len(self.candidates))
+        known = self._points[candidate.setting] = Point(candidate, prediction, self.tokens)
         return known
 
     def allowed(self, point: Point) -> bool:
@@ -349,7 +356,7 @@ class Search:
 
     def _kind(self, scenario: Scenario, others: list[tuple[Scenario, Bounds]]) -> Bounds | None:
         """Rehearse a kind of setting, unless another algorithm makes it pointless."""
-        if any(self._no_faster(scenario, *other) for other in others):
+        if any(self.no_faster(scenario, *other) for other in others):
             return None
         # However it overlaps, it trains and sends the same: rehearse it where that is quickest.
         arguments = scenario.method.arguments
@@ -362,7 +369,7 @@ class Search:
     def _exclude(self, why: str) -> None:
         self.excluded[why] = self.excluded.get(why, 0) + 1
 
-    def _no_faster(self, scenario: Scenario, other: Scenario, kind: Bounds) -> bool:
+    def no_faster(self, scenario: Scenario, other: Scenario, kind: Bounds) -> bool:
         """Whether no collective is faster than with another algorithm, nor sends less.
 
         A run with collectives that take no less time takes no less time.

@@ -8,11 +8,15 @@ from functools import cached_property
 from typing import Any
 
 from sim.program import bytes_per_element
+from sim.scenario.balance import BALANCED, Share
+from sim.scenario.inner_steps import Pace, inner_steps
 from sim.scenario.options import OPTIONS
 from sim.scenario.records import Scenario
 
 ALGORITHM = "network.collective.algorithm"
 ORDER = "network.collective.order"
+STEPS_BY_SITE = "site.sync_every"
+BATCHES = "site.batch_tokens"
 
 # Arguments that take each other's place.
 EXCLUSIVE = {"num_fragments": "layers_per_fragment", "layers_per_fragment": "num_fragments"}
@@ -24,7 +28,9 @@ class Setting:
     """What is searched for: values under the keys of a scenario file.
 
     ``values`` has ``method.NAME`` for arguments, ``network.collective.algorithm`` and
-    ``network.collective.order``; a key that is missing stays as the scenario has it.
+    ``network.collective.order``; a key that is missing stays as the scenario has it. Where
+    :data:`STEPS_BY_SITE` is "balanced", ``sync_every`` is that of the fastest site. Batches are
+    those of the scenario that it is applied to, and :data:`BATCHES` only says how to type them.
     """
 
     method: str
@@ -44,10 +50,14 @@ class Setting:
                 arguments[name] = value
                 if EXCLUSIVE.get(name) in arguments:
                     arguments[EXCLUSIVE[name]] = None
+            elif key in (STEPS_BY_SITE, BATCHES):
+                continue
             elif key == ORDER:
                 collectives = replace(collectives, order=value)
             else:
                 collectives = replace(collectives, **{name: value})
+        if self.get(STEPS_BY_SITE) == BALANCED:
+            arguments["sync_every"] = balanced_steps(base, arguments["sync_every"])
         return replace(
             base,
             method=replace(base.method, arguments=arguments),
@@ -70,12 +80,13 @@ class Setting:
 
     def typed(self) -> str:
         """Return the options that say it on the command line."""
-        words = [f"--method {self.method}"]
-        for key, value in self.values:
-            text = "best" if key == ORDER else str(value).lower()
-            option = _OPTION_OF.get(key)
-            words.append(f"{option} {text}" if option else f"--set {key}={text}")
-        return " ".join(words)
+        return " ".join([f"--method {self.method}", *(self.option(key) for key in self._by_key)])
+
+    def option(self, key: str) -> str:
+        """Return the option that says the value of one key."""
+        text = "best" if key == ORDER else str(self._by_key[key]).lower()
+        option = _OPTION_OF.get(key)
+        return f"{option} {text}" if option else f"--set {key}={text}"
 
     def keys(self, sites: Sequence[str]) -> dict[str, Any]:
         """Return the keys of a scenario file that say it, with what they hold; sites by name."""
@@ -84,6 +95,16 @@ class Setting:
             for key, value in self.values
             if key != ORDER or value
         }
+
+
+def balanced_steps(scenario: Scenario, most: int) -> tuple[int, ...]:
+    """Return every worker's inner steps with which no site waits at the end of a round.
+
+    As ``site.sync_every = "balanced"`` for all sites; 0 where not even one step fits.
+    """
+    machines = [worker.machine for worker in scenario.workers]
+    steps = [Share(machine, 1, balanced=False).step_seconds for machine in machines]
+    return tuple(inner_steps([Pace(BALANCED, seconds) for seconds in steps], most))
 
 
 def staleness(scenario: Scenario) -> int:

@@ -19,5 +19,9 @@ cost: What a run costs: accelerator-hours, money, energy, and bytes that leave e
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
 in_step: Whether workers that are not in step stay so over gloo, and what a run then takes.
 levers: What one change of network, machines or method does to the time for equal tokens.
+lever_candidates: A changed scenario that may be a lever, and how to type values.
+levers_of_network: Levers of the network: bandwidth of all links or of the slowest, round trips.
+levers_of_sites: Levers of machines and sites: faster accelerators, a slow site, one less or more.
+levers_of_method: Levers of the method: inner steps, delay, type on the wire, overlap.
 selected_runs: Which runs of results a picture shows, and whether its columns can be drawn.
 """

@@ -50,6 +50,7 @@ _MOST_COUNTED = 200_000  # operations; a program that has more is not counted to
 # timing.
 _STILL, _LOOKING, _LOOKING_OFTEN, _RANDOM = 15, 80, 19, 56
 _STILL_RUNS = 2
+_OF_PERIODS = 2  # until it is known how many rounds are whole periods, and over these
 
 
 @dataclass(frozen=True)
@@ -130,14 +131,16 @@ def _of_periods(
     if scenario.horizon_tokens is not None and counted.tokens > 0:
         horizon = scenario.horizon_tokens / (counted.tokens / counted.rounds)
     most = MOST_ROWS / rows_a_round
-    most = min(most, MOST_MESSAGES / max(1.0, counted.messages / counted.rounds))
+    gloo = scenario.network.collectives.algorithm == GLOO
+    if gloo:
+        most = min(most, MOST_MESSAGES / max(1.0, counted.messages / counted.rounds))
     a_round = counted.computed_s / counted.rounds
     needed = PERIODS * period / a_round if a_round > 0 and period < inf else inf
     whole = horizon if horizon <= most else 0.0
-    few = SEEN if counted.messages and scenario.network.collectives.algorithm == GLOO else FEW
+    few = SEEN if counted.messages and gloo else FEW
     one = min(most, horizon, max(needed, few, whole))
-    replications = (run.replications or FEWEST) + 1 if scenario.random else 1
-    return one * replications, replications, one
+    runs = ((run.replications or FEWEST) + 1 if scenario.random else 1) * _OF_PERIODS
+    return one * runs, runs, one
 
 
 def _laid(scenario: Scenario, counted: _Counted) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.figures.breakdown import listed
 from sim.figures.collective_model import in_words
+from sim.figures.whole_periods import evaluated_periods
 from sim.processes.parallel import WorkerLostError, unordered
 from sim.questions.cost import cost
 from sim.questions.method_text import of_simulator
@@ -79,6 +80,9 @@ def row(labels: Mapping[str, Any], scenario: Scenario, prediction: Prediction) -
         "wall_clock_high_s": interval.high,
         "collective_model": in_words(result.exchanges, scenario).replace("\n", " | "),
     }
+    periods = evaluated_periods(scenario, result)
+    if periods is not None:
+        record["evaluated_periods"] = periods
     if throughput is not None:
         record["tokens_per_s_per_accelerator"] = throughput.tokens_per_s_per_accelerator
         record["mfu_end_to_end_fraction"] = throughput.mfu

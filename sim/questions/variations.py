@@ -61,6 +61,45 @@ def with_sites(scenario: Scenario, kept: Collection[int]) -> Scenario:
     )
 
 
+def with_another_site(scenario: Scenario) -> Scenario:
+    """Add a site like the last one, with as many workers; per-worker arguments follow.
+
+    All pairs of sites must have the same bandwidth and the same latency.
+    """
+    network, last = scenario.network, len(scenario.sites) - 1
+    ranks = scenario.ranks_by_site[last]
+    workers = len(scenario.workers)
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, tuple) and len(value) == workers:
+            return (*value, *(value[rank] for rank in ranks))
+        return value
+
+    def longer(pairs: Pairs) -> Pairs:
+        assert pairs.common is not None
+        return Pairs.alike(last + 2, pairs.common, pairs.diagonal)
+
+    site = scenario.sites[last]
+    new = (
+        replace(scenario.workers[rank], rank=workers + number, site=last + 1, stream=None)
+        for number, rank in enumerate(ranks)
+    )
+    order = network.collectives.order
+    method = scenario.method
+    return replace(
+        scenario,
+        method=replace(method, arguments={k: argument(v) for k, v in method.arguments.items()}),
+        workers=(*scenario.workers, *new),
+        sites=(*scenario.sites, replace(site, name=f"{site.name}-2" if site.name else "")),
+        network=replace(
+            network,
+            bandwidth=longer(network.bandwidth),
+            latency=longer(network.latency),
+            collectives=replace(network.collectives, order=(*order, last + 1) if order else ()),
+        ),
+    )
+
+
 def single_site(scenario: Scenario, site: int) -> Scenario:
     """What one site would do on its own: plain data parallel training over its fast links."""
     alone = with_sites(scenario, [site])

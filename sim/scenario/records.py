@@ -367,6 +367,9 @@ class Scenario:
     left_out: tuple[str, ...] = ()
     memory: MemoryKeys = field(default=MemoryKeys(), compare=False)
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    #: Keys by which single sites are named and that a change of the whole has to repeat:
+    #: "site.NAME.sync_every", "network.order"; and "site.batch_tokens" where it is balanced.
+    site_keys: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def random(self) -> bool:

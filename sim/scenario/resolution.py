@@ -13,7 +13,7 @@ from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
 from sim.recording.vocabulary import METHOD as RECORDING
 from sim.scenario.advice import hinted
-from sim.scenario.balance import Share, balanced
+from sim.scenario.balance import BALANCED, Share, balanced
 from sim.scenario.checking import validated
 from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
@@ -115,6 +115,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
         warnings=_warnings(context, measured, len(workers)),
+        site_keys=_site_keys(context, sites),
     )
     check_varying(context, scenario)
     means = scenario.unequal_tokens and method.name not in BY_COUNTS
@@ -353,6 +354,21 @@ def _blocks(context: Context, sites: Sequence[Site], machines: Sequence[Machine]
         found.append(Share(machines[place], count * sites[place].workers, balanced=False))
         place += count
     return found
+
+
+def _site_keys(context: Context, sites: Sequence[Site]) -> frozenset[str]:
+    """Return the keys that name single sites, or that are computed from all of them."""
+    tables = [context.sections.site[block] for block in context.block_of]
+    found = {
+        f"site.{site.name}.sync_every"
+        for site, table in zip(sites, tables, strict=True)
+        if table.sync_every is not None
+    }
+    if context.sections.network.order is not None:
+        found.add("network.order")
+    if any(table.batch_tokens == BALANCED for table in tables):
+        found.add("site.batch_tokens")
+    return frozenset(found)
 
 
 def _balanced(context: Context, shares: list[Share]) -> list[Machine]:

@@ -144,6 +144,37 @@ def test_names_of_points_cover_no_point_no_line_and_no_other_name(seed: int) -> 
         assert text.arrow_patch is not None or tuple(points[apart.argmin()]) == tuple(own)
 
 
+@pytest.mark.parametrize("seed", [16, 27, 39])
+def test_the_line_of_a_name_touches_no_other_name(seed: int) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    generator = np.random.default_rng(seed)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    ax = figure.subplots()
+    middle = generator.uniform(0.2, 0.8, 2)
+    texts = ("recommended, fastest", "leanest", "cheapest", "as given")
+    places = {text: tuple(middle + generator.normal(0, 0.03, 2)) for text in texts}  # close by
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    across = np.sort(generator.uniform(0, 1, 12))
+    ax.plot(across, np.sort(generator.uniform(0, 1, 12))[::-1], "o-")
+    ring(ax, places)
+    write_names(ax, places)
+    FigureCanvasAgg(figure).draw()
+    boxes = [Text.get_window_extent(text).padded(figure.dpi / 72) for text in ax.texts]
+    bare = [box.padded(-1.5 * figure.dpi / 72) for box in boxes]
+    assert not [1 for one, two in itertools.combinations(bare, 2) if one.overlaps(two)]
+    joined = 0
+    for number, text in enumerate(ax.texts):
+        if text.arrow_patch is None:
+            continue
+        joined += 1
+        begin, *_, end = text.arrow_patch._get_path_in_displaycoord()[0][0].vertices
+        line = np.linspace(begin, end, 200)
+        others = [box for place, box in enumerate(boxes) if place != number]
+        assert not any(box.count_contains(line) for box in others)
+    assert joined
+
+
 def test_the_front_is_what_no_row_beats() -> None:
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 12, (2, 60)).astype(float)

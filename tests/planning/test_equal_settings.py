@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from support.command_line import Bandwise
 
+from sim.planning.asked import Asked
 from sim.planning.decision import plan
 from sim.planning.evidence import STREAMING, learns_as
 from sim.planning.limits import Limits
@@ -50,7 +51,8 @@ def every(base: Scenario) -> Search:
 
 
 def test_the_answer_is_that_of_all_settings_by_hand(base: Scenario, every: Search) -> None:
-    found = plan({"streaming_diloco": base}, base, 0.9, TOKENS, axes={"streaming_diloco": AXES})
+    asked = Asked({"streaming_diloco": base}, base)
+    found = plan(asked, 0.9, TOKENS, axes={"streaming_diloco": AXES})
     least = min(point.token_s for point in every.points)
     fastest = [point for point in every.points if point.token_s <= least * (1 + EQUAL)]
     assert len({point.tokens_per_update for point in fastest}) > 1  # or nothing is to be decided

@@ -72,6 +72,43 @@ def test_a_slow_site_is_named_and_a_balanced_batch_offered(bandwise: Bandwise) -
     assert balanced["time_for_tokens_s"] < 0.9 * said["recommended"]["time_for_tokens_s"]
 
 
+@pytest.mark.parametrize("method", ["diloco", "streaming_diloco"])
+def test_balance_can_be_typed_and_gives_its_figures_and_weights(
+    bandwise: Bandwise, method: str
+) -> None:
+    given = ("--set", "site.osaka.speed=0.5", "--method", method, "--algorithm", "ring")
+    said = planned(bandwise, *given, "--tokens", "20B", "--no-sensitivity")
+    found = {change["key"]: change for change in said["changes"] if change["after"] == "balanced"}
+    assert list(found) == ["site.batch_tokens", "site.sync_every"]
+    for change in found.values():
+        again = bandwise(
+            "simulate", *SCENARIO, *given, *shlex.split(change["typed"]), "--json"
+        ).json
+        assert again["compute_utilization"] == pytest.approx(
+            change["compute_utilization"], rel=1e-9
+        )
+        rate = again["evaluated_rounds"]["tokens_per_s"]
+        assert 20e9 / rate == pytest.approx(change["time_for_tokens_s"], rel=1e-9)
+        shares = [site["tokens_fraction"] for site in change["by_site"]]
+        assert shares == pytest.approx([2 / 3, 1 / 3], rel=1e-5)  # as fast as they compute
+        assert [site["weight_fraction"] for site in change["by_site"]] == [0.5, 0.5]
+    by_tokens = planned(bandwise, *given, "--set", "train.average_by=tokens", "--no-sensitivity")
+    weights = [site["weight_fraction"] for site in by_tokens["changes"][0]["by_site"]]
+    assert weights == pytest.approx([2 / 3, 1 / 3], rel=1e-5)
+    text = " ".join(bandwise("plan", *SCENARIO, *given, "--no-sensitivity").out.split())
+    assert "Balanced with --batch-tokens balanced: Tokens of an inner step by site" in text
+    assert "Balanced with --set site.sync_every=balanced: Inner steps of a round by site" in text
+
+
+def test_balance_that_was_typed_or_cannot_be_is_not_offered(bandwise: Bandwise) -> None:
+    given = ("--set", "site.osaka.speed=0.5", "--method", "diloco", "--no-sensitivity")
+    fixed = ("--sync-every", "50", "--batch-tokens", "1Mi")
+    slow = ("--set", "site.osaka.speed=1e-7")  # not one token fits, nor one step
+    for other in (fixed, slow):
+        keys = [change["key"] for change in planned(bandwise, *given, *other)["changes"]]
+        assert not [key for key in keys if key.startswith("site.")]
+
+
 def test_a_plan_ends_with_levers_of_the_recommended_setting(bandwise: Bandwise) -> None:
     said = planned(bandwise)
     assert said["levers_of"] == said["recommended"]["method"]

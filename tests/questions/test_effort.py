@@ -10,7 +10,7 @@ from support.command_line import Bandwise
 from sim.network.links import Links
 from sim.output import effort as spoken
 from sim.processes import free_memory
-from sim.questions.effort import _count, effort
+from sim.questions.effort import ROW_S, _count, effort
 from sim.runtime import simulate
 from sim.scenario import load
 
@@ -103,3 +103,10 @@ def test_an_estimate_looks_at_some_of_many_cases(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sim.questions.effort.effort", lambda each: asked.append(each) or one)
     spoken.foresee([scenario] * 1000)
     assert len(asked) <= 30
+
+
+def test_links_that_vary_take_at_least_the_rows_of_the_run() -> None:
+    file = Path(__file__).parents[2] / "scenarios" / "shared_line.toml"
+    scenario = load(str(file), {"--sync-every": "5"})
+    made = len(simulate(scenario).rows)
+    assert effort(scenario).seconds > made * ROW_S

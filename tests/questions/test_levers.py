@@ -57,6 +57,13 @@ def by_name(scenario: Scenario) -> dict[str, Lever]:
         (["--method", "ddp", "--overlap", "none", "--comm-dtype", "int8"],
          {"overlap of buckets", "comm_dtype fp4"}),
         (["--method", "acco", "--bandwidth", "100Gbit/s"], {"bandwidth x2"}),
+        (["--method", "ddp", *H100], {"accelerators of twice the peak"}),
+        (["--method", "diloco", "--set", "site.osaka.workers=2"], {"one more site like osaka"}),
+        (["--method", "diloco", "--set", "site.osaka.sync_every=30"],
+         {"sync_every x2", "one more site like osaka"}),
+        (["--method", "diloco", "--set", "site.sync_every=30"], {"sync_every x2"}),
+        (["--method", "diloco", "--set", "site.sync_every=balanced", "--set",
+          "site.osaka.speed=0.5"], {"sync_every x2", "one more site like osaka"}),
     ],
 )  # fmt: skip
 def test_each_is_what_its_setting_predicts(arguments: list[str], expected: set[str]) -> None:
@@ -159,6 +166,49 @@ def test_only_the_slowest_of_unequal_links_is_a_lever_of_its_own() -> None:
     assert "bandwidth of s2 x2" not in by_name(plain("ddp", {}, workers=3))
 
 
+def test_sites_with_steps_of_their_own_keep_them_apart_when_typed() -> None:
+    given = [*THREE, "--method", "diloco", "--set", "site.osaka.sync_every=50"]
+    lever = by_name(read(given))["sync_every x2"]
+    assert lever.setting == "--sync-every 200 --set site.osaka.sync_every=100"
+    alike = by_name(read([*given[:-1], "site.sync_every=50"]))["sync_every x2"]
+    assert alike.setting == "--set site.sync_every=100"
+
+
+def test_a_site_is_not_offered_again_where_a_list_would_have_to_name_it() -> None:
+    given = [*THREE, "--method", "diloco"]
+    order = ["--set", 'network.order=["paris", "dallas", "osaka"]']
+    balanced = ["--set", "site.batch_tokens=balanced", "--set", "site.osaka.speed=0.5"]
+    steps = ["--set", "method.sync_every=[10, 20, 30]"]
+    assert "one more site like osaka" in by_name(read(given))
+    for other in (order, balanced, steps):
+        assert "one more site like osaka" not in by_name(read([*given, *other]))
+
+
+def test_twice_the_peak_halves_the_passes_of_blocking_ddp() -> None:
+    scenario = read([*THREE, "--method", "ddp", "--overlap", "none", *H100[:2]])
+    before = predicted(scenario).figures
+    lever = by_name(scenario)["accelerators of twice the peak"]
+    assert lever.setting == "--set site.peak=1.978PFLOP/s"
+    assert lever.change == pytest.approx(-before.compute_utilization / 2, rel=1e-6)
+
+
+def test_a_priced_lever_changes_the_money_as_its_time_and_its_bytes_do() -> None:
+    """Hours x accelerators x price, and the bytes of every update x the price of egress."""
+    prices = ["--set", "site.price=2 EUR/h", "--set", "site.egress_price=80 EUR/TB"]
+    scenario = read([*THREE, "--method", "diloco", *H100[:2], *prices])
+    before = predicted(scenario).figures
+    hours = before.time_for(100e9) / 3600
+    found = by_name(scenario)
+    paid = 3 * 64 * hours * 2
+    for name in ("bandwidth x2", "accelerators of twice the peak"):
+        assert found[name].money_change == pytest.approx(paid * found[name].change, rel=1e-6)
+    # Half as many updates, of which a worker in a ring of three sends 4/3 of 20 GB each.
+    saved = 100e9 / before.tokens_per_update / 2 * 3 * (4 / 3 * 20e9) / 1e12 * 80
+    twice = found["sync_every x2"]
+    assert twice.money_change == pytest.approx(paid * twice.change - saved, rel=1e-6)
+    assert by_name(read([*THREE, "--method", "diloco"]))["bandwidth x2"].money_change is None
+
+
 # -- random timing, methods that look at the clock, bounds -----------------------------------
 
 
@@ -207,7 +257,7 @@ def test_a_program_of_the_users_has_the_levers_of_what_it_takes() -> None:
 
 def test_what_saves_most_is_first() -> None:
     changes = [each.change for each in levers(plain("diloco", {"sync_every": 4})) or []]
-    assert len(changes) == 5 - 1  # no latency that could be halved
+    assert len(changes) == 7 - 1  # no latency that could be halved
     assert changes == sorted(changes)
 
 
@@ -223,7 +273,7 @@ def test_every_row_applies_somewhere() -> None:
 
 def test_they_come_unasked_where_all_together_are_foreseen_to_take_less_than_a_second() -> None:
     cheap, dear = read([*THREE, "--method", "diloco"]), read([*THREE, "--method", "ddp"])
-    assert effort(cheap).seconds * 5 < module.AT_ONCE_S < effort(dear).seconds * 4
+    assert effort(cheap).seconds * 7 < module.AT_ONCE_S < effort(dear).seconds * 4
     assert levers(cheap, within_s=module.AT_ONCE_S) == levers(cheap)
     assert levers(dear, within_s=module.AT_ONCE_S) is None
 
@@ -242,6 +292,9 @@ def test_simulate_ends_with_a_line_per_lever(bandwise: Callable[..., Any]) -> No
         "sync_every x2: -36 % time (--sync-every 200); training changes, 600Mi tokens per update",
         "bandwidth x2: -36 % time (--bandwidth 2Gbit/s)",
         "comm_dtype int8: -36 % time (--comm-dtype int8); training changes",
+        "one more site like osaka: -18 % time (--set site.osaka.count=2); training changes, 400Mi",
+        "tokens per update",
+        "accelerators twice as fast: -14 % time (--set site.speed=2)",
         "accelerators 10 % faster: -2.5 % time (--set site.speed=1.1)",
         "less than 0.5 %: rtt halved",
     ]
@@ -254,7 +307,7 @@ def test_what_takes_longer_is_computed_when_it_is_asked_for(bandwise: Callable[.
         bandwise(*command).out.split()
     )
     assert bandwise(*command, "--json").json["levers"] is None
-    assert len(bandwise(*command, "--sensitivity", "--json").json["levers"]) == 4
+    assert len(bandwise(*command, "--sensitivity", "--json").json["levers"]) == 6
 
 
 def test_a_comparison_has_those_of_its_fastest_method(bandwise: Callable[..., Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.command_line import Bandwise
 
 import sim
 from realrun.errors import RunError
@@ -263,3 +264,15 @@ def test_a_mistake_in_the_keys_of_a_link_is_one_line(setting: str, text: str) ->
     assert text in str(refused.value)
     assert str(refused.value).startswith("--set network.link_profiles")
     assert "\n" not in str(refused.value)
+
+
+def test_results_of_a_sweep_say_how_many_periods_were_evaluated(bandwise: Bandwise) -> None:
+    given = ("--model", "1B", "--method", "diloco", "--bandwidth", "1Gbit/s", "--json")
+    hour = ("--set", "network.profile_period=1h")
+    pieces = ("--set", 'network.profile=[["0 h", 1.0], ["30 min", 0.5]]')
+    sweep = ("sweep", *given, "--over", "method.sync_every=20,100")
+    for row in bandwise(*sweep, *hour, *pieces).json["results"]:
+        # Pieces that were simulated as they are: whole periods but for a part of a round.
+        assert row["evaluated_periods"] * 3600 == pytest.approx(row["wall_clock_s"], rel=1e-9)
+        assert abs(row["evaluated_periods"] - round(row["evaluated_periods"])) < 0.02
+    assert "evaluated_periods" not in bandwise(*sweep).json["results"][0]

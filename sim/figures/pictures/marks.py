@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _RING = 11.0  # points across
 _FONT = 8
 _NEAR = 12.0  # farther than this, a line joins a name and its point
+_MARGIN = 2.0  # between a name and the line of another one
+_TOUCHING = 50.0  # what a point of such a line on a name counts, in square dots
 _DISTANCES = (9.0, 16.0, 28.0, 42.0, 60.0, 80.0)
 _DIRECTIONS = (
     *((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)),
@@ -64,13 +66,17 @@ def name(ax: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     points = {text: ax.transData.transform(place) for text, place in places.items()}
     taken = list(_drawn(ax, 4.5 * dot))
     taken += [_around(point, 0.6 * _RING * dot) for point in points.values()]
+    written: list[Box] = []
     for text, point in points.items():
         size = _size(ax, text)
         found = []
         for number, (distance, direction) in enumerate(product(_DISTANCES, _DIRECTIONS)):
             box = _box(point, direction, distance * dot, size)
-            leader = _leader(point, box, _RING * dot) if distance > _NEAR else np.empty((0, 2))
-            covered = sum(_overlap(box, each) for each in taken) + _crossed(leader, taken)
+            leader = np.empty((0, 2))
+            if distance > _NEAR:
+                leader = _leader(point, box, _RING * dot, dot)
+            covered = _TOUCHING * _crossed(leader, written)
+            covered += sum(_overlap(box, each) for each in taken) + _crossed(leader, taken)
             covered += 1e6 * _beyond(box, inside)
             others = [_apart(box, points[other]) for other in points if other != text]
             if not len(leader) and min(others, default=inf) < 1.2 * _apart(box, point):
@@ -80,7 +86,8 @@ def name(ax: Axes, places: Mapping[str, tuple[float, float]]) -> None:
                 break
         _, _, distance, direction, box, leader = min(found, key=lambda each: each[:2])
         _write(ax, text, places[text], direction, distance)
-        taken += [box, *(_around(each, 2 * dot) for each in leader)]
+        taken += [box, *(_around(each, _MARGIN * dot) for each in leader)]
+        written.append(_wider(box, _MARGIN * dot))
 
 
 def _size(ax: Axes, text: str) -> tuple[float, float]:
@@ -153,11 +160,12 @@ def _drawn(ax: Axes, half: float) -> Iterator[Box]:
                 yield _around(first + share * (second - first), half / 2)
 
 
-def _leader(point: np.ndarray, box: Box, left_out: float) -> np.ndarray:
-    """Return points along the line from a name to its point, up to its ring."""
+def _leader(point: np.ndarray, box: Box, left_out: float, apart: float) -> np.ndarray:
+    """Return points along the line from a name to its point, up to its ring, ``apart`` dots."""
     start = np.clip(point, box[:2], box[2:])
     length = float(np.hypot(*(point - start)))
-    shares = np.linspace(0, max(0.0, 1 - left_out / length), 12) if length else np.zeros(1)
+    number = int(length / apart) + 2
+    shares = np.linspace(0, max(0.0, 1 - left_out / length), number) if length else np.zeros(1)
     line: np.ndarray = start + shares[:, None] * (point - start)
     return line
 
@@ -171,6 +179,10 @@ def _crossed(line: np.ndarray, taken: list[Box]) -> float:
             for left, bottom, right, top in taken
         )
     )
+
+
+def _wider(box: Box, by: float) -> Box:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
 
 
 def _around(point: np.ndarray, half: float) -> Box:
