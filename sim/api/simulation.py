@@ -148,14 +148,14 @@ def simulate(
     from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
-    from sim.questions.in_step import warned
+    from sim.questions.in_step import runs, warned
     from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
     resolved = checked("simulate", scenario).resolved
     with told():
-        foresee([resolved])
+        foresee(runs(resolved) if replay is None else [resolved])
         path = None if replay is None else Path(a_text("simulate", "replay", replay))
         if path is not None and not path.exists():
             raise ValueRefusedError(f"simulate: replay: {path}: no such file")

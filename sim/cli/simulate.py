@@ -65,12 +65,12 @@ def simulate(
 
     from sim.output.html_pictures import of_run
     from sim.output.lever_lines import with_levers
-    from sim.questions.in_step import warned
+    from sim.questions.in_step import runs, warned
     from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
 
-    foresee([scenario])
+    foresee(runs(scenario) if replay is None else [scenario])
     observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
         prediction = predicted(scenario, replay=observed)

@@ -22,6 +22,11 @@ _DIFFERENT = 0.02  # of the time per round
 _APART = 1.5  # one-way latencies: enough for a notification to arrive first
 
 
+def runs(scenario: Scenario) -> list[Scenario]:
+    """Return what is simulated: the scenario, and the one out of step where :func:`warned` asks."""
+    return [scenario, *filter(None, [_out_of_step(scenario)])]
+
+
 def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
     """Return the scenario, with a warning where a start that is not simultaneous changes its pace.
 
@@ -34,12 +39,9 @@ def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
     prediction
         Its own.
     """
-    run, latency = scenario.run, max(map(max, scenario.network.latency), default=0.0)
-    gloo = scenario.network.collectives.algorithm == "gloo"
-    if not gloo or scenario.random or run.start_skew_s or not latency:
+    other = _out_of_step(scenario)
+    if other is None:
         return scenario
-    skew_s = _APART * latency
-    other = replace(scenario, run=replace(run, start_skew_s=skew_s))
     try:
         found = figures(simulate(other))
     except SimulationError:
@@ -48,11 +50,19 @@ def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
     if not ours or abs(theirs / ours - 1) < _DIFFERENT:
         return scenario
     text = (
-        f"Workers exactly in step: ranks that begin {skew_s * 1e3:.3g} ms apart take "
-        f"{theirs:.3g} s per round instead of {ours:.3g} s, and stay so (run.start_skew), "
+        f"Workers exactly in step: ranks that begin {other.run.start_skew_s * 1e3:.3g} ms apart "
+        f"take {theirs:.3g} s per round instead of {ours:.3g} s, and stay so (run.start_skew), "
         "as was measured over gloo."
     )
     return replace(scenario, warnings=(*scenario.warnings, text))
+
+
+def _out_of_step(scenario: Scenario) -> Scenario | None:
+    run, latency = scenario.run, max(map(max, scenario.network.latency), default=0.0)
+    gloo = scenario.network.collectives.algorithm == "gloo"
+    if not gloo or scenario.random or run.start_skew_s or not latency:
+        return None
+    return replace(scenario, run=replace(run, start_skew_s=_APART * latency))
 
 
 def _a_round_s(found: Figures) -> float:
