@@ -22,6 +22,7 @@ from typing import Any
 from fuzz_inputs import Input
 
 CPU_SECONDS = 10
+CPU_SECONDS_OF_A_PLAN = 40  # it simulates dozens of settings
 MEMORY_BYTES = 2 * 2**30
 
 
@@ -45,14 +46,14 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def limited() -> Iterator[None]:
+def limited(seconds: float) -> Iterator[None]:
     """Give what runs a limit of processor time; raise :class:`TookTooLong` beyond."""
 
     def stop(*_: object) -> None:
         raise TookTooLong
 
     before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
@@ -73,13 +74,15 @@ def outcome(asked: Input) -> Outcome:
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for name, text in asked.files.items():
             Path(name).write_bytes(text.encode("latin-1", "replace"))
-        return judged(lambda: _run(asked.arguments))
+        plan = asked.kind == "plan"
+        limit = CPU_SECONDS_OF_A_PLAN if plan else CPU_SECONDS
+        return judged(lambda: _run(asked.arguments), limit)
 
 
-def judged(run: Callable[[], Outcome]) -> Outcome:
+def judged(run: Callable[[], Outcome], seconds: float = CPU_SECONDS) -> Outcome:
     """Return an outcome, or how it failed to come about."""
     try:
-        with limited():
+        with limited(seconds):
             return run()
     except TookTooLong as error:
         return Outcome("too long", _place(error))
