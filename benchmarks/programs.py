@@ -5,7 +5,7 @@ recorded on loopback with two ranks; each configuration is predicted from the re
 the description of the program, before it is run. A row per configuration goes to ``results.csv``
 when it is finished; one that has its row is not run again. Then comes ``report.md``.
 
-    python benchmarks/programs.py [--out FOLDER] [--configurations N] [--seed N] [--report]
+    python benchmarks/programs.py [--out FOLDER] [--configurations N] [--seed N] [--again]
 
 Linux and root: `realrun lab` makes network namespaces.
 """
@@ -133,7 +133,7 @@ def recording(program: str, folder: Path) -> Path:
     return path
 
 
-def predicted(of: Configuration, text: str, folder: Path) -> float:
+def predicted(text: str, folder: Path) -> float:
     """Return the predicted seconds of what repeats in a scenario's text, per optimizer step."""
     path = folder / "predicted.toml"
     path.write_text(text)
@@ -179,26 +179,29 @@ def step_s(passes: Sequence[float], program: Program) -> float:
     return (begins[first + steps] - begins[first]) / steps
 
 
-def compared(of: Configuration, folder: Path) -> dict[str, Any]:
-    """Predict a configuration twice, then run it."""
-    program = PROGRAMS[of.program]
+def predictions(of: Configuration, folder: Path) -> tuple[float, float | None]:
+    """Return the seconds of an optimizer step from the recording and from the description."""
     path = recording(of.program, folder)
     replayed = f'[method]\nname = "recording"\npath = "{path.absolute()}"\n\n[[site]]\n'
-    from_recording = predicted(of, scenario(of, replayed), folder) / program.period
+    found = predicted(scenario(of, replayed), folder) / PROGRAMS[of.program].period
     described = HERE / "descriptions" / f"{of.program}.toml"
-    from_description = None
-    if described.exists():
-        from_description = predicted(of, scenario(of, described.read_text()), folder)
-    seconds = measured(of, folder)
+    if not described.exists():
+        return found, None
+    return found, predicted(scenario(of, described.read_text()), folder)
+
+
+def compared(
+    of: Configuration, found: tuple[float, float | None], seconds: float
+) -> dict[str, Any]:
+    """Return a configuration's row, without the state of the machine."""
+    of_recording, of_description = found
     return {
         **of._asdict(),
         "measured_s": seconds,
-        "recording_s": from_recording,
-        "recording_error": from_recording / seconds - 1,
-        "description_s": from_description,
-        "description_error": from_description and from_description / seconds - 1,
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
+        "recording_s": of_recording,
+        "recording_error": of_recording / seconds - 1,
+        "description_s": of_description,
+        "description_error": of_description and of_description / seconds - 1,
     }
 
 
@@ -240,6 +243,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     """Run what has no row yet, and write the report."""
     parser = argparse.ArgumentParser(
@@ -248,21 +258,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/programs"))
     parser.add_argument("--configurations", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--report", action="store_true", help="only write the report again")
+    again = "predict what has been measured again, by the simulator as it is now; run nothing"
+    parser.add_argument("--again", action="store_true", help=again)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     results = given.out / "results.csv"
+    rows: list[Mapping[str, Any]] = list(_rows(results))
+    if given.again:
+        for number, row in enumerate(rows):
+            of = Configuration(
+                row["program"],
+                int(row["workers"]),
+                row["bandwidth"],
+                row["rtt"],
+                row["unequal"] == "True",
+            )
+            new = compared(of, predictions(of, given.out), float(row["measured_s"]))
+            rows[number] = {**row, **new}
+        _write(results, rows)
     done = {tuple(row[name] for name in Configuration._fields) for row in _rows(results)}
-    for of in [] if given.report else drawn(given.configurations, given.seed):
+    for of in [] if given.again else drawn(given.configurations, given.seed):
         if tuple(map(str, of)) in done:
             continue
-        row = compared(of, given.out)
-        new = not results.exists()
-        with results.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        found = predictions(of, given.out)  # before it is run
+        row = compared(of, found, measured(of, given.out))
+        row |= {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+        rows.append(row)
+        _write(results, rows)
         print(row, flush=True)
     (given.out / "report.md").write_text(report(_rows(results)))
 
