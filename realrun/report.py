@@ -56,9 +56,11 @@ def progress(horizon_tokens: float | None) -> Iterator[Callable[[float, Tensor],
 
 def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
     """Print what was measured, in the table that ``bandwise simulate`` prints."""
+    from realrun.doctor.machine import usable_cores
     from sim.figures.evaluation import figures
     from sim.output.run_report import report
     from sim.output.show import show as printed
+    from sim.scenario.cores import shared
 
     result = figures(outcome.trace)
     if _trained(outcome):  # sleeps need no accelerator
@@ -82,6 +84,9 @@ def show(outcome: Outcome, scenario: Scenario, form: str) -> None:
         buffers_averaged=list(outcome.merged.averaged),
         buffers_of_rank_0=list(outcome.merged.from_first),
     )
+    if line := shared(outcome.computed_here, usable_cores()):
+        made.data["warnings"] = [*made.data["warnings"], line]
+        made = replace(made, blocks=[made.blocks[0], line, *made.blocks[1:]])
     if outcome.evaluations:
         made = replace(made, blocks=[*made.blocks, _evaluations(outcome)])
     printed(made, form)

@@ -116,6 +116,8 @@ class Outcome:
     devices: tuple[str, ...] = ()
     #: What a logger has lost, in lines.
     not_logged: tuple[str, ...] = ()
+    #: Workers that computed on rank 0's cores; 0 where computation was no work of a CPU.
+    computed_here: int = 0
 
 
 def run_worker(
@@ -430,6 +432,7 @@ class Run:
         held_out = self._validation_loss()
         if held_out is not None:
             self.loggers.evaluated(tokens, held_out)
+        on_cores = not self.paced and self.device.type == "cpu"
         return Outcome(
             trace,
             residual,
@@ -446,6 +449,7 @@ class Run:
             module=None if self.asked.save is None else self.model.module,
             devices=tuple(devices),
             not_logged=tuple(self.loggers.close()),
+            computed_here=self.world.local_workers if on_cores else 0,
         )
 
     def _begin_streams(self) -> LossStream | None:

@@ -5,4 +5,5 @@
 - ``steps``: where a step begins, found by what repeats.
 - ``join``: the processes' files, made one recording.
 - ``run``: starts the program, and watches it.
+- ``guard``: ends what is left of it, even where the recording process is killed.
 """

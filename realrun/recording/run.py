@@ -15,6 +15,7 @@ from time import monotonic, sleep
 
 from realrun.errors import RunError
 from realrun.processes.launch import environment_of, on_loopback
+from realrun.recording.guard import guarded
 from realrun.recording.join import Joined, join
 from sim.storage.locks import taken
 
@@ -242,19 +243,11 @@ def _starting(
             raise RunError(f"{command[0]}: {why}") from error
         return started[-1]
 
-    try:
-        yield start
-    finally:
-        for process in started:  # all at once, or the others would say that one is gone
-            process.ask(signal.SIGTERM)
-        for process in started:
-            process.terminate()
-        _end_daemons(f"{_ENVIRONMENT}={folder.absolute()}".encode())
-
-
-def _end_daemons(said: bytes) -> None:
-    """End what has left its process group, where the system tells: it has our environment."""
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if said in path.read_bytes().split(b"\0"):
-                os.kill(int(path.parent.name), signal.SIGKILL)
+    with guarded(f"{_ENVIRONMENT}={folder.absolute()}"):  # daemons, too
+        try:
+            yield start
+        finally:
+            for process in started:  # all at once, or the others would say that one is gone
+                process.ask(signal.SIGTERM)
+            for process in started:
+                process.terminate()

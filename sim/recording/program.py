@@ -29,6 +29,7 @@ def recording(
     path: str,
     steps: Literal["median", "each"] = "median",
     sha256: str | None = None,
+    reduce_scatter: Literal["sharded", "torch"] | None = None,
 ) -> Program:
     """Do what a recorded program did, a recorded step in every round.
 
@@ -44,6 +45,10 @@ def recording(
         steps. "each": the recorded steps in turn, each with its own times.
     sha256
         Of the file; by default that of the file as it is now. Another file is refused.
+    reduce_scatter
+        "sharded": each worker sends the other workers their shards. "torch": as torch on gloo,
+        which all-reduces the whole buffer. By default "torch" where the network's algorithm is
+        gloo, else "sharded".
     """
     found = load(Path(path))
     if sha256 not in (None, found.sha256):
@@ -64,7 +69,9 @@ def recording(
             if isinstance(item, Computes):
                 yield worker.compute(of_step[item.place], commits=place == last)
             elif isinstance(item, Starts):
-                start: Callable[..., Activity] = getattr(worker, item.operation)
+                whole = reduce_scatter == "torch" and item.operation == "reduce_scatter"
+                operation = "all_reduce" if whole else item.operation
+                start: Callable[..., Activity] = getattr(worker, operation)
                 buffer = _Buffer(item.name, item.elements)
                 in_flight[number, item.number] = start(buffer, item.dtype, over=item.over)
             elif (awaited := in_flight.get((number - item.back, item.number))) is not None:

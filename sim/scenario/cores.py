@@ -63,3 +63,29 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
             f"several times as long as predicted. Give each machine at most {cores}, or, {_OR}."
         )
     return None
+
+
+def shared(workers: int, cores: int) -> str | None:
+    """Return the line that goes with a measurement of workers that compute on one machine.
+
+    Parameters
+    ----------
+    workers
+        Of that machine.
+    cores
+        That they may use.
+
+    Examples
+    --------
+    >>> shared(4, 2)[:37]
+    'More workers than cores: 4 workers co'
+    >>> shared(2, 2) is None
+    True
+    """
+    if workers <= cores:
+        return None
+    return (
+        f"More workers than cores: {workers} workers computed on {cores} "
+        f"core{'s' * (cores != 1)}, where they take turns; on a machine each the run may take a "
+        f"fraction of this time. Start at most {cores} on a machine, or, {_OR}."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sim.scenario.context import Context
 from sim.scenario.document import Document, Given, Table
 from sim.scenario.errors import FILE_CUTOFF, Origin, nearest, path_shown, problem
 from sim.scenario.reading import siblings, there
+from sim.scenario.records import Method
 from sim.units import format_count, format_seconds
 
 _MODEL = ("name", "parameters", "layer_parameters", "kind", "size", "module")
@@ -154,6 +155,17 @@ def replayed(context: Context, arguments: dict[str, Any]) -> None:
         text = f"is not that of {path_shown(path)}, which is {sha256}"
         raise context.refuse("method", "sha256", text=text)
     arguments["path"], arguments["sha256"] = str(path.absolute()), sha256
+
+
+def on_algorithm(context: Context, method: Method, algorithm: str) -> Method:
+    """Return a method that replays a recording as the network's algorithm carries it out."""
+    if method.name != METHOD or method.arguments["reduce_scatter"] is not None:
+        return method
+    plan = load(Path(method.arguments["path"])).plan
+    if algorithm != "gloo" or "reduce_scatter" not in plan.operations:
+        return method
+    context.assume("method.reduce_scatter", "torch (on gloo, an all_reduce of the whole buffer)")
+    return replace(method, arguments={**method.arguments, "reduce_scatter": "torch"})
 
 
 def check_workers(context: Context, arguments: Mapping[str, Any], workers: int) -> None:

@@ -37,7 +37,13 @@ from sim.scenario.method import (
 )
 from sim.scenario.models import DEFAULT_CONTEXT, resolve_model
 from sim.scenario.reading import siblings, there
-from sim.scenario.recorded import check_workers, note_filled, replayed, with_recording
+from sim.scenario.recorded import (
+    check_workers,
+    note_filled,
+    on_algorithm,
+    replayed,
+    with_recording,
+)
 from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
@@ -106,7 +112,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
     scenario = Scenario(
         run=run,
         model=model,
-        method=method,
+        method=on_algorithm(context, method, network.collectives.algorithm),
         workers=workers,
         sites=tuple(sites),
         network=network,

@@ -40,6 +40,7 @@ NOT_RUN = {
     ],
     "how-to/predict_your_own_script.md": [
         "records the same again",
+        "needs root",
         "a part of a training script",
     ],
     "how-to/published_and_planned_runs.md": ["takes half a minute"],

@@ -325,6 +325,25 @@ def test_everyone_begins_and_ends_in_its_own_time() -> None:
     assert ended == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("behind", "transfers"), [(0, 2.0), (1, 3.5)])
+def test_sharded_exchanges_of_two_never_wait_out_that_a_rank_was_late_once(
+    behind: int, transfers: float
+) -> None:
+    """In step each takes a transfer and a round trip; later, notifications wait behind data."""
+
+    def late_once(worker: Any) -> Program:
+        if worker.rank == 0 and behind:
+            yield worker.compute(worker.model.accumulate, times=behind)
+        yield from METHODS["ddp"](worker, overlap="none", zero1=True)
+
+    host = HostCosts(message_s=1e-7)
+    asked = of_gloo(late_once, collectives=gloo(host=host), bandwidth=1e6, layers=(250_000,) * 2)
+    trace = simulate(asked, rounds=6)
+    rows = [row for row in trace.rows if row.rank == 0 and row.operation == "round"]
+    step = rows[5].begin_s - rows[4].begin_s
+    assert step == pytest.approx(1.0 + transfers * 0.5 + 2 * RTT, rel=1e-3)
+
+
 def test_first_collective_of_a_group_costs_extra() -> None:
     def two(worker: Any) -> Program:
         for _ in range(2):

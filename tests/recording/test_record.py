@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,19 @@ def test_what_the_program_has_left_behind_is_ended(
     assert realrun("record", "--", "sh", "leaves.sh").status == 2
     number = int((tmp_path / "number").read_text())
     assert gone([number])
+
+
+def test_a_recording_process_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """Its child is one that ignores SIGTERM, and that has a child in a session of its own."""
+    (tmp_path / "stays.sh").write_text(
+        'trap "" TERM\nsetsid sleep 600 &\necho $! > second\necho $$ > first\nsleep 600\n'
+    )
+    recording = [sys.executable, "-m", "realrun", "record", "--", "sh", "stays.sh"]
+    process = subprocess.Popen(recording, cwd=tmp_path)
+    files = [tmp_path / "second", tmp_path / "first"]
+    while not all(path.exists() and path.read_text().strip() for path in files):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert gone([int(path.read_text()) for path in files])

@@ -51,6 +51,29 @@ def test_a_blocking_program_takes_its_computation_and_the_collective(
     assert step_s(found) == pytest.approx(0.2 + ring(MEGABYTE, workers), rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("settings", "like"),
+    [
+        (["network.collective.algorithm=gloo"], "all_reduce"),
+        (["network.collective.algorithm=gloo", "method.reduce_scatter=sharded"], "all_to_all"),
+        ([], "reduce_scatter"),
+        (["method.reduce_scatter=torch"], "all_reduce"),
+    ],
+)
+def test_torchs_reduce_scatter_on_gloo_takes_as_long_as_an_all_reduce(
+    tmp_path: Path, settings: list[str], like: str
+) -> None:
+    def steps(operation: str) -> list[list[Did]]:
+        return [[("computes", 0.1), ("sends", operation, MEGABYTE), ("waits", 0, 0)]] * 3
+
+    four = {"--sites": "4"}
+    sharded = written(tmp_path / "r.parquet", [steps("reduce_scatter")] * 2)
+    other = written(tmp_path / "other.parquet", [steps(like)] * 2)
+    network = [each for each in settings if each.startswith("network")]
+    found = step_s(scenario(sharded, four, settings))
+    assert found == pytest.approx(step_s(scenario(other, four, network)), rel=1e-9)
+
+
 def test_what_is_awaited_later_is_hidden_behind_the_computation_before(tmp_path: Path) -> None:
     step: list[Did] = [
         ("computes", 0.05),

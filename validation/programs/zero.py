@@ -1,0 +1,16 @@
+"""ZeroRedundancyOptimizer on DistributedDataParallel."""
+
+import torch
+import torch.distributed as dist
+from model import Model, batch
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+ddp = DistributedDataParallel(Model())
+optimizer = ZeroRedundancyOptimizer(ddp.parameters(), optimizer_class=torch.optim.Adam, lr=0.01)
+for _ in range(14):
+    optimizer.zero_grad()
+    ddp(batch()).square().mean().backward()
+    optimizer.step()
+dist.destroy_process_group()
