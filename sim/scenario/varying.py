@@ -23,6 +23,8 @@ Place = tuple[str, int, int]
 
 LINES = ("uplink", "downlink")
 _COLUMNS = ["time_s", "factor"]
+#: What a column may hold, for messages.
+_EXAMPLE = {"time_s": "28800", "factor": "0.4"}
 _FEW_SITES = 20  # of which all links are looked through for a name that is near
 _KEYS = ("profile", "profile_period", "background")
 _SAME = 1e-9  # relative, of periods
@@ -290,11 +292,12 @@ def _piece(row: list[str], label: str, number: int) -> tuple[float, float]:
     if len(row) != 2:
         raise wrong("must hold two numbers, time_s and factor", ",".join(row))
     read = []
-    for cell in row:
+    for column, cell in zip(_COLUMNS, row, strict=True):
         try:
             read.append(float(cell))
         except ValueError:
-            raise wrong("is not a number", cell) from None
+            text = f"must be a number in column {column}, like {_EXAMPLE[column]}"
+            raise wrong(text, cell) from None
     if not isfinite(read[0]) or not 0 <= read[0] <= 1e12:
         raise wrong("must be a time in seconds, counted from the begin of the run", row[0])
     try:

@@ -38,5 +38,5 @@ def speedup(frame: pd.DataFrame, x: str, y: str, color: str | None, ax: Axes) ->
     least, most = float(frame[x].min()), float(frame[x].max())
     places = np.geomspace(least, most, 50) if least > 0 else np.array([])
     ax.plot(places, places / least, ":", color="#555555", label="ideal")
-    ax.set(xlabel=label_of(x, ""), ylabel=f"speed-up over {named(x, least)}")
+    ax.set(xlabel=label_of(x, ""), ylabel=f"speed-up (1 at {named(x, least)})")
     return ax
