@@ -46,7 +46,7 @@ def point(chosen: Point) -> Answer:
     return {
         "figures": result.figures,
         "sentence": result._report.answer,
-        "html": _as_html(result, "Result"),
+        **_parts(result),
         "left_out": left_out,
         "slow": dict(chosen.values).get("algorithm") == "gloo",
         "address": chosen.address,
@@ -128,6 +128,19 @@ def asked(function: Callable[..., Answer], *args: Any) -> Answer:
         if line is None:
             raise
         return {"error": line}
+
+
+def _parts(result: Result) -> dict[str, str]:
+    """Return the figures, and what was assumed or explained, as HTML."""
+    from sim.output.html_blocks import block
+    from sim.output.tables import Section, Table
+
+    shown: dict[str, list[str]] = {"html": [], "assumed_html": []}
+    for each in result._report.blocks:
+        assumed = isinstance(each, Table) and [c.key for c in each.columns][:1] == ["key"]
+        part = "assumed_html" if assumed or isinstance(each, Section) else "html"
+        shown[part].append(block(each, "Result"))
+    return {name: "".join(blocks) for name, blocks in shown.items()}
 
 
 def _as_html(result: Result, name: str) -> str:

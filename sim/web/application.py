@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.output.errors import UserError, did_you_mean
+from sim.text.told import one_line
 from sim.web import answers
 from sim.web.inputs import as_given, inputs, read
 from sim.web.page import elsewhere, page, status
@@ -56,7 +57,7 @@ def application(work: Work) -> Starlette:
         try:
             chosen = read(query)
         except UserError as error:
-            return as_given(query), {"error": str(error)}
+            return as_given(query), {"error": one_line(str(error))}
         first = function is answers.point
         return chosen, await work.answer(function, chosen, *args, first=first)
 
@@ -79,7 +80,7 @@ def application(work: Work) -> Starlette:
         try:
             method, part = _curve_of(own, query)
         except UserError as error:
-            return as_json({"error": str(error)})
+            return as_json({"error": one_line(str(error))})
         _, answer = await answered(query, answers.curve, method, part)
         return as_json(answer)
 

@@ -33,19 +33,20 @@ async function change(shown) {
   leaving = new AbortController();
   const given = query();
   const late = () => own !== asked;
-  const parts = ["status", "answer", "elsewhere", "required", "pictures"].map(at);
+  const parts = ["status", "figures", "elsewhere", "required", "pictures"].map(at);
   document.body.setAttribute("aria-busy", "true");
   parts.forEach((part) => part.classList.add("stale"));
   try {
     const found = await ask("/answer", given);
     if (late()) return;
     at("status").innerHTML = found.status_html; // made and escaped by the server
-    at("answer").innerHTML = found.html;
+    at("figures").innerHTML = found.html;
+    at("assumed").innerHTML = found.assumed_html;
     at("elsewhere").innerHTML = found.elsewhere_html;
     document.querySelectorAll("[data-copy]").forEach((button) => (button.hidden = false));
     at("required-link").href = `/required?${given}`;
     if (!shown) history.replaceState(null, "", `/?${found.address}`);
-    ["status", "answer", "elsewhere"].forEach((name) => at(name).classList.remove("stale"));
+    ["status", "figures", "elsewhere"].forEach((name) => at(name).classList.remove("stale"));
     at("draw").hidden = !found.slow;
     at("draw").onclick = () => { at("draw").hidden = true; draw(given, late); };
     if (found.slow) { at("chart").replaceChildren(); return; }

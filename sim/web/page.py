@@ -18,7 +18,7 @@ _PAGE = """<!DOCTYPE html>
 <script src="/page.js" defer></script>
 </head>
 <body>
-<a class="skip" href="#answer">Skip to the answer</a>
+<a class="skip" href="#answer-title">Skip to the answer</a>
 <header><h1>What if?</h1>
 <p>Predicted by simulation: nothing is trained. Anything left empty gets a default, which the
 answer lists.</p></header>
@@ -30,8 +30,13 @@ answer lists.</p></header>
 </form>
 <div class="answers">
 <section aria-labelledby="answer-title">
-<h2 id="answer-title">Answer</h2>
+<h2 id="answer-title" tabindex="-1">Answer</h2>
 <div id="status" role="status" aria-live="polite">{status}</div>
+</section>
+<section aria-labelledby="figures-title">
+<h2 id="figures-title">Figures</h2>
+<div id="figures" tabindex="-1">{figures}</div>
+<details><summary>What was assumed</summary><div id="assumed">{assumed}</div></details>
 </section>
 <section aria-labelledby="chart-title">
 <h2 id="chart-title">Compute utilization against bandwidth</h2>
@@ -54,10 +59,6 @@ answer lists.</p></header>
 <section aria-labelledby="timeline-title">
 <h2 id="timeline-title">Timeline</h2><div id="pictures"></div>
 </section>
-<section aria-labelledby="detail-title">
-<h2 id="detail-title">Figures, and what was assumed</h2>
-<div id="answer" tabindex="-1">{answer}</div>
-</section>
 </div>
 </main>
 </body>
@@ -72,7 +73,8 @@ def page(chosen: Point, answer: Answer) -> str:
         fields="".join(_group(title, group, chosen) for title, group in groups().items()),
         curves="".join(_curve(name, chosen) for name in inputs()["method"].choices),
         status=error_html(failed) if failed else status(answer),
-        answer="" if failed else answer["html"],
+        figures="" if failed else answer["html"],
+        assumed="" if failed else answer["assumed_html"],
         elsewhere="" if failed else elsewhere(answer),
         address=escape(chosen.address),
     )
