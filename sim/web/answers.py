@@ -39,7 +39,8 @@ def bandwidths() -> list[float]:
 
 def point(chosen: Point) -> Answer:
     """Return the figures of a point, as JSON and as HTML, and how to ask for it elsewhere."""
-    from sim import make_scenario, simulate
+    from sim.api.scenarios import make_scenario
+    from sim.api.simulation import simulate
 
     result = simulate(make_scenario(**chosen.keywords), sensitivity=False)
     left_out = [f"{name}: {chosen.method} takes none; left out" for name in chosen.left_out]
@@ -73,7 +74,7 @@ def curve(chosen: Point, method: str, part: int | None = None) -> Answer:
     Answer
         "points": pairs of bandwidth in bytes/s and utilization as a fraction, by bandwidth.
     """
-    from sim import make_scenario
+    from sim.api.scenarios import make_scenario
     from sim.output.effort import foresee
     from sim.output.errors import naming
     from sim.questions.replications import predicted
@@ -93,8 +94,8 @@ def curve(chosen: Point, method: str, part: int | None = None) -> Answer:
 
 def required(chosen: Point) -> Answer:
     """Return the bandwidths that target utilizations need, as JSON and as HTML."""
-    from sim import make_scenario
-    from sim import required as run
+    from sim.api.requirement import required as run
+    from sim.api.scenarios import make_scenario
 
     result = run(make_scenario(**chosen.keywords), TARGETS)
     return {"figures": result.figures, "html": _as_html(result, "Required bandwidth")}
@@ -102,7 +103,8 @@ def required(chosen: Point) -> Answer:
 
 def pictures(chosen: Point) -> Answer:
     """Return the point's pictures as HTML: a part of the timeline, unlike workers."""
-    from sim import make_scenario, simulate
+    from sim.api.scenarios import make_scenario
+    from sim.api.simulation import simulate
     from sim.output.html_blocks import block
 
     result = simulate(make_scenario(**chosen.keywords), sensitivity=False)
@@ -111,7 +113,8 @@ def pictures(chosen: Point) -> Answer:
 
 def report(chosen: Point) -> Answer:
     """Return the page of one file that ``bandwise simulate --html`` writes."""
-    from sim import make_scenario, simulate
+    from sim.api.scenarios import make_scenario
+    from sim.api.simulation import simulate
     from sim.output.html_page import Inputs, as_html_page
 
     result = simulate(make_scenario(**chosen.keywords), sensitivity=False)

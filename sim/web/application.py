@@ -53,23 +53,27 @@ def application(work: Work) -> Starlette:
     from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from starlette.routing import Route
 
-    async def answered(query: Query, function: Callable[..., Any], *args: Any) -> Any:
+    async def answered(
+        request: Request, query: Query, function: Callable[..., Any], *args: Any
+    ) -> Any:
         try:
             chosen = read(query)
         except UserError as error:
             return as_given(query), {"error": one_line(str(error))}
-        first = function is answers.point
-        return chosen, await work.answer(function, chosen, *args, first=first)
+        urgent = function is answers.point
+        return chosen, await work.answer(
+            function, chosen, *args, urgent=urgent, left=request.is_disconnected
+        )
 
     def as_json(answer: Any) -> Response:
         return JSONResponse(dict(answer), 400 if "error" in answer else 200)
 
     async def whole(request: Request) -> Response:
-        chosen, answer = await answered(request.query_params.multi_items(), answers.point)
+        chosen, answer = await answered(request, request.query_params.multi_items(), answers.point)
         return HTMLResponse(page(chosen, answer), 400 if "error" in answer else 200)
 
     async def point(request: Request) -> Response:
-        _, answer = await answered(request.query_params.multi_items(), answers.point)
+        _, answer = await answered(request, request.query_params.multi_items(), answers.point)
         if "error" in answer:
             return as_json(answer)
         shown = {"status_html": status(answer), "elsewhere_html": elsewhere(answer)}
@@ -81,17 +85,21 @@ def application(work: Work) -> Starlette:
             method, part = _curve_of(own, query)
         except UserError as error:
             return as_json({"error": one_line(str(error))})
-        _, answer = await answered(query, answers.curve, method, part)
+        _, answer = await answered(request, query, answers.curve, method, part)
         return as_json(answer)
 
     async def required(request: Request) -> Response:
-        return as_json((await answered(request.query_params.multi_items(), answers.required))[1])
+        return as_json(
+            (await answered(request, request.query_params.multi_items(), answers.required))[1]
+        )
 
     async def pictures(request: Request) -> Response:
-        return as_json((await answered(request.query_params.multi_items(), answers.pictures))[1])
+        return as_json(
+            (await answered(request, request.query_params.multi_items(), answers.pictures))[1]
+        )
 
     async def report(request: Request) -> Response:
-        _, answer = await answered(request.query_params.multi_items(), answers.report)
+        _, answer = await answered(request, request.query_params.multi_items(), answers.report)
         if "error" in answer:
             return PlainTextResponse(f"{answer['error']}\n", 400)
         name = {"Content-Disposition": 'attachment; filename="bandwise.html"'}

@@ -190,9 +190,42 @@ def test_answers_that_nobody_asks_for_are_forgotten(monkeypatch: pytest.MonkeyPa
     async def ask() -> int:
         for rate in (1, 2, 1, 3, 1):
             point = read([("bandwidth", f"{rate} Gbit/s")])
-            await work.answer(same, point, first=True)
+            await work.answer(same, point, urgent=True)
         return work.computed
 
     assert asyncio.run(ask()) == 3
-    assert asyncio.run(work.answer(same, read([("bandwidth", "2 Gbit/s")]), first=True))
+    assert asyncio.run(work.answer(same, read([("bandwidth", "2 Gbit/s")]), urgent=True))
     assert work.computed == 4
+
+
+def test_what_nobody_waits_for_is_not_computed() -> None:
+    work = Work()
+
+    async def left() -> bool:
+        return True
+
+    point = read([("model", "1B")])
+    asyncio.run(work.answer(answers.curve, point, "ddp", urgent=False, left=left))
+    assert work.computed == 0
+
+
+def test_a_process_that_was_killed_is_replaced() -> None:
+    import os
+    import signal
+
+    from sim.web.work import in_processes
+
+    work = in_processes()
+    point = read([("model", "1B"), ("method", "diloco")])
+    executor: Any = work._executors[True]
+
+    async def ask() -> tuple[Any, Any]:
+        await asyncio.get_running_loop().run_in_executor(executor, os.getpid)
+        os.kill(next(iter(executor._processes)), signal.SIGKILL)
+        lost = await work.answer(answers.point, point, urgent=True)
+        return lost, await work.answer(answers.point, point, urgent=True)
+
+    lost, found = asyncio.run(ask())
+    work.close()
+    assert "was killed" in lost["error"]
+    assert found["figures"]["method"] == "diloco"
