@@ -21,12 +21,13 @@ COMMANDS = {
     "reproduce": "Compute a published table again, cell by cell.",
     "methods": "List the training methods and their papers.",
     "scenarios": "List the scenarios that come with bandwise.",
+    "serve": "Open a what-if page in the browser.",
     "init": "Write a scenario file to start from.",
 }
 """Command -> its summary; each is a function of that name in the module of that name."""
 
 _PANELS = {
-    "Ask": ("simulate", "compare", "plan", "required", "memory"),
+    "Ask": ("simulate", "compare", "plan", "required", "memory", "serve"),
     "Many runs": ("sweep", "study", "plot", "reproduce"),
     "Look up": ("methods", "scenarios", "init"),
 }

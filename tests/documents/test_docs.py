@@ -53,6 +53,7 @@ NOT_RUN = {
         "needs two machines",
         "trains for a minute or two",
     ],
+    "how-to/what_if_page.md": ["installs packages", "serves until it is ended"],
     "how-to/your_script_on_an_emulated_wan.md": ["needs root", "needs root", "needs root"],
     "how-to/write_a_method.md": [
         "a part of sim/methods/diloco.py",

@@ -59,6 +59,8 @@ def test_simulator_never_imports(module: str) -> None:
                 "cli",
             },
         ),
+        ("starlette", {"web/application.py"}),
+        ("uvicorn", {"web/serving.py"}),
         ("cloudpickle", {"questions/study.py", "processes/parallel.py"}),
     ],
 )
@@ -84,8 +86,8 @@ def test_an_optional_logger_is_imported_where_it_is_asked_for(library: str, adap
 # From the bottom up: a room knows those before it.
 ORDER = {
     "sim": "version units operations members clock storage processes text program methods trace "
-    "recording scenario models network runtime theory figures questions planning output api cli "
-    "__main__",
+    "recording scenario models network runtime theory figures questions planning output api web "
+    "cli __main__",
     "realrun": "errors device peak data communication processes recording lab model checks runtime "
     "runnable state loggers doctor training calibration report validation cli __main__",
 }
