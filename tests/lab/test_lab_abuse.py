@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 
 from support.labs import MARK, METHOD, NETWORK, marked, refusal, within
 from support.network_names import everywhere, networks
-from support.thorough import THOROUGH
+from support.thorough import THOROUGH, only_thorough
 from support.training_commands import SCENARIO, newest
 
 WHY_NOT = refusal()
@@ -191,7 +191,14 @@ def begin(tmp_path: Path) -> Iterator[Callable[..., Abused]]:
         each.process.communicate()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+# Between the first and the last lie stages at which the same processes are there.
+ALIKE = {"workers", "ending workers"}
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param(each, marks=[only_thorough] * (each in ALIKE)) for each in STAGES],
+)
 def test_ended_from_outside(stage: str, begin: Callable[..., Abused]) -> None:
     """At every stage; the labs are there at once and do not meet.
 

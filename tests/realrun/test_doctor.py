@@ -20,6 +20,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from support.command_line import Command  # noqa: E402
+from support.thorough import only_thorough  # noqa: E402
 from torch.distributed import HashStore  # noqa: E402
 
 from realrun.doctor import lab, machine, network, peers, software  # noqa: E402
@@ -388,6 +389,7 @@ def test_under_torchrun_rank_0_speaks_for_all() -> None:
     assert torch.__version__ in row
 
 
+@only_thorough
 def test_under_torchrun_a_card_that_is_not_there() -> None:
     done = torchrun("quick_start", "--timeout", "300 s", "--json", GLOO_SOCKET_IFNAME="nope0")
     assert done.returncode == 1

@@ -8,7 +8,7 @@ from math import ceil
 import pytest
 
 THOROUGH = bool(os.environ.get("BANDWISE_THOROUGH"))
-SHARE = 0.4
+SHARE = 0.3
 
 only_thorough = pytest.mark.skipif(
     not THOROUGH, reason="the like of it is tried in the suite: run `make thorough`"

@@ -154,7 +154,7 @@ def test_every_collective_takes_its_longest_path(scenario, dtype):
 def test_several_at_once_that_do_not_disturb_each_other():
     overlapping = 0
 
-    @settings(CLAIM, max_examples=examples(200))
+    @settings(CLAIM, max_examples=examples(300))
     @given(
         st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(concurrent=k)),
         WHOLE_RUNS,
