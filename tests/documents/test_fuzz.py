@@ -33,7 +33,7 @@ def test_mutated_inputs_are_answered_or_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(limits, "MOST_ROWS", 50_000)
-    of_kind = (fuzz_inputs.made(SEED, number) for number in range(examples(140)))
+    of_kind = (fuzz_inputs.made(SEED, number) for number in range(examples(200)))
     asked = [each for each in of_kind if each.kind == kind]
     assert len(asked) > 3
     outcomes = [(each, fuzz_oracle.outcome(each)) for each in asked]
