@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sim.figures.evaluation import Figures, figures
+from sim.figures.evaluation import figures
+from sim.questions.replications import a_round_s
 from sim.runtime import SimulationError, simulate
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
         found = figures(simulate(other))
     except SimulationError:
         return scenario
-    ours, theirs = _a_round_s(prediction.figures), _a_round_s(found)
+    ours, theirs = a_round_s(prediction.figures), a_round_s(found)
     if not ours or abs(theirs / ours - 1) < _DIFFERENT:
         return scenario
     text = (
@@ -63,7 +64,3 @@ def _out_of_step(scenario: Scenario) -> Scenario | None:
     if not gloo or scenario.random or run.start_skew_s or not latency:
         return None
     return replace(scenario, run=replace(run, start_skew_s=_APART * latency))
-
-
-def _a_round_s(found: Figures) -> float:
-    return found.wall_clock_s / found.window_rounds if found.window_rounds else 0.0

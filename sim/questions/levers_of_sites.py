@@ -24,10 +24,7 @@ def computation(scenario: Scenario) -> Iterator[Candidate]:
     """Offer three points of MFU where it is known, else faster accelerators."""
     rates = [_mfu(scenario, rank) for rank in range(len(scenario.workers))]
     if not all(rate and rate + MFU_POINTS <= 1 for rate in rates):
-        changed = faster(scenario, [SPEED] * len(rates))
-        speeds = [worker.machine.speed for worker in changed.workers]
-        setting = _of_sites(scenario, "speed", speeds, "--set site.speed=")
-        yield Candidate("accelerators 10 % faster", changed, setting)
+        yield _faster(scenario, SPEED, "accelerators 10 % faster")
         return
     workers = tuple(
         replace(
@@ -52,10 +49,7 @@ def later_accelerators(scenario: Scenario) -> Iterator[Candidate]:
     """
     rates = [_mfu(scenario, rank) for rank in range(len(scenario.workers))]
     if not all(rates):
-        changed = faster(scenario, [FASTER] * len(rates))
-        speeds = [worker.machine.speed for worker in changed.workers]
-        setting = _of_sites(scenario, "speed", speeds, "--set site.speed=")
-        yield Candidate("accelerators twice as fast", changed, setting)
+        yield _faster(scenario, FASTER, "accelerators twice as fast")
         return
     workers = tuple(
         replace(
@@ -71,6 +65,12 @@ def later_accelerators(scenario: Scenario) -> Iterator[Candidate]:
     peaks = [typed(format_flops(worker.machine.peak_flops, 10)) for worker in workers]
     setting = _of_sites(scenario, "peak", peaks, "--set site.peak=")
     yield Candidate("accelerators of twice the peak", replace(scenario, workers=workers), setting)
+
+
+def _faster(scenario: Scenario, factor: float, name: str) -> Candidate:
+    changed = faster(scenario, [factor] * len(scenario.workers))
+    speeds = [worker.machine.speed for worker in changed.workers]
+    return Candidate(name, changed, _of_sites(scenario, "speed", speeds, "--set site.speed="))
 
 
 def _of_sites(scenario: Scenario, key: str, values: Sequence[float | str], of_all: str) -> str:

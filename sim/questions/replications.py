@@ -191,7 +191,7 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = F
             found = with_egress(found, traces[number], scenario)
         return found, one
 
-    found = replicated(run, lambda each: _a_round_s(each[0]), replications_of(scenario))
+    found = replicated(run, lambda each: a_round_s(each[0]), replications_of(scenario))
     result, one = found.median
     trace = traces.get(found.replication)
 
@@ -204,5 +204,6 @@ def predicted(scenario: Scenario, *, replay: Trace | None = None, keep: bool = F
     return Prediction(result, one.replication, interval, again)
 
 
-def _a_round_s(result: Figures) -> float:
+def a_round_s(result: Figures) -> float:
+    """Seconds of one evaluated round; 0 where there is none."""
     return result.wall_clock_s / result.window_rounds if result.window_rounds else 0.0
