@@ -11,7 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from sim.output.errors import as_line
-from sim.web.inputs import Point
+from sim.web.inputs import Point, inputs
 
 if TYPE_CHECKING:
     from sim.api.results import Result
@@ -20,7 +20,8 @@ Answer = Mapping[str, Any]
 
 POINTS = 25
 LOWEST_GBIT, HIGHEST_GBIT = 0.1, 1000.0
-PARTS = ((0, 6, 12, 18, 24), (3, 9, 15, 21), tuple(n for n in range(POINTS) if n % 3))
+_FINE = tuple(number for number in range(POINTS) if number % 3)
+PARTS = ((0, 6, 12, 18, 24), (3, 9, 15, 21), _FINE[::2], _FINE[1::2])
 """Numbers of a curve's points, coarse to fine: each part is asked for by itself."""
 TARGETS = (0.5, 0.9, 0.95)
 
@@ -101,6 +102,15 @@ def required(chosen: Point) -> Answer:
     return {"figures": result.figures, "html": _as_html(result, "Required bandwidth")}
 
 
+def memory(chosen: Point) -> Answer:
+    """Return the bytes that the method needs on an accelerator, as JSON and as HTML."""
+    from sim.api.memory import memory as run
+    from sim.api.scenarios import make_scenario
+
+    result = run(make_scenario(**chosen.keywords), [chosen.method])
+    return {"figures": result.figures, "html": _as_html(result, "Memory")}
+
+
 def pictures(chosen: Point) -> Answer:
     """Return the point's pictures as HTML: a part of the timeline, unlike workers."""
     from sim.api.scenarios import make_scenario
@@ -130,7 +140,14 @@ def asked(function: Callable[..., Answer], *args: Any) -> Answer:
         line = as_line(error)
         if line is None:
             raise
-        return {"error": line}
+        return {"error": _of_the_page(line)}
+
+
+def _of_the_page(line: str) -> str:
+    """Return a message with the page's names for what the page has a control for."""
+    for each in inputs().values():
+        line = line.replace(f'settings["{each.key}"]', each.name)
+    return line
 
 
 def _parts(result: Result) -> dict[str, str]:

@@ -6,7 +6,7 @@ and a request for another host, as DNS rebinding makes them, is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,15 +88,12 @@ def application(work: Work) -> Starlette:
         _, answer = await answered(request, query, answers.curve, method, part)
         return as_json(answer)
 
-    async def required(request: Request) -> Response:
-        return as_json(
-            (await answered(request, request.query_params.multi_items(), answers.required))[1]
-        )
+    def part(function: Callable[..., Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            query = request.query_params.multi_items()
+            return as_json((await answered(request, query, function))[1])
 
-    async def pictures(request: Request) -> Response:
-        return as_json(
-            (await answered(request, request.query_params.multi_items(), answers.pictures))[1]
-        )
+        return answer
 
     async def report(request: Request) -> Response:
         _, answer = await answered(request, request.query_params.multi_items(), answers.report)
@@ -122,8 +119,9 @@ def application(work: Work) -> Starlette:
         "/": whole,
         "/answer": point,
         "/curve": curve,
-        "/required": required,
-        "/pictures": pictures,
+        "/memory": part(answers.memory),
+        "/required": part(answers.required),
+        "/pictures": part(answers.pictures),
         "/report": report,
         "/page.js": file,
         "/page.css": file,

@@ -132,7 +132,10 @@ class Point:
     @property
     def keywords(self) -> dict[str, Any]:
         """What :func:`sim.make_scenario` takes for it."""
-        found: dict[str, Any] = dict(self.taken)
+        found: dict[str, Any] = {
+            name: value if inputs()[name].most is None else int(value)
+            for name, value in self.taken.items()
+        }
         price = found.pop("price", None)
         return found if price is None else found | {"settings": {"site.price": price}}
 

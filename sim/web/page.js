@@ -33,7 +33,7 @@ async function change(shown) {
   leaving = new AbortController();
   const given = query();
   const late = () => own !== asked;
-  const parts = ["status", "figures", "elsewhere", "required", "pictures"].map(at);
+  const parts = ["status", "figures", "elsewhere", "required", "memory", "pictures"].map(at);
   document.body.setAttribute("aria-busy", "true");
   parts.forEach((part) => part.classList.add("stale"));
   try {
@@ -44,15 +44,16 @@ async function change(shown) {
     at("assumed").innerHTML = found.assumed_html;
     at("elsewhere").innerHTML = found.elsewhere_html;
     document.querySelectorAll("[data-copy]").forEach((button) => (button.hidden = false));
+    document.querySelector("main").classList.remove("refused");
     at("required-link").href = `/required?${given}`;
+    at("memory-link").href = `/memory?${given}`;
     if (!shown) history.replaceState(null, "", `/?${found.address}`);
     ["status", "figures", "elsewhere"].forEach((name) => at(name).classList.remove("stale"));
     at("draw").hidden = !found.slow;
     at("draw").onclick = () => { at("draw").hidden = true; draw(given, late); };
     if (found.slow) { at("chart").replaceChildren(); return; }
     await draw(given, late);
-    await fill("required", "/required", given, late);
-    await fill("pictures", "/pictures", given, late);
+    await Promise.all(["required", "memory", "pictures"].map((name) => fill(name, `/${name}`, given, late)));
   } catch (error) {
     if (late() || error.name === "AbortError") return;
     refuse(at("status"), error.message);
@@ -74,27 +75,27 @@ async function fill(name, path, given, late) {
   at(name).classList.remove("stale");
 }
 
+const COARSE_TO_FINE = [0, 1, 2, 3]; // parts of a curve, as the server divides it
+
 async function draw(given, late) {
   const methods = given.getAll("methods");
   const curves = new Map(methods.map((name) => [name, []]));
   const failed = new Map();
-  for (const part of [0, 1, 2]) {
-    for (const method of methods) {
-      if (failed.has(method)) continue;
-      const own = new URLSearchParams(given);
-      own.set("of", method);
-      own.set("part", part);
-      try {
-        const found = await ask("/curve", own);
-        if (late()) return;
-        curves.set(method, [...curves.get(method), ...found.points].sort((a, b) => a[0] - b[0]));
-      } catch (error) {
-        if (late() || error.name === "AbortError") return;
-        failed.set(method, error.message);
-      }
-      chart(curves, given.get("bandwidth"));
+  const part = async (method, number) => {
+    const own = new URLSearchParams(given);
+    own.set("of", method);
+    own.set("part", number);
+    try {
+      const found = await ask("/curve", own);
+      curves.set(method, [...curves.get(method), ...found.points].sort((a, b) => a[0] - b[0]));
+    } catch (error) {
+      if (error.name !== "AbortError") failed.set(method, error.message);
     }
-  }
+    if (!late()) chart(curves, given.get("bandwidth"));
+  };
+  // All are asked for at once; the server answers in this order, in as many processes as it has.
+  await Promise.all(COARSE_TO_FINE.flatMap((number) => methods.map((name) => part(name, number))));
+  if (late()) return;
   const messages = [...failed].map(([name, message]) => `${name}: ${message}`);
   at("chart-status").textContent = messages.join(" ") || `${curves.size} curves of 25 points.`;
   if (!methods.length) at("chart").replaceChildren();

@@ -22,14 +22,14 @@ _PAGE = """<!DOCTYPE html>
 <header><h1>What if?</h1>
 <p>Predicted by simulation: nothing is trained. Anything left empty gets a default, which the
 answer lists.</p></header>
-<main>
+<main{refused}>
 <form id="inputs" method="get" action="/">
 {fields}
 <fieldset class="curves"><legend>Curves</legend>{curves}</fieldset>
 <p><button type="submit">Answer</button> <a href="/">Begin again</a></p>
 </form>
 <div class="answers">
-<section aria-labelledby="answer-title">
+<section class="answer" aria-labelledby="answer-title">
 <h2 id="answer-title" tabindex="-1">Answer</h2>
 <div id="status" role="status" aria-live="polite">{status}</div>
 </section>
@@ -56,6 +56,10 @@ answer lists.</p></header>
 <div id="required" aria-live="polite"></div>
 <p><a id="required-link" href="/required?{address}">The same as JSON</a></p>
 </section>
+<section aria-labelledby="memory-title">
+<h2 id="memory-title">Memory on an accelerator</h2><div id="memory" aria-live="polite"></div>
+<p><a id="memory-link" href="/memory?{address}">The same as JSON</a></p>
+</section>
 <section aria-labelledby="timeline-title">
 <h2 id="timeline-title">Timeline</h2><div id="pictures"></div>
 </section>
@@ -70,6 +74,7 @@ def page(chosen: Point, answer: Answer) -> str:
     """Return the page of a point with its answer, or with the message that refuses it."""
     failed = answer.get("error")
     return _PAGE.format(
+        refused=' class="refused"' if failed else "",
         fields="".join(_group(title, group, chosen) for title, group in groups().items()),
         curves="".join(_curve(name, chosen) for name in inputs()["method"].choices),
         status=error_html(failed) if failed else status(answer),

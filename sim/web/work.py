@@ -1,7 +1,8 @@
-"""Answers kept, and computed in two processes, so that a curve never delays a figure.
+"""Answers kept, and computed in processes, so that a curve never delays a figure.
 
 Python computes in one thread at a time, so threads would let a curve of ddp delay the figures of
-the chosen point. One process answers for points, the other for curves and pictures.
+the chosen point. One process answers for points; the others, as many as there are cores, answer
+for parts of curves and for pictures, and give way to the first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from sim.web.answers import Answer, asked
 from sim.web.inputs import Point, first
 
 _KILLED = "the process that computes was killed; ask for a smaller run"
+MOST_PROCESSES = 8
+"""For curves and pictures; a page has no more to ask at a time."""
 KEPT = 1024
 """Answers that are kept; the one that was asked for least recently goes first."""
 
@@ -32,18 +35,21 @@ class Work:
     Parameters
     ----------
     points, curves
-        What begins a process for figures of points, and one for all else; None computes in a
-        thread.
+        What begins a process for figures of points, and the processes for all else; None computes
+        in a thread.
+    at_once
+        How many answers other than points are computed at the same time.
     """
 
     def __init__(
         self,
         points: Callable[[], Executor] | None = None,
         curves: Callable[[], Executor] | None = None,
+        at_once: int = 1,
     ) -> None:
         self._begun = {True: points, False: curves}
         self._executors = {urgent: begun and begun() for urgent, begun in self._begun.items()}
-        self._turns = {urgent: asyncio.Lock() for urgent in self._begun}
+        self._turns = {True: asyncio.Semaphore(1), False: asyncio.Semaphore(at_once)}
         self._kept: OrderedDict[Any, Answer] = OrderedDict()
         self.computed = 0
 
@@ -66,7 +72,7 @@ class Work:
             Tells whether nobody waits for the answer any more; asked when its turn comes.
         """
         key = (function.__name__, *args)
-        async with self._turns[urgent]:  # one process computes one answer at a time
+        async with self._turns[urgent]:  # a process computes one answer at a time
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
@@ -88,7 +94,8 @@ class Work:
             return await loop.run_in_executor(executor, asked, function, *args)
         except BrokenExecutor:  # killed, as where memory ends; other questions have answers
             begun = self._begun[urgent]
-            if begun is not None:
+            # All that were computed at the same time end so; the first of them begins new ones.
+            if begun is not None and self._executors[urgent] is executor:
                 self._executors[urgent] = begun()
             return {"error": _KILLED}
 
@@ -100,18 +107,27 @@ class Work:
 
 
 def in_processes() -> Work:
-    """Return work in two processes, which end with this one."""
-    return Work(partial(_process, answers.point), partial(_process, answers.pictures))
+    """Return work in processes, which end with this one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    others = max(1, min(cores or 1, MOST_PROCESSES))
+    return Work(
+        partial(_processes, 1, 0, answers.point),
+        partial(_processes, others, 10, answers.pictures),
+        others,
+    )
 
 
-def _process(warm: Callable[[Point], Answer]) -> ProcessPoolExecutor:
-    """Begin a process, and let it load what its first answer needs."""
+def _processes(count: int, nice: int, warm: Callable[[Point], Answer]) -> ProcessPoolExecutor:
+    """Begin processes, and let each load what its first answer needs."""
     spawn = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(1, spawn, _begin, (os.getpid(),))
-    executor.submit(asked, warm, first())
+    executor = ProcessPoolExecutor(count, spawn, _begin, (os.getpid(), nice))
+    for _ in range(count):
+        executor.submit(asked, warm, first())
     return executor
 
 
-def _begin(parent: int) -> None:
+def _begin(parent: int, nice: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's Ctrl-C, which ends this one
     end_with(parent)
+    if hasattr(os, "nice"):
+        os.nice(nice)

@@ -53,15 +53,37 @@ def test_a_curve_has_the_utilization_of_each_bandwidth(app: Any) -> None:
 
 
 def test_parts_of_a_curve_are_the_whole_curve(app: Any) -> None:
-    parts = [get(app, f"/curve?{QUERY}&of=diloco&part={n}").json["points"] for n in range(3)]
+    numbers = range(len(answers.PARTS))
+    parts = [get(app, f"/curve?{QUERY}&of=diloco&part={n}").json["points"] for n in numbers]
     whole = get(app, f"/curve?{QUERY}&of=diloco").json["points"]
     assert sorted(pair for part in parts for pair in part) == whole
-    assert [len(part) for part in parts] == [5, 4, 16]
+    assert [len(part) for part in parts] == [5, 4, 8, 8]
 
 
 def test_required_bandwidths_are_those_of_the_python_api(app: Any) -> None:
     found = get(app, f"/required?{QUERY}").json["figures"]
     assert found == sim.required(scenario(), answers.TARGETS).figures
+
+
+def test_memory_is_that_of_the_python_api(app: Any) -> None:
+    found = get(app, f"/memory?{QUERY}")
+    assert found.json["figures"] == sim.memory(scenario(), ["diloco"]).figures
+    assert "<table" in found.json["html"]
+
+
+def test_a_message_has_the_name_of_the_control(app: Any) -> None:
+    said = get(app, f"/answer?{QUERY}&price=cheap&accelerators=8+x+H100").json["error"]
+    assert "price" in said
+    assert "settings" not in said
+
+
+def test_python_has_numbers_where_the_page_asks_for_whole_numbers() -> None:
+    assert "sites=2" in read([("sites", "2"), ("model", "1B")]).python
+
+
+def test_where_nothing_is_answered_no_heading_stands_above_nothing(app: Any) -> None:
+    assert '<main class="refused">' in get(app, "/?bandwidth=none").text
+    assert "<main>" in get(app, f"/?{QUERY}").text
 
 
 def test_the_page_is_filled_in_without_its_script(app: Any) -> None:
@@ -229,3 +251,29 @@ def test_a_process_that_was_killed_is_replaced() -> None:
     work.close()
     assert "was killed" in lost["error"]
     assert found["figures"]["method"] == "diloco"
+
+
+def test_several_curves_are_computed_at_a_time_and_points_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = Work(at_once=2)
+    running, most = [0], [0]
+
+    async def computed(urgent: bool, function: Any, *args: Any) -> dict[str, Any]:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        running[0] -= 1
+        return {"points": args}
+
+    monkeypatch.setattr(work, "_computed", computed)
+
+    async def ask() -> None:
+        points = [read([("bandwidth", f"{rate} Gbit/s")]) for rate in range(1, 6)]
+        await asyncio.gather(
+            *(work.answer(answers.curve, each, "ddp", urgent=False) for each in points)
+        )
+
+    asyncio.run(ask())
+    assert most == [2]

@@ -87,7 +87,8 @@ def test_a_permalink_shows_the_same_answer_and_whole_curves(page: Any, address: 
     page.goto(address.rstrip("/") + link)
     page.locator("#pictures svg").wait_for()
     assert page.locator("#status").inner_text() == said
-    assert page.locator("#required table").count() == 1
+    page.locator("#required table").wait_for()
+    page.locator("#memory table").first.wait_for()
 
 
 def test_the_report_is_downloaded(page: Any, address: str) -> None:
@@ -130,6 +131,8 @@ def test_all_can_be_reached_by_keyboard_on_a_telephone(page: Any, address: str) 
     page.goto(f"{address}?{START}")
     page.locator("#status .sentence").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    below = "document.querySelector('#inputs').getBoundingClientRect().top"
+    assert page.locator("#status").bounding_box()["y"] < page.evaluate(below)
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
