@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import Bandwise
+from support.thorough import only_thorough
 
 import sim
 
@@ -72,7 +73,9 @@ def test_a_slow_site_is_named_and_a_balanced_batch_offered(bandwise: Bandwise) -
     assert balanced["time_for_tokens_s"] < 0.9 * said["recommended"]["time_for_tokens_s"]
 
 
-@pytest.mark.parametrize("method", ["diloco", "streaming_diloco"])
+@pytest.mark.parametrize(
+    "method", ["diloco", pytest.param("streaming_diloco", marks=only_thorough)]
+)
 def test_balance_can_be_typed_and_gives_its_figures_and_weights(
     bandwise: Bandwise, method: str
 ) -> None:
