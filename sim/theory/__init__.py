@@ -6,7 +6,8 @@ shares no code with the runtime; the tests hold the two together to 1e-9.
 closed_forms: each with its equation, its source and a number. longest_path: one collective alone on
 any network. wall_clock: the time of every method as a max-plus recurrence over workers;
 recurrences, overlapped_outer_steps: those of methods that wait, and of methods whose outer steps
-are communicated while training continues; costs: what they are made of.
+are communicated while training continues; inside: those of what a worker's accelerators do within
+a step; costs: what they are made of.
 """
 
 from __future__ import annotations

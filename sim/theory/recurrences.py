@@ -28,6 +28,7 @@ from sim.theory.costs import (
     averaging,
     per_worker,
 )
+from sim.theory.inside import fsdp
 from sim.theory.overlapped_outer_steps import (
     Schedule,
     delayed_diloco,
@@ -300,4 +301,5 @@ RECURRENCES: Mapping[str, Callable[..., Result]] = {
     "acco": _acco,
     "dpu": _dpu_or_wp,
     "wp": _dpu_or_wp,
+    "fsdp": fsdp,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sim.methods import METHODS
+from sim.methods.inside import INSIDE
 from support.toy_training import of_first
 
 TOY: dict[str, Any] = {"noise": 0.3, "momentum": 0.5}
@@ -89,10 +90,11 @@ ARGUMENTS: dict[str, list[dict[str, Any]]] = {
     "acco": [{}, {"comm_dtype": "fp4"}, {"look_every": "inner_step"}],
     "dpu": [{}, {"comm_dtype": "int8"}],
     "wp": [{}, {"comm_dtype": "fp4"}],
+    "fsdp": [{}, {"prefetch": False, "comm_dtype": "bf16"}, {"reshard": False}],
 }
 
 
-CASES = [(method, arguments) for method in METHODS for arguments in ARGUMENTS[method]]
+CASES = [(method, arguments) for method in METHODS | INSIDE for arguments in ARGUMENTS[method]]
 
 
 def enlarged(times: int, workers: int) -> list[tuple[str, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sim.methods import METHODS
+from sim.methods.inside import INSIDE
 from sim.scenario.records import (
     Collectives,
     HostCosts,
@@ -148,6 +149,9 @@ def arguments(draw: st.DrawFn, name: str, layers: int, workers: int) -> dict[str
         given["zero1_exchange"] = draw(st.sampled_from(["sharded", "torch", "torch_views"]))
         whole = not given["zero1"] or given["zero1_exchange"] != "sharded"
         given["no_sync"] = not whole or given["overlap"] == "layer" or draw(st.booleans())
+    if name == "fsdp":
+        given["prefetch"] = draw(st.booleans())
+        given["reshard"] = draw(st.booleans())
     if name in ("acco", "dpu", "wp"):
         given["look_every"] = draw(st.sampled_from(["micro_batch", "inner_step"]))
     if name in ("diloco", "streaming_diloco"):
@@ -208,7 +212,7 @@ def scenarios(
     return Scenario(
         run=Run(),
         model=model,
-        method=Method(name, METHODS[name], draw(arguments(name, model.layers, count))),
+        method=Method(name, (METHODS | INSIDE)[name], draw(arguments(name, model.layers, count))),
         workers=workers,
         sites=places,
         network=draw(networks(len(places), concurrent)),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sim.methods import METHODS
+from sim.methods.inside import INSIDE
 from sim.models.quadratic import Quadratic
 from sim.runtime import simulate
 from sim.scenario.records import (
@@ -43,7 +44,7 @@ def scenario(
     return Scenario(
         run=Run(),
         model=SIZE,
-        method=Method(method, METHODS[method], arguments),
+        method=Method(method, (METHODS | INSIDE)[method], arguments),
         workers=tuple(Worker(rank, rank, machine) for rank, machine in enumerate(machines)),
         sites=tuple(Site(f"s{rank}", 1) for rank in range(workers)),
         network=Network(((100.0,) * workers,) * workers, ((0.1,) * workers,) * workers),

@@ -13,6 +13,7 @@ from support.scenarios_strategy import DTYPES, scenarios, stretched, with_links
 from support.thorough import examples
 
 from sim.methods import METHODS
+from sim.methods.inside import INSIDE
 from sim.program import Program, Worker, wire_bytes
 from sim.runtime import simulate
 from sim.scenario.records import Machine, Method, Scenario
@@ -37,7 +38,7 @@ def assert_the_same(scenario: Scenario, rounds: int) -> None:
     np.testing.assert_allclose(begins, expected.round_begins_s, rtol=RELATIVE, atol=0)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", sorted(METHODS | INSIDE))
 def test_every_method_takes_as_long_as_its_recurrence_says(method):
     @CLAIM
     @given(scenarios((method,)), WHOLE_RUNS)
