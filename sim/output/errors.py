@@ -86,12 +86,26 @@ def _usage(error: Any) -> str:
         return f"{shown} is missing; see {error.ctx.command_path} -h"
     if kind == "BadParameter":
         text = str(error.message).replace("Input should be", "must be").partition(",")[0]
+        value = _given_value(error, name)
+        text = text if value is None else f'"{value}": {text}'
         return f"{name}: {text}" if name else text
     message = error.format_message().rstrip(".")
     extra = re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)$", message)
     if extra is not None:
         return f'unexpected "{extra[1]}"; see {error.ctx.command_path} -h'
     return str(message)
+
+
+def _given_value(error: Any, name: str) -> str | None:
+    """Return what was typed for an option; None where the message says it, or it is not found."""
+    given = list(getattr(error, "given", ()))
+    names = getattr(error.param, "opts", [name]) if getattr(error, "param", None) else [name]
+    typed = None  # the last one counts
+    for word, following in zip(given, [*given[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        if option in names:
+            typed = value if equals else following
+    return None if typed is None or f"'{typed}'" in str(error.message) else str(typed)
 
 
 def _as_setting(error: Any) -> str:
