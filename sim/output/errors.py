@@ -71,7 +71,7 @@ def _usage(error: Any) -> str:
         ]
         hint = _as_setting(error) if "--set" in known else ""
         return f"{error.option_name}: no such option" + (
-            hint or did_you_mean(error.option_name, known)
+            hint or _near_option(error.option_name, known)
         )
     if kind == "BadOptionUsage":
         if "not take a value" in error.message:
@@ -94,6 +94,21 @@ def _usage(error: Any) -> str:
     if extra is not None:
         return f'unexpected "{extra[1]}"; see {error.ctx.command_path} -h'
     return str(message)
+
+
+_OF_LEVERS = ("--sensitivity", "--no-sensitivity", "--tornado")
+_MEANT = {"--find": "--of"}  # words that people try for an option
+
+
+def _near_option(option: str, known: list[str]) -> str:
+    """Return the option that was meant; dashes make no two options alike."""
+    if option in _OF_LEVERS:
+        return "; leave it out: simulate, compare and plan compute levers, this command does not"
+    if _MEANT.get(option) in known:
+        return f'; did you mean "{_MEANT[option]}"?'
+    names = {name.lstrip("-"): name for name in known}
+    near = difflib.get_close_matches(option.lstrip("-").lower(), list(names), n=1, cutoff=0.6)
+    return f'; did you mean "{names[near[0]]}"?' if near else ""
 
 
 def _given_value(error: Any, name: str) -> str | None:

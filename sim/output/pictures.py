@@ -49,7 +49,7 @@ def curves(frame: pd.DataFrame) -> Figure:
             part = frame
             for name, values in chosen.items():
                 part = part[part[name].isin(values)]
-            utilization(part, ax)
+            utilization(part, ax, frame)
             shared = [named(name, each[0]) for name, each in chosen.items() if len(each) == 1]
             ax.set_title(", ".join(shared), fontsize=9)
             ax.label_outer()
@@ -101,13 +101,15 @@ def bars(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def comparison(methods: list[dict[str, Any]]) -> Figure:
+def comparison(methods: list[dict[str, Any]], width: float = 10.0) -> Figure:
     """Draw methods side by side: where the time of each goes, and how much time it is.
 
     Parameters
     ----------
     methods
         The records "methods" of a comparison's JSON.
+    width
+        In inches.
     """
     import pandas as pd
     from matplotlib.figure import Figure
@@ -125,7 +127,7 @@ def comparison(methods: list[dict[str, Any]]) -> Figure:
         for each in methods
     ]
     times = [each["time_for_tokens_s"] for each in methods]
-    figure = Figure(figsize=(10, max(3.5, 1.6 + 0.3 * len(rows))), layout="constrained")
+    figure = Figure(figsize=(width, max(3.5, 1.6 + 0.3 * len(rows))), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     breakdown(pd.DataFrame(rows), left)
     factor, unit = unit_of("time_s", max(times))
