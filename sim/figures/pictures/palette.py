@@ -67,7 +67,8 @@ def styles(
     """
     keys = list(dict.fromkeys(values))
     at = next((place for place, name in enumerate(columns) if name in _METHOD_COLUMNS), None)
-    if at is not None:
+    # A study may call its own cases methods: those have no colors of their own.
+    if at is not None and any(key[at] in METHOD_STYLES for key in keys):
         others = list(dict.fromkeys(_without(key, at) for key in keys))
         if len(others) <= len(LINES):
             own = _of_methods(str(key[at]) for key in keys)

@@ -98,11 +98,13 @@ def pareto(
     if (~kept).any():
         ax.plot(across[~kept], up[~kept], "o", color=BACKGROUND, markersize=4, label=others)
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
-    if len(order) > 1 or label is None:  # a point that is named alone needs no line
+    places_of_front = set(zip(across[order], up[order], strict=True))
+    if len(places_of_front) > 1:  # one place needs no line
         color = PALETTE[0] if label is None else _LINE
         ax.plot(across[order], up[order], color=color, linewidth=1.5, label="Pareto front")
     if label is None:
-        ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
+        alone = None if len(places_of_front) > 1 else "Pareto front"
+        ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6, label=alone)
     else:
         groups = list(frame.iloc[order].groupby(label, sort=False))
         looks = styles([label], [(value,) for value in [*colored, *(each for each, _ in groups)]])

@@ -47,9 +47,10 @@ def unit_of(column: str, largest: float, values: Iterable[float] = ()) -> tuple[
         return 100.0, "%"
     if "_bytes" in column:
         return (1e-9, "GB") if largest >= 1e8 else (1e-6, "MB")
-    if column.rpartition(".")[2] in _TOKENS and any(map(is_binary, values)):
+    if column.rpartition(".")[2] in _TOKENS and any(map(is_binary, found := sorted(values))):
         powers = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
-        return next(((1 / size, unit) for size, unit in powers if largest >= size), (1.0, ""))
+        middle = found[len(found) // 2]
+        return next(((1 / size, unit) for size, unit in powers if middle >= size), (1.0, ""))
     return 1.0, ""
 
 
