@@ -24,6 +24,8 @@ from learning_plan import (
 from learning_results import Row, read
 from learning_statistics import MARGIN, Claim, Interval, difference, losses, verdict
 
+from sim.figures.pictures.palette import METHOD_STYLES
+
 HELD_OUT_SEQUENCES = 512
 
 
@@ -214,17 +216,6 @@ def table(rows: Sequence[Row], claims: Mapping[str, Claim | None], workers: int)
     return "\n".join(lines)
 
 
-# Okabe and Ito's palette, one color per method.
-_COLORS = {
-    "ddp": "#000000",
-    "local_sgd": "#999999",
-    "diloco": "#0072B2",
-    "streaming_diloco": "#009E73",
-    "eager_diloco": "#E69F00",
-    "delayed_diloco": "#D55E00",
-    "acco": "#CC79A7",
-    "dpu": "#56B4E9",
-}
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
@@ -267,7 +258,7 @@ def curves(rows: Sequence[Row], names: Sequence[str], workers: Sequence[int], pa
             part = fmean(row.trained_tokens for row in own) / len(mean)
             middles = [(number + 0.5) * part / 1e3 for number in range(len(mean))]
             (handles[name],) = panel.plot(
-                middles, mean, color=_COLORS[method], linestyle=dash, linewidth=1.3
+                middles, mean, color=METHOD_STYLES[method][0], linestyle=dash, linewidth=1.3
             )
             bottom.append(min(mean))
             top.append(mean[len(mean) // 5])
@@ -296,7 +287,7 @@ def dots(rows: Sequence[Row], names: Sequence[str], workers: Sequence[int], path
             if found is None:
                 continue
             method = next(row.method for row in rows if row.configuration == name)
-            color = _COLORS[method]
+            color = METHOD_STYLES[method][0]
             if found.count > 1:
                 panel.plot([found.low, found.high], [place, place], color=color, linewidth=2)
             each = [own[seed] - base[seed] for seed in sorted(own.keys() & base.keys())]

@@ -380,6 +380,20 @@ def format_seconds(seconds: float, digits: int = 3) -> str:
 _LONG = ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172800.0, 3600.0, "h"))
 
 
+def is_binary(count: float) -> bool:
+    """Whether a count is written in powers of 1024, in few signs.
+
+    Examples
+    --------
+    >>> is_binary(40.0 * 2**20), is_binary(50e6), is_binary(16.0)
+    (True, False, False)
+    """
+    if not isfinite(count) or count < 1024 or count != round(count):
+        return False
+    text = format_count(round(count))
+    return text.endswith("i") and len(text) <= 6
+
+
 def format_count(count: float, digits: int = 4) -> str:
     """Write a count; an exact multiple of a power of 1024 keeps its binary prefix.
 

@@ -98,9 +98,11 @@ def _drawn(made: Report, picture: Path | None) -> list[str]:
 
     from sim.figures.pictures.saving import save
     from sim.figures.pictures.traffic import traffic
+    from sim.output.drawn_columns import legend_below
 
     figure = Figure(figsize=(8, 5), layout="constrained")
-    traffic(made.data["traffic"], figure.subplots(), made.data["seconds"])
+    ax = traffic(made.data["traffic"], figure.subplots(), made.data["seconds"])
+    legend_below(figure, [ax])
     try:
         save(figure, picture)
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from realrun.validation.configurations import deviations
 from realrun.validation.lost_time import causes, selected
 from realrun.validation.statistics import MODELS
+from sim.figures.pictures.palette import styles
 from sim.figures.plots import save as save_figure
 
 if TYPE_CHECKING:
@@ -21,19 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette and two greys: told apart by color-blind readers.
-_PALETTE = (
-    "#000000",
-    "#999999",
-    "#0072B2",
-    "#009E73",
-    "#D55E00",
-    "#E69F00",
-    "#CC79A7",
-    "#56B4E9",
-    "#555555",
-)
-_MARKERS = "osD^v<>PX"
 _MODEL_STYLES = {
     "calibrated": ("#0072B2", "-"),
     "bandwidth only": ("#D55E00", "--"),
@@ -43,11 +31,9 @@ _MODEL_STYLES = {
 
 
 def _styles(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Give each method its color and marker, the same in all pictures of one study."""
-    return {
-        method: (_PALETTE[number % len(_PALETTE)], _MARKERS[number % len(_MARKERS)])
-        for number, method in enumerate(sorted(set(methods)))
-    }
+    """Give each method its color and marker, the same in all pictures."""
+    found = styles(["method"], [(method,) for method in sorted(set(methods))])
+    return {str(method): (style.color, style.marker) for (method,), style in found.items()}
 
 
 def predicted_against_measured(
@@ -169,9 +155,9 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
     methods
         All methods to have a line; those of the table by default.
     """
-    styles = _styles(methods or list(table["method"]))
+    looks = _styles(methods or list(table["method"]))
     ax.use_sticky_edges = False  # else a bar at the edge cuts its own points
-    for place, (method, (color, marker)) in enumerate(styles.items()):
+    for place, (method, (color, marker)) in enumerate(looks.items()):
         own = table[table["method"] == method]
         if own.empty:
             continue
@@ -192,8 +178,8 @@ def errors_by_method(table: pd.DataFrame, ax: Axes, methods: Sequence[str] | Non
             zorder=2,
         )
     ax.axvline(0, color="#777777", linewidth=1)
-    ax.set_yticks(range(len(styles)), list(styles))
-    ax.set_ylim(len(styles) - 0.5, -0.5)
+    ax.set_yticks(range(len(looks)), list(looks))
+    ax.set_ylim(len(looks) - 0.5, -0.5)
     ax.set_xlabel("error of wall-clock (%), predicted / measured - 1")
     ax.grid(axis="x", alpha=0.3)
     return ax

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sim.api.calls import Progress, a_text, called, silent
+from sim.api.calls import CallError, Progress, a_text, called, silent
 from sim.api.levers import Levers
 from sim.api.methods import Method, several_methods
 from sim.api.results import Result, provenance, telling
@@ -70,6 +70,7 @@ def compare(
     scenario: Scenario,
     methods: Iterable[Method] | None = None,
     *,
+    tuned: bool = False,
     sensitivity: bool | None = None,
     out: str | Path | None = None,
     on_progress: Progress | None = None,
@@ -84,6 +85,10 @@ def compare(
     methods
         Names, "package.module:function", or generator functions; by default those
         of ``bandwise compare``.
+    tuned
+        Whether each method gets its own best setting first, within the limits of :func:`plan`.
+        What a keyword of :func:`make_scenario` has given is kept. ``figures["tuned"]`` says how to
+        type what was found.
     sensitivity
         Whether to compute the levers of the fastest method, what each change does to its time; by
         default where all of them are foreseen to take less than a second.
@@ -116,21 +121,30 @@ def compare(
     from sim.output.errors import naming_one_of
     from sim.output.lever_lines import with_levers_of_fastest
     from sim.output.show import checked_folder
+    from sim.planning.tuning import tuned_cases
     from sim.questions.comparison import compare as run
     from sim.questions.comparison import runs_of
 
     base = checked("compare", scenario)
     asked = several_methods("compare", COMPARED if methods is None else methods)
+    if not isinstance(tuned, bool):
+        raise CallError(f"compare: tuned is True or False, not {tuned!r}")
     with told():
         cases = cases_of(base, asked)
         foresee(list(cases.values()), runs=runs_of(base.resolved))
         folder = None
         if out is not None:
             folder = checked_folder("out", Path(a_text("compare", "out", out)))
-        with writing(folder, cases) as write:
+        with writing(folder, cases, tuned=tuned) as write:
+            settings: dict[str, str] = {}
+            if tuned:
+                with naming_one_of(cases):
+                    cases, settings = tuned_cases(base._document, cases, on_progress or silent)
             with naming_one_of(cases):
                 found = run(cases, on_progress=on_progress or silent)
-            about = with_levers_of_fastest(report(found, cases), found, cases, sensitivity)
+            about = with_levers_of_fastest(
+                report(found, cases, settings), found, cases, sensitivity
+            )
             write(about)
     return ComparisonResult(
         provenance(base.resolved, cases, document=base._document), telling(about, base)

@@ -96,7 +96,7 @@ def sweep(
         interrupted, and reuses what is finished, as ``bandwise sweep --out`` does. By default
         nothing is written.
     jobs
-        Processes; None is as many as there are processors.
+        Processes; None is one per processor, or one for what takes a few seconds.
     on_progress
         Called with runs done and runs in all.
     **axes
@@ -121,8 +121,6 @@ def sweep(
     >>> [round(part, 3) for part in frame["compute_utilization_fraction"]]
     [0.13, 0.6]
     """
-    import os
-
     from sim.output import run_tables
     from sim.output.effort import foresee
     from sim.output.pictures import save_curves
@@ -134,12 +132,11 @@ def sweep(
         raise CallError(f"sweep: jobs is a number of processes, 1 or more, not {jobs!r}")
     with told():
         study = _study(base, axes, settings)
-        number = jobs or os.cpu_count() or 1
         folder = None if out is None else Path(a_text("sweep", "out", out))
         if folder is not None:
             checked_folder("out", folder)
         every = [case.scenario for case in study.cases()]
-        foresee(every, jobs=number)
+        number = foresee(every, jobs=jobs)
         frame = run(study, folder, number, on_progress or silent)
         if folder is not None:
             save_curves(frame, folder)

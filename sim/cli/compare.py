@@ -71,20 +71,12 @@ def compare(
     from sim.questions.comparison import runs_of
 
     with writing(folder, cases, tuned=tuned) as write:
-        settings = {}
+        settings: dict[str, str] = {}
         if tuned:
-            from sim.planning.asked import typed_keys
-            from sim.planning.tuning import tuned as tune
+            from sim.planning.tuning import tuned_cases
 
-            fixed = typed_keys(document)
             with naming_one_of(cases), progress("tune") as step:
-                found = tune(cases, fixed=fixed, on_progress=step)
-            settings = {
-                name: setting.typed()
-                + ("" if setting.values else " (as given: no other is allowed)")
-                for name, (setting, _) in found.items()
-            }
-            cases = {name: scenario for name, (_, scenario) in found.items()}
+                cases, settings = tuned_cases(document, cases, step)
         foresee(list(cases.values()), runs=runs_of(next(iter(cases.values()))))
         with naming_one_of(cases), progress("compare") as step:
             result = run(cases, on_progress=step)

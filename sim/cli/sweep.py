@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ JOBS = typer.Option(
     "--jobs",
     metavar="N",
     min=1,
-    help="Processes; as many as there are processors by default.",
+    help="Processes; by default one per processor, or one for what takes a few seconds.",
     rich_help_panel="Output",
     show_default=False,
 )
@@ -94,8 +93,9 @@ def computed(study: Study, folder: Path | None, jobs: int | None, what: str) -> 
     from sim.questions.study import run
 
     again = "" if folder is None else "; the same command continues from here"
-    jobs = jobs or os.cpu_count() or 1
-    foresee([case.scenario for case in study.cases()], runs=len(study.grid or (1,)), jobs=jobs)
+    jobs = foresee(
+        [case.scenario for case in study.cases()], runs=len(study.grid or (1,)), jobs=jobs
+    )
     try:
         with progress(what) as step:
             return run(study, folder, jobs, step, _note)

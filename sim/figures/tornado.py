@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TRAINING, _MACHINES = "#E69F00", "#0072B2"  # Okabe and Ito's, told apart by color-blind readers
 _BAR_INCHES = 0.32
+_SHOWN = 0.05  # percent: smaller changes are written as 0.0 and have no bar to be seen
 
 
 def tornado(frame: pd.DataFrame, ax: Axes) -> Axes:
@@ -45,6 +46,7 @@ def tornado(frame: pd.DataFrame, ax: Axes) -> Axes:
         (~training, _MACHINES, None, "training stays the same"),
         (training, _TRAINING, "///", "training changes"),
     ):
+        to_be_seen = (chosen & (np.abs(change) >= _SHOWN)).any()
         if chosen.any():
             ax.barh(
                 places[chosen],
@@ -52,13 +54,13 @@ def tornado(frame: pd.DataFrame, ax: Axes) -> Axes:
                 color=color,
                 hatch=hatch,
                 edgecolor="white",
-                label=label,
+                label=label if to_be_seen else "_",  # matplotlib leaves that out of legends
             )
     low, high = min(0.0, change.min()), max(0.0, change.max())
     room = max(high - low, 1.0)
     for place, value in zip(places, change, strict=True):
         ax.annotate(
-            f"{value:+.1f} %" if abs(value) >= 0.05 else "0.0 %",
+            f"{value:+.1f} %" if abs(value) >= _SHOWN else "0.0 %",
             (value, place),
             xytext=(4 if value > 0 else -4, 0),
             textcoords="offset points",

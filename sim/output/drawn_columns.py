@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -102,9 +102,10 @@ def drawn(
     else:
         figure = Figure(figsize=(wide, high), layout="constrained")
         grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel())
+    colored = [] if color is None or kind == "heatmap" else list(frame[color].unique())
     for value, panel in zip(panels, grid, strict=False):
         part = frame if facet is None else frame[frame[facet] == value]
-        _panel(part, kind, x, y, color, panel, log)
+        _panel(part, kind, x, y, color, panel, log, colored)
         if facet is not None:
             panel.set_title(named(facet, value), fontsize=8, wrap=True)
             panel.label_outer()
@@ -122,7 +123,14 @@ def drawn(
 
 
 def _panel(
-    part: pd.DataFrame, kind: str, x: str, y: str, color: str | None, ax: Axes, log: Collection[str]
+    part: pd.DataFrame,
+    kind: str,
+    x: str,
+    y: str,
+    color: str | None,
+    ax: Axes,
+    log: Collection[str],
+    colored: Sequence[object],
 ) -> None:
     from sim.figures.pictures.curves import against
     from sim.figures.pictures.heatmap import heatmap
@@ -132,11 +140,11 @@ def _panel(
     if kind == "heatmap":
         heatmap(part, x, y, str(color), ax)
     elif kind == "pareto":
-        pareto(part, x, y, color, ax, log=log)
+        pareto(part, x, y, color, ax, log=log, colored=colored)
     elif kind == "speedup":
-        speedup(part, x, y, color, ax)
+        speedup(part, x, y, color, ax, colored=colored)
     else:
-        against(part, x, y, color, ax, log=log)
+        against(part, x, y, color, ax, log=log, colored=colored)
 
 
 def _at_ends(ax: Axes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 LONG_S = 60.0
 LONG_PLAN_S = 10.0
+QUICK_S = 4.0  # a process takes one to two seconds of a core before its first run
 LARGE_BYTES = 4 * 2**30
 _LOOKED_AT = 30
 
 
-def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> None:
+def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int | None = 1) -> int:
     """Say on standard error what is ahead, if it takes more than a minute or 4 GiB.
 
     Parameters
@@ -29,7 +31,13 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> No
     runs
         How often each of them is.
     jobs
-        How many are predicted at once.
+        How many are predicted at once. None is one per core, or one where all is done before
+        further processes have started.
+
+    Returns
+    -------
+    int
+        How many to predict at once.
 
     Raises
     ------
@@ -50,6 +58,9 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> No
                 each.bytes,
                 f"{scenario.method.name} on {len(scenario.workers):,} workers",
             )
+    if jobs is None:
+        jobs = 1 if seconds < QUICK_S else os.cpu_count() or 1
+    wanted = jobs
     jobs = min(jobs, int(max(1, len(scenarios) * runs)))
     size = largest * jobs
     if size > (free := free_bytes()):
@@ -62,6 +73,7 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int = 1) -> No
         )
     if seconds / jobs > LONG_S or size > LARGE_BYTES:
         tell(f"bandwise: this takes {_about(seconds / jobs, size)}")
+    return wanted
 
 
 def foresee_plan(asked: PlanAsked) -> None:

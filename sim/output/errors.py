@@ -71,7 +71,7 @@ def _usage(error: Any) -> str:
         ]
         hint = _as_setting(error) if "--set" in known else ""
         return f"{error.option_name}: no such option" + (
-            hint or did_you_mean(error.option_name, known)
+            hint or _near_option(error.option_name, known)
         )
     if kind == "BadOptionUsage":
         if "not take a value" in error.message:
@@ -86,12 +86,41 @@ def _usage(error: Any) -> str:
         return f"{shown} is missing; see {error.ctx.command_path} -h"
     if kind == "BadParameter":
         text = str(error.message).replace("Input should be", "must be").partition(",")[0]
+        value = _given_value(error, name)
+        text = text if value is None else f'"{value}": {text}'
         return f"{name}: {text}" if name else text
     message = error.format_message().rstrip(".")
     extra = re.search(r"unexpected extra argument(?:s|\(s\))? \((.*)\)$", message)
     if extra is not None:
         return f'unexpected "{extra[1]}"; see {error.ctx.command_path} -h'
     return str(message)
+
+
+_OF_LEVERS = ("--sensitivity", "--no-sensitivity", "--tornado")
+_MEANT = {"--find": "--of"}  # words that people try for an option
+
+
+def _near_option(option: str, known: list[str]) -> str:
+    """Return the option that was meant; dashes make no two options alike."""
+    if option in _OF_LEVERS:
+        return "; leave it out: simulate, compare and plan compute levers, this command does not"
+    if _MEANT.get(option) in known:
+        return f'; did you mean "{_MEANT[option]}"?'
+    names = {name.lstrip("-"): name for name in known}
+    near = difflib.get_close_matches(option.lstrip("-").lower(), list(names), n=1, cutoff=0.6)
+    return f'; did you mean "{names[near[0]]}"?' if near else ""
+
+
+def _given_value(error: Any, name: str) -> str | None:
+    """Return what was typed for an option; None where the message says it, or it is not found."""
+    given = list(getattr(error, "given", ()))
+    names = getattr(error.param, "opts", [name]) if getattr(error, "param", None) else [name]
+    typed = None  # the last one counts
+    for word, following in zip(given, [*given[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        if option in names:
+            typed = value if equals else following
+    return None if typed is None or f"'{typed}'" in str(error.message) else str(typed)
 
 
 def _as_setting(error: Any) -> str:

@@ -36,9 +36,17 @@ def of_run(record: Mapping[str, Any], trace: Callable[[], Trace]) -> list[Pictur
 
 
 def of_methods(record: Mapping[str, Any]) -> list[Picture]:
-    """Return where the time of each method went; ``record`` is what ``compare --json`` prints."""
-    rows = {each["method"]: each["breakdown"] for each in record["methods"]}
-    return _bars(rows, "Where the time of each method went")
+    """Return where each method's time went, and how much it is.
+
+    ``record`` is what ``compare --json`` prints.
+    """
+    from sim.output.pictures import comparison
+
+    caption = (
+        "Where the time of each method went, in percent of workers x wall-clock, and the time for "
+        "equal tokens"
+    )
+    return _drawn(lambda: comparison(record["methods"], width=8.5), caption, "breakdown")
 
 
 def of_targets(record: Mapping[str, Any]) -> list[Picture]:

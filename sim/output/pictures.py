@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MOST_LINES = 8  # in a panel: as many colors can be told apart
+_MOST_TIMES = 10.0  # the median: a longer bar ends at the edge
 _MOST_BESIDE = 4  # panels in a row, and rows of them
 
 
@@ -49,7 +50,7 @@ def curves(frame: pd.DataFrame) -> Figure:
             part = frame
             for name, values in chosen.items():
                 part = part[part[name].isin(values)]
-            utilization(part, ax)
+            utilization(part, ax, frame)
             shared = [named(name, each[0]) for name, each in chosen.items() if len(each) == 1]
             ax.set_title(", ".join(shared), fontsize=9)
             ax.label_outer()
@@ -101,13 +102,15 @@ def bars(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def comparison(methods: list[dict[str, Any]]) -> Figure:
+def comparison(methods: list[dict[str, Any]], width: float = 10.0) -> Figure:
     """Draw methods side by side: where the time of each goes, and how much time it is.
 
     Parameters
     ----------
     methods
         The records "methods" of a comparison's JSON.
+    width
+        In inches.
     """
     import pandas as pd
     from matplotlib.figure import Figure
@@ -125,15 +128,28 @@ def comparison(methods: list[dict[str, Any]]) -> Figure:
         for each in methods
     ]
     times = [each["time_for_tokens_s"] for each in methods]
-    figure = Figure(figsize=(10, max(3.5, 1.6 + 0.3 * len(rows))), layout="constrained")
+    figure = Figure(figsize=(width, max(3.5, 1.6 + 0.3 * len(rows))), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     breakdown(pd.DataFrame(rows), left)
-    factor, unit = unit_of("time_s", max(times))
+    factor, unit = unit_of("time_s", sorted(times)[len(times) // 2])
     drawn = right.barh(range(len(times)), [each * factor for each in times], color="#0072B2")
-    least = ["at least " if each["time_is_lower_bound"] else "" for each in methods]
-    shown = [f"{word}{format_seconds(each)}" for word, each in zip(least, times, strict=True)]
-    right.bar_label(drawn, shown, padding=3, fontsize=8)
-    right.set(xlabel=f"time for equal tokens ({unit})", xlim=(0, max(times) * factor * 1.3))
+    # One method that takes hundreds of times as long would leave the others without bars.
+    near = [each for each in times if each <= _MOST_TIMES * sorted(times)[len(times) // 2]]
+    edge = max(near) * factor * 1.4
+    right.set(xlabel=f"time for equal tokens ({unit})", xlim=(0, edge))
+    for bar, each, row in zip(drawn, times, methods, strict=True):
+        least = "at least " if row["time_is_lower_bound"] else ""
+        beyond = each not in near
+        right.annotate(
+            f"{least}{format_seconds(each)}{', beyond the axis' if beyond else ''}",
+            (edge if beyond else bar.get_width(), bar.get_y() + bar.get_height() / 2),
+            xytext=(-5 if beyond else 3, 0),
+            textcoords="offset points",
+            ha="right" if beyond else "left",
+            va="center",
+            fontsize=8,
+            color="white" if beyond else "black",
+        )
     return figure
 
 

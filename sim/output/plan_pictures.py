@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Places = dict[str, tuple[float, float]]
 
 _FAR = 10.0  # points whose values differ by more are drawn on a logarithmic axis
-_SLOWEST = 4.0  # times the least time: slower settings would leave no room for the others
+_SLOWEST = 2.0  # times the least time: slower settings would leave no room for the others
 _CHOSEN = ("recommended", "fastest", "leanest", "cheapest", "as_given")
 _SIZE = (8.0, 5.0)
 # Every row is undominated in time, tokens per update and bytes together.
@@ -44,7 +44,7 @@ def front(record: Mapping[str, Any], size: tuple[float, float] = _SIZE) -> Figur
 def money(record: Mapping[str, Any], size: tuple[float, float] = _SIZE) -> Figure:
     """Draw what the settings cost against the time that they take; see :func:`front`.
 
-    What takes more than four times as long as the fastest is left out, unless it was chosen.
+    What takes more than twice as long as the fastest is left out, unless it was chosen.
 
     Raises
     ------

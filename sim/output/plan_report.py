@@ -271,18 +271,21 @@ def _difference(row: _Row, other: _Row) -> str:
     return " and ".join(said)
 
 
+def _are(links: str) -> str:
+    """Return a link, or several that are as full as each other, with their verb."""
+    return f"links are {links}" if ", " in links else f"link is {links}"
+
+
 def _binding(plan: Plan) -> str:
     what, name = plan.binds
     lost = plan.recommended.figures
     share = f"{100 * lost.breakdown[lost.lost_to]:.1f} % of the time"
     if what == "accelerators":
-        return (
-            "The accelerators: hardly anything is lost. Faster ones are the only thing that helps."
-        )
+        return "The accelerators: hardly anything is lost. Only faster or more of them would help."
     if what == "site":
         text = f"{share} is spent waiting for the slowest site: {name}."
     elif what == "link":
-        text = f"{share} is spent on exposed communication: the fullest is {name}."
+        text = f"{share} is spent on exposed communication: the fullest {_are(name)}."
     elif what == "latency":
         text = f"{share} is spent on exposed communication, most of it latency, not bandwidth."
     else:

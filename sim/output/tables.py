@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.output.errors import UserError, chosen
 from sim.text.visible import guarded, visible, visible_json
-from sim.units import format_count
+from sim.units import format_count, is_binary
 
 if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
@@ -281,9 +281,8 @@ def count(value: float) -> str:
     >>> count(2**20), count(200e9), count(412_863_000), count(484.375)
     ('1Mi', '200B', '412.9M', '484.4')
     """
-    binary = format_count(round(value)) if value >= 1024 and value == round(value) else ""
-    if binary.endswith("i") and len(binary) <= 6:
-        return binary
+    if is_binary(value):
+        return format_count(round(value))
     for factor, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
         if value >= factor * 0.99995:
             return f"{value / factor:.4g}{unit}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from sim.planning.asked import typed_keys
 from sim.planning.decision import NEAR
 from sim.planning.limits import Limits
 from sim.planning.search import Point, Search
 from sim.planning.settings import Setting
 from sim.planning.space import axes_of
 from sim.questions.comparison import budget
+from sim.scenario.document import Document
 from sim.scenario.records import Scenario
 
 
@@ -42,6 +44,23 @@ def tuned(
     return {
         method: _of_one(method, base, fixed, limits, on_progress) for method, base in bases.items()
     }
+
+
+def tuned_cases(
+    document: Document,
+    cases: Mapping[str, Scenario],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Scenario], dict[str, str]]:
+    """Return the cases with each method's own best setting, and how to type what was found.
+
+    What ``document`` says was typed keeps its value.
+    """
+    found = tuned(cases, fixed=typed_keys(document), on_progress=on_progress)
+    words = {
+        name: setting.typed() + ("" if setting.values else " (as given: no other is allowed)")
+        for name, (setting, _) in found.items()
+    }
+    return {name: scenario for name, (_, scenario) in found.items()}, words
 
 
 def _of_one(

@@ -89,6 +89,19 @@ def test_a_function_is_a_method_like_any_other() -> None:
     assert len(compared.provenance.methods_sha256[scenario.method]) == 64
 
 
+def test_methods_are_tuned_as_on_the_command_line(bandwise: Bandwise) -> None:
+    asked = ("--model", "1B", "--sites", "2", "--bandwidth", "1Gbit/s", "--rtt", "80ms")
+    fixed = ("--comm-dtype", "bf16", "--algorithm", "ring")
+    typed = bandwise("compare", *asked, *fixed, "--tuned", "--methods", "diloco", "--json").json
+    keywords = {"sites": 2, "bandwidth": "1 Gbit/s", "rtt": "80 ms", "comm_dtype": "bf16"}
+    scenario = sim.make_scenario(model="1B", algorithm="ring", **keywords)
+    found = sim.compare(scenario, ["diloco"], tuned=True)
+    assert found.figures["tuned"] == typed["tuned"]
+    assert found.figures["methods"] == typed["methods"]
+    untuned = sim.compare(scenario, ["diloco"]).figures
+    assert untuned["tuned"] is None
+
+
 def test_a_function_that_is_local_runs_in_other_processes() -> None:
     factor = 2
 
@@ -203,6 +216,11 @@ WRONG: dict[str, tuple[Any, type[Exception], str]] = {
         lambda: sim.compare(described(), [["ddp", "diloco"]]),
         CallError,
         "compare: a method is a name or a function, not a list",
+    ),
+    "a number for whether to tune": (
+        lambda: sim.compare(described(), ["diloco"], tuned=1),
+        CallError,
+        "compare: tuned is True or False, not 1",
     ),
     "a study for a scenario": (
         lambda: sim.load("streaming_diloco_table4"),

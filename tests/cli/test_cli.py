@@ -439,6 +439,11 @@ def test_init_writes_a_file_that_simulates_and_keeps_what_is_there(
 MISTAKES = [
     ("simulat", 'no such command "simulat"; did you mean "simulate"?'),
     ("simulate --bandwith 1Gbit/s", '--bandwith: no such option; did you mean "--bandwidth"?'),
+    ("serve --port 0x", '--port: "0x": must be a valid integer'),
+    ("sweep --jobs 0", '--jobs: "0": must be greater than or equal to 1'),
+    ("serve --port=1 --port=70000", '--port: "70000": must be less than or equal to 65535'),
+    ("required --find rtt", '--find: no such option; did you mean "--of"?'),
+    ("required --model 1B --no-sensitivity", "--no-sensitivity: no such option; leave it out: "),
     ("simulate --rtt", "--rtt: needs a value, like 30ms"),
     ("simulate --json=1", "--json: takes no value"),
     ("simulate a b", 'unexpected "b"; see bandwise simulate -h'),

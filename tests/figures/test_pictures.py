@@ -8,16 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support.command_line import Bandwise
 
+from sim.figures.breakdown import CAUSES
 from sim.figures.pictures.marks import name as write_names
 from sim.figures.pictures.marks import ring
+from sim.figures.pictures.palette import BACKGROUND, CAUSE_COLORS, METHOD_STYLES
 from sim.figures.pictures.pareto import front
 from sim.figures.plots import save
+from sim.figures.tornado import picture as tornado
+from sim.methods import METHODS
 from sim.output.drawn_columns import drawn
+from sim.output.pictures import comparison, curves
 
 BANDWIDTH = "network.bandwidth_bytes_per_s"
 LONG = "a case whose name is much longer than anybody would like, number"
@@ -273,3 +279,100 @@ def test_python_draws_columns_as_the_command_does() -> None:
     assert ax.get_xlabel() == "rtt (ms)"
     with pytest.raises(ValueError, match=r"differ in method\.sync_every; write facet"):
         found.plot(x="rtt", y="compute_utilization")
+
+
+def colors_of(figure: Figure) -> dict[str, set[str]]:
+    """The colors of labelled lines and bars in all panels, by label."""
+    found: dict[str, set[str]] = {}
+    for ax in figure.axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            one = handle.get_color() if hasattr(handle, "get_color") else handle[0].get_facecolor()
+            found.setdefault(label, set()).add(to_hex(one).upper())
+    return found
+
+
+def of_methods(names: list[str]) -> pd.DataFrame:
+    rows = itertools.product(names, np.geomspace(1e7, 1e10, 4))
+    frame = pd.DataFrame(rows, columns=["method.name", BANDWIDTH])
+    frame["schema"] = 1
+    number = frame["method.name"].map(names.index)
+    frame["compute_utilization_fraction"] = 0.1 * (1 + number)
+    frame["wall_clock_s"] = 1e5 / (1 + number)
+    frame["tokens_per_update"] = 40.0 * 2**20 * (1 + number)
+    return frame
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_method_has_one_color_in_every_kind_of_picture(order: int) -> None:
+    frame = of_methods(["acco", "diloco", "ddp", "mine:program"][::order])
+    kinds = [
+        colors_of(drawn(frame, "curves", x=BANDWIDTH, y="wall_clock_s", color="method.name")),
+        colors_of(
+            drawn(frame, "pareto", x="wall_clock_s", y="tokens_per_update", color="method.name")
+        ),
+        colors_of(curves(frame)),
+    ]
+    for found in kinds:
+        for method in ("acco", "diloco", "ddp"):
+            assert found[method] == {METHOD_STYLES[method][0].upper()}
+        assert len({color for each in found.values() for color in each}) >= 4
+    assert len({frozenset(found["mine:program"]) for found in kinds}) == 1
+
+
+def test_methods_and_causes_all_have_a_look_of_their_own() -> None:
+    assert set(METHOD_STYLES) == set(METHODS)
+    assert len({color for color, _ in METHOD_STYLES.values()}) == len(METHODS)
+    assert set(CAUSE_COLORS) == set(CAUSES)
+    assert BACKGROUND not in {color for color, _ in METHOD_STYLES.values()}
+
+
+def test_a_value_has_one_color_where_a_panel_lacks_another() -> None:
+    frame = of_methods(["acco", "diloco"]).rename(columns={"method.name": "case"})
+    frame["network.rtt_s"] = 0.1
+    lacking = frame[frame["case"] == "diloco"].assign(**{"network.rtt_s": 0.01})
+    both = pd.concat([lacking, frame])
+    figure = drawn(both, "curves", x=BANDWIDTH, y="wall_clock_s", color="case", facet="rtt")
+    assert {label: len(found) for label, found in colors_of(figure).items()} == {
+        "acco": 1,
+        "diloco": 1,
+    }
+
+
+@pytest.mark.parametrize(("tokens", "label"), [(2.0**20, "(Mi)"), (1e6, "tokens per update")])
+def test_an_axis_of_tokens_has_the_unit_of_the_tables(tokens: float, label: str) -> None:
+    frame = of_methods(["diloco", "acco"])
+    frame["tokens_per_update"] = frame["tokens_per_update"] / 2**20 * tokens
+    figure = drawn(frame, "curves", x=BANDWIDTH, y="tokens_per_update", color="method.name")
+    assert figure.axes[0].get_ylabel().endswith(label)
+    assert (figure.axes[0].get_lines()[0].get_ydata()[0] == 40) == (tokens == 2.0**20)
+
+
+def test_the_legend_of_levers_names_no_bar_that_is_not_there() -> None:
+    rows = pd.DataFrame(
+        {
+            "lever": ["bandwidth x2", "sync_every x2"],
+            "change_of_time_fraction": [-0.1, -1e-5],
+            "training_changes": [False, True],
+        }
+    )
+    (legend,) = tornado(rows).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["training stays the same"]
+
+
+def test_a_method_that_takes_far_longer_leaves_the_others_their_bars() -> None:
+    causes = {"compute": 0.5, "exposed_communication": 0.5}
+    days = {"ddp": 200.0, "diloco": 2.0, "acco": 1.0}
+    methods = [
+        {
+            "method": name,
+            "breakdown": causes,
+            "time_for_tokens_s": 86400 * each,
+            "time_is_lower_bound": False,
+        }
+        for name, each in days.items()
+    ]
+    right = comparison(methods).axes[1]
+    assert max(right.get_xlim()) < 10
+    shown = {text.get_text() for text in right.texts}
+    assert shown == {"200 days, beyond the axis", "2 days", "24 h"}
+    assert faults(comparison(methods)) == []

@@ -134,7 +134,7 @@ def test_named_methods_are_searched_although_they_learned_worse(bandwise: Bandwi
         (["--methods", "ddp", "--method", "acco"], "--methods: --method names the one method"),
         (["--max-tokens-per-update", "1"], "settings is within the limits (excluded: "),
         (["--max-tokens-per-update", "x"], '--max-tokens-per-update: "x"'),
-        (["--max-sync-every", "0"], "--max-sync-every: must be"),
+        (["--max-sync-every", "0"], '--max-sync-every: "0": must be'),
         (["--sync-every", "0"], '--sync-every: "0": must be a whole number of at least 1'),
     ],
 )

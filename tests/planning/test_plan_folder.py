@@ -125,9 +125,10 @@ def test_the_picture_names_what_was_chosen_at_its_place(bandwise: Bandwise) -> N
     }  # fmt: skip
     assert set(names) == {"recommended", "fastest", "leanest", "as given"}
     unit = {"days": 86400.0, "hours": 3600.0, "s": 1.0}[ax.get_ylabel().split("(")[1][:-1]]
+    assert ax.get_xlabel() == "tokens per update (Mi)"  # as the table writes them
     for name, (across, up) in names.items():
         row = said[name.replace(" ", "_")]
-        assert across == pytest.approx(row["tokens_per_update"])
+        assert across * 2**20 == pytest.approx(row["tokens_per_update"])
         assert up * unit == pytest.approx(row["time_for_tokens_s"])
 
 

@@ -110,3 +110,14 @@ def test_links_that_vary_take_at_least_the_rows_of_the_run() -> None:
     scenario = load(str(file), {"--sync-every": "5"})
     made = len(simulate(scenario).rows)
     assert effort(scenario).seconds > made * ROW_S
+
+
+def test_what_is_quick_takes_one_process_and_what_is_asked_for_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spoken.os, "cpu_count", lambda: 8)
+    scenario = load(None, {**ALONE, "--method": "diloco"})
+    enough = int(spoken.QUICK_S / effort(scenario).seconds) + 1
+    assert spoken.foresee([scenario], jobs=None) == 1
+    assert spoken.foresee([scenario], jobs=3) == 3
+    assert spoken.foresee([scenario], runs=enough, jobs=None) == 8

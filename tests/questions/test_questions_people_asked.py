@@ -74,3 +74,39 @@ def test_what_to_buy_next_saves_what_the_closed_form_says(bandwise: Command) -> 
     change = utilization(LINK) / utilization(2 * LINK) - 1
     assert twice["change_of_time_fraction"] == pytest.approx(change)
     assert not twice["training_changes"]
+
+
+def test_which_bandwidth_a_target_needs(bandwise: Command) -> None:
+    asked = tuple(word for word in RUN if word not in ("--bandwidth", "2Gbit/s"))
+    rows = answer(bandwise, "required", *asked, "--target", "50%,90%")["required"]
+    for row, target in zip(rows, (0.5, 0.9), strict=True):
+        needed = target / (1 - target) * SENT / (EVERY * STEP_S)
+        (found,) = set(row["bandwidth_bytes_per_s"].values())  # all links alike
+        # The search ends where a thousandth less is not enough.
+        assert needed * 0.999 <= found <= needed * 1.002
+
+
+def test_whether_it_fits_into_memory(bandwise: Command) -> None:
+    asked = ("--model", "10B", "--accelerators", "8 x H100", "--set", "memory.activations=none")
+    for stage, per_parameter in (("none", 16), ("zero1", 4 + 12 / 8), ("zero3", 16 / 8)):
+        more = ("--methods", "ddp", "--set", f"site.sharding={stage}")
+        (row,) = answer(bandwise, "memory", *asked, *more)["memory"]
+        largest_layer = row["layer_bytes"]  # ZeRO-3 holds one in full
+        assert row["total_bytes"] - largest_layer == pytest.approx(per_parameter * 10e9)
+        assert row["fits"] == (row["total_bytes"] <= 80e9) == (stage != "none")
+
+
+def test_how_much_a_slow_site_should_compute(bandwise: Command) -> None:
+    asked = (
+        *("--model", "1B", "--sites", "paris,osaka", "--method", "diloco", "--rtt", "0ms"),
+        *("--bandwidth", "1Gbit/s", "--sync-every", EVERY),
+        *("--step-time", "2s", "--set", "site.osaka.step_time=4s"),
+    )
+    exchange = 2e9 / 1.25e8  # 1B parameters in bf16 by a ring of two
+    equal = answer(bandwise, "simulate", *asked)["breakdown"]
+    assert equal["waiting"] == pytest.approx((400 - 200) / 2 / (400 + exchange))
+    # Of two batches the fast site takes two thirds: both compute 4/3 x 2 s, to a whole token.
+    computed = EVERY * 4 / 3 * 2
+    balanced = answer(bandwise, "simulate", *asked, "--batch-tokens", "balanced")["breakdown"]
+    assert balanced["waiting"] == pytest.approx(0, abs=1e-6)
+    assert balanced["compute"] == pytest.approx(computed / (computed + exchange), rel=1e-5)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.figures.pictures.labels import as_it_is, named
-from sim.figures.pictures.palette import MARKERS, PALETTE
+from sim.figures.pictures.palette import styles
 from sim.figures.pictures.quantities import is_numeric, label_of, scale, unit_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def against(
     ax: Axes,
     *,
     log: Collection[str] = (),
+    colored: Sequence[object] = (),
 ) -> Axes:
     """Draw ``y`` against ``x``, one line or group of bars per value of ``color``.
 
@@ -37,21 +38,24 @@ def against(
         Where to draw.
     log
         Axes ("x", "y") that are logarithmic whatever their values are.
+    colored
+        All values of ``color`` in the figure, which have the same colors in each of its panels.
     """
-    factor, unit = unit_of(y, float(frame[y].abs().max()))
+    factor, unit = unit_of(y, float(frame[y].abs().max()), frame[y])
     groups = [(None, frame)] if color is None else list(frame.groupby(color, sort=False))
+    looks = styles([str(color)], [(value,) for value in [*colored, *(each for each, _ in groups)]])
     if not is_numeric(frame[x]):
-        return _bars(groups, frame, x, y, color, factor, unit, ax)
-    x_factor, x_unit = unit_of(x, float(frame[x].abs().max()))
-    for number, (value, part) in enumerate(groups):
-        part = part.sort_values(x)
+        return _bars(groups, looks, frame, x, y, color, factor, unit, ax)
+    x_factor, x_unit = unit_of(x, float(frame[x].abs().max()), frame[x])
+    for value, part in groups:
+        part, look = part.sort_values(x), looks[(value,)]
         ax.plot(
             part[x] * x_factor,
             part[y] * factor,
             label=None if color is None else named(color, value),
-            color=PALETTE[number % len(PALETTE)],
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle="-" if number < len(PALETTE) else "--",
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.line,
             markersize=4,
             linewidth=1.5,
         )
@@ -62,7 +66,7 @@ def against(
     return ax
 
 
-def _bars(groups, frame, x, y, color, factor, unit, ax) -> Axes:  # type: ignore[no-untyped-def]
+def _bars(groups, looks, frame, x, y, color, factor, unit, ax) -> Axes:  # type: ignore[no-untyped-def]
     names = list(frame[x].unique())
     high = 0.8 / len(groups)
     for number, (value, part) in enumerate(groups):
@@ -71,8 +75,8 @@ def _bars(groups, frame, x, y, color, factor, unit, ax) -> Axes:  # type: ignore
             places - 0.4 + high * (number + 0.5),
             part[y] * factor,
             height=high,
-            color=PALETTE[number % len(PALETTE)],
-            hatch="" if number < len(PALETTE) else "//",
+            color=looks[(value,)].color,
+            hatch=looks[(value,)].hatch,
             label=None if color is None else named(color, value),
         )
     shown = [as_it_is(str(name)) for name in names]

@@ -35,7 +35,7 @@ def heatmap(frame: pd.DataFrame, x: str, y: str, color: str, ax: Axes) -> Axes:
                 f"{column} has {len(found)} values; a heat map shows at most {_MOST} along an "
                 f"axis: select some with --where {column}=A,B or draw lines"
             )
-    factor, unit = unit_of(color, float(frame[color].abs().max()))
+    factor, unit = unit_of(color, float(frame[color].abs().max()), frame[color])
     cells = np.full((len(down), len(across)), np.nan)
     left, top = list(across), list(down)
     for one, two, value in zip(frame[x], frame[y], frame[color], strict=True):
@@ -72,6 +72,6 @@ def _values(frame: pd.DataFrame, column: str) -> tuple[dict[Any, str], str]:
             each: text if len(text) <= 12 else f"{text[:5]}..{text[-5:]}"
             for each, text in names.items()
         }, label_of(column, "")
-    factor, unit = unit_of(column, float(frame[column].abs().max()))
+    factor, unit = unit_of(column, float(frame[column].abs().max()), frame[column])
     values = {each: short(each * factor) for each in sorted(frame[column].unique())}
     return values, label_of(column, unit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from sim.figures.pictures.labels import as_it_is
+from sim.figures.pictures.palette import BACKGROUND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ def ring(ax: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     """Draw a ring around each point; the axes make room for it."""
     for across, up in places.values():
         ax.plot(
-            [across], [up], "o", color="#999999", markersize=4, zorder=1.5
+            [across], [up], "o", color=BACKGROUND, markersize=4, zorder=1.5
         )  # if no row is there
         ax.plot(
             [across], [up], "o", markersize=_RING, markerfacecolor="none",

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.figures.pictures.labels import as_it_is
-from sim.figures.pictures.palette import PALETTE
+from sim.figures.pictures.palette import BACKGROUND, PALETTE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_BARS = 40
 _ESTIMATE = "activations"
-_GREY = "#BBBBBB"
 
 
 def memory(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, str], ax: Axes) -> Axes:
@@ -42,7 +41,7 @@ def memory(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, str], ax: Axes
     colors = iter(PALETTE)
     for part, text in parts.items():
         width = np.array([row.get(f"{part}_bytes") or 0.0 for row in rows]) / 1e9
-        color = _GREY if part == _ESTIMATE else next(colors)
+        color = BACKGROUND if part == _ESTIMATE else next(colors)
         if width.any():
             hatch = "//" if part == _ESTIMATE else None
             label = f"{text} (estimate)" if part == _ESTIMATE else text

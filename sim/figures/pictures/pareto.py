@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.figures.pictures.labels import named
 from sim.figures.pictures.marks import ring
-from sim.figures.pictures.palette import MARKERS, PALETTE
+from sim.figures.pictures.palette import BACKGROUND, PALETTE, styles
 from sim.figures.pictures.quantities import label_of, scale, unit_of
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def pareto(
     log: Collection[str] = (),
     others: str = "dominated",
     marked: Mapping[str, tuple[float, float]] | None = None,
+    colored: Sequence[object] = (),
 ) -> dict[str, tuple[float, float]]:
     """Draw rows by two columns to be minimized; the front joined, the others grey.
 
@@ -76,6 +77,8 @@ def pareto(
         What the legend calls points that are not on the front.
     marked
         Name -> a point that gets a ring, whether it is a row or not.
+    colored
+        As in :func:`sim.figures.pictures.curves.against`.
 
     Returns
     -------
@@ -87,25 +90,30 @@ def pareto(
     largest = [float(frame[column].abs().max()) for column in (x, y)]
     for place in marked.values():
         largest = [max(pair) for pair in zip(largest, place, strict=True)]
-    (x_factor, x_unit), (y_factor, y_unit) = unit_of(x, largest[0]), unit_of(y, largest[1])
+    x_factor, x_unit = unit_of(x, largest[0], frame[x])
+    y_factor, y_unit = unit_of(y, largest[1], frame[y])
     places = {text: (one * x_factor, two * y_factor) for text, (one, two) in marked.items()}
     across, up = frame[x].to_numpy() * x_factor, frame[y].to_numpy() * y_factor
     kept = front(across, up)
     if (~kept).any():
-        ax.plot(across[~kept], up[~kept], "o", color="#999999", markersize=4, label=others)
+        ax.plot(across[~kept], up[~kept], "o", color=BACKGROUND, markersize=4, label=others)
     order = np.flatnonzero(kept)[np.argsort(across[kept], kind="stable")]
-    if len(order) > 1 or label is None:  # a point that is named alone needs no line
+    places_of_front = set(zip(across[order], up[order], strict=True))
+    if len(places_of_front) > 1:  # one place needs no line
         color = PALETTE[0] if label is None else _LINE
         ax.plot(across[order], up[order], color=color, linewidth=1.5, label="Pareto front")
     if label is None:
-        ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6)
+        alone = None if len(places_of_front) > 1 else "Pareto front"
+        ax.plot(across[order], up[order], "o", color=PALETTE[0], markersize=6, label=alone)
     else:
-        for number, (value, part) in enumerate(frame.iloc[order].groupby(label, sort=False)):
+        groups = list(frame.iloc[order].groupby(label, sort=False))
+        looks = styles([label], [(value,) for value in [*colored, *(each for each, _ in groups)]])
+        for value, part in groups:
             ax.plot(
                 part[x] * x_factor,
                 part[y] * y_factor,
-                MARKERS[number % len(MARKERS)],
-                color=PALETTE[number % len(PALETTE)],
+                looks[(value,)].marker,
+                color=looks[(value,)].color,
                 markersize=7,
                 label=named(label, value),
             )

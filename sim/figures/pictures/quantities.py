@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.figures.pictures.labels import as_it_is
+from sim.units import is_binary
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axis import Axis
 
 _SPAN = 30.0  # values that differ by more than this factor are drawn on a logarithmic axis
+_TOKENS = ("tokens_per_update", "batch_tokens")
 _PREFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -21,13 +24,17 @@ def is_numeric(values: pd.Series) -> bool:
     return values.dtype.kind in "iuf"
 
 
-def unit_of(column: str, largest: float) -> tuple[float, str]:
+def unit_of(column: str, largest: float, values: Iterable[float] = ()) -> tuple[float, str]:
     """Return the factor from SI and the unit in which a column reads well.
+
+    Tokens that tables write in powers of 1024, as any of ``values`` may be, are so on the axis.
 
     Examples
     --------
     >>> unit_of("network.bandwidth_bytes_per_s", 1e9), unit_of("wall_clock_s", 7200.0)
     ((8e-09, 'Gbit/s'), (0.0002777777777777778, 'hours'))
+    >>> unit_of("tokens_per_update", 40.0 * 2**20, [40.0 * 2**20]) == (2**-20, "Mi")
+    True
     """
     if column.endswith("_bytes_per_s"):
         return (8e-9, "Gbit/s") if largest >= 1.25e7 else (8e-6, "Mbit/s")
@@ -40,6 +47,10 @@ def unit_of(column: str, largest: float) -> tuple[float, str]:
         return 100.0, "%"
     if "_bytes" in column:
         return (1e-9, "GB") if largest >= 1e8 else (1e-6, "MB")
+    if column.rpartition(".")[2] in _TOKENS and any(map(is_binary, found := sorted(values))):
+        powers = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
+        middle = found[len(found) // 2]
+        return next(((1 / size, unit) for size, unit in powers if middle >= size), (1.0, ""))
     return 1.0, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def speedup(frame: pd.DataFrame, x: str, y: str, color: str | None, ax: Axes) -> Axes:
+def speedup(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    color: str | None,
+    ax: Axes,
+    *,
+    colored: Sequence[object] = (),
+) -> Axes:
     """Draw how much faster runs are than the one of the smallest ``x`` of their color.
 
     ``y`` is a rate (``*_per_s``), or a time (``*_s``) of the same work. Ideal is proportional to
-    ``x``.
+    ``x``. ``colored`` is as in :func:`sim.figures.pictures.curves.against`.
 
     Raises
     ------
@@ -34,7 +43,7 @@ def speedup(frame: pd.DataFrame, x: str, y: str, color: str | None, ax: Axes) ->
     for part in parts:
         first = part[y].iloc[int(part[x].argmin())]
         frame.loc[part.index, "speed-up"] = (part[y] / first) ** power
-    against(frame, x, "speed-up", color, ax)
+    against(frame, x, "speed-up", color, ax, colored=colored)
     least, most = float(frame[x].min()), float(frame[x].max())
     places = np.geomspace(least, most, 50) if least > 0 else np.array([])
     ax.plot(places, places / least, ":", color="#555555", label="ideal")

@@ -19,6 +19,8 @@ _STYLES = ("-", "--")
 def traffic(parts: Sequence[Mapping[str, Any]], ax: Axes, seconds: float) -> Axes:
     """Draw bytes/s from each worker to each other, constant between two samples.
 
+    The lines have labels for a legend, which is the caller's: inside it would cover some.
+
     Parameters
     ----------
     parts
@@ -50,8 +52,6 @@ def traffic(parts: Sequence[Mapping[str, Any]], ax: Axes, seconds: float) -> Axe
     ax.set_ylim(bottom=0)
     if len(busiest) > _MOST:
         ax.set_title(f"the {_MOST} busiest of {len(busiest)} pairs", fontsize=10)
-    if pairs:
-        ax.legend(fontsize=8, frameon=False)
     ax.grid(alpha=0.3)
     return ax
 

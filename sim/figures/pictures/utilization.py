@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.figures.pictures.labels import labels_of, named
-from sim.figures.pictures.palette import MARKERS, PALETTE
+from sim.figures.pictures.palette import styles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 BANDWIDTH = "network.bandwidth_bytes_per_s"
 
 
-def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
+def utilization(frame: pd.DataFrame, ax: Axes, whole: pd.DataFrame | None = None) -> Axes:
     """Draw compute utilization against bandwidth, one line per combination of the other axes.
 
     Where only an upper bound is known, a point is an open triangle.
@@ -25,6 +25,9 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
         Results of a study or sweep with the column "network.bandwidth_bytes_per_s".
     ax
         Where to draw.
+    whole
+        What all panels of a figure show, where this is one of them: a line has the same color
+        in each.
 
     Raises
     ------
@@ -36,17 +39,20 @@ def utilization(frame: pd.DataFrame, ax: Axes) -> Axes:
             f"no column {BANDWIDTH}: utilization curves need results that vary network.bandwidth"
         )
     others = [c for c in labels_of(frame) if c != BANDWIDTH and frame[c].nunique() > 1]
-    groups = frame.groupby(others, sort=False, dropna=False) if others else [((), frame)]
+    groups = list(frame.groupby(others, sort=False, dropna=False)) if others else [((), frame)]
     bounded = False
-    for number, (label, part) in enumerate(groups):
-        part = part.sort_values(BANDWIDTH)
-        names = label if isinstance(label, tuple) else (label,)
+    keys = [label if isinstance(label, tuple) else (label,) for label, _ in groups]
+    alike = frame if whole is None else whole
+    looks = styles(others, [*alike[others].itertuples(index=False, name=None), *keys])
+    for names, (_, part) in zip(keys, groups, strict=True):
+        part, look = part.sort_values(BANDWIDTH), looks[names]
         ax.plot(
             part[BANDWIDTH] * 8e-9,
             part["compute_utilization_fraction"] * 100,
             label=", ".join(named(*pair) for pair in zip(others, names, strict=True)),
-            color=PALETTE[number % len(PALETTE)],
-            marker=MARKERS[number % len(MARKERS)],
+            color=look.color,
+            marker=look.marker,
+            linestyle=look.line,
             markevery=0.1,
             markersize=4,
             linewidth=1.5,
