@@ -62,7 +62,8 @@ def batch() -> torch.Tensor:
 def _write() -> None:
     folder = os.environ.get("PASSES")
     if folder and _passes:
-        (Path(folder) / f"{os.environ['RANK']}.json").write_text(json.dumps(_passes))
+        rank = os.environ.get("REPLICA_GROUP_ID", os.environ["RANK"])
+        (Path(folder) / f"{rank}.json").write_text(json.dumps(_passes))
 
 
 atexit.register(_write)
