@@ -23,7 +23,7 @@ from typing import Any
 
 from configurations import Configuration, drawn
 from measuring import DISTURBED, measured
-from predicting import Failed, predictions
+from predicting import ProgramError, predictions
 from report import LOST, Result, page
 
 
@@ -93,7 +93,7 @@ def _run(out: Path, repetitions: int, end: float) -> None:
                 return
             try:
                 rows.append({**of._asdict(), **measured(of, out)})
-            except Failed as failed:
+            except ProgramError as failed:
                 print(f"not measured: {failed}", flush=True)
                 continue
             _write(path, rows)

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 
 from configurations import PROGRAMS, Configuration, Program
-from predicting import HERE, Failed, command, environment, run, scenario
+from predicting import HERE, ProgramError, command, environment, run, scenario
 
 SKIPPED = 2  # steps at the beginning: connections, and the buckets that DDP makes again
 DISTURBED = 0.1  # of the machine's processor time, used by others
@@ -68,7 +68,7 @@ def measured(of: Configuration, folder: Path) -> dict[str, float]:
 
     Raises
     ------
-    Failed
+    ProgramError
         If the lab did, or a rank has written no times.
     """
     network = (HERE / "descriptions" / "ddp.toml").read_text()  # the lab takes the network alone
@@ -80,6 +80,6 @@ def measured(of: Configuration, folder: Path) -> dict[str, float]:
         run(lab, environment(of.computation) | {"PASSES": passes})
         times = [json.loads(each.read_text()) for each in Path(passes).glob("*.json")]
     if len(times) != of.workers:
-        raise Failed(f"{of}: {len(times)} of {of.workers} ranks have written their times")
+        raise ProgramError(f"{of}: {len(times)} of {of.workers} ranks have written their times")
     seconds = max(step_s(each, PROGRAMS[of.program]) for each in times)
     return {"measured_s": seconds, "others": round(others.share(), 3)}

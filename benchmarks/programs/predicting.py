@@ -17,7 +17,7 @@ _PACED_S = 0.1  # of a pass, as the descriptions have it
 _LONGEST_S = 400
 
 
-class Failed(Exception):
+class ProgramError(Exception):
     """A command that did not end well, in a line."""
 
 
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) 
 
     Raises
     ------
-    Failed
+    ProgramError
         If it ended with anything but 0, or took too long.
     """
     try:
@@ -39,10 +39,10 @@ def run(arguments: Sequence[str], environment: Mapping[str, str] | None = None) 
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        raise Failed(f"{' '.join(arguments)}: took more than {_LONGEST_S} s") from late
+        raise ProgramError(f"{' '.join(arguments)}: took more than {_LONGEST_S} s") from late
     if ran.returncode:
         last = (ran.stderr.strip().splitlines() or [""])[-1]
-        raise Failed(f"{' '.join(arguments)}: ended with {ran.returncode}: {last}")
+        raise ProgramError(f"{' '.join(arguments)}: ended with {ran.returncode}: {last}")
     return ran.stdout
 
 
@@ -110,7 +110,7 @@ def described(of: Configuration, folder: Path) -> str | None:
     stated = f'step_time = "{passes * 100} ms"'
     text = path.read_text()
     if stated not in text:
-        raise Failed(f"{path}: does not say {stated}")
+        raise ProgramError(f"{path}: does not say {stated}")
     return text.replace(stated, f'step_time = "{passes * pass_s(folder, of.computation)} s"')
 
 
