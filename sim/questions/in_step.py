@@ -40,27 +40,44 @@ def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
     prediction
         Its own.
     """
-    other = _out_of_step(scenario)
-    if other is None:
+    theirs = other_pace_s(scenario, prediction)
+    if theirs is None:
         return scenario
-    try:
-        found = figures(simulate(other))
-    except SimulationError:
-        return scenario
-    ours, theirs = a_round_s(prediction.figures), a_round_s(found)
-    if not ours or abs(theirs / ours - 1) < _DIFFERENT:
-        return scenario
+    ours, apart_s = a_round_s(prediction.figures), _apart_s(scenario)
     text = (
-        f"Workers exactly in step: ranks that begin {other.run.start_skew_s * 1e3:.3g} ms apart "
+        f"Workers exactly in step: ranks that begin {apart_s * 1e3:.3g} ms apart "
         f"take {theirs:.3g} s per round instead of {ours:.3g} s, and stay so (run.start_skew), "
         "as was measured over gloo."
     )
     return replace(scenario, warnings=(*scenario.warnings, text))
 
 
-def _out_of_step(scenario: Scenario) -> Scenario | None:
-    run, latency = scenario.run, max(map(max, scenario.network.latency), default=0.0)
-    gloo = scenario.network.collectives.algorithm == "gloo"
-    if not gloo or scenario.random or run.start_skew_s or not latency:
+def other_pace_s(scenario: Scenario, prediction: Prediction) -> float | None:
+    """Return the seconds of a round where ranks do not begin at one instant, if that differs.
+
+    Parameters
+    ----------
+    scenario, prediction
+        As for :func:`warned`.
+    """
+    other = _out_of_step(scenario)
+    if other is None:
         return None
-    return replace(scenario, run=replace(run, start_skew_s=_APART * latency))
+    try:
+        theirs = a_round_s(figures(simulate(other)))
+    except SimulationError:
+        return None
+    ours = a_round_s(prediction.figures)
+    return theirs if ours and abs(theirs / ours - 1) >= _DIFFERENT else None
+
+
+def _apart_s(scenario: Scenario) -> float:
+    return _APART * max(map(max, scenario.network.latency), default=0.0)
+
+
+def _out_of_step(scenario: Scenario) -> Scenario | None:
+    run, apart_s = scenario.run, _apart_s(scenario)
+    gloo = scenario.network.collectives.algorithm == "gloo"
+    if not gloo or scenario.random or run.start_skew_s or not apart_s:
+        return None
+    return replace(scenario, run=replace(run, start_skew_s=apart_s))
