@@ -41,14 +41,14 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _results(out: Path) -> list[Result]:
+def _results(out: Path, predictions: str = "predictions.csv") -> list[Result]:
     """Return what has run, in the order in which it was drawn."""
     runs: dict[Configuration, list[tuple[float, float]]] = {}
     for row in _rows(out / "runs.csv"):
         one = float(row["measured_s"]), float(row["others"])
         runs.setdefault(Configuration.read(row), []).append(one)
     found = []
-    for row in _rows(out / "predictions.csv"):
+    for row in _rows(out / predictions):
         of = Configuration.read(row)
         if of in runs:
             numbers = {
@@ -122,7 +122,8 @@ def main() -> None:
         _predict(given.out, wanted, again=given.again)
         if not given.again and not given.predict:
             _run(given.out, given.repetitions, end)
-    (given.out / "report.md").write_text(page(_results(given.out), len(wanted)))
+    first = _results(given.out, "first_predictions.csv")
+    (given.out / "report.md").write_text(page(_results(given.out), first, len(wanted)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,11 @@ LOST = 0.3  # to communication: the configurations of which most is asked
 FAR = 0.15  # an error that is listed
 NOISE = 0.03  # at least that far apart are two programs whose order is compared
 KINDS = ("recording", "description")
+_FIRST = (
+    "The first predictions, made before the first run, of these runs (README.md says what has "
+    "changed since):",
+    "",
+)
 
 
 class Result(NamedTuple):
@@ -70,7 +75,10 @@ def _summary(results: Sequence[Result]) -> list[str]:
     ]
     costly = [r for r in results if r.of.computation == "paced" and r.lost >= LOST]
     real = [r for r in results if r.of.computation == "real"]
-    for name, some in (("paced, 30 % or more lost", costly), ("real", real), ("all", results)):
+    groups = (("paced, 30 % or more lost", costly), ("real", real), ("all", results))
+    for name, some in groups:
+        if some and all(r.disturbed for r in some):
+            name += ", all disturbed"
         for kind in KINDS:
             errors = [abs(e) for r in some if (e := r.error(kind)) is not None]
             if errors:
@@ -136,11 +144,11 @@ def _own(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def page(results: Sequence[Result], drawn: int) -> str:
-    """Return the report as Markdown."""
+def page(results: Sequence[Result], first: Sequence[Result], drawn: int) -> str:
+    """Return the report as Markdown; ``first`` are predictions that were made before the runs."""
     far = [
         f"- {r.of.program}, {r.of.workers} workers, {r.of.bandwidth}, {r.of.rtt}, from the {kind}: "
-        f"{error:+.1%}"
+        f"{error:+.1%}{', disturbed' if r.disturbed else ''}{', real' * (r.of.computation == 'real')}"
         for r in results
         for kind in KINDS
         if (error := r.error(kind)) is not None and abs(error) > FAR
@@ -156,6 +164,9 @@ def page(results: Sequence[Result], drawn: int) -> str:
             "on loopback, and from a description written before the first run.",
             "",
             *_summary(results),
+            "",
+            *(_FIRST if first else []),
+            *(_summary(first) if first else []),
             "",
             "## Order of programs on the same network",
             "",
