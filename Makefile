@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test thorough docs lint types check golden bench fuzz gpu lab validate faults learning wheel notebooks clean
+.PHONY: help study test thorough docs lint types check golden bench fuzz gpu lab validate programs faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,10 @@ lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machi
 
 validate: $(TEST)/.installed ## predict real runs on limited networks, and run them (two minutes; Linux, root)
 	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/validation/test_validation.py -k the_loop_closes
+
+programs: $(TEST)/.installed ## predict programs of torch and torchft, and run them (five minutes; Linux, root)
+	$(TEST)/bin/python -m pip install --quiet --constraint constraints.txt --group programs
+	$(TEST)/bin/python benchmarks/programs --out $(OUT)/programs
 
 faults: $(TEST)/.installed ## disturb every command: full disks, damaged files, kills (40 minutes; Linux, root)
 	$(TEST)/bin/python benchmarks/faults $(OUT)

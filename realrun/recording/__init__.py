@@ -3,6 +3,7 @@
 - ``inside/``: what the recorded program loads: a hook, and a process group that notes its calls.
 - ``parts``: the file of one process, read back.
 - ``steps``: where a step begins, found by what repeats.
+- ``edges``: where each process has its steps, by marks or by what repeats.
 - ``join``: the processes' files, made one recording.
 - ``run``: starts the program, and watches it.
 - ``guard``: ends what is left of it, even where the recording process is killed.

@@ -53,6 +53,7 @@ def _of_configuration(measured: Measured, predicted: Predicted) -> Iterator[dict
         **_predicted(predicted.figures),
         **{f"{name}_s": predicted.simpler_s.get(name, nan) for name in BASELINES},
         "other_calibration_s": predicted.by_other_s,
+        "out_of_step_s": predicted.out_of_step_s,
         "extrapolated": _extrapolated(each, network, launch.hardware),
         "tolerance_applies": each.mode == "paced" or _has_cores(launch),
     }

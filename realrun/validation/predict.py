@@ -15,6 +15,7 @@ from typing import Any
 from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
 from sim.figures.evaluation import Figures
+from sim.questions.in_step import other_pace_s
 from sim.questions.replications import Prediction, predicted
 from sim.scenario import Scenario
 from sim.scenario.document import Change, Document, Given
@@ -39,6 +40,8 @@ class Predicted:
     simpler_s: Mapping[str, float]
     #: Seconds of a round from the calibration of another launch; nan without one.
     by_other_s: float
+    #: Seconds of a round where ranks do not begin at one instant, if that differs; else nan.
+    out_of_step_s: float
     #: What happened in the simulation, where it is to be drawn.
     trace: Trace | None
 
@@ -85,6 +88,7 @@ def _predicted(
             if name in baselines
         },
         _by_other_s(each.planned, other),
+        nan if (apart := other_pace_s(scenario, found)) is None else apart,
         found.trace if drawn else None,
     )
 

@@ -56,6 +56,8 @@ MEANINGS = {
     "where it was not asked for.",
     "other_calibration_s": "Time of a round predicted from another calibration; empty where there"
     " is none.",
+    "out_of_step_s": "Predicted time of a round where ranks do not begin at one instant; empty "
+    "where that changes little.",
     "extrapolated": "Inputs that lie outside what was calibrated.",
     "busy": "Part of the machine's CPU time that other processes used during the run, 0 to 1.",
     "tolerance_applies": "False for what is reported without a target.",
@@ -71,6 +73,7 @@ COLUMNS = tuple(MEANINGS)
 WHOLE = ("run", "repeat", "order", "workers", "rounds")
 TEXTS = ("scenario", "method", "arguments", "heterogeneity", "compute_mode", "extrapolated")
 NUMBERS = tuple(c for c in COLUMNS if c not in (*WHOLE, *TEXTS, "tolerance_applies"))
+_LATER = ("out_of_step_s",)  # columns that older files lack
 _POSITIVE = ("predicted_s", "measured_s", "predicted_per_step_s", "measured_per_step_s")
 _NEEDED = (
     *_POSITIVE,
@@ -110,6 +113,7 @@ def checked(rows: pd.DataFrame) -> pd.DataFrame:
         One line: a column or number is missing, a time is not positive, a repeat is there twice,
         or repeats of one configuration say different things of it.
     """
+    rows = rows.assign(**{name: np.nan for name in _LATER if name not in rows})
     missing = [name for name in COLUMNS if name not in rows]
     if missing:
         raise ValueError(f"no column {', '.join(missing)}")

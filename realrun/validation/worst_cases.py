@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
 from realrun.validation.markdown import (
@@ -24,6 +25,8 @@ _WORST = 10
 _NOTABLE = 0.15  # an error of wall-clock above which an answer must have warned
 SHARED = "MORE WORKERS THAN CORES"
 """What is said of a prediction of real computation by more workers than a machine has cores."""
+APART = "IN STEP OR NOT"
+"""What is said of a prediction that differs where ranks do not begin at one instant."""
 
 
 def worst(frame: pd.DataFrame) -> str:
@@ -40,7 +43,8 @@ def worst(frame: pd.DataFrame) -> str:
             [
                 f"{row['scenario']}{' (informative)' if row['informative'] else ''}"
                 f"{', EXTRAPOLATED' if row['extrapolated'] else ''}"
-                f"{'' if row['tolerance_applies'] else f', {SHARED}'}",
+                f"{'' if row['tolerance_applies'] else f', {SHARED}'}"
+                f"{_apart(row['out_of_step_s'])}",
                 label(row),
                 format_seconds(row["predicted_s"]),
                 format_seconds(row["measured_s"]),
@@ -62,14 +66,25 @@ def worst(frame: pd.DataFrame) -> str:
     )
 
 
+def _apart(seconds: float) -> str:
+    """Say what a round takes where ranks do not begin at one instant."""
+    return "" if isnan(seconds) else f", {APART}: {format_seconds(seconds)} if not"
+
+
 def warned(frame: pd.DataFrame) -> str:
     """Say how many large errors there are, and which of them no answer has warned of."""
+    import pandas as pd
+
     large = frame[frame["error"].abs() > _NOTABLE]
     if large.empty:
         return f"No error of wall-clock is above {percent(_NOTABLE)}."
-    reasons = {SHARED: ~large["tolerance_applies"], "EXTRAPOLATED": large["extrapolated"] != ""}
+    reasons = {
+        SHARED: ~large["tolerance_applies"],
+        "EXTRAPOLATED": large["extrapolated"] != "",
+        APART: large["out_of_step_s"].notna(),
+    }
     said = ", ".join(f"{name} in {found.sum()}" for name, found in reasons.items() if found.any())
-    silent = large[~(reasons[SHARED] | reasons["EXTRAPOLATED"])]
+    silent = large[~pd.concat(reasons, axis=1).any(axis=1)]
     text = f"Errors of wall-clock above {percent(_NOTABLE)}: {len(large)}. "
     text += f"Predictions warned beforehand: {said}. " if said else ""
     if silent.empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from support.command_line import Command
 from support.plain_scenario import machine, plain
 
 from sim.figures.evaluation import figures
-from sim.questions.in_step import warned
+from sim.questions.in_step import other_pace_s, warned
+from sim.questions.replications import a_round_s as a_round
 from sim.questions.replications import predicted
 from sim.runtime import simulate
+from sim.scenario import load
 from sim.scenario.records import Collectives, HostCosts, Jitter, Run, Scenario
 
 RATE, LATENCY, COMPUTE = 1000.0, 0.5, 2.0
@@ -59,6 +62,45 @@ def test_what_it_takes_is_said() -> None:
     (said,) = warned(scenario, predicted(scenario)).warnings
     assert "run.start_skew" in said
     assert f"{a_round_s(scenario, 1.5 * LATENCY):.3g} s per round" in said
+
+
+ACCO = """
+[model]
+kind = "gpt"
+size = "1M"
+[method]
+name = "acco"
+[run]
+rounds = 12
+[[site]]
+name = "a"
+step_time = "100 ms"
+batch_tokens = 1024
+n_grad_accumulation = 2
+[[site]]
+name = "b"
+step_time = "100 ms"
+batch_tokens = 1024
+n_grad_accumulation = 2
+[network]
+bandwidth = "50 Mbit/s"
+rtt = "20 ms"
+collective = { algorithm = "gloo", call_time = "0.8 ms" }
+"""
+
+
+def test_it_is_said_also_where_a_tie_has_put_the_workers_out_of_step(tmp_path: Path) -> None:
+    path = tmp_path / "acco.toml"
+    path.write_text(ACCO)
+    scenario = load(path)
+    own = predicted(scenario)
+    late = replace(scenario, run=replace(scenario.run, start_skew_s=0.015))
+    assert a_round(predicted(late).figures) == pytest.approx(a_round(own.figures), rel=0.02)
+    (said,) = [text for text in warned(scenario, own).warnings if "exactly in step" in text]
+    assert "message_time" in said
+    other = other_pace_s(scenario, own)
+    assert other is not None
+    assert other < 0.95 * a_round(own.figures)
 
 
 @pytest.mark.parametrize(

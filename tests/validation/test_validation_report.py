@@ -76,6 +76,7 @@ def row(run: int, error: float = 0.0, measured: float = 1.0, **other: Any) -> di
         "bandwidth_only_s": measured * 0.8,
         "alpha_beta_s": measured * 0.9,
         "other_calibration_s": nan,
+        "out_of_step_s": nan,
         "extrapolated": "",
         "busy": 0.01,
         "tolerance_applies": True,
@@ -118,6 +119,22 @@ def test_a_large_error_without_a_warning_is_named() -> None:
     assert warned(frame[:3]).endswith("None came without a warning.")
     assert warned(frame[:1]) == "No error of wall-clock is above 15.00 %."
     assert "case 1 (informative), MORE WORKERS THAN CORES" in worst(frame)
+
+
+def test_a_start_that_is_not_simultaneous_is_warned_of() -> None:
+    frame = table_of(row(0, -0.4, out_of_step_s=1.5), row(1, 0.3, scenario="the silent one"))
+    assert warned(frame).endswith(
+        "Predictions warned beforehand: IN STEP OR NOT in 1. Without a warning: the silent one."
+    )
+    assert "IN STEP OR NOT: 1.5 s if not" in worst(frame)
+
+
+def test_a_file_from_before_a_column_was_added_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    save(pd.DataFrame([row(0, 0.1)]).drop(columns="out_of_step_s"), path)
+    text = pd.read_csv(path).drop(columns="out_of_step_s")
+    text.to_csv(path, index=False)
+    assert load(path)["out_of_step_s"].isna().all()
 
 
 def test_rows_read_back_exactly(tmp_path: Path) -> None:

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Record trl's own sft.py on loopback, predict it for three unequal sites, and run it there in a lab.
+# run.sh FOLDER; Linux and root; pip install torch==2.13.0 trl==1.16.0 transformers==5.24.0 accelerate==1.15.0 datasets==5.2.0
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$1" && cd "$1"
+export OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+python "$here/inputs.py" .
+cp "$here/three_sites.toml" .
+train="python $(python -c 'import trl.scripts.sft as sft; print(sft.__file__)')
+    --model_name_or_path model --dataset_name data --output_dir out
+    --max_steps 28 --per_device_train_batch_size 2 --max_length 128 --logging_steps 4
+    --use_cpu true --bf16 false --dtype float32 --ddp_backend gloo --gradient_checkpointing false
+    --report_to none --save_strategy no --disable_tqdm true"
+realrun record --nproc 2 --out sft.parquet -- $train
+bandwise simulate three_sites.toml --algorithm gloo
+realrun lab three_sites.toml -- realrun record --out there.parquet -- $train
