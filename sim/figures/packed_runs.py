@@ -93,10 +93,8 @@ class Split:
         taken = np.minimum(self._to[inside], end) - np.maximum(self._from[inside], begin)
         share = self._share[inside]
         # Sums go row by row in each bin, as a loop over the rows of one worker does.
-        bins = workers * len(CAUSES)
-        spent: NDArray[np.float64] = np.bincount(self._bin[inside], taken * share, bins).reshape(
-            workers, -1
-        )
+        spent: NDArray[np.float64] = np.zeros((workers, len(CAUSES)))
+        spent += np.bincount(self._bin[inside], taken * share, spent.size).reshape(spent.shape)
         by_cause: dict[str, NDArray[np.float64]] = dict(zip(CAUSES, spent.T, strict=True))
         slowed = share < 1
         by_cause["contention"] = by_cause["contention"] + np.bincount(

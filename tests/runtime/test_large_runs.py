@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sim.figures.evaluation import Figures, figures
@@ -90,9 +91,10 @@ def test_the_rows_of_any_worker_can_be_asked_for(
 ) -> None:
     whole, columns = both(unequal(tmp_path, 20), monkeypatch)
     for rank in (0, 7, 19):
-        expected = [[getattr(row, name) for name in COLUMNS] for row in whole.rows_of(rank)]
-        found = [[getattr(row, name) for name in COLUMNS] for row in columns.rows_of(rank)]
-        assert repr(found) == repr(expected)
+        of_rank = whole.frame().query("rank == @rank").reset_index(drop=True)
+        rows = columns.rows_of(rank)
+        found = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in COLUMNS})
+        assert found.equals(of_rank.astype(found.dtypes))
 
 
 def test_the_limit_of_rows_holds_for_columns_too(
