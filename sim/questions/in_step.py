@@ -59,8 +59,11 @@ def warned(scenario: Scenario, prediction: Prediction) -> Scenario:
 
 
 def _out_of_step(scenario: Scenario) -> Scenario | None:
-    run, latency = scenario.run, max(map(max, scenario.network.latency), default=0.0)
+    run = scenario.run
     gloo = scenario.network.collectives.algorithm == "gloo"
-    if not gloo or scenario.random or run.start_skew_s or not latency:
+    if not gloo or scenario.random or run.start_skew_s:
+        return None
+    latency = max(map(max, scenario.network.latency), default=0.0)
+    if not latency:
         return None
     return replace(scenario, run=replace(run, start_skew_s=_APART * latency))

@@ -209,7 +209,7 @@ class Trace:
                 own = packed.bounds(rank)
                 by_rank[rank] = packed.columns["begin_s"][own][begun[own]]
         marks = min((len(by_rank.get(rank, ())) for rank in self.context.standing_for), default=0)
-        begins = np.empty((marks, self.workers))
+        begins = np.zeros((marks, self.workers))
         for rank, ranks in self.context.standing_for.items() if marks else ():
             begins[:, list(ranks)] = np.array(by_rank[rank])[:marks, None]
         begins.flags.writeable = False

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.command_line import Bandwise
 
 from sim.figures.evaluation import Figures, figures
 from sim.runtime import TooLarge, limits, simulate
 from sim.scenario import load
 from sim.scenario.records import Scenario
+from sim.trace import files as trace_files
+from sim.trace.classes import by_class, class_of
 from sim.trace.packed import PackedRows
 from sim.trace.table import COLUMNS, Trace
 
@@ -104,3 +107,53 @@ def test_the_limit_of_rows_holds_for_columns_too(
     monkeypatch.setattr(limits, "PACKED_FROM", 2)
     with pytest.raises(TooLarge, match="passed 1000 operations"):
         simulate(unequal(tmp_path, 20), rounds=20)
+
+
+def test_the_trace_by_class_has_what_its_workers_did(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole, columns = both(unequal(tmp_path, 20), monkeypatch)
+    table = by_class(columns)
+    assert table.equals(by_class(whole))
+    rows = whole.frame()
+    rows["class"] = [f"place {rank // 5}" for rank in rows["rank"]]
+    assert table["workers"].sum() == len(rows)
+    steps = rows[rows["operation"] == "inner_step"]
+    found = table[table["operation"] == "inner_step"]
+    assert len(found) == 4 * 6
+    for name, group in steps.groupby("class"):
+        own = found[found["class"] == name]
+        assert own["end_most_s"].max() == group["end_s"].max()
+        assert own["begin_least_s"].min() == group["begin_s"].min()
+        assert own["work_s"].mean() == pytest.approx(group["work_s"].mean())
+
+
+def test_classes_of_many_sites_are_tenths_by_speed(tmp_path: Path) -> None:
+    sites = "".join(f'[[site]]\nstep_time = "{1 + n % 40} s"\n' for n in range(120))
+    (tmp_path / "many.toml").write_text(f'model.parameters = "1B"\nmethod.name = "diloco"\n{sites}')
+    trace = simulate(load(tmp_path / "many.toml"), rounds=1)
+    classes = class_of(trace)
+    assert [classes.count(f"tenth {n}") for n in range(1, 11)] == [12] * 10
+    assert {classes[rank] for rank in (0, 40, 80)} == {"tenth 1"}
+
+
+def test_a_trace_of_some_workers_can_be_read_back(
+    bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(limits, "PACKED_FROM", 2)
+    unequal(tmp_path, 20)
+    file, out = str(tmp_path / "sites.toml"), tmp_path / "some.parquet"
+    quick = ("--replications", "1", "--set", "method.sync_every=2")
+    done = bandwise("simulate", file, *quick, "--trace", str(out), "--trace-ranks", "3,7")
+    assert done.status == 0, done.err
+    trace = trace_files.load(out)
+    assert set(trace.frame()["rank"]) == {3, 7}
+    by_classes = bandwise("simulate", file, *quick, "--trace", str(tmp_path / "all.csv"))
+    assert by_classes.status == 0
+    assert "by class of the 20 workers" in by_classes.err
+    timeline = bandwise("simulate", file, *quick, "--trace", str(tmp_path / "a.json"))
+    assert timeline.status == 2
+    assert "name some of them with --trace-ranks" in timeline.err
+    assert timeline.out
+    wrong = bandwise("simulate", file, "--trace", str(out), "--trace-ranks", "3,20")
+    assert '"20" is no worker; they are 0 to 19' in wrong.err
