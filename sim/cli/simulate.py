@@ -16,13 +16,22 @@ from sim.output.options import Asked, Format, Json, takes_scenario
 from sim.output.run_report import report
 from sim.output.show import checked_file, show, tell
 from sim.output.tables import format_asked
-from sim.output.traces import TRACES, logged
+from sim.output.traces import TRACES, logged, ranks_asked, written
 
 _TRACE = typer.Option(
     "--trace",
     metavar="FILE",
     help="Write what happened: .parquet or .csv for plot and --replay, .json or .json.gz for "
     "Perfetto.",
+    rich_help_panel="Output",
+    show_default=False,
+)
+_TRACE_RANKS = typer.Option(
+    "--trace-ranks",
+    metavar="0,17",
+    help="Write the rows of these workers only. Without it, --trace has a row for every operation "
+    "of every worker, or, of a run whose workers are simulated one by one and are 512 or more, "
+    "what the workers of each class did.",
     rich_help_panel="Output",
     show_default=False,
 )
@@ -40,6 +49,7 @@ def simulate(
     asked: Asked,
     replay: Annotated[Path | None, _REPLAY] = None,
     trace: Annotated[Path | None, _TRACE] = None,
+    trace_ranks: Annotated[str | None, _TRACE_RANKS] = None,
     html: Html = None,
     sensitivity: Sensitivity = None,
     tornado: Tornado = None,
@@ -61,7 +71,10 @@ def simulate(
         raise UserError(
             "--replay: repeats one run, of which nothing can be changed (--sensitivity)"
         )
+    if trace is None and trace_ranks is not None:
+        raise UserError("--trace-ranks: goes with --trace")
     scenario = load(asked.source, asked.options, asked.settings, single=True)
+    ranks = None if trace_ranks is None else ranks_asked(trace_ranks, len(scenario.workers))
 
     from sim.output.html_pictures import of_run
     from sim.output.lever_lines import with_levers
@@ -86,14 +99,12 @@ def simulate(
         found = levers(scenario, base=prediction, within_s=within_s)
         about = with_levers(about, found, scenario.method.name)
     if trace is not None:
-        from sim.trace.files import save
-
         try:
-            save(prediction.trace, trace)
-        except OSError:
+            what = written(prediction.trace, trace, ranks)
+        except (OSError, UserError):
             show(about, form)  # which was computed, whatever became of the file
             raise
-        tell(f"bandwise: wrote {trace}")
+        tell(f"bandwise: wrote {trace}{what}")
     show(about, form)
     write_page(html, about, lambda: of_run(about.data, lambda: prediction.trace))
     if tornado is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.cli.backends import Address, Backend, check_backend, streamed
 from sim.cli.sweep import JOBS, computed, written
 from sim.output.errors import UserError
 from sim.output.html_option import Html, write_page
@@ -47,6 +48,8 @@ def study(
     settings: Annotated[list[str] | None, SETTING] = None,
     replications: Annotated[str | None, _REPLICATIONS] = None,
     jobs: Annotated[int | None, JOBS] = None,
+    backend: Backend = None,
+    address: Address = None,
     allow_code: AllowCode = False,
     html: Html = None,
     form: Format = "table",
@@ -61,12 +64,17 @@ def study(
 
     form = format_asked(form, as_json)
     checked_folder("--out", out)
+    check_backend(backend, address, out, html)
     options = {} if replications is None else {"--replications": replications}
     source = allowed(file, allow_code) or file
     asked = load_study(source, options, settings or [])
     html = None if html is None else html.of(source, options, settings or [])
     if asked.ask == "validate":
         raise UserError(f'{file}: study.ask = "validate" needs machines: run it with realrun')
+
+    if backend is not None:
+        streamed(asked, out, backend, address, jobs, asked.name or "study")
+        return
 
     from sim.output.html_pictures import of_study
     from sim.output.pictures import save_curves

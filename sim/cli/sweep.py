@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sim.cli.backends import Address, Backend, check_backend, streamed
 from sim.output.effort import foresee
 from sim.output.errors import Interrupted
 from sim.output.html_option import Html, write_page
@@ -52,6 +53,8 @@ def sweep(
     over: Annotated[list[str] | None, _OVER] = None,
     out: Annotated[Path | None, _OUT] = None,
     jobs: Annotated[int | None, JOBS] = None,
+    backend: Backend = None,
+    address: Address = None,
     html: Html = None,
     form: Format = "table",
     as_json: Json = False,
@@ -63,7 +66,18 @@ def sweep(
     form = format_asked(form, as_json)
     if out is not None:
         checked_folder("--out", out)
-    study = vary(asked.source, asked.options, asked.settings, over or [], single=True)
+    check_backend(backend, address, out, html)
+    study = vary(
+        asked.source,
+        asked.options,
+        asked.settings,
+        over or [],
+        single=True,
+        generated=backend is not None,
+    )
+    if backend is not None and out is not None:
+        streamed(study, out, backend, address, jobs, "sweep")
+        return
 
     if html is not None:
         pairs = (text.partition("=") for text in over or [])

@@ -2,6 +2,8 @@
 
 evaluation: Every figure, computed from the trace and nothing else, in both runtimes alike.
 breakdown: Where the time goes: every second of every worker has one cause.
+causes: What the time of a run is spent on.
+packed_runs: The same, and what was trained, of large runs whose rows are kept as columns.
 traffic: Bytes on the wire: of which collectives, and as a function of time.
 egress: Bytes that leave each site, in the evaluated rounds and in the whole run.
 whole_periods: How much of the links' profile the evaluated rounds cover, where links vary.

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from sim.operations import COMPUTED
+from sim.figures.causes import CAUSES
+from sim.figures.packed_runs import Split, plain
 from sim.trace.table import LOOK, SPAWN, WAIT, Row, Trace
-
-CAUSES = (
-    *COMPUTED,
-    "contention",
-    "exposed_communication",
-    "waiting",
-    "setup",
-    "other",
-)
-"""Where the time goes: fractions of workers x wall-clock that add up to one."""
 
 _Piece = tuple[float, float, str, float, str]
 """Begin and end; the cause, or "wait" for a collective, or "spawn" for the wait for a program.
@@ -44,7 +35,9 @@ class Accounts:
         self._spawned: set[tuple[str, str]] = set()  # who spawned, and what
         ends = self._ends = dict.fromkeys(trace.context.standing_for, 0.0)
         measured = trace.context.measured
-        for row in trace.rows:
+        # Of a large run the columns are split as they are.
+        split = plain(trace) is not None
+        for row in () if split else trace.rows:
             rank, program, operation = row.rank, row.program, row.operation
             rows = self._programs[rank].get(program)
             if rows is None:
@@ -63,10 +56,13 @@ class Accounts:
             for row, start in trace.on_wire():
                 if row.call == 0:
                     self._setup[row.group] = (start, min(start + extra, row.end_s))
+        self._split = Split(trace, self._setup) if split else None
 
     def between(self, begin: float, end: float) -> dict[int, dict[str, float]]:
         """Fractions of the time from ``begin`` to ``end`` (seconds), by simulated rank."""
         length = end - begin
+        if self._split is not None and length > 0:
+            return self._split.between(begin, end)
         result = {}
         for rank in self._programs:
             spent = dict.fromkeys(CAUSES, 0.0)

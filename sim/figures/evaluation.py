@@ -7,7 +7,9 @@ from math import inf, isnan, nan
 
 import numpy as np
 
-from sim.figures.breakdown import CAUSES, Accounts
+from sim.figures.breakdown import Accounts
+from sim.figures.causes import CAUSES
+from sim.figures.packed_runs import trained
 from sim.figures.throughput import Throughput, throughput
 from sim.figures.traffic import Exchange, Sent
 from sim.operations import OPERATIONS
@@ -252,6 +254,15 @@ class _Counts:
         self.window = np.zeros(trace.workers)
         self.total = np.zeros(trace.workers)
         self.hand_overs = 0
+        found = trained(trace, first, last)
+        if found is not None:
+            in_window, in_all, within, altogether = found
+            for place, ranks in enumerate(trace.context.standing_for.values()):
+                self.window[list(ranks)] = in_window[place] / trace.context.layers
+                self.total[list(ranks)] = in_all[place] / trace.context.layers
+            whole = trace.context.layers * trace.workers
+            self.window_updates, self.total_updates = within / whole, altogether / whole
+            return
         rounds = dict.fromkeys(trace.context.standing_for, -1)
         # Counted in layers and divided once, so that what is whole stays whole.
         layers = trace.context.layers

@@ -48,7 +48,7 @@ def _title(key: str) -> str:
 
 def runs(study: Study, frame: pd.DataFrame) -> Report:
     """Return a report with a row per run, on equal tokens."""
-    from sim.figures.breakdown import CAUSES
+    from sim.figures.causes import CAUSES
     from sim.figures.plots import labels_of
     from sim.questions.comparison import budget
 

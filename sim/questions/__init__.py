@@ -7,6 +7,7 @@ effort: What predicting a scenario takes, in seconds of one processor and bytes,
 variations: The same scenario with other sites or other bandwidth: what what-if questions vary.
 study: Many runs: base plus axes, in parallel processes, into one table; resumable.
 study_folder: What the folder of a study holds: what it is, what is finished so far, the results.
+streamed_study: Studies that outgrow one machine: cases made where they are run, results in parts.
 method_text: The text of a user's method, by which results of another one are told apart.
 result_files: Results of studies and sweeps, read back to be drawn; people may have edited them.
 comparison: Methods side by side, on equal tokens, against one site alone and with a site left out.

@@ -27,7 +27,7 @@ from sim.network.schedules import GLOO, form_of
 from sim.program import Buffer, Program, declared_operation, wire_bytes
 from sim.questions.replications import FEWEST
 from sim.runtime.computation import Computation, Factors
-from sim.runtime.limits import MOST_MESSAGES
+from sim.runtime.limits import MOST_MESSAGES, PACKED_FROM
 from sim.runtime.periods import FEW, MOST_ROWS, PERIODS, SEEN
 from sim.runtime.rehearsal import Alone
 from sim.runtime.run import merged
@@ -41,6 +41,7 @@ TRANSFER_S, TRANSFER_BYTES = 0.6e-6, 130.0
 STEP_S = 0.02e-6  # one transfer in a round that is repeated
 PAIR_S, PAIR_BYTES = 0.15e-6, 60.0
 ROW_S, ROW_BYTES = 14e-6, 1400.0
+PACKED_ROW_BYTES = 200.0  # of a row that is kept in columns
 MESSAGE_S = 12e-6
 
 _COUNTED = 3  # rounds
@@ -76,7 +77,8 @@ def effort(scenario: Scenario) -> Effort:
     messages = counted.messages * rounds / counted.rounds if gloo else 0.0
     seconds = runs * (RUN_S + laid * TRANSFER_S + steps * STEP_S + pairs * PAIR_S)
     seconds += rows_a_round * rounds * ROW_S + messages * MESSAGE_S
-    size = laid * TRANSFER_BYTES + pairs * PAIR_BYTES + rows_a_round * longest * ROW_BYTES
+    row_bytes = PACKED_ROW_BYTES if simulated >= PACKED_FROM and not gloo else ROW_BYTES
+    size = laid * TRANSFER_BYTES + pairs * PAIR_BYTES + rows_a_round * longest * row_bytes
     return Effort(seconds, size)
 
 

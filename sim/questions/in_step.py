@@ -83,9 +83,11 @@ def _other_pace(scenario: Scenario, prediction: Prediction) -> tuple[str, float]
 def _out_of_step(scenario: Scenario) -> list[tuple[str, Scenario]]:
     """Return who is not exactly in step, and the scenario of that."""
     run, network = scenario.run, scenario.network
-    latency = max(map(max, network.latency), default=0.0)
     gloo = network.collectives.algorithm == "gloo"
-    if not gloo or scenario.random or run.start_skew_s or not latency:
+    if not gloo or scenario.random or run.start_skew_s:
+        return []
+    latency = max(map(max, network.latency), default=0.0)
+    if not latency:
         return []
     skew_s = _APART * latency
     wakes_s = min(_WAKES_S, latency / 10)

@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.figures.breakdown import CAUSES
+from sim.figures.causes import CAUSES
 from sim.operations import RENAMED_CAUSES
 from sim.storage.table_files import NoNoteError, arrow_table, read_parquet
 from sim.text.visible import unguarded_columns

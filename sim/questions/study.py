@@ -149,7 +149,7 @@ def run(
         If a file in ``out`` is not as it was written.
     """
     if out is None:
-        return _frame(_computed(study, {}, jobs, on_progress))
+        return framed(_computed(study, {}, jobs, on_progress))
     identity = identity_of(study)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
@@ -164,7 +164,7 @@ def run(
         if finished:
             kept = sum(map(len, finished.values()))
             tell(f"{out} holds {kept} finished runs of {total}; the others are computed")
-        frame = _frame(_computed(study, finished, jobs, on_progress, folder.keep))
+        frame = framed(_computed(study, finished, jobs, on_progress, folder.keep))
         folder.finish(frame)
     return frame
 
@@ -182,12 +182,13 @@ def _tasks(study: Study) -> Iterator[_Task]:
     for case in study.cases():
         rates = (None,) if study.grid is None else study.grid
         for start in range(0, len(rates), _CHUNK):
-            points = [_at(case.scenario, rate) for rate in rates[start : start + _CHUNK]]
+            points = [at_rate(case.scenario, rate) for rate in rates[start : start + _CHUNK]]
             yield _Task(number, dict(case.labels), tuple(points))
             number += 1
 
 
-def _at(scenario: Scenario, rate: float | None) -> tuple[dict[str, Any], Scenario]:
+def at_rate(scenario: Scenario, rate: float | None) -> tuple[dict[str, Any], Scenario]:
+    """Return a scenario at a point of the grid, if there is one, and the label of the point."""
     return ({}, scenario) if rate is None else ({BANDWIDTH: rate}, with_bandwidth(scenario, rate))
 
 
@@ -227,17 +228,22 @@ def _in_parallel(tasks: Iterator[_Task], jobs: int) -> Generator[tuple[int, Rows
 
 
 def _portable(task: _Task) -> _Task:
-    """Have a method of the user's sent as a whole: other processes may not find its module."""
-    import cloudpickle
-
     for _, scenario in task.scenarios:
-        program = scenario.method.program
-        if program.__module__ in sys.modules and not of_simulator(program):
-            cloudpickle.register_pickle_by_value(sys.modules[program.__module__])
+        send_whole(scenario)
     return task
 
 
-def _frame(finished: Mapping[int, Rows]) -> pd.DataFrame:
+def send_whole(scenario: Scenario) -> None:
+    """Have a method of the user's sent as a whole: other processes may not find its module."""
+    import cloudpickle
+
+    program = scenario.method.program
+    if program.__module__ in sys.modules and not of_simulator(program):
+        cloudpickle.register_pickle_by_value(sys.modules[program.__module__])
+
+
+def framed(finished: Mapping[int, Rows]) -> pd.DataFrame:
+    """Return the rows of tasks as one table, in the order of their numbers."""
     import pandas as pd
 
     frame = pd.DataFrame([record for number in sorted(finished) for record in finished[number]])

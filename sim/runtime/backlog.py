@@ -39,7 +39,7 @@ class Length:
 
 def length(trace: Trace) -> Length:
     """Measure one run."""
-    carried = max((row.end_s for row in trace.rows if row.bytes > 0), default=0.0)
+    carried = max((row.end_s for row in trace.counted_rows() if row.bytes > 0), default=0.0)
     return Length(len(trace.round_begins()) - 1, carried, trace.total_s)
 
 
@@ -114,8 +114,8 @@ def longest_lags(trace: Trace) -> list[float]:
     """Seconds from call to end of each round's slowest collective, at the first rank."""
     rank = next(iter(trace.context.standing_for))
     lags: list[float] = []
-    for row in trace.rows:
-        if row.rank == rank and row.program == "main":
+    for row in trace.rows_of(rank):
+        if row.program == "main":
             if row.operation == ROUND:
                 lags.append(0.0)
             elif row.bytes > 0 and lags:

@@ -95,8 +95,9 @@ class Queue:
         assert activity is not None
         self.busy = False
         device.warm_until = now
-        if activity.ended:
-            pass  # it has failed, and its rows with it
+        if activity.ended:  # it has failed, and its rows with it
+            for row in rows[1:]:
+                row.end_s = row.begin_s
         elif len(rows) == 1:
             rows[0].end_s = now
         else:  # several operations in one go: each its share of the time, in order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from functools import lru_cache
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 from sim.members import control_group, members_of
@@ -174,7 +174,7 @@ class Driver(CollectiveCalls[Activity]):
                     f"long{HOW_LONG}"
                 )
             answer = self._observations.popleft()
-        if len(self._rows) >= limits.MOST_ROWS:
+        if len(self._rows) >= self._shared.most_rows:
             raise self._too_many_rows()
         now = self._clock.now
         self._rows.append(
@@ -184,8 +184,9 @@ class Driver(CollectiveCalls[Activity]):
 
     def _too_many_rows(self) -> TooLarge:
         return TooLarge(
-            f"the simulation passed {limits.MOST_ROWS} operations in round {self._replica.round} "
-            f"of {self._shared.rounds}, {self._clock.now:.3g} s into the run; ask for fewer: "
+            f"the simulation passed {self._shared.most_rows} operations in round "
+            f"{self._replica.round} of {self._shared.rounds}, {self._clock.now:.3g} s into the "
+            "run; ask for fewer: "
             "more bandwidth (a method that accumulates meanwhile takes a micro-batch for "
             "every moment of waiting), larger method.bucket_bytes, fewer workers, or a smaller "
             "run.measured_rounds"
@@ -199,7 +200,7 @@ class Driver(CollectiveCalls[Activity]):
                 f"rank {self.rank} ({self.name}): {limits.MOST_UNFINISHED} operations have been "
                 "started and none of them has ended; yield what is started, or start less at once"
             )
-        if len(self._rows) >= limits.MOST_ROWS:
+        if len(self._rows) >= self._shared.most_rows:
             raise self._too_many_rows()
         shared.unfinished += 1
         return Activity(self, row)
@@ -264,7 +265,8 @@ class Driver(CollectiveCalls[Activity]):
         except ValueError as error:
             raise TooLarge(str(error)) from error
         now = self._clock.now
-        row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, now, now, work)
+        row = Row(self.rank, self.name, operation, detail, "", -1, 0.0, times, now, nan, now, work)
+        row.commits = commits and operation != "inner_step"  # then its optimizer does
         self._rows.append(row)
         rows: tuple[Row, ...] = (row,)
         if operation == "inner_step":
@@ -279,7 +281,7 @@ class Driver(CollectiveCalls[Activity]):
                 0.0,
                 times,
                 now,
-                now,
+                nan,
                 now,
                 optimizer,
                 commits=commits,
@@ -287,8 +289,6 @@ class Driver(CollectiveCalls[Activity]):
             self._rows.append(second)
             rows = (row, second)
             work += optimizer
-        else:
-            row.commits = commits
         self.model.perform(verb, args, kwargs, times)
         activity = self._started(row)
         self._queue.put(work, rows, activity)
@@ -357,7 +357,7 @@ class Driver(CollectiveCalls[Activity]):
         work = self._computation.seconds("quantize", None, 1) * share
         now = self._clock.now
         detail = buffer.detail
-        row = Row(self.rank, self.name, "quantize", detail, "", -1, 0.0, 1, now, now, now, work)
+        row = Row(self.rank, self.name, "quantize", detail, "", -1, 0.0, 1, now, nan, now, work)
         self._rows.append(row)
         quantized = self._started(row)
         self._queue.put(work, (row,), quantized)

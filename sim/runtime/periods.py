@@ -9,6 +9,7 @@ periods would be too many of them, the pieces of the profiles are simulated shor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
@@ -197,7 +198,7 @@ class _Until:
         self.limit = _FIRST_ROUNDS
         self.too_long = False
 
-    def __call__(self, rows: list[Row], now: float) -> int:
+    def __call__(self, rows: Sequence[Row], now: float) -> int:
         rank = rows[0].rank
         a_round = len(rows) / self.limit
         first = max(first_filled(rows, rank), first_awaited(rows, rank))
@@ -299,7 +300,7 @@ def _to_whole_windows(scenario: Scenario, run: Run, trace: Trace, found: _Found)
     return run(scenario, max(rounds, found.last + 1), None)
 
 
-def _work(scenario: Scenario, rows: list[Row]) -> float:
+def _work(scenario: Scenario, rows: Sequence[Row]) -> float:
     """Return rows and gloo's messages, which take as long, of a run so far."""
     if scenario.network.collectives.algorithm != "gloo":
         return float(len(rows))
@@ -308,7 +309,7 @@ def _work(scenario: Scenario, rows: list[Row]) -> float:
     return len(rows) + 4 * sum(segments)  # there and back, each asked for
 
 
-def _horizon_rounds(scenario: Scenario, rows: list[Row]) -> float | None:
+def _horizon_rounds(scenario: Scenario, rows: Sequence[Row]) -> float | None:
     """Return the rounds until the horizon; None without one, or where rounds have no steps."""
     tokens = scenario.horizon_tokens
     if scenario.run.rounds is not None or tokens is None:

@@ -44,6 +44,7 @@ from sim.runtime.transport import Transport
 from sim.runtime.window import Longer, simulate_window
 from sim.scenario.records import Scenario
 from sim.scenario.varying import period_of
+from sim.trace.packed import PackedRows
 from sim.trace.table import Context, Trace
 
 
@@ -130,6 +131,10 @@ class Runtime:
             by_tokens=scenario.run.average_by == "tokens",
             message_links=message_links,
         )
+        self._shared.most_rows = limits.MOST_ROWS
+        if message_links is None and len(machines) >= limits.PACKED_FROM:
+            self._shared.rows = PackedRows()
+            self._shared.most_rows *= limits.PACKED_TIMES
         if replay is not None:
             logged = replay.observations()
             self._shared.replay = {key: deque(answers) for key, answers in logged.items()}
@@ -189,6 +194,8 @@ class Runtime:
                         f"{collective.operation}, rank {missing[0]} never did; every worker must "
                         "issue the same collectives in the same order"
                     )
+        if isinstance(shared.rows, PackedRows):
+            shared.rows.close()
         return Trace(shared.rows, self._context(), shared.last_end)
 
     def _too_many_messages(self) -> TooLarge:

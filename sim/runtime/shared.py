@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sim.clock import Clock
 from sim.members import Members, everyone
 from sim.network.message_links import MessageLinks
+from sim.runtime import limits
 from sim.runtime.activity import Activity
 from sim.runtime.computation import Computation
 from sim.runtime.control import ControlGroup
@@ -18,6 +19,7 @@ from sim.runtime.device import Device
 from sim.runtime.gloo_groups import GlooGroup
 from sim.runtime.groups import Group
 from sim.runtime.progress import Progress
+from sim.trace.packed import PackedRows
 from sim.trace.table import Row
 
 
@@ -77,7 +79,9 @@ class Shared:
     replay: dict[tuple[int, str], deque[float]] | None = None
     #: What carries gloo's messages, if collectives are gloo's.
     message_links: MessageLinks | None = None
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Row] | PackedRows = field(default_factory=list)
+    #: How many rows a run may come to.
+    most_rows: int = limits.MOST_ROWS
     #: On what the operations that programs declared spend their time.
     causes: dict[str, str] = field(default_factory=dict)
     groups: dict[str, Group | GlooGroup] = field(default_factory=dict)

@@ -9,7 +9,7 @@ growing, the pace of the links is found (:mod:`sim.runtime.backlog`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sim.members import is_control
 from sim.runtime.backlog import Length, growing, length, pace
 from sim.scenario.records import Jitter, Scenario
+from sim.trace.packed import PackedRows
 from sim.trace.table import LOOK, ROUND, WAIT, Row, Trace, Window
 
 _MEASURED = 4  # rounds, where nothing is random; a pattern of 2 or 4 rounds fits
@@ -32,7 +33,7 @@ _MOST_ROWS = 400_000
 _SAME = 1e-6  # relative to a round
 
 
-Longer = Callable[[list[Row], float], int]
+Longer = Callable[[Sequence[Row], float], int]
 """Takes the rows of a run whose first program has begun all its rounds, and the seconds until
 then; returns the number of rounds that the run shall have, the same or a higher one."""
 Run = Callable[[Scenario, int, Longer | None], Trace]
@@ -94,7 +95,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
     limit = 1 + _MEASURED + _unequal(scenario)
     runs: list[Length] = []
 
-    def longer(rows: list[Row], now: float) -> int:
+    def longer(rows: Sequence[Row], now: float) -> int:
         nonlocal limit
         limit = _limit_after(rows, now, limit)
         return limit
@@ -130,7 +131,7 @@ def _settled(scenario: Scenario, run: Run) -> Trace:
         limit *= 2
 
 
-def _looking(rows: list[Row], limit: int) -> int:
+def _looking(rows: Sequence[Row], limit: int) -> int:
     """Return the rounds to simulate after ``limit`` ones where a method looks; 0: no more."""
     least, most = MEASURED_LOOKING
     if limit < least:
@@ -139,7 +140,7 @@ def _looking(rows: list[Row], limit: int) -> int:
     return 0 if limit >= most or min(looks.values()) >= ENOUGH_LOOKS else most + 2
 
 
-def _limit_after(rows: list[Row], now: float, limit: int) -> int:
+def _limit_after(rows: Sequence[Row], now: float, limit: int) -> int:
     """Return a higher limit where it is certain already that so few rounds are not enough.
 
     The run then continues instead of being begun again. Certain it is where the method looks and
@@ -187,13 +188,13 @@ def last_in_common(trace: Trace) -> int:
     return max(1, int(np.flatnonzero(entered).max(initial=0)))
 
 
-def first_filled(rows: list[Row], rank: int) -> int:
+def first_filled(rows: Sequence[Row], rank: int) -> int:
     """Round after the first in which an update was committed: until then the pipeline fills.
 
     A program that declares no update may have none to fill.
     """
     number = -1
-    for row in rows:
+    for row in _of_rank(rows, rank):
         if row.rank == rank:
             number += row.operation == ROUND
             if row.commits:
@@ -201,19 +202,24 @@ def first_filled(rows: list[Row], rank: int) -> int:
     return 1
 
 
-def first_awaited(rows: list[Row], rank: int) -> int:
+def first_awaited(rows: Sequence[Row], rank: int) -> int:
     """Round in which a collective was awaited first; the last one where that is after all rounds.
 
     Until then a method with a delay does not show what it does when the delay is over. Control
     messages are awaited before anything is sent.
     """
     number = -1
-    for row in rows:
+    for row in _of_rank(rows, rank):
         if row.rank == rank and row.program == "main":
             number += row.operation == ROUND
             if row.operation == WAIT and not is_control(row.group):
                 return number
     return 0
+
+
+def _of_rank(rows: Sequence[Row], rank: int) -> Iterable[Row]:
+    """Return the rows of a rank, and maybe others."""
+    return rows.of_rank(rank) if isinstance(rows, PackedRows) and rows.columns else rows
 
 
 def _span(awaited: int) -> int:

@@ -18,17 +18,19 @@ links, connections, rings and pairs: the network; varying and profiles: how its 
 time; csv_files: tables that a scenario names. records and memory_keys: the frozen records, and
 identity their hash.
 
-Many scenarios: options of the command line, keywords of Python, axes, study, validation_study.
+Many scenarios: options of the command line, keywords of Python, axes, cases (held or
+generated), study, validation_study.
 template: a file to begin with. given: what people wrote, listed.
 """
 
+from sim.scenario.cases import Case
 from sim.scenario.consent import Allowed
 from sim.scenario.errors import ScenarioError
 from sim.scenario.loading import Loaded, bundled, load, loaded, sections
 from sim.scenario.options import OPTIONS, Option
 from sim.scenario.records import Scenario
 from sim.scenario.schema import ScenarioFile
-from sim.scenario.study import Case, Study, load_study, sweep
+from sim.scenario.study import Study, load_study, sweep
 from sim.scenario.template import template
 
 __all__ = [

@@ -396,7 +396,7 @@ class Scenario:
         """Type in which gradients and outer gradients travel."""
         return self.method.arguments.get("comm_dtype") or self.model.param_dtype
 
-    @property
+    @cached_property
     def tokens_per_step(self) -> float:
         """Tokens of one inner step of all workers."""
         return sum(worker.machine.batch_tokens for worker in self.workers)

@@ -13,11 +13,11 @@ from pydantic import PlainValidator
 from sim import units
 from sim.methods import METHODS
 from sim.scenario import fields as f
-from sim.scenario.axes import Axis, Label, Point, over_axis, read_range, spaced, study_axis
-from sim.scenario.checking import validated
+from sim.scenario.axes import Axis, over_axis, read_range, spaced, study_axis
+from sim.scenario.cases import NOT_TAKEN, Case, GeneratedCases, case_of, keys_of
 from sim.scenario.consent import MODEL, check_code
 from sim.scenario.described import key
-from sim.scenario.document import DEFAULT_METHOD, Change, Document
+from sim.scenario.document import DEFAULT_METHOD, Document
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, path_shown, problem
 from sim.scenario.fields import RefusedError, choice
 from sim.scenario.keywords import keyword_axis
@@ -26,7 +26,6 @@ from sim.scenario.method import parameters_of
 from sim.scenario.reading import siblings, there
 from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
-from sim.scenario.schema import ScenarioFile
 from sim.scenario.tables import Record, checked
 from sim.scenario.validation_study import (
     BASELINES,
@@ -38,34 +37,7 @@ from sim.scenario.validation_study import (
     listed_once,
 )
 
-_MOST_CASES = 100_000
-NOT_TAKEN = "-"  # the label of what a method does not take
-
-
-@dataclass(frozen=True)
-class Case:
-    """One combination of the axes' points.
-
-    ``labels`` has one entry per axis: the case's name for an axis of named cases, else the
-    value in SI units under its key with the unit in the name ("network.rtt_s"). ``sections``
-    are the same keys as they were given, for realrun; ``base`` and ``changes`` make its document.
-    Where methods are varied, arguments are for all of them, except those that a named case gives
-    together with its method (``own``). An axis that sets only what this method does not take is
-    labelled "-".
-    """
-
-    labels: dict[str, Label]
-    scenario: Scenario
-    sections: ScenarioFile
-    base: Document
-    changes: tuple[Change, ...]
-    own: frozenset[str] | None = None
-
-    @property
-    def document(self) -> Document:
-        """What a file would hold that says this case alone."""
-        document = self.base.overlaid(self.changes)
-        return document if self.own is None else document.for_several_methods(self.own)
+_MOST_CASES, _MOST_GENERATED = 100_000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +53,7 @@ class Study:
     ask: str
     base: Scenario
     axes: tuple[str, ...]
-    combinations: tuple[Case, ...]
+    combinations: Sequence[Case]
     targets: tuple[float, ...] = ()
     grid: tuple[float, ...] | None = None
     printing: str = "bisect"
@@ -307,6 +279,7 @@ def sweep(
     over: Sequence[str],
     *,
     single: bool = False,
+    generated: bool = False,
 ) -> Study:
     """Return a study that varies keys of any scenario, as ``--over`` says.
 
@@ -319,6 +292,9 @@ def sweep(
         may be short, like an option's name: bandwidth, sync_every.
     single
         Refuse a study, of which otherwise the base is varied.
+    generated
+        Whether cases are made when they are asked for, of which there may then be ten million;
+        not where methods are varied.
     """
     if not over:
         raise problem(
@@ -328,18 +304,26 @@ def sweep(
     document = document_of(source, options, settings)
     if single:
         refuse_study(document, source)
-    return varied(document, axes)
+    return varied(document, axes, generated=generated)
 
 
-def varied(document: Document, axes: Sequence[Axis], *, again: bool = False) -> Study:
+def varied(
+    document: Document, axes: Sequence[Axis], *, again: bool = False, generated: bool = False
+) -> Study:
     """Return a study that varies keys of a document.
 
     Parameters
     ----------
     again
         Whether an axis may vary what an option or a keyword has set already.
+    generated
+        As for :func:`sweep`.
     """
-    cases = _cases(document, axes, again=again)
+    cases: Sequence[Case]
+    if generated and _naming(axes) is None:
+        cases = _generated(document, axes)
+    else:
+        cases = _cases(document, axes, again=again)
     try:
         base = resolve(document)
     except ScenarioError:
@@ -365,6 +349,35 @@ def by_method(
 
 
 def _cases(document: Document, axes: Sequence[Axis], *, again: bool = False) -> tuple[Case, ...]:
+    _check_apart(document, axes, _MOST_CASES, again=again)
+    naming = _naming(axes)
+    found = [
+        case_of(document, axes, points, naming)
+        for points in product(*(axis.points for axis in axes))
+    ]
+    if naming is not None:
+        _check_taken(document, found)
+    cases = _each_once(axes, found)
+    _check_bandwidth(axes, cases)
+    return cases
+
+
+def _generated(document: Document, axes: Sequence[Axis]) -> GeneratedCases:
+    """Return cases that are made later; what is wrong with a point of an axis is said now."""
+    _check_apart(document, axes, _MOST_GENERATED, again=False)
+    cases = GeneratedCases(document, tuple(axes))
+    _check_bandwidth(axes, list(cases.samples()))
+    return cases
+
+
+def _check_bandwidth(axes: Sequence[Axis], cases: Sequence[Case]) -> None:
+    for axis in axes:
+        if all(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes):
+            _check_varied(cases, axis.origin, "")
+
+
+def _check_apart(document: Document, axes: Sequence[Axis], most: int, *, again: bool) -> None:
+    """Refuse axes that set the same key, or one that is set already, and too many cases."""
     total = 1
     for place, axis in enumerate(axes):
         total *= len(axis.points)
@@ -379,19 +392,8 @@ def _cases(document: Document, axes: Sequence[Axis], *, again: bool = False) -> 
             if given is not None:
                 text = f"{'.'.join(path)} is varied already; leave this out"
                 raise problem(given, "", text)
-    if total > _MOST_CASES:
-        raise problem(axes[-1].origin, "", f"makes {total} cases; at most {_MOST_CASES} can be run")
-    naming = _naming(axes)
-    found = [
-        _case(document, axes, points, naming) for points in product(*(axis.points for axis in axes))
-    ]
-    if naming is not None:
-        _check_taken(document, found)
-    cases = _each_once(axes, found)
-    for axis in axes:
-        if all(c.path == ("network", "bandwidth") for p in axis.points for c in p.changes):
-            _check_varied(cases, axis.origin, "")
-    return cases
+    if total > most:
+        raise problem(axes[-1].origin, "", f"makes {total} cases; at most {most} can be run")
 
 
 def _check_varied(cases: Sequence[Case], origin: Origin, key: str) -> None:
@@ -412,30 +414,6 @@ def _naming(axes: Sequence[Axis]) -> int | None:
     return None
 
 
-def _case(
-    base: Document, axes: Sequence[Axis], points: Sequence[Point], naming: int | None
-) -> Case:
-    labels = {axis.name: point.label for axis, point in zip(axes, points, strict=True)}
-    changes = tuple(change for point in points for change in point.changes)
-    own = None
-    if naming is not None:
-        together = points[naming].changes
-        own = frozenset(c.path[1] for c in together if c.path[0] == "method" and c.path[1:])
-    document = base.overlaid(changes)
-    if own is not None:
-        document = document.for_several_methods(own)
-    scenario = resolve(document)
-    for axis, point in zip(axes, points, strict=True):
-        keys = {".".join(change.path) for change in point.changes}
-        if keys and keys <= _keys(scenario.left_out):
-            labels[axis.name] = NOT_TAKEN
-    return Case(labels, scenario, validated(document), base, changes, own)
-
-
-def _keys(left_out: Sequence[str]) -> set[str]:
-    return {text.partition(" = ")[0] for text in left_out}
-
-
 def _check_taken(base: Document, cases: Sequence[Case]) -> None:
     """Refuse an argument that none of the methods takes.
 
@@ -443,7 +421,7 @@ def _check_taken(base: Document, cases: Sequence[Case]) -> None:
     """
     given, steps = base.find(("method", "name"))
     file_method = METHODS.get(str(given.value) if given and steps == 2 else DEFAULT_METHOD)
-    for left in sorted(set.intersection(*(_keys(case.scenario.left_out) for case in cases))):
+    for left in sorted(set.intersection(*(keys_of(case.scenario.left_out) for case in cases))):
         if left.startswith("site."):  # of the method all the same
             if _by_option(base, tuple(left.split("."))) is not None:
                 resolve(replace(cases[0].document, several=False))

@@ -37,7 +37,7 @@ def visible(text: str) -> str:
 
 def visible_json(text: str) -> str:
     """Return JSON whose strings hold nothing that cannot be printed, and mean the same."""
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 

@@ -46,12 +46,14 @@ def events(trace: Trace) -> list[dict[str, Any]]:
                     "args": {"name": f"worker {rank} {thread}"},
                 }
             )
-    on_wire = {id(row): start for row, start in trace.on_wire()}
+    on_wire = {(row.rank, row.group, row.call): start for row, start in trace.on_wire()}
     for row in trace.rows:
         for rank in context.standing_for.get(row.rank, (row.rank,)):
             pid = offset + context.site_of[rank]
             # A collective's slice begins when it can have gone on the wire: calls wait in line.
-            begin = on_wire.get(id(row), row.begin_s)
+            begin = row.begin_s
+            if row.bytes > 0:
+                begin = on_wire.get((row.rank, row.group, row.call), begin)
             start, length = begin * _MICROSECONDS, (row.end_s - begin) * _MICROSECONDS
             event: dict[str, Any] = {
                 "name": f"{row.operation} {row.detail}".strip(),

@@ -2,89 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappush, heapreplace
-from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.members import named
 from sim.operations import OPERATIONS, Operation
+from sim.trace.packed import TEXTS, PackedRows
+from sim.trace.row import COLUMNS, MEANINGS, Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MEANINGS = {
-    "rank": "Number of the worker, from 0.",
-    "program": 'Which program of the worker: "main", or a spawned one with its running number.',
-    "operation": "An operation of the model, a collective, or one of: round, wait, spawn, look.",
-    "detail": "Layers or fragment, and of a collective the type that travels.",
-    "group": "Members of a collective; of a wait, the group that was waited for.",
-    "call": "Number of the call in its group, from 0.",
-    "bytes": "Size of the collective's buffer on one worker; 0 for everything else.",
-    "times": "How many operations the row stands for; of a round, its inner steps.",
-    "begin_s": "When it began; of a collective, when this worker called it. Seconds.",
-    "end_s": "When it ended; of a collective, when the result was there. Seconds.",
-    "ready_s": "When the last member had called the collective. Seconds.",
-    "work_s": "Seconds that it takes undisturbed; empty where nothing was calibrated.",
-    "observed": "Answer of a look: the time, or 1 and 0 for done and not done.",
-    "commits": "Whether the program declared that the operation commits an update of its layers.",
-}
-"""What each column of a trace holds, in their order."""
+__all__ = [
+    "COLUMNS",
+    "CONTROL",
+    "LOOK",
+    "MEANINGS",
+    "ROUND",
+    "SPAWN",
+    "WAIT",
+    "Context",
+    "Row",
+    "Step",
+    "Trace",
+    "Window",
+    "note_cause",
+    "share_key",
+]
 
-COLUMNS = tuple(MEANINGS)
 ROUND, WAIT, LOOK, SPAWN, CONTROL = "round", "wait", "look", "spawn", "control"
 
 Step = tuple[str, str, str, float, int, bool]
 """What a row says without its times: operation, detail, group, bytes, times, commits."""
-
-
-class Row:
-    """What one program of one rank did, from ``begin_s`` to ``end_s``.
-
-    ``operation`` is a verb of the model, a collective, or one of: "round" (a round began;
-    ``times`` its inner steps), "wait" (blocked on the collective or spawned program ``call``
-    of ``group``), "spawn", "look" (an observation; its answer in ``observed``). For collectives
-    ``begin_s`` is the call, ``ready_s`` the last member's arrival, ``end_s`` the result.
-    ``work_s`` is the undisturbed time; nan where nothing was calibrated. ``commits``: whether the
-    program declared that the operation commits an update of its layers.
-    """
-
-    __slots__ = COLUMNS
-
-    def __init__(
-        self,
-        rank: int,
-        program: str,
-        operation: str,
-        detail: str,
-        group: str,
-        call: int,
-        bytes_: float,
-        times: int,
-        begin_s: float,
-        end_s: float = nan,
-        ready_s: float = nan,
-        work_s: float = nan,
-        observed: float = nan,
-        commits: bool = False,
-    ) -> None:
-        self.rank = rank
-        self.program = program
-        self.operation = operation
-        self.detail = detail
-        self.group = group
-        self.call = call
-        self.bytes = bytes_
-        self.times = times
-        self.begin_s = begin_s
-        self.end_s = end_s
-        self.ready_s = ready_s
-        self.work_s = work_s
-        self.observed = observed
-        self.commits = commits
 
 
 @dataclass(frozen=True)
@@ -168,7 +122,7 @@ def share_key(row: Row) -> str:
 class Trace:
     """Rows and context of one run."""
 
-    def __init__(self, rows: list[Row], context: Context, total_s: float) -> None:
+    def __init__(self, rows: Sequence[Row], context: Context, total_s: float) -> None:
         self.rows = rows
         self.context = context
         self.total_s = total_s
@@ -193,10 +147,45 @@ class Trace:
         return len(self.context.site_of)
 
     @property
+    def packed(self) -> PackedRows | None:
+        """The rows, where they are kept as columns: those of a large simulated run."""
+        return self.rows if isinstance(self.rows, PackedRows) else None
+
+    def rows_of(self, rank: int) -> list[Row]:
+        """Return the rows of one rank, or of the rank that was simulated for it."""
+        for simulated, ranks in self.context.standing_for.items():
+            if rank in ranks:
+                rank = simulated
+                break
+        packed = self.packed
+        if packed is not None:
+            return packed.of_rank(rank)
+        return [row for row in self.rows if row.rank == rank]
+
+    def counted_rows(self) -> Iterable[Row]:
+        """Return rows among which every collective is at least once; all of them in a small run.
+
+        Those of the first rank, and of the first member of each group.
+        """
+        packed = self.packed
+        if packed is None:
+            return self.rows
+        ranks = {next(iter(self.context.standing_for))}
+        for group in packed.occurring("group"):
+            if "[" in group:
+                ranks.add(named(group, self.workers).ranks[0])
+        return [row for rank in sorted(ranks) for row in packed.of_rank(rank)]
+
+    @property
     def operations(self) -> frozenset[str]:
         """All operations that occur in it."""
         if self._operations is None:
-            self._operations = frozenset([row.operation for row in self.rows])
+            packed = self.packed
+            self._operations = (
+                frozenset([row.operation for row in self.rows])
+                if packed is None
+                else frozenset(packed.occurring("operation"))
+            )
         return self._operations
 
     def round_begins(self) -> NDArray[np.float64]:
@@ -206,12 +195,21 @@ class Trace:
         """
         if self._begins is not None:
             return self._begins
-        by_rank: dict[int, list[float]] = {}
-        for row in self.rows:
-            if row.operation == ROUND:
-                by_rank.setdefault(row.rank, []).append(row.begin_s)
+        by_rank: dict[int, Sequence[float] | NDArray[np.float64]] = {}
+        packed = self.packed
+        if packed is None:
+            lists: dict[int, list[float]] = {}
+            for row in self.rows:
+                if row.operation == ROUND:
+                    lists.setdefault(row.rank, []).append(row.begin_s)
+            by_rank.update(lists)
+        else:
+            begun = packed.columns["operation"] == packed.number(ROUND)
+            for rank in self.context.standing_for:
+                own = packed.bounds(rank)
+                by_rank[rank] = packed.columns["begin_s"][own][begun[own]]
         marks = min((len(by_rank.get(rank, ())) for rank in self.context.standing_for), default=0)
-        begins = np.empty((marks, self.workers))
+        begins = np.zeros((marks, self.workers))
         for rank, ranks in self.context.standing_for.items() if marks else ():
             begins[:, list(ranks)] = np.array(by_rank[rank])[:marks, None]
         begins.flags.writeable = False
@@ -222,12 +220,13 @@ class Trace:
         """Collectives that ended, each with the second at which it can have gone on the wire.
 
         That is when its last member had arrived, the one before it in its group was on the
-        wire, and a place among the group's concurrent ones was free.
+        wire, and a place among the group's concurrent ones was free. Of a large run those of
+        :meth:`counted_rows`: it is the same for all members.
         """
         places: dict[tuple[int, str], list[float]] = {}  # the latest ends, as many as places
         before: dict[tuple[int, str], float] = {}
         concurrent = self.context.concurrent
-        for row in self.rows:
+        for row in self.counted_rows():
             if row.bytes > 0 and row.end_s == row.end_s:
                 group = (row.rank, row.group)
                 ends = places.setdefault(group, [])
@@ -241,6 +240,10 @@ class Trace:
 
     def column(self, name: str) -> list[Any]:
         """One column as a list, for the simulated ranks."""
+        packed = self.packed
+        if packed is not None:
+            values: list[Any] = packed.columns[name].tolist()
+            return [packed.texts[number] for number in values] if name in TEXTS else values
         return [getattr(row, name) for row in self.rows]
 
     def frame(self) -> pd.DataFrame:

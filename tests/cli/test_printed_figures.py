@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from support.command_line import Bandwise
 
-from sim.figures.breakdown import CAUSES
+from sim.figures.causes import CAUSES
 from sim.output.tables import AtLeast, AtMost, Column, Table, as_csv, as_json, cells
 from sim.questions.reproduce import published_cells, read_published, reproduce
 

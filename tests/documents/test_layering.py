@@ -61,6 +61,8 @@ def test_simulator_never_imports(module: str) -> None:
         ),
         ("starlette", {"web/application.py"}),
         ("uvicorn", {"web/serving.py"}),
+        ("distributed", {"processes/engines.py"}),
+        ("ray", {"processes/engines.py"}),
         ("cloudpickle", {"questions/study.py", "processes/parallel.py"}),
     ],
 )

@@ -25,7 +25,7 @@ import sim
 from sim.api.results import Provenance, Result
 from sim.api.scenarios import Scenario
 from sim.cli.app import app as bandwise
-from sim.figures.breakdown import CAUSES
+from sim.figures.causes import CAUSES
 from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.output import run_record

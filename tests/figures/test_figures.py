@@ -7,7 +7,8 @@ import pytest
 from support.plain_scenario import TOKENS, machine, plain
 
 from sim.figures.breakdown import Accounts
-from sim.figures.evaluation import CAUSES, figures
+from sim.figures.causes import CAUSES
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import Program
 from sim.runtime import simulate

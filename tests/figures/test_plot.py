@@ -14,7 +14,7 @@ from support.command_line import Bandwise
 from support.plain_scenario import plain
 
 from sim.figures import plots
-from sim.figures.breakdown import CAUSES
+from sim.figures.causes import CAUSES
 from sim.output.pictures import bars, curves
 from sim.questions import result_files
 from sim.runtime import simulate

@@ -14,7 +14,8 @@ from support.scenarios_strategy import scenarios, stretched, with_links
 from support.thorough import examples
 
 from sim import theory
-from sim.figures.evaluation import CAUSES, figures
+from sim.figures.causes import CAUSES
+from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import wire_bytes
 from sim.runtime import simulate

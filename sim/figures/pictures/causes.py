@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.figures.breakdown import CAUSES
+from sim.figures.causes import CAUSES
 from sim.figures.pictures.labels import labels_of, named
 from sim.figures.pictures.palette import CAUSE_COLORS
 

@@ -1,0 +1,98 @@
+"""Options of commands whose runs may be computed elsewhere, and what they do then."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sim.output.effort import foresee
+from sim.output.errors import Interrupted, UserError, chosen
+from sim.output.html_option import PageFile
+from sim.output.show import progress, tell
+
+if TYPE_CHECKING:
+    from sim.scenario import Study
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="local|dask|ray",
+        help="Where the runs are computed: processes of this machine, or a Dask or Ray cluster. "
+        "Results then go to part-*.parquet in --out as they come, and are not printed.",
+        rich_help_panel="Cluster",
+        show_default=False,
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Of Dask's scheduler, or of Ray's head; by default the Ray cluster of this machine.",
+        rich_help_panel="Cluster",
+        show_default=False,
+    ),
+]
+
+
+def check_backend(
+    backend: str | None, address: str | None, out: Path | None, html: PageFile | None
+) -> None:
+    """Refuse options that do not go together.
+
+    Raises
+    ------
+    UserError
+        Naming the option.
+    """
+    from sim.processes.engines import BACKENDS
+
+    if backend is None:
+        if address is not None:
+            raise UserError("--address: goes with --backend dask or --backend ray")
+        return
+    chosen("--backend", backend, dict.fromkeys(BACKENDS))
+    if backend == "local" and address is not None:
+        raise UserError("--address: goes with --backend dask or --backend ray")
+    if backend == "dask" and address is None:
+        raise UserError(
+            "--backend dask: needs --address, that of the scheduler, like tcp://10.0.0.1:8786"
+        )
+    if out is None:
+        raise UserError("--backend: needs --out, the folder that the results are streamed to")
+    if html is not None:
+        raise UserError("--html: goes without --backend, which prints no results")
+
+
+def streamed(
+    study: Study, out: Path, backend: str, address: str | None, jobs: int | None, what: str
+) -> None:
+    """Run a study on an engine with a progress bar, and say where the parts are.
+
+    Raises
+    ------
+    UserError
+        If the engine is not reached or gives up.
+    Interrupted
+        After Ctrl-C.
+    """
+    from sim.processes.engines import EngineError, engine
+    from sim.questions.streamed_study import stream
+
+    again = "the same command continues from here, on another --backend too"
+    jobs = jobs or os.cpu_count() or 1
+    if backend == "local":
+        total = len(study.combinations) * len(study.grid or (1,))
+        foresee([study.base], runs=total, jobs=jobs)
+    try:
+        with engine(backend, address, jobs) as on, progress(what) as step:
+            total = stream(study, out, on, step, lambda line: tell(f"bandwise: {line}"))
+    except EngineError as error:
+        raise UserError(f"--backend {backend}: {error}; {again}") from error
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {again}") from None
+    tell(f"bandwise: {total} runs are in {out}, in part-*.parquet")
