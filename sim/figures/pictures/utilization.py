@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sim.figures.pictures.labels import labels_of, named
 from sim.figures.pictures.palette import styles
+from sim.figures.pictures.quantities import scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,8 +70,8 @@ def utilization(frame: pd.DataFrame, ax: Axes, whole: pd.DataFrame | None = None
                 linestyle="none",
             )
             bounded = True
+    scale(ax.xaxis, BANDWIDTH, frame[BANDWIDTH].to_numpy() * 8e-9, log=True)
     ax.set(
-        xscale="log",
         xlabel="bandwidth between sites (Gbit/s)",
         ylabel="compute utilization (%)",
         ylim=(0, 102),
