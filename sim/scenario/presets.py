@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ _VENDORS = frozenset(
 _NEUTRAL = re.compile(r"(sxm\d?|oam|hbm\de?|\d{2,3}gb)*")
 
 
+@lru_cache(maxsize=1024)  # thousands of sites may have the same
 def accelerator(name: str) -> Accelerator | None:
     """Return an accelerator by its name, written in any case, with or without spaces.
 

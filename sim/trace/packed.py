@@ -24,7 +24,7 @@ _DTYPES = {
     **dict.fromkeys(TEXTS, np.dtype(np.int32)),
     **dict.fromkeys(("bytes", "observed", *_TIMES), np.dtype(np.float64)),
 }
-_VALUES = attrgetter(*COLUMNS)
+_VALUES = {name: attrgetter(name) for name in COLUMNS}
 _AT_ONCE = 2**16  # rows
 
 Columns = dict[str, NDArray[Any]]
@@ -162,20 +162,22 @@ class PackedRows(Sequence[Row]):
         if not rows:
             return
         columns: Columns = {}
-        for name, values in zip(COLUMNS, zip(*map(_VALUES, rows), strict=True), strict=True):
-            numbers: Sequence[Any] = self._numbered(values) if name in TEXTS else values
-            # How often may be more than 64 bits hold; such numbers stay objects.
-            columns[name] = np.array(numbers, dtype=_DTYPES.get(name))
+        for name, value in _VALUES.items():
+            columns[name] = self._column(name, map(value, rows), len(rows))
         waiting = {place: row for place, row in enumerate(rows) if row.end_s != row.end_s}
         self._chunks.append(_Chunk(columns, waiting))
         self._packed += len(rows)
 
-    def _numbered(self, texts: Iterable[str]) -> list[int]:
-        numbers = self._numbers
-        for text in set(texts) - numbers.keys():
-            numbers[text] = len(numbers)
-            self.texts.append(text)
-        return [numbers[text] for text in texts]
+    def _column(self, name: str, values: Iterable[Any], count: int) -> NDArray[Any]:
+        if name in TEXTS:
+            texts, numbers = list(values), self._numbers
+            for text in set(texts) - numbers.keys():
+                numbers[text] = len(numbers)
+                self.texts.append(text)
+            return np.fromiter(map(numbers.__getitem__, texts), np.int32, count)
+        if name not in _DTYPES:  # how often may be more than 64 bits hold: then objects
+            return np.array(list(values))
+        return np.fromiter(values, _DTYPES[name], count)
 
     def _made(self, columns: Columns, part: slice) -> Iterator[Row]:
         texts = self.texts
