@@ -144,11 +144,18 @@ def _own(results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def _name(result: Result) -> str:
+    of = result.of
+    disturbed = ", disturbed" if result.disturbed else ""
+    return (
+        f"{of.program}, {of.computation}, {of.workers} workers, {of.bandwidth}, {of.rtt}{disturbed}"
+    )
+
+
 def page(results: Sequence[Result], first: Sequence[Result], drawn: int) -> str:
     """Return the report as Markdown; ``first`` are predictions that were made before the runs."""
     far = [
-        f"- {r.of.program}, {r.of.workers} workers, {r.of.bandwidth}, {r.of.rtt}, from the {kind}: "
-        f"{error:+.1%}{', disturbed' if r.disturbed else ''}{', real' * (r.of.computation == 'real')}"
+        f"- {_name(r)}, from the {kind}: {error:+.1%}"
         for r in results
         for kind in KINDS
         if (error := r.error(kind)) is not None and abs(error) > FAR

@@ -13,10 +13,10 @@ from typing import Any
 from realrun.errors import RunError
 from realrun.recording.edges import edges_of
 from realrun.recording.parts import SUFFIX, Call, Event, Part, PartError, read_part
-from sim.members import members_of
+from sim.members import control_group, members_of
 from sim.program import DTYPE_BITS
-from sim.recording.vocabulary import COMPUTATION, written_as
-from sim.trace.table import ROUND, WAIT, Context, Row, Trace
+from sim.recording.vocabulary import COMPUTATION, ROUND_TRIPS, written_as
+from sim.trace.table import CONTROL, ROUND, WAIT, Context, Row, Trace
 
 _NS = 1e-9
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -242,6 +242,12 @@ def _computed(rank: int, begin: float, end: float) -> Row:
 
 def _sent(rank: int, call: Call, workers: int, counts: Counter[str], at: Any) -> Row:
     ranks = call.ranks
+    if call.operation == CONTROL:
+        group = control_group("main", members_of(ranks, workers))
+        number = counts[group]
+        counts[group] += 1
+        begin = at(call.begin)
+        return Row(rank, "main", CONTROL, "", group, number, 0.0, ROUND_TRIPS, begin, nan)
     if call.peer is not None:
         ranks = (rank, ranks[call.peer])
     group = f"main{members_of(ranks, workers).name}"
@@ -273,11 +279,11 @@ def _note_ready(rows: Sequence[Row]) -> None:
     """Note when the last member had issued each collective; clocks are one machine's."""
     last: dict[tuple[str, int], float] = {}
     for row in rows:
-        if row.bytes > 0:
+        if row.bytes > 0 or row.operation == CONTROL:
             key = (row.group, row.call)
             last[key] = max(last.get(key, 0.0), row.begin_s)
     for row in rows:
-        if row.bytes > 0 or row.operation == WAIT:
+        if row.bytes > 0 or row.operation in (CONTROL, WAIT):
             row.ready_s = last.get((row.group, row.call), nan)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sim.members import named
 from sim.program import bytes_per_element
 from sim.recording.vocabulary import COMPUTATION
-from sim.trace.table import ROUND, WAIT, Row, Trace
+from sim.trace.table import CONTROL, ROUND, WAIT, Row, Trace
 
 
 class PlanError(ValueError):
@@ -49,7 +49,18 @@ class Waits:
     back: int
 
 
-Item = Computes | Starts | Waits
+@dataclass(frozen=True)
+class Agrees:
+    """The program exchanges control messages with its peers; it waits for them later."""
+
+    #: Which of the step's collectives it is, from 0, as if it were one.
+    number: int
+    round_trips: int
+    #: Its members; None are all workers.
+    over: tuple[int, ...] | None
+
+
+Item = Computes | Starts | Agrees | Waits
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ class Plan:
                     item.over
                     for each in self.ranks
                     for item in each.items
-                    if isinstance(item, Starts) and item.over is not None
+                    if isinstance(item, Starts | Agrees) and item.over is not None
                 }
             )
         )
@@ -139,6 +150,11 @@ class Plan:
                 }
             )
         )
+
+    @cached_property
+    def agreements(self) -> int:
+        """How often the workers exchange control messages in a step."""
+        return sum(isinstance(item, Agrees) for item in self.ranks[0].items)
 
     @cached_property
     def stand_ins(self) -> tuple[tuple[str, str], ...]:
@@ -266,6 +282,11 @@ def _steps(rows: Sequence[Row], workers: int) -> list[tuple[tuple[Item, ...], li
         elif row.operation == WAIT:
             if (at := issued.get((row.group, row.call))) is not None:
                 add(Waits(at[1], len(steps) - 1 - at[0]))
+        elif row.operation == CONTROL:
+            issued[row.group, row.call] = len(steps) - 1, number
+            members = named(row.group, workers)
+            add(Agrees(number, row.times, members.ranks if members.name else None))
+            number += 1
         elif row.bytes > 0 and len(named(row.group, workers)) > 1:  # alone it sends nothing
             issued[row.group, row.call] = len(steps) - 1, number
             add(_started(row, number, workers))

@@ -10,7 +10,7 @@ from typing import Literal
 from sim.operations import Operation
 from sim.program import Activity, ArgumentError, Program, Worker
 from sim.recording.files import load
-from sim.recording.plan import Computes, PlanError, Starts
+from sim.recording.plan import Agrees, Computes, PlanError, Starts
 from sim.recording.vocabulary import COMPUTATION
 
 
@@ -74,6 +74,9 @@ def recording(
                 start: Callable[..., Activity] = getattr(worker, operation)
                 buffer = _Buffer(item.name, item.elements)
                 in_flight[number, item.number] = start(buffer, item.dtype, over=item.over)
+            elif isinstance(item, Agrees):
+                agreed = worker.control(item.round_trips, over=item.over)
+                in_flight[number, item.number] = agreed
             elif (awaited := in_flight.get((number - item.back, item.number))) is not None:
                 yield awaited
         number += 1

@@ -8,6 +8,9 @@ METHOD = "recording"
 COMPUTATION = "computation"
 """Operation of the time between collectives, in traces of recordings and of their replays."""
 
+ROUND_TRIPS = 1
+"""Of control messages in one recorded exchange of them: a question to a coordinator, its answer."""
+
 # What the vocabulary lacks is carried out as what sends the same bytes over the same links.
 _CARRIED_AS = {
     "barrier": "all_reduce",

@@ -203,6 +203,9 @@ def assumptions(found: Recording, workers: int, steps: str) -> list[tuple[str, s
             "all_to_all": "all_to_all keeps its whole size, shards are whole / N",
         }
         notes += [("recording.sizes", kept[each]) for each in plan.operations]
+    if plan.agreements:
+        text = f"{plan.agreements} a step, one round trip of the slowest pair each"
+        notes.append(("recording.control", text))
     notes += [
         (f"recording.{name}", f"costs what a {operation} of its bytes does")
         for name, operation in plan.stand_ins

@@ -29,6 +29,8 @@ from realrun.lab.commands import Ended, Ran, checked, filled_in
 from realrun.lab.topology import topology
 from realrun.lab.traffic import Traffic
 from sim.figures.pictures.traffic import traffic
+from sim.questions.replications import predicted
+from sim.recording.files import load as recorded
 from sim.scenario import load
 from sim.units import parse_rate
 
@@ -238,6 +240,31 @@ def test_a_command_is_told_who_it_is_and_its_lines_have_the_rank(
     assert sum(part["sent_bytes"] for part in record["traffic"]) == 1_000_000
     assert [each["status"] for each in record["workers"]] == [0, 0]
     assert (tmp_path / "sent.png").read_bytes().startswith(b"\x89PNG")
+
+
+REDUCES = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+for _ in range(6):
+    dist.all_reduce(torch.ones(50_000))
+dist.destroy_process_group()
+"""
+
+
+@needs_lab
+def test_ranks_that_are_recorded_in_a_lab_make_one_recording(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
+    """Each rank has a recorder of its own, and the file is replayed over another network."""
+    (tmp_path / "train.py").write_text(REDUCES)
+    status, _, said = start('"$1" -m realrun record --out both.parquet -- "$1" train.py').ended()
+    assert status == 0, said
+    assert [each.name for each in tmp_path.glob("both*")] == ["both.parquet"]
+    plan = recorded(tmp_path / "both.parquet").plan
+    assert plan.workers == 2
+    assert plan.elements == 50_000
+    found = predicted(load(tmp_path / "both.parquet", settings=["network.bandwidth=1 Mbit/s"]))
+    assert found.figures.inner_step_s > 1.6  # 200 kB over 1 Mbit/s
 
 
 @needs_lab

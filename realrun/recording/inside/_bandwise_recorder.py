@@ -173,6 +173,39 @@ def install_in_torchft(module: Any) -> None:
     module.BaseProcessGroup = _kind
 
 
+def install_in_torchft_manager(module: Any) -> None:
+    """Note torchft's quorums: control messages of all replicas, for which training waits.
+
+    The first one makes the process group, and is not noted. The commit is decided inside a replica
+    group, and stays part of the computation.
+    """
+    manager = module.Manager
+    ask, settle = manager.start_quorum, manager.wait_quorum
+
+    @functools.wraps(ask)
+    def start_quorum(self: Any, *arguments: Any, **named: Any) -> None:
+        group: Any = getattr(self._pg, "_pg", None)
+        begin = now()
+        ask(self, *arguments, **named)
+        if type(group) is not _kind:
+            return
+        number = group._note("control", [], None, begin, begin)
+        if self._use_async_quorum:
+            self._bandwise_quorum = number
+        else:  # has been waited for
+            stream.note("wait", number, begin, now())
+
+    @functools.wraps(settle)
+    def wait_quorum(self: Any) -> None:
+        number = self.__dict__.pop("_bandwise_quorum", None)
+        begin = now()
+        settle(self)
+        if number is not None:
+            stream.note("wait", number, begin, now())
+
+    manager.start_quorum, manager.wait_quorum = start_quorum, wait_quorum
+
+
 def _recorded(c10d: Any, base: Any) -> Any:
     """Return the subclass of ``ProcessGroup`` that is used in its place."""
     # Half of torch is loaded by now: it imports torch.distributed itself.

@@ -15,10 +15,12 @@ import sys
 from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
-# Modules that make process groups, and which function of the recorder each is handed to.
+# Modules that make process groups or agree on them, and which function of the recorder each is
+# handed to.
 _WATCHED = {
     "torch.distributed.distributed_c10d": "install",
     "torchft.process_group": "install_in_torchft",
+    "torchft.manager": "install_in_torchft_manager",
 }
 
 
