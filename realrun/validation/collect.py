@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from realrun.validation.archive import Launch, Measured
 from realrun.validation.plan import Planned
-from realrun.validation.predict import BASELINES, Predicted, a_round_s
+from realrun.validation.predict import BASELINES, Predicted
 from realrun.validation.rows import COLUMNS
 from sim.figures.evaluation import Figures
+from sim.questions.replications import a_round_s
 from sim.scenario.hardware import Hardware
 from sim.scenario.records import Network
 

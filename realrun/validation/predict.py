@@ -16,7 +16,7 @@ from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
 from sim.figures.evaluation import Figures
 from sim.questions.in_step import other_pace_s
-from sim.questions.replications import Prediction, predicted
+from sim.questions.replications import Prediction, a_round_s, predicted
 from sim.scenario import Scenario
 from sim.scenario.document import Change, Document, Given
 from sim.scenario.errors import Origin
@@ -98,11 +98,6 @@ def _by_other_s(each: Planned, other: Archive | None) -> float:
     if not there:
         return nan
     return a_round_s(simulated(as_calibrated(each, there[-1].hardware)).figures)
-
-
-def a_round_s(found: Figures) -> float:
-    """Seconds of one round of the evaluated ones."""
-    return found.wall_clock_s / found.window_rounds
 
 
 def as_run(each: Planned, hardware: Hardware) -> Document:
