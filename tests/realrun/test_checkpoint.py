@@ -33,6 +33,7 @@ from realrun.runtime.shared import MAIN, Limits, Restart, Saving, Shared  # noqa
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from realrun.state.checkpoint import State  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
+from sim.methods.inside import INSIDE  # noqa: E402
 
 WORKERS, ROUNDS = 2, 3
 CONFIG = GPTConfig(hidden=8, layers=6, heads=2, vocabulary=32, feed_forward=8, context=4)
@@ -89,7 +90,7 @@ def run(
         model.restore(tensors, came.notes["model"])
         shared.restart = Restart(came.notes["round"], deque(came.tensors["observed"].tolist()))
     program = TorchWorker(shared)
-    program.drive(METHODS[method](program, **arguments))
+    program.drive((METHODS | INSIDE)[method](program, **arguments))
     save(ROUNDS + 1)  # when what was in flight is applied
     states[ROUNDS + 1].notes["calls"] = {
         group: count for group, count in shared.calls.items() if group != "sharded_update"

@@ -27,6 +27,7 @@ from realrun.model.replica import TorchModel  # noqa: E402
 from realrun.runtime.shared import Limits, Shared  # noqa: E402
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
+from sim.methods.inside import INSIDE  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
@@ -55,7 +56,9 @@ def scenario(number: int) -> Scenario:
         feed_forward=CONFIG.feed_forward_width,
     )
     model = replace(found.model, layer_tensors=tensors)
-    return replace(found, run=Run(), model=model, method=Method(method, METHODS[method], arguments))
+    return replace(
+        found, run=Run(), model=model, method=Method(method, (METHODS | INSIDE)[method], arguments)
+    )
 
 
 def replica(rank: int) -> TorchModel:

@@ -42,6 +42,9 @@ def fsdp(
     ``set_requires_gradient_sync(False)``; gathering and reducing share one queue, so a reduction
     holds up the gathering that is called after it.
 
+    Between two steps a worker's parameters are new in its own shard alone: what realrun evaluates
+    or compares then is a step old elsewhere. At the end all are gathered, and saved whole.
+
     Bytes per worker and step, with one micro-batch of n bytes, and M workers: 3 (M - 1) / M n with
     reshard, less one layer; 2 (M - 1) / M n without.
     """
