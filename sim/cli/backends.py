@@ -80,7 +80,7 @@ def streamed(
     Interrupted
         After Ctrl-C.
     """
-    from sim.processes.engines import EngineError, engine
+    from sim.processes.engines import EngineError, EngineLostError, engine
     from sim.questions.streamed_study import stream
 
     again = "the same command continues from here, on another --backend too"
@@ -91,8 +91,10 @@ def streamed(
     try:
         with engine(backend, address, jobs) as on, progress(what) as step:
             total = stream(study, out, on, step, lambda line: tell(f"bandwise: {line}"))
-    except EngineError as error:
+    except EngineLostError as error:
         raise UserError(f"--backend {backend}: {error}; {again}") from error
+    except EngineError as error:
+        raise UserError(f"--backend {backend}: {error}") from error
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {again}") from None
     tell(f"bandwise: {total} runs are in {out}, in part-*.parquet")

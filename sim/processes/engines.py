@@ -27,7 +27,11 @@ _PATIENCE_S = 20
 
 
 class EngineError(Exception):
-    """An engine is not installed, is not reached, or has given up; one line says which and why."""
+    """An engine is not installed or is not reached; one line says which and why."""
+
+
+class EngineLostError(EngineError):
+    """An engine has given up while it computed."""
 
 
 class Engine(Protocol):
@@ -103,7 +107,7 @@ def _by_dask(
             yield result
     except (KilledWorker, FutureCancelledError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise EngineError(f"Dask has given up ({reason})") from error
+        raise EngineLostError(f"Dask has given up ({reason})") from error
     finally:
         client.cancel(list(running.futures))
 
@@ -140,7 +144,7 @@ def _by_ray(ray: Any, function: Callable[[T], R], items: Iterable[T]) -> Generat
         raise (error.cause or error) from None
     except ray.exceptions.RayError as error:
         reason = str(error).strip().partition("\n")[0]
-        raise EngineError(f"Ray has given up ({reason})") from error
+        raise EngineLostError(f"Ray has given up ({reason})") from error
     finally:
         for each in running:
             ray.cancel(each, force=False)

@@ -110,7 +110,8 @@ def stream(
                 f"{free / 1e6:.3g} MB are free; make room, or choose another --out"
             )
         if done:
-            tell(f"{out} holds {done} finished runs of {total}; the others are computed")
+            others = "the others are computed" if missing else "nothing is left to compute"
+            tell(f"{out} holds {done} finished runs of {total}; {others}")
         on_progress(done, total)
         send_whole(study.base)
         found: dict[int, dict[int, Rows]] = {part: {} for part in missing}

@@ -99,6 +99,12 @@ class StudyFolder:
             With the file and the column.
         """
         parquet = self._path / _PARQUET
+        part = next(self._path.glob("part-*.parquet"), None)
+        if part is not None:
+            raise StudyError(
+                f"{self._path}: holds {part.name} of a study that was run with --backend; "
+                "choose another --out"
+            )
         if not parquet.exists():
             unknown = [name for name in (_CSV, *PICTURES) if (self._path / name).exists()]
             if unknown and not self._begun():

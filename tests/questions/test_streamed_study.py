@@ -193,6 +193,17 @@ def test_options_that_do_not_go_together_are_refused(
     assert "Traceback" not in done.err
 
 
+def test_parts_and_a_table_share_no_folder(bandwise: Bandwise, tmp_path: Path) -> None:
+    asked = ("sweep", "--model", "1B", "--over", "rtt=1,2ms", "--out", tmp_path)
+    assert bandwise(*asked, "--backend", "local", "--jobs", "1").status == 0
+    again = bandwise(*asked, "--backend", "local", "--jobs", "1")
+    assert "holds 2 finished runs of 2; nothing is left to compute" in again.err
+    refused = bandwise(*asked)
+    assert refused.status == 2
+    assert "holds part-000000.parquet of a study that was run with --backend" in refused.err
+    assert [path.name for path in tmp_path.glob("*")] == ["part-000000.parquet"]
+
+
 def test_a_dask_cluster_gives_the_same_bytes_and_loses_nothing_with_a_worker(
     tmp_path: Path,
 ) -> None:
