@@ -9,7 +9,7 @@ from math import floor, log2
 from typing import NamedTuple
 
 from sim.network.nccl.constants import NCCL_2_29, Constants
-from sim.network.nccl.costs import algorithms, bandwidth_gbps, latency_us
+from sim.network.nccl.costs import algorithms, bandwidth_gbps, latency_us, path_us
 from sim.network.nccl.fabric import Fabric
 
 
@@ -60,6 +60,7 @@ def seconds(
     crosses = algorithm == "ring" and operation == "all_reduce" and fabric.nodes > 1
     if crosses and protocol == "Simple" and size >= 64 * fabric.channels * fabric.ranks:
         latency *= constants.plateau[fabric.generation == "volta"]
+    latency += path_us(operation, algorithm, fabric)
     return latency / 1e6 + size / (1e9 * bandwidth)
 
 

@@ -43,10 +43,25 @@ def steps(operation: str, ranks: int) -> int:
     return (2 if operation == "all_reduce" else 1) * (ranks - 1)
 
 
+def path_us(operation: str, algorithm: str, fabric: Fabric) -> float:
+    """Return the latency of the paths that lie behind each other, in microseconds.
+
+    It is that of the first byte: a broadcast passes all ranks, an all-reduce passes them twice.
+    """
+    if algorithm == "tree":
+        inside = 2 * (fabric.per_node - 1)
+        between = 2 * (fabric.nodes.bit_length() - 1)
+    else:
+        passes = 2 if operation == "all_reduce" else 1
+        between = passes * (fabric.nodes - 1)
+        inside = passes * (fabric.ranks - 1) - between
+    return inside * fabric.inside_path_us + between * fabric.between_path_us
+
+
 def latency_us(
     operation: str, algorithm: str, protocol: str, fabric: Fabric, constants: Constants
 ) -> float:
-    """Return the time of a collective without bytes.
+    """Return the published latency: the time of a collective without bytes, but for its paths.
 
     Parameters
     ----------

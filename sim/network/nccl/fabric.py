@@ -35,7 +35,13 @@ class Fabric:
     vendor: str = "intel"
     #: Latency of the network card in microseconds.
     card_us: float = 0.0
-    #: Factor on every latency; 1 is the published model.
+    #: Latency in microseconds of the path that a hop inside a node takes, added to the hop's.
+    inside_path_us: float = 0.0
+    #: The same of a hop between nodes.
+    between_path_us: float = 0.0
+    #: All ranks, where nodes are unequal; ``per_node`` is then a mean, rounded down.
+    all_ranks: int | None = None
+    #: Factor on every published latency; 1 is the published model.
     latency_factor: float = 1.0
     #: Protocols that are in use.
     protocols: tuple[str, ...] = ("LL", "LL128", "Simple")
@@ -57,4 +63,4 @@ class Fabric:
     @property
     def ranks(self) -> int:
         """All of them."""
-        return self.nodes * self.per_node
+        return self.all_ranks or self.nodes * self.per_node
