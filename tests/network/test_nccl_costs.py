@@ -119,6 +119,16 @@ def test_the_choice_is_the_fastest_and_turns_from_latency_to_bandwidth() -> None
     assert choose("all_reduce", 64, simple).protocol == "Simple"
 
 
+def test_the_latency_of_a_path_is_paid_and_not_known_to_the_choice() -> None:
+    fabric = Fabric(nodes=4, per_node=8, bandwidth_gbps=48.0)
+    far = replace(fabric, between_path_us=50_000.0)
+    for power in range(6, 34):
+        near, paid = (choose("all_reduce", 2**power, each) for each in (fabric, far))
+        assert near[:2] == paid[:2]
+        crossed = 6 if near.algorithm == "ring" else 4
+        assert paid.seconds - near.seconds == pytest.approx(crossed * 0.05, rel=1e-9)
+
+
 def test_what_nccl_does_not_know_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="operation = 'all_to_all': one of all_reduce"):
         algorithms("all_to_all")

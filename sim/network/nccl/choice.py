@@ -5,6 +5,7 @@ Source: ``ncclTopoGetAlgoTime`` in ``src/graph/tuning.cc`` of github.com/NVIDIA/
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import floor, log2
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ def seconds(
 
 
 def choose(operation: str, size: float, fabric: Fabric, constants: Constants = NCCL_2_29) -> Choice:
-    """Return the fastest algorithm and protocol for a buffer of ``size`` bytes.
+    """Return what NCCL takes for the fastest, for a buffer of ``size`` bytes, and its time.
 
     Parameters are those of :func:`seconds`. One rank has nothing to send and takes no time.
 
@@ -78,11 +79,11 @@ def choose(operation: str, size: float, fabric: Fabric, constants: Constants = N
     names = algorithms(operation)
     if fabric.ranks == 1:
         return Choice("none", "none", 0.0)
-    return min(
-        (
-            Choice(a, p, seconds(operation, a, p, size, fabric, constants))
-            for a in names
-            for p in fabric.protocols
-        ),
-        key=lambda choice: choice.seconds,
+    # NCCL chooses before it has sent anything: it does not know the latency of a path.
+    known = replace(fabric, inside_path_us=0.0, between_path_us=0.0)
+    algorithm, protocol = min(
+        ((a, p) for a in names for p in fabric.protocols),
+        key=lambda pair: seconds(operation, pair[0], pair[1], size, known, constants),
     )
+    taken = seconds(operation, algorithm, protocol, size, fabric, constants)
+    return Choice(algorithm, protocol, taken)
