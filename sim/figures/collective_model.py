@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from sim.members import family
 from sim.network.links import Links
-from sim.network.schedules import GLOO, REQUANTIZED, form_of
+from sim.network.nccl.scenario_links import carries
+from sim.network.schedules import GLOO, NCCL, REQUANTIZED, form_of
 from sim.program import DTYPE_BITS
 from sim.scenario.connections import limits
 from sim.units import format_bytes, format_seconds
@@ -96,6 +98,9 @@ def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     used = form_of(kind.operation, asked, kind.dtype)
     if asked == GLOO:
         return "gloo's direct exchange" if used == "direct" else f"gloo's {used}"
+    if asked == NCCL and carries(family(kind.operation), kind.dtype):
+        trees = " or double binary tree" if kind.operation == "all_reduce" else ""
+        return f"NCCL's {used}{trees}"
     return used if asked in used or asked == REQUANTIZED else f"{used} ({asked} has no form for it)"
 
 
@@ -112,4 +117,6 @@ def _priced_by(network: Network, kind: Exchange) -> str:
     over = "the links and connections between them" if limits(network) else "the links"
     if network.collectives.algorithm == GLOO:
         return f"time found by sending its messages over {over}"
+    if network.collectives.algorithm == NCCL and carries(family(kind.operation), kind.dtype):
+        return f"time by NCCL's cost model over {over}"
     return f"time computed from {over}"

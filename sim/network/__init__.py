@@ -5,6 +5,7 @@ schedules: How each collective algorithm moves bytes: rounds of simultaneous tra
 capacity: Bytes/s of every link.
 prices: What a collective costs alone, by its schedule or by a measured table.
 links: The links of a scenario: what crosses them, and what collectives cost on them.
+nccl: What a collective costs on NCCL, by the cost model that NCCL itself chooses with.
 filling: How fast collectives that share links proceed (weighted max-min).
 flows: The collectives that are on the wire, in virtual time.
 gloo: Collectives as gloo carries them out: message by message, each rank in its own time.

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.clock import Clock
-from sim.members import Members, everyone
+from sim.members import Members, everyone, family
 from sim.network.capacity import Capacity, table_of
 from sim.network.gloo import alone, duration
 from sim.network.message_links import Limits, LinkPath, MessageLinks
+from sim.network.nccl.scenario_links import carries, fabric_of, seconds_of
 from sim.network.prices import Cost, Priced, interpolate
-from sim.network.schedules import schedule
+from sim.network.schedules import NCCL, schedule
 from sim.network.states import State, States
 from sim.network.varying_links import VaryingMessageLinks
 from sim.scenario.connections import limits
@@ -61,6 +62,7 @@ class Links:
         self.by_messages = (
             scenario.network.collectives.algorithm == "gloo" and len(scenario.workers) > 1
         )
+        self._by_nccl = scenario.network.collectives.algorithm == NCCL
         # By operation, dtype, (bytes), the members' name and the factors on the links.
         self._schedules: dict[tuple[str, str, str, State], Priced] = {}
         self._costs: dict[tuple[str, str, float, str], Cost] = {}
@@ -175,6 +177,8 @@ class Links:
         for table in self.scenario.network.collectives.tables:
             if (table.operation, table.dtype) == (operation, dtype):
                 return self._measured(table, size, members, state)
+        if self._by_nccl and len(members) > 1 and carries(family(operation), dtype):
+            return self._nccl((operation, dtype, size), members, state)
         return self._priced(operation, dtype, members, state).cost(size)
 
     def name_of(self, link: int) -> str:
@@ -275,6 +279,25 @@ class Links:
             kind,
             lambda sender, receiver: self._limits(ranks[sender], ranks[receiver]),
         )
+        priced = self._priced(*kind[:2], members, state).cost(kind[2])
+        transmit = min(seconds, priced.transmit_s)
+        return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)
+
+    def _nccl(self, kind: tuple[str, str, float], members: Members, state: State) -> Cost:
+        """Return the cost by NCCL's model; its links are as busy as in the ring's transfers."""
+        by_site = self._by_site(members)
+        counts = [len(places) for places in by_site]
+        sites = [int(self._site[members.ranks[places[0]]]) for places in by_site]
+        several = [site for site, count in zip(sites, counts, strict=True) if count > 1]
+        following = sites[1:] + sites[:1]
+        fabric = fabric_of(
+            counts,
+            self._priced("all_reduce", "fp32", members, state).transmit_per_byte,
+            min((self.scenario.sites[site].within_bandwidth for site in several), default=inf),
+            max((self.scenario.sites[site].within_latency for site in several), default=0.0),
+            max(float(self._latency[a, b]) for a, b in zip(sites, following, strict=True)),
+        )
+        seconds = seconds_of(family(kind[0]), kind[2], fabric)
         priced = self._priced(*kind[:2], members, state).cost(kind[2])
         transmit = min(seconds, priced.transmit_s)
         return replace(priced, latency_s=seconds - transmit, transmit_s=transmit)

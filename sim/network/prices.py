@@ -204,6 +204,11 @@ class Priced:
         return used, numbers, place, times
 
     @property
+    def transmit_per_byte(self) -> float:
+        """Seconds per byte of the buffer, without latencies."""
+        return self._transmit_per_byte
+
+    @property
     def leaving(self) -> NDArray[np.float64]:
         """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
         leaving = np.zeros(len(self._ranks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from sim.program import QUANTIZED
 OPERATIONS = ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
 ALGORITHMS = ("ring", "tree", "halving_doubling", "direct", "hierarchical")
 REQUANTIZED = "requantized_ring"  # a ring for int8 and fp4, too; else the same as "ring"
+NCCL = "nccl"  # ring or tree by the cost model of :mod:`sim.network.nccl`; here its ring
 GLOO = "gloo"  # no form, but :mod:`sim.network.gloo`; here only what it sends to whom
 
 
@@ -54,6 +56,10 @@ def form_of(operation: str, algorithm: str, dtype: str) -> str:
         if dtype in QUANTIZED and operation in ("all_reduce", "reduce_scatter"):
             return REQUANTIZED
         algorithm = "ring"
+    if algorithm == NCCL:
+        algorithm = "ring"
+        if operation == "broadcast":
+            return "chain"
     if algorithm == GLOO:
         algorithm = "direct" if operation == "reduce_scatter" else "ring"
     if dtype in QUANTIZED and operation == "all_reduce":
@@ -75,8 +81,8 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     operation
         One of ``OPERATIONS``, or a broadcast from another member than the first.
     algorithm
-        One of ``ALGORITHMS``, ``REQUANTIZED`` or ``GLOO``; where it has no form for the operation,
-        see :func:`form_of`.
+        One of ``ALGORITHMS``, ``REQUANTIZED``, ``NCCL`` or ``GLOO``; where it has no form for the
+        operation, see :func:`form_of`.
     dtype
         int8 and fp4 reductions are an all_to_all followed by an all_gather, or a ring that
         quantizes the sum so far again for every transfer of its first half.
@@ -104,6 +110,8 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
         ranks = [*ranks[place:], *ranks[:place]]
         if form == "direct":
             return [_round([(ranks[0], rank, 1.0) for rank in ranks[1:]])]
+        if form == "chain":
+            return [_round([(a, b, 1.0) for a, b in pairwise(ranks)])]
         return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)
     twice = operation == "all_reduce"
     if form == "direct":

@@ -556,7 +556,14 @@ Algorithm = Annotated[
     str,
     PlainValidator(
         choice(
-            "ring", "tree", "halving_doubling", "direct", "hierarchical", "requantized_ring", "gloo"
+            "ring",
+            "tree",
+            "halving_doubling",
+            "direct",
+            "hierarchical",
+            "requantized_ring",
+            "nccl",
+            "gloo",
         )
     ),
 ]

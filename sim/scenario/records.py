@@ -241,7 +241,8 @@ class Collectives:
     """How collectives are carried out.
 
     ``algorithm``: ring, tree, halving_doubling, direct, hierarchical; or gloo, which is no
-    formula but gloo's own messages (:mod:`sim.network.gloo`), with ``host`` at their ends.
+    formula but gloo's own messages (:mod:`sim.network.gloo`), with ``host`` at their ends; or
+    nccl, by NCCL's cost model (:mod:`sim.network.nccl`).
     ``order``: site indices in the order in which a ring passes through them.
     ``concurrent``: how many collectives of one group proceed at once.
     ``quantize_block``: values per 16-bit scale of an int8 or fp4 buffer; 0 sends no scales.

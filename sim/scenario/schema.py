@@ -274,7 +274,9 @@ class CollectiveSection(Section):
 
     algorithm: f.Algorithm | None = key(
         "How collectives are carried out: a formula of rounds, or gloo's own messages. "
-        '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly.',
+        '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly. '
+        '"nccl" takes the fastest of NCCL\'s ring and trees by its own cost model; a site is a '
+        "node.",
         "ring",
     )
     order: f.RingOrder | None = key(

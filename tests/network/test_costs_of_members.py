@@ -73,6 +73,14 @@ def test_messages_of_gloo_take_its_members_what_they_would_take_alone(asked, kin
     )
 
 
+@settings(CLAIM, max_examples=examples(40))
+@given(some_of("nccl"), KINDS)
+def test_nccl_takes_its_members_what_it_would_take_them_alone(asked, kind) -> None:
+    scenario, members = asked
+    among, expected = Links(scenario).cost(*kind, members), alone(scenario, members).cost(*kind)
+    assert (among.latency_s, among.transmit_s) == (expected.latency_s, expected.transmit_s)
+
+
 @CLAIM
 @given(some_of(), KINDS)
 def test_a_collective_over_members_takes_its_longest_path(asked, kind) -> None:
