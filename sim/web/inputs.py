@@ -47,7 +47,7 @@ def groups() -> dict[str, tuple[Input, ...]]:
     from sim.methods import METHODS
 
     dtypes = ("", "fp32", "bf16", "fp16", "int8", "fp4")
-    algorithms = ("", "ring", "tree", "hierarchical", "direct", "gloo")
+    algorithms = ("", "ring", "tree", "hierarchical", "direct", "nccl", "gloo")
     return {
         "Training": (
             Input("model", "model.name", "Model", "1B, 10B, 100B or a number like 7B", "10B"),
