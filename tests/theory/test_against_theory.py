@@ -27,6 +27,8 @@ CLAIM = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 WHOLE_RUNS = st.integers(1, 4)
+#: Methods that may have several collectives in flight.
+SEVERAL = ("ddp", "diloco", "streaming_diloco", "eager_diloco", "fsdp")
 
 
 def assert_the_same(scenario: Scenario, rounds: int) -> None:
@@ -157,7 +159,7 @@ def test_several_at_once_that_do_not_disturb_each_other():
 
     @settings(CLAIM, max_examples=examples(300))
     @given(
-        st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(concurrent=k)),
+        st.sampled_from([2, 3, 50]).flatmap(lambda k: scenarios(SEVERAL, concurrent=k)),
         WHOLE_RUNS,
     )
     def claim(scenario, rounds):
