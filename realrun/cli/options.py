@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sim.output.errors import UserError, chosen
+from sim.processes.cores import cores_allowed
 
 
 def _option(name: str, metavar: str | None, text: str, panel: str) -> typer.models.OptionInfo:
@@ -127,8 +127,8 @@ def checked_processes(workers: int, nproc: int | None = None, *, has_nproc: bool
                 f"--nproc {workers}, or change site.count or site.workers"
             )
         return nproc
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = max(_FEW, _PER_CORE * (cores or 1))
+    cores = cores_allowed()
+    most = max(_FEW, _PER_CORE * cores)
     if workers > most:
         raise UserError(
             f"the scenario has {workers} workers, each a process, and this machine has {cores} "

@@ -12,6 +12,7 @@ from typing import Any
 
 from realrun.doctor.finding import Finding, limited, missing, ready
 from realrun.state.room import CHECKPOINTS
+from sim.processes.cores import cores_allowed
 from sim.text.told import first_line
 from sim.units import format_bytes
 
@@ -23,10 +24,10 @@ _FILES_OF_ITS_OWN, _FILES_PER_PEER = 128, 8  # groups of a run, each with a conn
 
 def usable_cores() -> int:
     """Return how many cores this process may use: its affinity, and its container's limit."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    here = cores_allowed()
     quota = _CORES_LIMIT.read_text().split() if _CORES_LIMIT.exists() else ["max"]
     allowed = here if quota[0] == "max" else max(1, int(quota[0]) // int(quota[1]))
-    return min(here or 1, allowed or 1)
+    return min(here, allowed)
 
 
 def cores(usable: int, workers: int, paced: bool, gpus: int = 0) -> Finding:

@@ -18,10 +18,15 @@ from typing import TYPE_CHECKING
 from sim.processes.engines import Engine
 from sim.questions.replications import predicted
 from sim.questions.study import at_rate, framed, row, send_whole
-from sim.questions.study_folder import Rows, StudyError, identity_of, program_sha256
+from sim.questions.study_folder import (
+    Rows,
+    StudyError,
+    check_room,
+    identity_of,
+    program_sha256,
+)
 from sim.scenario.cases import Case, GeneratedCases
 from sim.storage import table_files
-from sim.storage.files import free_bytes
 from sim.storage.locks import locked
 from sim.version import __version__
 
@@ -30,7 +35,7 @@ if TYPE_CHECKING:
 
 RUNS_OF_A_PART = 1_000
 _RUNS_OF_A_TASK = 20  # large enough to send away, small enough to lose
-_BYTES_PER_RUN = 500
+_BYTES_PER_RUN = 500  # of a part
 _OTHERS = ("results.parquet", "results.csv", "progress.jsonl")
 
 
@@ -102,13 +107,8 @@ def stream(
     with locked(out):
         parts = range(-(-total // RUNS_OF_A_PART))
         missing = [part for part in parts if not _there(out, part, identity)]
-        done = total - sum(_end(part, total) - part * RUNS_OF_A_PART for part in missing)
-        needed, free = (total - done) * _BYTES_PER_RUN, free_bytes(out)
-        if needed > free:
-            raise StudyError(
-                f"{out}: {total - done} runs need about {needed / 1e6:.3g} MB there, and "
-                f"{free / 1e6:.3g} MB are free; make room, or choose another --out"
-            )
+        done = total - sum(len(_runs_of(part, total)) for part in missing)
+        check_room(out, total - done, _BYTES_PER_RUN)
         if done:
             others = "the others are computed" if missing else "nothing is left to compute"
             tell(f"{out} holds {done} finished runs of {total}; {others}")
@@ -121,7 +121,7 @@ def stream(
                 part = begin // RUNS_OF_A_PART
                 found[part][begin] = rows
                 done += len(rows)
-                if sum(map(len, found[part].values())) == _end(part, total) - part * RUNS_OF_A_PART:
+                if sum(map(len, found[part].values())) == len(_runs_of(part, total)):
                     note = {**identity, "part": str(part)}
                     table_files.write_parquet(framed(found.pop(part)), note, _path(out, part))
                 on_progress(done, total)
@@ -136,8 +136,9 @@ def _tasks(study: Study, parts: Sequence[int], total: int) -> Iterator[_Task]:
     cases = study.combinations
     grid: tuple[float | None, ...] = study.grid or (None,)
     for part in parts:
-        for begin in range(part * RUNS_OF_A_PART, _end(part, total), _RUNS_OF_A_TASK):
-            end = min(begin + _RUNS_OF_A_TASK, _end(part, total))
+        runs = _runs_of(part, total)
+        for begin in runs[::_RUNS_OF_A_TASK]:
+            end = min(begin + _RUNS_OF_A_TASK, runs.stop)
             if isinstance(cases, GeneratedCases):
                 yield _Task(begin, end, cases, 0, grid)
                 continue
@@ -148,8 +149,8 @@ def _tasks(study: Study, parts: Sequence[int], total: int) -> Iterator[_Task]:
             yield _Task(begin, end, some, first, grid)
 
 
-def _end(part: int, total: int) -> int:
-    return min((part + 1) * RUNS_OF_A_PART, total)
+def _runs_of(part: int, total: int) -> range:
+    return range(part * RUNS_OF_A_PART, min((part + 1) * RUNS_OF_A_PART, total))
 
 
 def _path(out: Path, part: int) -> Path:

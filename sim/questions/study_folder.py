@@ -145,12 +145,7 @@ class StudyFolder:
         DamagedError
             With the file and the line.
         """
-        needed, free = runs * _BYTES_PER_RUN, free_bytes(self._path)
-        if needed > free:
-            raise StudyError(
-                f"{self._path}: {runs} runs need about {needed / 1e6:.3g} MB there, and "
-                f"{free / 1e6:.3g} MB are free; make room, or choose another --out"
-            )
+        check_room(self._path, runs)
         log = self._path / _PROGRESS
         if self._begun():
             first, *rest = journal.read(log)
@@ -207,6 +202,16 @@ class StudyFolder:
 
 
 _DECIDE = ("study_sha256", "program_sha256")
+
+
+def check_room(folder: Path, runs: int, bytes_per_run: float = _BYTES_PER_RUN) -> None:
+    """Raise :class:`StudyError` where the results of that many runs do not fit on the disk."""
+    needed, free = runs * bytes_per_run, free_bytes(folder)
+    if needed > free:
+        raise StudyError(
+            f"{folder}: {runs} runs need about {needed / 1e6:.3g} MB there, and "
+            f"{free / 1e6:.3g} MB are free; make room, or choose another --out"
+        )
 
 
 def _named(identity: Mapping[str, Any]) -> str:

@@ -75,7 +75,7 @@ async function fill(name, path, given, late) {
   at(name).classList.remove("stale");
 }
 
-const COARSE_TO_FINE = [0, 1, 2, 3]; // parts of a curve, as the server divides it
+const COARSE_TO_FINE = [...Array(Number(at("chart").dataset.parts)).keys()]; // parts of a curve
 
 async function draw(given, late) {
   const methods = given.getAll("methods");

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from sim.web.answers import Answer, error_html
+from sim.web.answers import PARTS, Answer, error_html
 from sim.web.inputs import CURVES, Input, Point, groups, inputs
 
 _PAGE = """<!DOCTYPE html>
@@ -40,7 +40,7 @@ answer lists.</p></header>
 </section>
 <section aria-labelledby="chart-title">
 <h2 id="chart-title">Compute utilization against bandwidth</h2>
-<div id="chart" class="wide"></div>
+<div id="chart" class="wide" data-parts="{parts}"></div>
 <p id="chart-status" role="status"></p>
 <button type="button" id="draw" hidden>Draw the curves: gloo's messages take long</button>
 <details><summary>The curves as a table</summary><div id="chart-table" class="wide"></div></details>
@@ -74,6 +74,7 @@ def page(chosen: Point, answer: Answer) -> str:
     """Return the page of a point with its answer, or with the message that refuses it."""
     failed = answer.get("error")
     return _PAGE.format(
+        parts=len(PARTS),
         refused=' class="refused"' if failed else "",
         fields="".join(_group(title, group, chosen) for title, group in groups().items()),
         curves="".join(_curve(name, chosen) for name in inputs()["method"].choices),

@@ -17,6 +17,7 @@ from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
+from sim.processes.cores import cores_allowed
 from sim.processes.signals import end_with
 from sim.web import answers
 from sim.web.answers import Answer, asked
@@ -108,8 +109,7 @@ class Work:
 
 def in_processes() -> Work:
     """Return work in processes, which end with this one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    others = max(1, min(cores or 1, MOST_PROCESSES))
+    others = min(cores_allowed(), MOST_PROCESSES)
     return Work(
         partial(_processes, 1, 0, answers.point),
         partial(_processes, others, 10, answers.pictures),
