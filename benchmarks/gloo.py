@@ -27,8 +27,8 @@ from sim.clock import Clock
 from sim.network.gloo import part
 from sim.network.message_links import Connections, MessageLinks
 from sim.network.messages import End, ends
+from sim.records.scenario import HostCosts
 from sim.scenario import load
-from sim.scenario.records import HostCosts
 from sim.theory.closed_forms import ring_seconds
 
 MEASURED = Path(__file__).parent / "gloo" / "collectives.csv"

@@ -27,8 +27,8 @@ from sim.planning.limits import Limits
 from sim.planning.settings import ORDER
 from sim.planning.space import ring_of
 from sim.questions.study import run
+from sim.records.scenario import Scenario
 from sim.scenario import ScenarioError, load, sweep
-from sim.scenario.records import Scenario
 from sim.units import parse_count, parse_fraction
 
 HERE = Path(__file__).parent / "planning"

@@ -44,7 +44,7 @@ from realrun.model.replica import TorchModel
 from realrun.runtime.shared import Limits, Shared
 from realrun.runtime.worker import TorchWorker
 from sim.methods import METHODS
-from sim.scenario.records import ModelSize
+from sim.records.scenario import ModelSize
 
 WORKERS = 2
 FOURSOMES = 30

@@ -21,9 +21,7 @@ from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.questions.replications import predicted
 from sim.questions.study import row, run
-from sim.runtime import simulate
-from sim.scenario import load, load_study
-from sim.scenario.records import (
+from sim.records.scenario import (
     Jitter,
     Machine,
     Method,
@@ -34,6 +32,8 @@ from sim.scenario.records import (
     Site,
     Worker,
 )
+from sim.runtime import simulate
+from sim.scenario import load, load_study
 
 
 def one_site(

@@ -27,8 +27,8 @@ from sim.network.gloo import part
 from sim.network.links import Links
 from sim.network.message_links import Connections
 from sim.network.messages import ends
+from sim.records.scenario import HostCosts
 from sim.scenario import Scenario, load
-from sim.scenario.records import HostCosts
 
 MEASURED = Path(__file__).parent / "gloo" / "ties.csv"
 SLOW = 1  # its rank

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from realrun.training import Outcome
     from sim.output.tables import Table
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _EVERY_S = 2.0
 _SHOWN = 20  # evaluations in the table for people

@@ -49,7 +49,7 @@ class Operation:
 
     @property
     def field(self) -> str:
-        """Attribute of :class:`sim.scenario.records.Machine` that holds what the key gives."""
+        """Attribute of :class:`sim.records.scenario.Machine` that holds what the key gives."""
         return self.key.removesuffix("_time") + "_seconds"
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from realrun.calibration.collectives import Measured
 from sim.network.links import Links
-from sim.scenario.records import HostCosts, Scenario
+from sim.records.scenario import HostCosts, Scenario
 
 FITTED = ("message_s", "call_s", "element_s", "quantized_element_s")
 _STEPS = {

@@ -21,8 +21,8 @@ from realrun.errors import AgreedError, ranks
 from realrun.model.replica import TorchModel
 from sim.members import family, named
 from sim.program import Buffer, Equal, kept_equal
+from sim.records.scenario import Method
 from sim.scenario import ScenarioError
-from sim.scenario.records import Method
 from sim.trace.layers import written
 
 _SIZE = 8  # bytes of a digest

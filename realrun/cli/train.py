@@ -59,7 +59,7 @@ def train(
 
     if "RANK" not in os.environ:
         from realrun.processes.launch import launch
-        from sim.scenario.varying import key_of_links
+        from sim.records.varying import key_of_links
 
         asked_for = load(asked.source, asked.options, asked.settings, single=True)
         workers = options.checked_processes(len(asked_for.workers), nproc)

@@ -32,7 +32,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
-from sim.scenario.profiles import Profile
+from sim.records.profiles import Profile
 
 _VNET = 10  # bytes of virtio_net_hdr before every packet, handed on as they are
 _READ = 65536 + _VNET

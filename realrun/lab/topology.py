@@ -8,10 +8,10 @@ from itertools import permutations
 from math import isfinite
 
 from realrun.errors import RunError
+from sim.records.connections import limits
+from sim.records.profiles import UNVARIED, Profile
+from sim.records.varying import Place, key_of_links, of_links
 from sim.scenario import Scenario
-from sim.scenario.connections import limits
-from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.varying import Place, key_of_links, of_links
 from sim.units import format_rate, format_seconds
 
 MOST_WORKERS = 16

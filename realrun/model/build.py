@@ -21,8 +21,8 @@ from realrun.model.stages import (
     stages_of,
     whole_of,
 )
+from sim.records.scenario import ModelSize
 from sim.scenario.models import DEFAULT_CONTEXT, DEFAULT_VOCABULARY
-from sim.scenario.records import ModelSize
 from sim.scenario.schema import ModelSection
 
 

@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from realrun.model import stages
 from realrun.model.stages import ModelError
+from sim.records.scenario import ModelSize
 from sim.scenario.errors import did_you_mean
 from sim.scenario.models import DEFAULT_CONTEXT, decoder
 from sim.scenario.presets import DECODERS, gpt_layers, swiglu_width
-from sim.scenario.records import ModelSize
 from sim.scenario.schema import ModelSection
 
 ROTARY_BASE = 10_000.0

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sim.models.sized import Sized, SizedBuffer
-from sim.scenario.records import ModelSize
+from sim.records.scenario import ModelSize
 
 
 @dataclass(frozen=True, eq=False)

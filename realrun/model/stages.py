@@ -19,9 +19,9 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from realrun.model.randomness import seeded
+from sim.records.scenario import ModelSize
 from sim.scenario import ScenarioError
 from sim.scenario.errors import did_you_mean
-from sim.scenario.records import ModelSize
 from sim.text.told import told
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from realrun.validation.plan import Planned
 from sim.operations import RENAMED_CAUSES
+from sim.records.identity import SCHEMA, sha256_of_schema_0
 from sim.scenario.errors import Origin, path_shown, problem
 from sim.scenario.fields import AtLeastOne, Text
 from sim.scenario.hardware import Calibration, Hardware, read_hardware
-from sim.scenario.identity import SCHEMA, sha256_of_schema_0
 from sim.scenario.reading import read_toml
 from sim.scenario.tables import checked
 from sim.storage import journal

@@ -13,8 +13,8 @@ from realrun.validation.predict import BASELINES, Predicted
 from realrun.validation.rows import COLUMNS
 from sim.figures.evaluation import Figures
 from sim.questions.replications import a_round_s
+from sim.records.scenario import Network
 from sim.scenario.hardware import Hardware
-from sim.scenario.records import Network
 
 if TYPE_CHECKING:
     import pandas as pd

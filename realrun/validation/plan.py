@@ -10,13 +10,13 @@ from math import ceil
 from typing import Any
 
 from sim.figures.evaluation import figures
+from sim.records.connections import limits
+from sim.records.varying import key_of_links
 from sim.runtime import simulate
 from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, Study
-from sim.scenario.connections import limits
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
 from sim.scenario.validation_study import Side, Validation
-from sim.scenario.varying import key_of_links
 from sim.units import format_rate, format_seconds
 
 _LEAST_ROUNDS, _MOST_ROUNDS = 4, 200

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sim.output.html_blocks import Picture
-    from sim.scenario.records import Scenario as Resolved
+    from sim.records.scenario import Scenario as Resolved
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sim.api.scenarios import Scenario
     from sim.output.html_blocks import Picture
     from sim.output.tables import Report
+    from sim.records.scenario import Scenario as Resolved
     from sim.scenario.document import Document
     from sim.scenario.given import GivenValue
-    from sim.scenario.records import Scenario as Resolved
 
 
 @dataclass(frozen=True)

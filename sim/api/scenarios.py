@@ -13,8 +13,8 @@ from sim.api.wording import told
 
 if TYPE_CHECKING:
     from sim.output.tables import Report
+    from sim.records.scenario import Scenario as Resolved
     from sim.scenario.document import Document
-    from sim.scenario.records import Scenario as Resolved
 
 Rates = tuple[tuple[str, str], ...]
 

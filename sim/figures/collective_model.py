@@ -11,12 +11,12 @@ from sim.network.links import Links
 from sim.network.nccl.scenario_links import carries
 from sim.network.schedules import GLOO, NCCL, REQUANTIZED, form_of
 from sim.program import DTYPE_BITS
-from sim.scenario.connections import limits
+from sim.records.connections import limits
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from sim.figures.traffic import Exchange
-    from sim.scenario.records import Network, Scenario
+    from sim.records.scenario import Network, Scenario
 
 
 def records(exchanges: Sequence[Exchange], scenario: Scenario) -> list[dict[str, Any]]:

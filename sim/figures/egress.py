@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sim.figures.evaluation import Figures
 from sim.members import named
 from sim.network.links import Links
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.trace.table import Trace, share_key
 
 

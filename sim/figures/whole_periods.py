@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 
 from sim.figures.evaluation import Figures
-from sim.scenario.records import Scenario
-from sim.scenario.varying import period_of
+from sim.records.scenario import Scenario
+from sim.records.varying import period_of
 
 
 def evaluated_periods(scenario: Scenario, found: Figures) -> float | None:

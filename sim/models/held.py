@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sim.models.sized import Sized, SizedBuffer
-from sim.scenario.records import ModelSize
+from sim.records.scenario import ModelSize
 
 Slot = tuple[range, int]
 

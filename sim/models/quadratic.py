@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.models.tensors import tensors_of
-from sim.scenario.records import ModelSize
+from sim.records.scenario import ModelSize
 from sim.trace.layers import numbered, written
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenario.pairs import Pairs
+from sim.records.pairs import Pairs
 
 
 def table_of(pairs: Pairs) -> NDArray[np.float64]:

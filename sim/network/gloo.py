@@ -22,7 +22,7 @@ from sim.network.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
 
 if TYPE_CHECKING:
-    from sim.scenario.records import HostCosts
+    from sim.records.scenario import HostCosts
 
 SEGMENT_BYTES = 2**20
 """The longest segment of an all-reduce: gloo's default."""
@@ -82,7 +82,7 @@ def alone(
     --------
     Two workers at 1 MB/s, 10 ms apart: 0.25 MB each way, twice, and two round trips.
 
-    >>> from sim.scenario.records import HostCosts
+    >>> from sim.records.scenario import HostCosts
     >>> path = lambda sender, receiver: ((sender,), 0.01)
     >>> kind = ("all_reduce", "fp32", 0.5e6)
     >>> round(alone([1e6, 1e6], path, HostCosts(), 2, kind), 3)

@@ -20,9 +20,9 @@ from sim.network.prices import Cost, Priced, interpolate
 from sim.network.schedules import NCCL, schedule
 from sim.network.states import State, States
 from sim.network.varying_links import VaryingMessageLinks
-from sim.scenario.connections import limits
-from sim.scenario.profiles import Profile
-from sim.scenario.records import CollectiveTable, Scenario
+from sim.records.connections import limits
+from sim.records.profiles import Profile
+from sim.records.scenario import CollectiveTable, Scenario
 
 
 class Links:

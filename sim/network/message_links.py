@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from sim.clock import Action, Clock
 
 if TYPE_CHECKING:
-    from sim.scenario.records import HostCosts
+    from sim.records.scenario import HostCosts
 
 PREAMBLE_BYTES = 48
 """What every message has before its data; a recv-ready notification is nothing else."""

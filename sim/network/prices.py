@@ -14,7 +14,7 @@ from sim.members import Members
 from sim.network.capacity import Capacity
 from sim.network.schedules import Schedule, Transfers
 from sim.network.states import State
-from sim.scenario.records import CollectiveTable, Scenario
+from sim.records.scenario import CollectiveTable, Scenario
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.clock import SAME_INSTANT
-from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.records import Scenario
-from sim.scenario.varying import of_links
+from sim.records.profiles import UNVARIED, Profile
+from sim.records.scenario import Scenario
+from sim.records.varying import of_links
 
 _T = TypeVar("_T")
 

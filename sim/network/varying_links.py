@@ -23,10 +23,10 @@ from sim.network.message_links import (
     MessageLinks,
     Rates,
 )
-from sim.scenario.profiles import UNVARIED, Profile
+from sim.records.profiles import UNVARIED, Profile
 
 if TYPE_CHECKING:
-    from sim.scenario.records import HostCosts
+    from sim.records.scenario import HostCosts
 
 Curve = Sequence[tuple[float, float]]
 """Instants in seconds and bytes until then, both ascending: from none to the whole message."""

@@ -13,7 +13,7 @@ from sim.output.tables import Report, Table, as_csv, as_json
 from sim.questions.study_folder import program_sha256
 
 if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _KIND = AnswerFolder("comparison", ("table.csv", "levers.csv"), ("comparison",))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sim.questions.comparison import Comparison, Entry
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 COMPARED = ("ddp", "local_sgd", "diloco", "streaming_diloco", "eager_diloco", "acco")
 """Methods that are compared where none is named."""
@@ -60,7 +60,7 @@ def report(
     from sim.output import cost_fields, single_sites
     from sim.output.memory_report import fit
     from sim.questions.cost import cost
-    from sim.scenario.connections import windowed
+    from sim.records.connections import windowed
     from sim.version import __version__
 
     scenario = next(iter(cases.values()))

@@ -12,7 +12,7 @@ from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from sim.planning.asked import Asked as PlanAsked
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 LONG_S = 60.0
 LONG_PLAN_S = 10.0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sim.text.told import one_line
 
 if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 
 class UserError(Exception):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sim.planning.decision import Plan
     from sim.questions.comparison import Comparison
     from sim.questions.levers import Lever
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 LITTLE = 0.005
 """Changes of the time below this share one line."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from sim.questions.memory import Memory, SiteMemory
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 COUNTED = (
     "Counted from the methods' texts under a convention: nothing was run. Data, copies on the "

@@ -23,7 +23,7 @@ from sim.output.tables import (
 if TYPE_CHECKING:
     from sim.questions.quantities import Quantity, Range, Value
     from sim.questions.quantity_search import Found
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 
 def report(scenario: Scenario, answers: Sequence[Found], row: Quantity) -> Report:

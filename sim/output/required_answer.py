@@ -12,7 +12,7 @@ from sim.output.requirement_report import check_link, report
 if TYPE_CHECKING:
     from sim.output.tables import Report
     from sim.questions.quantities import Quantity
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 
 def answer(

@@ -25,7 +25,7 @@ from sim.output.tables import (
 
 if TYPE_CHECKING:
     from sim.questions.target_search import Requirement
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _COLUMNS = (
     Column("target_fraction", "target", "percent"),
@@ -59,7 +59,7 @@ def report(scenario: Scenario, answers: list[Requirement], link: str | None) -> 
     from sim.figures.collective_model import in_words
     from sim.output.memory_report import fit
     from sim.questions.variations import scaled
-    from sim.scenario.connections import windowed
+    from sim.records.connections import windowed
     from sim.version import __version__
 
     counting = answers[0].counts_micro_batches

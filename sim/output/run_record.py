@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
     from sim.questions.overlap import LayerOverlap
     from sim.questions.replications import Interval
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 SCHEMA = 2
 

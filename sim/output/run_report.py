@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
     from sim.questions.overlap import LayerOverlap
     from sim.questions.replications import Interval
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 # What decides about a run that is measured; links and times are those of the machine.
 _DECIDES = ("model.", "method.", "site.workers", "site.n_grad_accumulation")
@@ -51,7 +51,7 @@ def report(
     from sim.output.memory_report import Fit, fit
     from sim.output.run_record import data, row
     from sim.questions.cost import cost
-    from sim.scenario.connections import windowed
+    from sim.records.connections import windowed
 
     model = in_words(result.exchanges, scenario)
     slowed = None if measured else windowed(scenario)

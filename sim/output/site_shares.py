@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sim.methods import BY_COUNTS
 
 if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _SITES_NAMED = 8  # in a sentence; more are counted
 

@@ -21,7 +21,7 @@ from sim.units import format_count, is_binary
 
 if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 PREDICTION = "A prediction by simulation: nothing was trained."
 STEADY = "Times are at the rate of the steady state, without set-up and draining."

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from sim.figures.whole_periods import evaluated_periods
 from sim.output.tables import quantity
+from sim.records.profiles import UNVARIED, Profile
+from sim.records.varying import of_links, period_of
 from sim.scenario.errors import listed
-from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.varying import of_links, period_of
 
 if TYPE_CHECKING:
     from sim.figures.evaluation import Figures
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _NAMED = 4  # profiles, and sites of one profile
 _WHOLE = 0.02  # of a period, what may be missing or be too much

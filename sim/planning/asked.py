@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from sim.planning.settings import ALGORITHM, EXCLUSIVE, ORDER
 from sim.planning.space import METHODS
+from sim.records.scenario import Scenario
 from sim.scenario.balance import BALANCED
 from sim.scenario.document import Document, Given
 from sim.scenario.errors import ScenarioError
 from sim.scenario.keywords import keyword_changes
-from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.study import by_method
 

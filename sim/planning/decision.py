@@ -26,9 +26,9 @@ from sim.questions.comparison import budget
 from sim.questions.replications import predicted
 from sim.questions.target_search import Requirement, required
 from sim.questions.variations import links as link_names
+from sim.records.scenario import Scenario
 from sim.scenario.balance import BALANCED
 from sim.scenario.method import parameters_of, per_worker
-from sim.scenario.records import Scenario
 
 NEAR = 1.01
 """Where no setting reaches the target: times the least time, of what is taken for as fast."""

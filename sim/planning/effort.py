@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from sim.planning.asked import Asked
 from sim.questions.effort import Effort, effort
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 
 SETTINGS = 16
 """Settings that a search simulates, about: 10 to 25 in the planning cases."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.planning.settings import staleness
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 
 
 @dataclass(frozen=True)

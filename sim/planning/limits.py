@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sim.planning.evidence import evidence
 from sim.planning.settings import staleness, steps_between, width
 from sim.program import bytes_per_element
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 
 
 def largest(excluded: Mapping[str, int]) -> list[tuple[str, int]]:

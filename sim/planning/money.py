@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 
 
 def priced(scenario: Scenario) -> bool:

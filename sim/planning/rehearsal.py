@@ -22,9 +22,9 @@ from sim.models.sized import Sized
 from sim.network.links import Links
 from sim.program import QUANTIZED, Buffer, Program, declared_operation, wire_bytes
 from sim.questions.cost import TB
+from sim.records.scenario import Jitter, Scenario
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.rehearsal import Alone
-from sim.scenario.records import Jitter, Scenario
 from sim.trace.layers import applied_to
 
 _FEWEST, _MOST = 4, 40  # rounds

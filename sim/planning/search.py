@@ -26,8 +26,8 @@ from sim.program import ArgumentError
 from sim.questions.cost import cost
 from sim.questions.memory import memory
 from sim.questions.replications import Prediction, predicted
+from sim.records.scenario import Scenario
 from sim.runtime import SimulationError
-from sim.scenario.records import Scenario
 
 TOLERANCE = 1e-3
 """Relative difference in time below which a setting is not looked for."""

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from sim.program import bytes_per_element
+from sim.records.scenario import Scenario
 from sim.scenario.balance import BALANCED, Share
 from sim.scenario.inner_steps import Pace, inner_steps
 from sim.scenario.options import OPTIONS
-from sim.scenario.records import Scenario
 
 ALGORITHM = "network.collective.algorithm"
 ORDER = "network.collective.order"

@@ -11,8 +11,8 @@ from sim.network.schedules import ALGORITHMS
 from sim.planning.limits import Limits
 from sim.planning.settings import ALGORITHM, ORDER, Setting
 from sim.program import QUANTIZED
+from sim.records.scenario import Scenario
 from sim.scenario.method import parameters_of
-from sim.scenario.records import Scenario
 from sim.scenario.rings import best_order
 
 SYNC_EVERY = (5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 1000)

@@ -12,8 +12,8 @@ from sim.planning.search import Point, Search
 from sim.planning.settings import Setting
 from sim.planning.space import axes_of
 from sim.questions.comparison import budget
+from sim.records.scenario import Scenario
 from sim.scenario.document import Document
-from sim.scenario.records import Scenario
 
 
 def tuned(

@@ -10,8 +10,8 @@ from sim.figures.evaluation import Figures
 from sim.questions.cost import Cost, cost
 from sim.questions.replications import Interval, Prediction, predicted
 from sim.questions.variations import single_site, with_sites
+from sim.records.scenario import Machine, Scenario
 from sim.runtime import TooLarge
-from sim.scenario.records import Machine, Scenario
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sim.figures.evaluation import Figures
 from sim.operations import COMPUTED
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 
 BUSY = (*COMPUTED, "contention")
 """Causes of the breakdown in which an accelerator draws its full power; in the others it idles.

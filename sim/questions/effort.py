@@ -26,14 +26,14 @@ from sim.network.gloo import SEGMENT_BYTES
 from sim.network.schedules import GLOO, form_of
 from sim.program import Buffer, Program, declared_operation, wire_bytes
 from sim.questions.replications import FEWEST
+from sim.records.scenario import Jitter, Scenario
+from sim.records.varying import period_of
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.limits import MOST_MESSAGES, PACKED_FROM
 from sim.runtime.periods import FEW, MOST_ROWS, PERIODS, SEEN
 from sim.runtime.rehearsal import Alone
 from sim.runtime.run import merged
 from sim.runtime.window import ENOUGH_LOOKS, MEASURED_LOOKING
-from sim.scenario.records import Jitter, Scenario
-from sim.scenario.varying import period_of
 from sim.trace.layers import applied_to
 
 RUN_S = 0.01

@@ -17,7 +17,7 @@ from sim.runtime import SimulationError, simulate
 
 if TYPE_CHECKING:
     from sim.questions.replications import Prediction
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 _DIFFERENT = 0.02  # of the time per round
 _APART = 1.5  # one-way latencies: enough for a notification to arrive first

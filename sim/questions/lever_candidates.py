@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.units import format_rate
 
 MOST_NAMED = 4

@@ -35,8 +35,8 @@ from sim.questions.levers_of_sites import (
     without,
 )
 from sim.questions.replications import Prediction, predicted
+from sim.records.scenario import Scenario
 from sim.runtime import SimulationError, simulate
-from sim.scenario.records import Scenario
 
 AT_ONCE_S = 1.0
 """Levers that are foreseen to take less are computed without being asked for."""

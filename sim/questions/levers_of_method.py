@@ -8,8 +8,8 @@ from typing import Any
 
 from sim.methods import METHODS
 from sim.questions.lever_candidates import MOST_NAMED, Candidate
+from sim.records.scenario import Scenario, Site
 from sim.scenario.method import parameters_of
-from sim.scenario.records import Scenario, Site
 
 LONGER = (1, 2, 4)
 """Steps or rounds by which a delay is made longer; each one more costs a run."""

@@ -7,7 +7,7 @@ from math import inf
 
 from sim.questions.lever_candidates import Candidate, rate_text, typed
 from sim.questions.variations import links, scaled, with_latency_of
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.units import format_seconds
 
 _APART = 1.005  # factor from which on a link is the slowest

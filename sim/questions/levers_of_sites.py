@@ -9,8 +9,8 @@ from sim.questions.lever_candidates import MOST_NAMED, Candidate, typed
 from sim.questions.levers_of_network import slowest_links
 from sim.questions.variations import faster, with_another_site, with_sites
 from sim.recording.vocabulary import METHOD as RECORDING
-from sim.scenario.presets import flops_per_token
-from sim.scenario.records import Scenario
+from sim.records.flops import flops_per_token
+from sim.records.scenario import Scenario
 from sim.units import format_flops
 
 MFU_POINTS = 0.03

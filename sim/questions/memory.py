@@ -2,7 +2,7 @@
 
 The method's text is run by a worker that only counts what its model comes to hold
 (:class:`sim.models.held.Held`), so a method of the user's is counted as well. A convention
-(:mod:`sim.scenario.memory_keys`) says how many bytes an element has. State that a worker's
+(:mod:`sim.records.memory_keys`) says how many bytes an element has. State that a worker's
 accelerators share out is divided by their number:
 
     none   nothing
@@ -26,10 +26,10 @@ from typing import Any
 from sim.models.held import Held
 from sim.program import ArgumentError
 from sim.questions.activations import activation_bytes
+from sim.records.memory_keys import SHARDINGS, Convention
+from sim.records.scenario import Scenario, Site, Worker
 from sim.runtime import SimulationError
 from sim.runtime.rehearsal import Rehearsal
-from sim.scenario.memory_keys import SHARDINGS, Convention
-from sim.scenario.records import Scenario, Site, Worker
 from sim.text.told import method_failed
 
 PARTS = {

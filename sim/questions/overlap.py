@@ -14,7 +14,7 @@ from sim.runtime import SimulationError, simulate
 
 if TYPE_CHECKING:
     from sim.questions.replications import Prediction
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
     from sim.trace.table import Trace
 
 _MOST_EVENTS = 100_000  # of a simulation: a second or two

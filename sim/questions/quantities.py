@@ -16,9 +16,9 @@ from annotated_types import Ge
 
 from sim.program import DTYPE_BITS, QUANTIZED, ArgumentError, wire_bytes
 from sim.questions.variations import round_trip, with_batches_times, with_round_trip
+from sim.records.scenario import Scenario
 from sim.scenario.method import MethodError, parameters_of, who_takes
 from sim.scenario.options import OPTIONS
-from sim.scenario.records import Scenario
 from sim.units import format_count, format_seconds
 
 Value = int | float | str

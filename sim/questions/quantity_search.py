@@ -10,8 +10,8 @@ from sim.figures.evaluation import Figures, figures
 from sim.program import ArgumentError
 from sim.questions.quantities import CHECKED, Quantity, Range, Value
 from sim.questions.replications import replicated, replications_of
+from sim.records.scenario import Scenario
 from sim.runtime import simulate
-from sim.scenario.records import Scenario
 
 _FIRST_STEP = 4  # positions
 

@@ -25,8 +25,8 @@ from typing import Generic, TypeVar
 
 from sim.figures.egress import with_egress
 from sim.figures.evaluation import Figures, figures
+from sim.records.scenario import Scenario, Tariff
 from sim.runtime import simulate
-from sim.scenario.records import Scenario, Tariff
 from sim.trace.table import Trace
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from sim.questions.method_text import of_simulator
 from sim.questions.replications import Prediction, predicted
 from sim.questions.study_folder import Rows, StudyError, StudyFolder, identity_of
 from sim.questions.variations import with_bandwidth
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.storage.locks import locked
 from sim.version import __version__
 

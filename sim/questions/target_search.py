@@ -10,9 +10,9 @@ from sim.figures.evaluation import Figures, figures
 from sim.program import ArgumentError
 from sim.questions.replications import Interval, replicated, replications_of
 from sim.questions.variations import links, scaled
+from sim.records.scenario import Scenario
+from sim.records.varying import period_of
 from sim.runtime import simulate
-from sim.scenario.records import Scenario
-from sim.scenario.varying import period_of
 
 _PRECISION = 1e-3  # relative, of the bandwidth
 _UNLIMITED = 1e9  # times the bandwidth given: what no link can be

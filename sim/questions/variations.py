@@ -9,10 +9,10 @@ from typing import Any
 
 from sim.methods import METHODS
 from sim.network.links import Links
-from sim.scenario.pairs import Pairs
-from sim.scenario.profiles import UNVARIED
-from sim.scenario.records import CollectiveTable, Machine, Method, Scenario
-from sim.scenario.varying import place_of
+from sim.records.pairs import Pairs
+from sim.records.profiles import UNVARIED
+from sim.records.scenario import CollectiveTable, Machine, Method, Scenario
+from sim.records.varying import place_of
 
 _NO_TIME = 1e-12  # seconds
 

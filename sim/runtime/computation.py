@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.operations import OPERATIONS, Operation
-from sim.scenario.records import Jitter, Machine
+from sim.records.scenario import Jitter, Machine
 
 _MOST_FACTORS = 200_000_000  # draws at once: some seconds
 _BLOCK = 1024  # factors drawn at once, so that how they are consumed cannot change them

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from sim.members import named
 from sim.network.links import Links
-from sim.scenario.presets import flops_per_token
+from sim.records.flops import flops_per_token
 from sim.trace.table import Context, Row, share_key
 
 if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
 
 def context_of(

@@ -9,9 +9,9 @@ import numpy as np
 
 from sim.clock import SAME_INSTANT, Clock, Timer
 from sim.network.flows import Flows
+from sim.records.cold_start import cold_start_s
+from sim.records.scenario import Machine
 from sim.runtime.activity import Activity
-from sim.scenario.cold_start import cold_start_s
-from sim.scenario.records import Machine
 from sim.trace.table import Row
 
 

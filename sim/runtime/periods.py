@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.network.gloo import SEGMENT_BYTES
+from sim.records.scenario import Scenario
+from sim.records.varying import varying
 from sim.runtime.backlog import longest_lags
 from sim.runtime.errors import TooLarge
 from sim.runtime.window import (
@@ -28,8 +30,6 @@ from sim.runtime.window import (
     noted,
     without_jitter,
 )
-from sim.scenario.records import Scenario
-from sim.scenario.varying import varying
 from sim.trace.table import ROUND, Row, Trace
 from sim.units import format_seconds
 

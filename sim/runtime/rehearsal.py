@@ -7,9 +7,9 @@ from math import inf
 from typing import Any, TypeVar
 
 from sim.program import Buffer, CollectiveCalls, Program
+from sim.records.scenario import Scenario
 from sim.runtime.errors import SimulationError
 from sim.runtime.progress import Progress
-from sim.scenario.records import Scenario
 
 QUIET_ROUNDS = 3  # that add nothing: then all slots have been used
 

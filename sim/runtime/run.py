@@ -22,6 +22,8 @@ from sim.network.schedules import REQUANTIZED
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
 from sim.program import QUANTIZED, PeerLost
+from sim.records.scenario import Scenario
+from sim.records.varying import period_of
 from sim.runtime import limits
 from sim.runtime.computation import Computation, Factors
 from sim.runtime.context import context_of
@@ -42,8 +44,6 @@ from sim.runtime.progress import Progress
 from sim.runtime.shared import Replica, Running, Shared
 from sim.runtime.transport import Transport
 from sim.runtime.window import Longer, simulate_window
-from sim.scenario.records import Scenario
-from sim.scenario.varying import period_of
 from sim.trace.packed import PackedRows
 from sim.trace.table import Context, Trace
 

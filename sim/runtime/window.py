@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.members import is_control
+from sim.records.scenario import Jitter, Scenario
 from sim.runtime.backlog import Length, growing, length, pace
-from sim.scenario.records import Jitter, Scenario
 from sim.trace.packed import PackedRows
 from sim.trace.table import LOOK, ROUND, WAIT, Row, Trace, Window
 

@@ -10,25 +10,24 @@ tables what [study] and hardware files may hold, checking checks, consent asks b
 imported. What was wrong: errors, with advice and words of other projects.
 
 From sections to records: resolution, with context for what its parts share. machines, measured,
-hardware, samples and cold_start: seconds of operations; cores: workers that share one; balance:
+hardware and samples: seconds of operations; cores: workers that share one; balance:
 batches with which nobody waits, inner_steps: inner steps by site. models and presets: sizes;
 tensors: what layers consist of. recorded: a recording in place of a file. method: a program's
 arguments, and signatures what they mean. memory: how bytes are counted. tariffs: what a site costs.
-links, connections, rings and pairs: the network; varying and profiles: how its links vary over
-time; csv_files: tables that a scenario names. records and memory_keys: the frozen records, and
-identity their hash.
+links and rings: the network; varying: how its links vary over time; csv_files: tables that a
+scenario names. The records are those of :mod:`sim.records`.
 
 Many scenarios: options of the command line, keywords of Python, axes, cases (held or
 generated), study, validation_study.
 template: a file to begin with. given: what people wrote, listed.
 """
 
+from sim.records.scenario import Scenario
 from sim.scenario.cases import Case
 from sim.scenario.consent import Allowed
 from sim.scenario.errors import ScenarioError
 from sim.scenario.loading import Loaded, bundled, load, loaded, sections
 from sim.scenario.options import OPTIONS, Option
-from sim.scenario.records import Scenario
 from sim.scenario.schema import ScenarioFile
 from sim.scenario.study import Study, load_study, sweep
 from sim.scenario.template import template

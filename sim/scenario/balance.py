@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 
-from sim.scenario.records import Machine
+from sim.records.scenario import Machine
 
 BALANCED = "balanced"
 

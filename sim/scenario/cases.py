@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import overload
 
+from sim.records.scenario import Scenario
 from sim.scenario.axes import Axis, Label, Point
 from sim.scenario.checking import validated
 from sim.scenario.document import Change, Document
-from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.schema import ScenarioFile
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import PlainValidator
 
 from sim import units
+from sim.records.profiles import mistake
 from sim.scenario.errors import did_you_mean, listed
-from sim.scenario.profiles import mistake
 from sim.text.visible import controls
 
 

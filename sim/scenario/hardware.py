@@ -15,12 +15,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from sim.operations import timed
+from sim.records.scenario import CollectiveTable
 from sim.scenario.cores import Processors
 from sim.scenario.described import key as entry
 from sim.scenario.errors import Origin, problem
 from sim.scenario.fields import AtLeastOne, RefusedError, Text, number
 from sim.scenario.reading import read_toml
-from sim.scenario.records import CollectiveTable
 from sim.scenario.tables import Record, checked, with_keys
 from sim.storage.inputs import read
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import floor
 
+from sim.records.scenario import Method
 from sim.scenario.balance import BALANCED, Share
 from sim.scenario.context import Context
 from sim.scenario.method import parameters_of, per_worker, who_takes
-from sim.scenario.records import Method
 
 KEY = "sync_every"
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from math import inf
 
+from sim.records.pairs import Pairs
+from sim.records.scenario import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, did_you_mean, listed
 from sim.scenario.fields import Matrix
 from sim.scenario.hardware import Hardware, LinkRecord, MachineRecord
 from sim.scenario.measured import tables_between
-from sim.scenario.pairs import Pairs
-from sim.scenario.records import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.rings import best_order
 from sim.scenario.varying import link_profiles, network_profile
 from sim.units import format_rate, format_seconds

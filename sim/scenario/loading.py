@@ -8,6 +8,7 @@ from functools import lru_cache
 from math import prod
 from pathlib import Path
 
+from sim.records.scenario import Scenario
 from sim.scenario.checking import validated
 from sim.scenario.consent import MODEL, Allowed, bundled_folder, check_code
 from sim.scenario.document import Document
@@ -23,7 +24,6 @@ from sim.scenario.errors import (
 from sim.scenario.options import option_changes, setting_changes
 from sim.scenario.reading import from_file, read_toml, siblings, there
 from sim.scenario.recorded import document_of_recording, is_recording
-from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.schema import ScenarioFile
 

@@ -6,6 +6,8 @@ import re
 from typing import Any, TypeVar
 
 from sim.operations import Operation, timed
+from sim.records.flops import flops_per_token
+from sim.records.scenario import Jitter, Machine, ModelSize
 from sim.scenario.balance import BALANCED
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean
@@ -15,11 +17,9 @@ from sim.scenario.presets import (
     ACCELERATORS,
     MODELS,
     accelerator,
-    flops_per_token,
     step_seconds_from_flops,
 )
 from sim.scenario.reading import there
-from sim.scenario.records import Jitter, Machine, ModelSize
 from sim.scenario.samples import normalised, read_samples
 from sim.scenario.schema import SiteSection
 from sim.units import format_count, format_flops, format_percent, format_seconds

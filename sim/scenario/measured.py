@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sim.operations import timed
-from sim.scenario.cold_start import cold_start_s
+from sim.records.cold_start import cold_start_s
+from sim.records.scenario import CollectiveTable, Machine
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.hardware import LinkRecord, MachineRecord, tables_of
-from sim.scenario.records import CollectiveTable, Machine
 
 _NOTHING = MachineRecord()
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sim.records.memory_keys import MemoryKeys, SiteMemory, convention
+from sim.records.scenario import ModelSize
 from sim.scenario.context import Context
-from sim.scenario.memory_keys import MemoryKeys, SiteMemory, convention
 from sim.scenario.models import decoder
 from sim.scenario.presets import memory_sizes
-from sim.scenario.records import ModelSize
 
 _BYTES = {
     "weights": "weight_bytes",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from sim.records.scenario import ModelSize
 from sim.scenario.context import Context
 from sim.scenario.errors import did_you_mean, listed
 from sim.scenario.presets import (
@@ -16,7 +17,6 @@ from sim.scenario.presets import (
     layers_from_parameters,
     swiglu_width,
 )
-from sim.scenario.records import ModelSize
 from sim.scenario.schema import DIMENSIONS, ModelSection
 from sim.units import format_count
 

@@ -12,11 +12,11 @@ from sim.program import DTYPE_BITS
 from sim.recording.files import SUFFIX, Recording, RecordingError, load
 from sim.recording.plan import PlanError
 from sim.recording.vocabulary import METHOD
+from sim.records.scenario import Method
 from sim.scenario.context import Context
 from sim.scenario.document import Document, Given, Table
 from sim.scenario.errors import FILE_CUTOFF, Origin, nearest, path_shown, problem
 from sim.scenario.reading import siblings, there
-from sim.scenario.records import Method
 from sim.units import format_count, format_seconds
 
 _MODEL = ("name", "parameters", "layer_parameters", "kind", "size", "module")

@@ -12,10 +12,11 @@ from sim import units
 from sim.methods import BY_COUNTS, METHODS
 from sim.program import QUANTIZED
 from sim.recording.vocabulary import METHOD as RECORDING
+from sim.records.connections import noted
+from sim.records.scenario import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.advice import hinted
 from sim.scenario.balance import BALANCED, Share, balanced
 from sim.scenario.checking import validated
-from sim.scenario.connections import noted
 from sim.scenario.consent import METHOD, check_code
 from sim.scenario.context import Context
 from sim.scenario.cores import warning
@@ -44,7 +45,6 @@ from sim.scenario.recorded import (
     replayed,
     with_recording,
 )
-from sim.scenario.records import Machine, Method, ModelSize, Run, Scenario, Site, Worker
 from sim.scenario.schema import SiteSection, usable_name
 from sim.scenario.tariffs import one_currency, tariff
 from sim.scenario.tensors import with_tensors

@@ -12,6 +12,7 @@ from pydantic import PlainValidator
 
 from sim import units
 from sim.methods import METHODS
+from sim.records.scenario import Scenario
 from sim.scenario import fields as f
 from sim.scenario.axes import Axis, over_axis, read_range, spaced, study_axis
 from sim.scenario.cases import NOT_TAKEN, Case, GeneratedCases, case_of, keys_of
@@ -24,7 +25,6 @@ from sim.scenario.keywords import keyword_axis
 from sim.scenario.loading import document_of, refuse_study
 from sim.scenario.method import parameters_of
 from sim.scenario.reading import siblings, there
-from sim.scenario.records import Scenario
 from sim.scenario.resolution import resolve
 from sim.scenario.tables import Record, checked
 from sim.scenario.validation_study import (

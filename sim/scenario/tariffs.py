@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sim.records.scenario import Tariff
 from sim.scenario.context import Context
-from sim.scenario.records import Tariff
 
 
 def tariff(context: Context, index: int, assumed: list[tuple[str, str]]) -> Tariff:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+from sim.records.scenario import Method, ModelSize
 from sim.scenario.context import Context
 from sim.scenario.models import decoder
 from sim.scenario.presets import gpt_tensors, swiglu_width, usual_tensors
-from sim.scenario.records import Method, ModelSize
 
 _OTHERS = {"exchange": "bucket", "zero1_exchange": "torch_views"}
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sim.records.profiles import UNVARIED, Profile, mistake
+from sim.records.varying import LINES, place_in, place_of, rate_of, varying
 from sim.scenario.context import Context
 from sim.scenario.csv_files import read_rows
 from sim.scenario.errors import Origin, ScenarioError, did_you_mean, problem
 from sim.scenario.fields import MOST_PIECES, read_factor
-from sim.scenario.profiles import UNVARIED, Profile, mistake
 from sim.scenario.reading import there
 from sim.units import format_seconds
 
 if TYPE_CHECKING:
-    from sim.scenario.records import Scenario
+    from sim.records.scenario import Scenario
 
-Place = tuple[str, int, int]
-"""A link: "pair" and the numbers of two sites, or "uplink" or "downlink" and one, twice."""
-
-LINES = ("uplink", "downlink")
 _COLUMNS = ["time_s", "factor"]
 #: What a column may hold, for messages.
 _EXAMPLE = {"time_s": "28800", "factor": "0.4"}
@@ -96,7 +93,7 @@ def check_varying(context: Context, scenario: Scenario) -> None:
             text = "this site's uplink and downlink are unlimited, so nothing varies; give uplink"
             raise context.refuse("site", place, given[0], text=text)
     for name, _ in scenario.network.link_profiles:
-        if several and _rate(scenario, _place(scenario, name)) == inf:
+        if several and rate_of(scenario, place_in(scenario, name)) == inf:
             text = f'the link "{name}" is unlimited, so nothing varies'
             if scenario.network.per == "site":
                 text += "; sites have uplinks and downlinks here, links of pairs have no limit"
@@ -126,96 +123,6 @@ def check_varying(context: Context, scenario: Scenario) -> None:
                 "into each other; let the longest be a multiple of the others"
             )
             raise context.refuse_key(*key, text=text)
-
-
-def place_of(name: str, sites: Mapping[str, int]) -> Place | None:
-    """Return where the link of a name is: "paris-osaka", "osaka.uplink"; None if nowhere.
-
-    Parameters
-    ----------
-    name
-        As people write it.
-    sites
-        Numbers of sites, by name.
-    """
-    site, dot, line = name.rpartition(".")
-    if dot and line in LINES and site in sites:
-        return line, sites[site], sites[site]
-    for at in (at for at, letter in enumerate(name) if letter == "-"):
-        one, other = name[:at], name[at + 1 :]
-        if one in sites and other in sites and one != other:
-            return "pair", sites[one], sites[other]
-    return None
-
-
-def of_links(scenario: Scenario) -> tuple[dict[Place, Profile], Profile]:
-    """Return how links between sites vary that are limited.
-
-    Returns
-    -------
-    dict
-        Of every uplink and downlink, and of links of pairs that have their own profile.
-    Profile
-        Of all other links of pairs.
-    """
-    network, sites = scenario.network, scenario.sites
-    found: dict[Place, Profile] = {}
-    if len(sites) < 2:
-        return found, UNVARIED
-    for number, site in enumerate(sites):
-        for line, rate in zip(LINES, (site.uplink, site.downlink), strict=True):
-            if rate < inf:
-                found[line, number, number] = site.profile
-    own = {_place(scenario, name): profile for name, profile in network.link_profiles}
-    found |= {place: each for place, each in own.items() if _rate(scenario, place) < inf}
-    return found, UNVARIED if network.bandwidth.common == inf else network.profile
-
-
-def _place(scenario: Scenario, name: str) -> Place:
-    place = place_of(name, {site.name: number for number, site in enumerate(scenario.sites)})
-    assert place is not None
-    return place
-
-
-def _rate(scenario: Scenario, place: Place) -> float:
-    line, site, other = place
-    if line == "pair":
-        return scenario.network.bandwidth.between(site, other)
-    return float(getattr(scenario.sites[site], line))
-
-
-def varying(scenario: Scenario) -> list[Profile]:
-    """Return the different profiles of limited links between sites that do vary."""
-    found, pairs = of_links(scenario)
-    return [each for each in dict.fromkeys([*found.values(), pairs]) if not each.constant]
-
-
-def key_of_links(scenario: Scenario) -> str:
-    """Return a key because of which links are not always as given; empty where there is none.
-
-    A factor that is always the same is called background, whichever key gave it.
-    """
-    if len(scenario.sites) < 2:
-        return ""
-    if scenario.network.profile != UNVARIED:
-        return f"network.{_key(scenario.network.profile)}"
-    own = [site for site in scenario.sites if site.profile != UNVARIED]
-    if own:
-        return f"site.{own[0].name}.{_key(own[0].profile)}"
-    links = [name for name, profile in scenario.network.link_profiles if profile != UNVARIED]
-    return f'network.link_profiles."{links[0]}"' if links else ""
-
-
-def _key(profile: Profile) -> str:
-    return "background" if profile.constant else "profile"
-
-
-def period_of(scenario: Scenario) -> float | None:
-    """Return the seconds after which all links are as before.
-
-    Infinite where a profile ends; None where nothing varies.
-    """
-    return max((profile.period for profile in varying(scenario)), default=None)
 
 
 def _shape(context: Context, *path: str | int) -> Profile:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.program import QUANTIZED, bytes_per_element, wire_bytes
-from sim.scenario.records import Scenario
-from sim.scenario.varying import key_of_links
+from sim.records.scenario import Scenario
+from sim.records.varying import key_of_links
 from sim.theory.longest_path import Duration, longest_path, round_trip
 
 Seconds = NDArray[np.float64]

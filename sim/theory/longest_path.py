@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from sim.program import QUANTIZED
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.theory.closed_forms import connection_rate
 
 Round = dict[tuple[int, int], float]

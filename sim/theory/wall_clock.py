@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.scenario.records import Scenario
+from sim.records.scenario import Scenario
 from sim.theory.costs import Costs, Seconds
 from sim.theory.recurrences import RECURRENCES, Parts, averages
 
@@ -63,7 +63,7 @@ def wall_clock(scenario: Scenario, rounds: int) -> Timing:
     takes 2 (1 - 1/2) 2e6 / 1e6 = 2 s: a round takes 3 s.
 
     >>> from sim.methods import METHODS
-    >>> from sim.scenario import records as r
+    >>> from sim.records import scenario as r
     >>> machine = r.Machine(step_seconds=0.1, batch_tokens=1)
     >>> scenario = r.Scenario(
     ...     run=r.Run(),
@@ -112,7 +112,7 @@ def wall_clock_of_averages(
     Two workers that average every other round, else each for itself: 3 s and 1 s by turns.
 
     >>> from sim.methods import METHODS
-    >>> from sim.scenario import records as r
+    >>> from sim.records import scenario as r
     >>> machine = r.Machine(step_seconds=0.1, batch_tokens=1)
     >>> scenario = r.Scenario(
     ...     run=r.Run(),

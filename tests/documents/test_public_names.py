@@ -31,9 +31,9 @@ from sim.methods import METHODS
 from sim.output import run_record
 from sim.questions.replications import predicted
 from sim.questions.study import row
+from sim.records.identity import SCHEMA as SCENARIO_SCHEMA
 from sim.scenario import bundled, load
 from sim.scenario.axes import known_keys
-from sim.scenario.identity import SCHEMA as SCENARIO_SCHEMA
 from sim.trace import table as trace
 from sim.trace.files import SCHEMA as TRACE_SCHEMA
 from sim.trace.files import load as load_trace

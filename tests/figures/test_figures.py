@@ -11,8 +11,8 @@ from sim.figures.causes import CAUSES
 from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import Program
+from sim.records.scenario import Collectives, Jitter, Run
 from sim.runtime import simulate
-from sim.scenario.records import Collectives, Jitter, Run
 from sim.trace.table import Trace
 
 WHOLE = range(2)

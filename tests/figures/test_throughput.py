@@ -9,10 +9,10 @@ from support.plain_scenario import machine, plain
 
 from sim.figures.evaluation import Figures, figures
 from sim.figures.throughput import throughput
+from sim.records.flops import flops_per_token
+from sim.records.scenario import Scenario
 from sim.runtime import simulate
 from sim.scenario.loading import load
-from sim.scenario.presets import flops_per_token
-from sim.scenario.records import Scenario
 
 OPTIONS = {
     "--model": "10B",

@@ -15,8 +15,8 @@ import sim.runtime.window
 from sim.figures.evaluation import Figures, figures
 from sim.questions.comparison import compare
 from sim.questions.target_search import required
+from sim.records.scenario import Jitter, Run, Scenario
 from sim.runtime import simulate
-from sim.scenario.records import Jitter, Run, Scenario
 
 FEW = 40  # rounds simulated at most, so that these tests are quick
 

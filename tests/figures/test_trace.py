@@ -15,9 +15,9 @@ from support.plain_scenario import machine, plain
 
 from sim.figures.evaluation import figures
 from sim.methods import METHODS
+from sim.records.scenario import Jitter, Run
 from sim.runtime import simulate
 from sim.runtime.context import context_of, sent_shares
-from sim.scenario.records import Jitter, Run
 from sim.storage.files import DamagedError
 from sim.storage.journal import sealed
 from sim.trace import files as traces

@@ -22,10 +22,10 @@ from sim.network.schedules import ALGORITHMS, OPERATIONS
 from sim.program import Program, Worker
 from sim.questions.target_search import required
 from sim.questions.variations import scaled
+from sim.records.connections import windowed
+from sim.records.scenario import Collectives, HostCosts, Network, Site, Streams
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
-from sim.scenario.connections import windowed
-from sim.scenario.records import Collectives, HostCosts, Network, Site, Streams
 
 CLAIM = settings(
     derandomize=True,

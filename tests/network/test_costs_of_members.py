@@ -16,7 +16,7 @@ from sim.members import Members, members_of
 from sim.network.links import Links
 from sim.network.schedules import OPERATIONS
 from sim.questions.variations import with_sites
-from sim.scenario.records import Collectives, CollectiveTable, HostCosts, Scenario
+from sim.records.scenario import Collectives, CollectiveTable, HostCosts, Scenario
 from sim.theory import longest_path
 
 CLAIM = settings(

@@ -25,9 +25,9 @@ from sim.network.links import Links
 from sim.network.message_links import Connections, MessageLinks
 from sim.network.messages import ends
 from sim.program import Program
+from sim.records.scenario import Collectives, HostCosts, Scenario, Site, Worker
 from sim.runtime import CollectiveMismatch, Deadlock, TooLarge, simulate
 from sim.scenario import load
-from sim.scenario.records import Collectives, HostCosts, Scenario, Site, Worker
 from sim.trace.table import LOOK
 
 RATE, LATENCY = 1e6, 0.1

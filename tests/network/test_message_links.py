@@ -15,8 +15,8 @@ from ties import MEASURED, later, predicted, read
 from sim.clock import Clock
 from sim.network.links import Links
 from sim.network.message_links import PREAMBLE_BYTES, Connections, FifoLink, LinkPath, MessageLinks
+from sim.records.scenario import HostCosts
 from sim.scenario import load
-from sim.scenario.records import HostCosts
 
 RATE, LATENCY = 1e6, 0.1
 

@@ -10,8 +10,8 @@ from support.plain_scenario import machine, plain
 
 from sim.network.links import Links
 from sim.network.schedules import OPERATIONS
+from sim.records.scenario import Collectives, Scenario, Site, Worker
 from sim.runtime import simulate
-from sim.scenario.records import Collectives, Scenario, Site, Worker
 from sim.theory.closed_forms import ring_seconds
 
 RATE, LATENCY = 1e9, 1e-3

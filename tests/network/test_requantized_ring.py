@@ -11,8 +11,8 @@ from support.toy_training import SIZE, scenario
 from sim.models.quadratic import Quadratic
 from sim.network.schedules import form_of
 from sim.program import wire_bytes
+from sim.records.scenario import Collectives
 from sim.runtime import SimulationError, simulate
-from sim.scenario.records import Collectives
 from sim.theory.closed_forms import ring_seconds
 
 WORKERS, RATE, LATENCY = 4, 100.0, 0.5

@@ -20,9 +20,9 @@ from sim.network.message_links import PREAMBLE_BYTES, FifoLink
 from sim.network.states import LinksError
 from sim.network.varying_flows import VaryingFlows
 from sim.network.varying_links import Curve, VaryingLink, VaryingMessageLinks, through
+from sim.records.profiles import UNVARIED, Profile
+from sim.records.scenario import Collectives, HostCosts, Jitter, Run, Scenario
 from sim.runtime import SimulationError, periods, simulate
-from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.records import Collectives, HostCosts, Jitter, Run, Scenario
 from tests.support.plain_scenario import machine, plain
 
 DAY = Profile.of([(0.0, 1.0), (8.0, 0.25), (20.0, 1.0)], 24.0)

@@ -12,8 +12,8 @@ from sim.planning.decision import plan
 from sim.planning.evidence import STREAMING, learns_as
 from sim.planning.limits import Limits
 from sim.planning.search import EQUAL, TOLERANCE, Search
+from sim.records.scenario import Scenario
 from sim.scenario import load
-from sim.scenario.records import Scenario
 
 OPTIONS = {
     "--model": "1B",

@@ -10,7 +10,7 @@ from support.plain_scenario import machine, plain
 from sim.network.links import Links
 from sim.planning.rehearsal import rehearsed
 from sim.questions.replications import predicted
-from sim.scenario.records import Jitter, Run, Scenario
+from sim.records.scenario import Jitter, Run, Scenario
 
 SETTINGS = [
     ("ddp", {"overlap": "none"}),

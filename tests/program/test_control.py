@@ -10,10 +10,10 @@ from support.plain_scenario import machine, plain
 
 from sim.figures.evaluation import figures
 from sim.program import ArgumentError, Program, Worker
+from sim.records.scenario import Network, Scenario
 from sim.runtime import simulate
 from sim.runtime.errors import Deadlock, SimulationError
 from sim.scenario import ScenarioError, load
-from sim.scenario.records import Network, Scenario
 
 # One way, by sender and receiver: the slowest pair are the last two, 0.5 + 0.75 s.
 LATENCY = ((0.0, 0.125, 0.25), (0.25, 0.0, 0.5), (0.25, 0.75, 0.0))

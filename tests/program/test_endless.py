@@ -10,8 +10,8 @@ from support.plain_scenario import machine, plain
 
 from sim.program import Program, Worker
 from sim.questions import effort
+from sim.records.scenario import Run
 from sim.runtime import SimulationError, TooLarge, limits, progress, simulate
-from sim.scenario.records import Run
 
 MANY = 5000
 

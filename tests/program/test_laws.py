@@ -18,8 +18,8 @@ from sim.figures.causes import CAUSES
 from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import wire_bytes
+from sim.records.scenario import Jitter, Machine, Method, Run, Scenario
 from sim.runtime import simulate
-from sim.scenario.records import Jitter, Machine, Method, Run, Scenario
 from sim.trace.table import COLUMNS, Trace
 
 LAW = settings(

@@ -235,8 +235,8 @@ def test_a_paced_run_sleeps_as_long_as_an_operation_declares(
     from realrun.device import Host
     from realrun.runtime.shared import Limits, Pace, Shared
     from realrun.runtime.worker import TorchWorker
+    from sim.records.scenario import Jitter
     from sim.runtime.computation import Computation, Factors
-    from sim.scenario.records import Jitter
 
     @operation("optimizer", seconds=0.02, scales_with="nothing")
     def short(layers: range) -> None: ...

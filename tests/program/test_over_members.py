@@ -17,9 +17,9 @@ from sim.methods import METHODS
 from sim.models.quadratic import Numbers
 from sim.program import Program, Worker
 from sim.questions.effort import _count
+from sim.records.scenario import Collectives, HostCosts, Method, Run, Scenario, Site
 from sim.runtime import CollectiveMismatch, Deadlock, SimulationError, simulate
 from sim.runtime.context import context_of, sent_shares
-from sim.scenario.records import Collectives, HostCosts, Method, Run, Scenario, Site
 from sim.trace.files import load, save
 from sim.trace.perfetto import events
 

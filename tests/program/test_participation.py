@@ -11,9 +11,9 @@ from support.toy_training import SIZE, scenario, train
 from sim.figures.evaluation import figures
 from sim.methods.participation import participants
 from sim.models.quadratic import Quadratic
+from sim.records.scenario import Run
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.records import Run
 from sim.theory import ring_seconds, wall_clock
 
 WORKERS, SHARE, ROUNDS, H = 20, 0.1, 12, 5

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from sim.cli.app import app
 from sim.figures.evaluation import Figures, figures
 from sim.program import Program, Worker
+from sim.records.scenario import Run
 from sim.runtime import simulate
-from sim.scenario.records import Run
 from sim.trace.files import load, save
 from sim.trace.table import Trace
 

@@ -9,8 +9,8 @@ from support.plain_scenario import plain
 
 from sim.cli.app import main
 from sim.program import Program, Worker
+from sim.records.scenario import Run
 from sim.runtime import SimulationError, simulate
-from sim.scenario.records import Run
 
 FAILING = """\
 def failing(worker):

@@ -13,9 +13,9 @@ from support.toy_training import SIZE, scenario
 
 from sim.methods import BY_COUNTS
 from sim.models.quadratic import Quadratic
+from sim.records.scenario import Run, Scenario
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.records import Run, Scenario
 
 DDP: list[dict[str, Any]] = [
     {"overlap": "none"},

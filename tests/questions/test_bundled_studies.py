@@ -7,9 +7,9 @@ import pytest
 from sim.figures.evaluation import Figures, figures
 from sim.methods.participation import participants
 from sim.questions.variations import scaled
+from sim.records.scenario import Scenario
 from sim.runtime import simulate
 from sim.scenario import load, load_study
-from sim.scenario.records import Scenario
 from sim.theory import hierarchical_seconds, required_bandwidth, ring_seconds, step_seconds
 
 H100 = 989e12

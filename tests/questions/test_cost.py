@@ -16,9 +16,9 @@ from sim.figures.evaluation import Figures
 from sim.network.links import Links
 from sim.questions.cost import BUSY, cost
 from sim.questions.replications import predicted
+from sim.records.scenario import Tariff
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load
-from sim.scenario.records import Tariff
 
 TEXT = """
 [run]

@@ -14,9 +14,9 @@ from sim.figures.evaluation import figures
 from sim.questions.in_step import other_pace_s, warned
 from sim.questions.replications import a_round_s as a_round
 from sim.questions.replications import predicted
+from sim.records.scenario import Collectives, HostCosts, Jitter, Run, Scenario
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.records import Collectives, HostCosts, Jitter, Run, Scenario
 
 RATE, LATENCY, COMPUTE = 1000.0, 0.5, 2.0
 CALL = 0.01  # what comes with the last data is there before the next call

@@ -17,9 +17,9 @@ from sim.questions import levers as module
 from sim.questions.effort import effort
 from sim.questions.levers import Lever, levers, levers_of
 from sim.questions.replications import predicted
+from sim.records.scenario import Jitter, Scenario, Site
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.records import Jitter, Scenario, Site
 
 THREE = ["--model", "10B", "--sites", "paris,dallas,osaka", "--bandwidth", "1Gbit/s"]
 THREE += ["--rtt", "80ms"]

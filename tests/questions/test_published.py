@@ -12,9 +12,9 @@ from sim.methods import METHODS
 from sim.questions.reproduce import Reproduction, reproduce
 from sim.questions.study import run
 from sim.questions.variations import scaled
+from sim.records.scenario import Method, Scenario
 from sim.runtime import simulate
 from sim.scenario import load, load_study
-from sim.scenario.records import Method, Scenario
 
 
 def reproduced(name: str, out: Path) -> Reproduction:

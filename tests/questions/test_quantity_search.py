@@ -19,9 +19,9 @@ from sim.program import ArgumentError, wire_bytes
 from sim.questions.quantities import QUANTITIES
 from sim.questions.quantity_search import Found, least, search
 from sim.questions.variations import round_trip, with_round_trip
+from sim.records.scenario import Collectives, Jitter, Scenario
 from sim.runtime import simulate
 from sim.scenario import load
-from sim.scenario.records import Collectives, Jitter, Scenario
 from sim.theory.closed_forms import blocking_utilization, ring_seconds
 
 RING = Collectives(algorithm="ring")

@@ -25,10 +25,10 @@ from sim.questions.replications import (
 )
 from sim.questions.study import run
 from sim.questions.target_search import required
+from sim.records.scenario import Jitter
 from sim.runtime import simulate
 from sim.runtime.computation import Factors
 from sim.scenario import Scenario, ScenarioError, load, load_study, sweep
-from sim.scenario.records import Jitter
 
 TWO = {
     "--model": "1B",

@@ -17,9 +17,9 @@ from sim.program import ArgumentError, Program
 from sim.questions.comparison import compare
 from sim.questions.target_search import required
 from sim.questions.variations import links, scaled, single_site, with_sites
+from sim.records.scenario import Collectives, CollectiveTable, Jitter, ModelSize, Run
 from sim.runtime import simulate
 from sim.runtime.computation import Factors
-from sim.scenario.records import Collectives, CollectiveTable, Jitter, ModelSize, Run
 from sim.trace.perfetto import events
 
 

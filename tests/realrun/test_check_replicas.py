@@ -28,8 +28,8 @@ from realrun.runtime.shared import Limits, Shared  # noqa: E402
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import Program, Worker, keeps_equal, kept_equal  # noqa: E402
+from sim.records.scenario import Method  # noqa: E402
 from sim.scenario import ScenarioError  # noqa: E402
-from sim.scenario.records import Method  # noqa: E402
 
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)
 WORKERS, ROUNDS, ODD, WRONG_ROUND = 3, 4, 1, 2

@@ -24,9 +24,9 @@ from support.toy_training import SIZE, scenario  # noqa: E402
 from realrun.runtime.shared import Limits, Shared  # noqa: E402
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.models.quadratic import Quadratic  # noqa: E402
+from sim.records.scenario import Scenario  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
-from sim.scenario.records import Scenario  # noqa: E402
 from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 UNIT = {"fp32": 2.0**-24, "bf16": 2.0**-9}  # largest relative error of rounding once

@@ -38,10 +38,10 @@ from realrun.runtime.shared import Limits, Shared  # noqa: E402
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.program import QUANTIZED, Program  # noqa: E402
+from sim.records.scenario import Method, Run  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
-from sim.scenario.records import Method, Run  # noqa: E402
 from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 pytestmark = [

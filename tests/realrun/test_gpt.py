@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from realrun.model.gpt import GPT, SIZES, GPTConfig, loss, rotary, rotate
 from realrun.model.stages import ModelError, check_against, layer_parameters, load_model, stages_of
+from sim.records.scenario import ModelSize
 from sim.scenario import load, sections
-from sim.scenario.records import ModelSize
 from sim.units import parse_count
 
 SMALL = GPTConfig(hidden=32, layers=3, heads=4, vocabulary=50, context=16)

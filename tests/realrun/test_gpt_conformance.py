@@ -28,11 +28,11 @@ from realrun.runtime.shared import Limits, Shared  # noqa: E402
 from realrun.runtime.worker import TorchWorker  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.methods.inside import INSIDE  # noqa: E402
+from sim.records.scenario import Method, Run  # noqa: E402
 from sim.runtime import simulate  # noqa: E402
 from sim.runtime.context import context_of  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
 from sim.scenario.presets import gpt_tensors  # noqa: E402
-from sim.scenario.records import Method, Run  # noqa: E402
 from sim.trace.table import LOOK, Row, Trace  # noqa: E402
 
 CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, context=8)

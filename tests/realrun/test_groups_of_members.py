@@ -29,8 +29,8 @@ from realrun.runtime.worker import TorchWorker
 from sim.members import members_of
 from sim.models.quadratic import Quadratic
 from sim.program import QUANTIZED, Program
+from sim.records.scenario import Method, Run
 from sim.runtime import simulate
-from sim.scenario.records import Method, Run
 from sim.trace.table import Row, Trace
 
 WORKERS, BLOCK, ROUNDS = 4, 32, 5

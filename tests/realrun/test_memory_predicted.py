@@ -14,8 +14,8 @@ from realrun.model.memory import state_bytes  # noqa: E402
 from sim.methods import METHODS  # noqa: E402
 from sim.questions.activations import activation_bytes  # noqa: E402
 from sim.questions.memory import memory  # noqa: E402
+from sim.records.memory_keys import convention  # noqa: E402
 from sim.scenario import Scenario, load  # noqa: E402
-from sim.scenario.memory_keys import convention  # noqa: E402
 
 LAYERS = [30_000, 12_000, 12_500, 20_001]
 CASES = [

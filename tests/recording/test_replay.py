@@ -10,9 +10,9 @@ import pytest
 from support.recordings import Did, written
 
 from sim.recording.files import load as load_recording
+from sim.records.scenario import Scenario
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
-from sim.scenario.records import Scenario
 
 RATE = 125e6  # bytes/s of 1 Gbit/s
 MEGABYTE = 1e6

@@ -9,9 +9,9 @@ import pytest
 from support.command_line import Bandwise
 
 from sim.figures.evaluation import Figures, figures
+from sim.records.scenario import Scenario
 from sim.runtime import TooLarge, limits, simulate
 from sim.scenario import load
-from sim.scenario.records import Scenario
 from sim.trace import files as trace_files
 from sim.trace.classes import by_class, class_of
 from sim.trace.packed import PackedRows

@@ -8,6 +8,7 @@ from support.plain_scenario import machine, plain
 
 from sim.methods import METHODS
 from sim.program import Program
+from sim.records.scenario import Collectives, Jitter, Run
 from sim.runtime import (
     CollectiveMismatch,
     Deadlock,
@@ -17,7 +18,6 @@ from sim.runtime import (
     simulate,
 )
 from sim.runtime.run import Runtime
-from sim.scenario.records import Collectives, Jitter, Run
 from sim.trace.table import COLUMNS, WAIT, Row
 
 WHOLE = range(2)

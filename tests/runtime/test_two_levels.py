@@ -13,8 +13,8 @@ from support.scenarios_strategy import scenarios
 from support.thorough import examples
 from support.two_levels import parts_of, two_levels
 
+from sim.records.scenario import Collectives, Method, Scenario, Site
 from sim.runtime import simulate
-from sim.scenario.records import Collectives, Method, Scenario, Site
 from sim.theory import wall_clock_of_averages
 
 CLAIM = settings(

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sim import make_scenario
 from sim.output.run_report import subject
 from sim.questions.replications import predicted
+from sim.records.scenario import Machine
 from sim.scenario import ScenarioError, load
 from sim.scenario.axes import label_of
 from sim.scenario.balance import Share, balanced
-from sim.scenario.records import Machine
 
 SLOW = {
     "--model": "10B",

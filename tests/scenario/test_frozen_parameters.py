@@ -9,9 +9,9 @@ import pytest
 from support.plain_scenario import machine, plain
 
 from sim.figures.evaluation import figures
+from sim.records.flops import flops_per_token
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
-from sim.scenario.presets import flops_per_token
 from sim.theory import wall_clock
 
 LORA = {

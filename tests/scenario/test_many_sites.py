@@ -21,10 +21,11 @@ from sim.clock import Clock
 from sim.network.links import Links
 from sim.questions.effort import effort
 from sim.questions.variations import links, scaled, with_bandwidth, with_sites
-from sim.scenario import Scenario, ScenarioError, identity, load, load_study
-from sim.scenario.connections import WINDOW, windowed
+from sim.records import identity
+from sim.records.connections import WINDOW, windowed
+from sim.records.pairs import Pairs
+from sim.scenario import Scenario, ScenarioError, load, load_study
 from sim.scenario.hardware import Hardware
-from sim.scenario.pairs import Pairs
 
 ALONE = {"--model": "1B", "--step-time": "1s"}
 FEW, MANY = 200, 800

@@ -13,9 +13,9 @@ from sim.figures.evaluation import figures
 from sim.methods import METHODS
 from sim.program import ArgumentError
 from sim.questions.variations import with_sites
+from sim.records.scenario import Run
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
-from sim.scenario.records import Run
 from sim.trace.table import ROUND
 
 CASES: list[tuple[str, dict[str, Any]]] = [

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sim.methods import METHODS
 from sim.questions.variations import with_bandwidth, with_sites
+from sim.records.scenario import Jitter, Run
 from sim.scenario import (
     OPTIONS,
     ScenarioError,
@@ -25,7 +26,6 @@ from sim.scenario import (
 )
 from sim.scenario.method import parameters_of
 from sim.scenario.presets import ACCELERATORS, MODELS, accelerator
-from sim.scenario.records import Jitter, Run
 from sim.scenario.rings import best_order
 from sim.scenario.schema import known_keys
 

@@ -6,9 +6,9 @@ import pytest
 
 from sim.methods.exchange import MOST_PARTS
 from sim.program import ArgumentError
+from sim.records.scenario import Scenario
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, load
-from sim.scenario.records import Scenario
 from sim.theory.closed_forms import ring_seconds
 
 LAYERS = "model.layer_parameters=[1000, 500]"

@@ -19,11 +19,11 @@ from sim.network.links import Links
 from sim.output.varying_links import record, said
 from sim.questions.effort import effort
 from sim.questions.variations import scaled, with_bandwidth, with_latency_of, with_sites
+from sim.records.profiles import UNVARIED, Profile
+from sim.records.scenario import CollectiveTable
+from sim.records.varying import period_of, varying
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, load, load_study
-from sim.scenario.profiles import UNVARIED, Profile
-from sim.scenario.records import CollectiveTable
-from sim.scenario.varying import period_of, varying
 from sim.theory import wall_clock
 
 SITES = """

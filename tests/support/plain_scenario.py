@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sim.methods import METHODS
-from sim.scenario.records import (
+from sim.records.scenario import (
     Collectives,
     Machine,
     Method,

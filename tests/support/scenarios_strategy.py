@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sim.methods import METHODS
 from sim.methods.inside import INSIDE
-from sim.scenario.records import (
+from sim.records.scenario import (
     Collectives,
     HostCosts,
     Machine,

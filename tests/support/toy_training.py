@@ -9,8 +9,7 @@ import numpy as np
 from sim.methods import METHODS
 from sim.methods.inside import INSIDE
 from sim.models.quadratic import Quadratic
-from sim.runtime import simulate
-from sim.scenario.records import (
+from sim.records.scenario import (
     Machine,
     Method,
     ModelSize,
@@ -20,6 +19,7 @@ from sim.scenario.records import (
     Site,
     Worker,
 )
+from sim.runtime import simulate
 
 TENSORS = ((5, 3), (7,), (1, 4), (2, 2, 1), (3,), (2,))
 SIZE = ModelSize("toy", 30, 30, (8, 7, 5, 5, 3, 2), "fp32", layer_tensors=TENSORS)

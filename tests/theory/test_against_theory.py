@@ -15,8 +15,8 @@ from support.thorough import examples
 from sim.methods import METHODS
 from sim.methods.inside import INSIDE
 from sim.program import Program, Worker, wire_bytes
+from sim.records.scenario import Machine, Method, Scenario
 from sim.runtime import simulate
-from sim.scenario.records import Machine, Method, Scenario
 from sim.theory import longest_path, wall_clock
 
 RELATIVE = 1e-9

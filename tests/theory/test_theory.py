@@ -16,7 +16,7 @@ from support.thorough import examples
 from sim import theory
 from sim.methods import METHODS
 from sim.program import ArgumentError
-from sim.scenario.records import (
+from sim.records.scenario import (
     Collectives,
     CollectiveTable,
     Jitter,

@@ -26,9 +26,9 @@ from realrun.validation.rows import checked, load
 from realrun.validation.run import validate
 from realrun.validation.timelines import chosen
 from sim.questions import replications
+from sim.records.identity import SCHEMA
 from sim.runtime import simulate
 from sim.scenario import Scenario, ScenarioError, Study, load_study
-from sim.scenario.identity import SCHEMA
 from sim.storage import journal
 from sim.text.visible import visible
 from sim.trace.files import save

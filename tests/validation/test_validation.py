@@ -33,9 +33,9 @@ from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only
 from realrun.validation.run import check_folder
 from sim.operations import timed
 from sim.program import wire_bytes
+from sim.records.scenario import HostCosts, Method
 from sim.runtime import simulate
 from sim.scenario import ScenarioError, Study, load, load_study
-from sim.scenario.records import HostCosts, Method
 from sim.storage.files import DamagedError
 from sim.storage.locks import locked
 

@@ -15,10 +15,10 @@ from math import inf, sqrt
 from typing import Any, TypeVar
 
 from sim.operations import OPERATIONS, timed
-from sim.scenario.identity import sha256
-from sim.scenario.memory_keys import MemoryKeys, SiteMemory
-from sim.scenario.pairs import Pairs
-from sim.scenario.profiles import UNVARIED, Profile
+from sim.records.identity import sha256
+from sim.records.memory_keys import MemoryKeys, SiteMemory
+from sim.records.pairs import Pairs
+from sim.records.profiles import UNVARIED, Profile
 
 _R = TypeVar("_R")
 
@@ -381,7 +381,7 @@ class Scenario:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of all that decides the answer (:mod:`sim.scenario.identity`)."""
+        """Hash of all that decides the answer (:mod:`sim.records.identity`)."""
         return sha256(self)
 
     @cached_property

@@ -28,7 +28,7 @@ _WRITTEN_OUT = 100  # sites; of more, what all pairs have in common stands for t
 
 
 def sha256(scenario: Any) -> str:
-    """Return the hash of a :class:`sim.scenario.records.Scenario`, in hexadecimal."""
+    """Return the hash of a :class:`sim.records.scenario.Scenario`, in hexadecimal."""
     different = dict.fromkeys(worker.machine for worker in scenario.workers)
     machines = {machine: number for number, machine in enumerate(different)}
     return _digest(

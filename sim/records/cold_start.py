@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sim.scenario.records import Machine
+from sim.records.scenario import Machine
 
 
 def cold_start_s(machine: Machine, pause_s: float) -> float:

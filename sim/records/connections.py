@@ -7,7 +7,7 @@ from heapq import nlargest
 from itertools import permutations
 from math import inf
 
-from sim.scenario.records import Network, Scenario
+from sim.records.scenario import Network, Scenario
 from sim.units import format_rate, format_seconds
 
 WINDOW = 4 * 2**20
