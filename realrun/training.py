@@ -321,6 +321,7 @@ class Run:
             built.parameters_by_layer,
             rank=rank,
             workers=self.world.workers,
+            shards=scenario.shards,
             n_grad_accumulation=machine.n_grad_accumulation,
             inner=inner_optimizer(file.train, scenario),
             param_dtype=scenario.model.param_dtype,
@@ -342,7 +343,7 @@ class Run:
             worker.machine.jitter, scenario.run.seed, worker.random_stream, scenario.replication
         )
         return Pace(
-            Computation(worker.machine, scenario.model.layers, len(scenario.workers), factors)
+            Computation(worker.machine, scenario.model.layers, scenario.shards, factors)
         )
 
     def _slower(self) -> float:

@@ -53,7 +53,10 @@ class TorchModel:
     parameters_by_layer
         Which parameters belong to which layer, each to exactly one.
     rank, workers
-        This worker and M; it owns slice ``rank`` of M where the optimizer is sharded.
+        This worker and M.
+    shards
+        Over how many consecutive ranks a sharded optimizer is divided, each with its slice; by
+        default all.
     tokens_per_step
         Of all workers together: where an update counts tokens (acco, dpu, wp) the learning rate
         is read at committed tokens / this; 0 reads it at the updates taken.
@@ -76,6 +79,7 @@ class TorchModel:
         *,
         rank: int = 0,
         workers: int = 1,
+        shards: int | None = None,
         n_grad_accumulation: int = 1,
         inner: Inner | None = None,
         param_dtype: str = "bf16",
@@ -108,7 +112,8 @@ class TorchModel:
         self._saved_inputs: list[Tensor | None] = [None] * self.num_layers
         self._outputs: list[Tensor | None] = [None] * self.num_layers
         self._outer = Outer(self.theta, self._layout, workers, on_host=outer_on_host)
-        self._sharded = Sharded(rank, workers, self._inner)
+        shards = shards or workers
+        self._sharded = Sharded(rank % shards, shards, self._inner)
         self._handed: Handed | None = None
 
     @property

@@ -54,7 +54,10 @@ class Quadratic:
     size
         Layers and how many parameters each has.
     rank, workers
-        This worker and M: each worker owns slice ``rank`` of M where the optimizer is sharded.
+        This worker and M.
+    shards
+        Over how many consecutive ranks a sharded optimizer is divided, each with its slice; by
+        default all.
     n_grad_accumulation
         Micro-batches per inner step.
     lr, momentum
@@ -79,13 +82,15 @@ class Quadratic:
         noise: float = 0.0,
         spread: float = 1.0,
         seed: int = 0,
+        shards: int | None = None,
     ) -> None:
         self.num_layers = size.layers
         self.param_dtype = size.param_dtype
         self.n_grad_accumulation = n_grad_accumulation
         self.committed_tokens = 0.0
         self.pace = 1.0
-        self._rank, self._workers = rank, workers
+        self._workers, self._shards = workers, shards or workers
+        self._place = rank % self._shards
         self._lr, self._momentum, self._noise = lr, momentum, noise
         edges = np.concatenate([[0], np.cumsum(size.layer_parameters)]).tolist()
         self._tensors = size.layer_tensors
@@ -186,7 +191,7 @@ class Quadratic:
 
     def _shard(self, gradients: Sequence[Numbers]) -> NDArray[np.intp]:
         """Where this worker's slices of some buffers, or of the whole vector, lie."""
-        m, rank = self._workers, self._rank
+        m, rank = self._shards, self._place
         spans = [(g.start, g.elements) for g in gradients] or [(0, len(self.theta))]
         return np.concatenate(
             [np.arange(at + n * rank // m, at + n * (rank + 1) // m) for at, n in spans]

@@ -52,6 +52,7 @@ def _method(method: Any, param_dtype: str) -> dict[str, Any]:
     if method.name == "recording":  # which file it is says its digest, wherever it lies
         before.add("path")
     return {
+        **({"island": method.island} if method.island else {}),
         "name": method.name,
         "arguments": {
             _NAMES.get(key, key): value

@@ -342,6 +342,8 @@ class Method:
     name: str
     program: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    #: Accelerators of an island, where the workers are accelerators; 0 where they are replicas.
+    island: int = 0
 
 
 @dataclass(frozen=True)
@@ -391,6 +393,11 @@ class Scenario:
         for worker in self.workers:
             found[worker.site].append(worker.rank)
         return tuple(map(tuple, found))
+
+    @property
+    def shards(self) -> int:
+        """Over how many workers a sharded optimizer is divided: an island's, or all."""
+        return self.method.island or len(self.workers)
 
     @property
     def comm_dtype(self) -> str:

@@ -81,16 +81,16 @@ class Computation:
         The worker's times at speed 1.
     layers
         L.
-    workers
-        M, over which sharded optimizers are divided.
+    shards
+        Over how many workers sharded optimizers are divided.
     factors
         Jitter; consumed in the order in which operations are asked for.
     """
 
-    def __init__(self, machine: Machine, layers: int, workers: int, factors: Factors) -> None:
+    def __init__(self, machine: Machine, layers: int, shards: int, factors: Factors) -> None:
         self._factors = factors
         self._layers = layers
-        self._workers = workers
+        self._shards = shards
         self._accumulation = machine.n_grad_accumulation
         speed = self._speed = machine.speed
         self._backward = machine.backward_ratio  # of a forward pass
@@ -108,7 +108,7 @@ class Computation:
 
     def _whole(self, row: Operation, seconds: float) -> float:
         """Seconds of the whole model that one worker computes, at its speed."""
-        return seconds / (self._workers if row.scales_with == "workers" else 1) / self._speed
+        return seconds / (self._shards if row.scales_with == "workers" else 1) / self._speed
 
     def seconds(
         self,

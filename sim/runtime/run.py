@@ -151,7 +151,7 @@ class Runtime:
                 Computation(
                     machine,
                     size.layers,
-                    len(workers),
+                    scenario.shards,
                     Factors(
                         machine.jitter,
                         scenario.run.seed,
