@@ -342,9 +342,7 @@ class Run:
         factors = Factors(
             worker.machine.jitter, scenario.run.seed, worker.random_stream, scenario.replication
         )
-        return Pace(
-            Computation(worker.machine, scenario.model.layers, scenario.shards, factors)
-        )
+        return Pace(Computation(worker.machine, scenario.model.layers, scenario.shards, factors))
 
     def _slower(self) -> float:
         """How many times slower than the fastest this worker is to be, if that is asked for."""

@@ -22,7 +22,7 @@ from sim.output import columns
 from sim.scenario import hardware
 from sim.scenario.fields import RefusedError
 from sim.scenario.options import OPTIONS
-from sim.scenario.schema import SECTIONS, JitterSection
+from sim.scenario.schema import OF_A_SITE, SECTIONS
 from sim.scenario.signatures import arguments
 from sim.scenario.study import StudySection
 from sim.trace import table as trace
@@ -97,7 +97,7 @@ def keys_of(path: tuple[str, ...], section: type[BaseModel]) -> str:
     """Return a table of the keys of a section."""
     rows = []
     for name, field in section.model_fields.items():
-        if (*path, name) in SECTIONS and (*path, name) != ("site", "jitter"):
+        if (*path, name) in SECTIONS and (*path, name) not in OF_A_SITE:
             continue  # a section of its own
         key = ".".join((*path, name))
         extra = field.json_schema_extra
@@ -112,11 +112,11 @@ def scenario_keys() -> str:
     parts = []
     for path, section in SECTIONS.items():
         title = f"[{'.'.join(path)}]" if path else "Outside of all sections"
-        title = {"[site]": "[[site]]", "[site.jitter]": "jitter, inside [[site]]"}.get(title, title)
+        title = "[[site]]" if path == ("site",) else title
+        title = f"{path[1]}, a table in [[site]]" if path in OF_A_SITE else title
         said = explained(title, section.__doc__)
         said = said.rpartition("]: ")[2].rpartition(" }: ")[2]
         parts.append(f"## {title}\n\n{said[:1].upper()}{said[1:]}\n\n{keys_of(path, section)}")
-    assert SECTIONS["site", "jitter"] is JitterSection
     return "\n\n".join([*parts, data_keys(), study_keys()])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from sim.figures.causes import CAUSES
+from sim.figures.causes import CAUSES, INSIDE
 from sim.figures.packed_runs import Split, plain
 from sim.trace.table import LOOK, SPAWN, WAIT, Row, Trace
 
@@ -60,6 +60,18 @@ class Accounts:
 
     def between(self, begin: float, end: float) -> dict[int, dict[str, float]]:
         """Fractions of the time from ``begin`` to ``end`` (seconds), by simulated rank."""
+        found = self._between(begin, end)
+        shares = self._trace.context.exposed_inside
+        for rank, spent in found.items():
+            if not shares:
+                del spent[INSIDE]
+                continue
+            # An island's step holds what its accelerators wait for each other.
+            spent[INSIDE] = shares[rank] * spent["compute"]
+            spent["compute"] *= 1 - shares[rank]
+        return found
+
+    def _between(self, begin: float, end: float) -> dict[int, dict[str, float]]:
         length = end - begin
         if self._split is not None and length > 0:
             return self._split.between(begin, end)

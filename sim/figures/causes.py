@@ -8,8 +8,15 @@ CAUSES = (
     *COMPUTED,
     "contention",
     "exposed_communication",
+    "exposed_inside",
     "waiting",
     "setup",
     "other",
 )
-"""Where the time goes: fractions of workers x wall-clock that add up to one."""
+"""Where the time goes: fractions of workers x wall-clock that add up to one.
+
+"exposed_communication" is between workers, "exposed_inside" between the accelerators of one.
+"""
+
+INSIDE = "exposed_inside"
+"""The cause that only runs of islands have."""

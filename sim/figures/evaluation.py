@@ -8,7 +8,6 @@ from math import inf, isnan, nan
 import numpy as np
 
 from sim.figures.breakdown import Accounts
-from sim.figures.causes import CAUSES
 from sim.figures.packed_runs import trained
 from sim.figures.throughput import Throughput, throughput
 from sim.figures.traffic import Exchange, Sent
@@ -97,7 +96,8 @@ class Figures:
     def lost_to(self) -> str:
         """The cause, compute apart, that took most of the evaluated rounds."""
         return max(
-            (cause for cause in CAUSES if cause != "compute"), key=self.breakdown.__getitem__
+            (cause for cause in self.breakdown if cause != "compute"),
+            key=self.breakdown.__getitem__,
         )
 
     def time_for(self, tokens: float) -> float:
@@ -238,7 +238,7 @@ def _mean(by_rank: dict[int, dict[str, float]], weights: dict[int, int]) -> dict
     total = sum(weights.values())
     return {
         cause: sum(weights[rank] * by_rank[rank][cause] for rank in by_rank) / total
-        for cause in CAUSES
+        for cause in next(iter(by_rank.values()))
     }
 
 

@@ -40,6 +40,7 @@ RUNS: dict[str, str] = {
     "quantize_fraction": "Share on packing values before int8 and fp4 collectives.",
     "contention_fraction": "Share lost to compute/communication interference.",
     "exposed_communication_fraction": "Share blocked on communication that nothing hides.",
+    "exposed_inside_fraction": "Share in which accelerators of one worker wait for each other.",
     "waiting_fraction": "Share waiting for a slower worker.",
     "setup_fraction": "Share exposed while a group's first collective makes its connections.",
 }

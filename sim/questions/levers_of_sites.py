@@ -21,7 +21,12 @@ _APART = 1.005  # factor from which on a site is the slowest
 
 
 def computation(scenario: Scenario) -> Iterator[Candidate]:
-    """Offer three points of MFU where it is known, else faster accelerators."""
+    """Offer three points of MFU where it is known, else faster accelerators.
+
+    Nothing where a step was simulated: its communication gets no faster.
+    """
+    if _simulated_inside(scenario):
+        return
     rates = [_mfu(scenario, rank) for rank in range(len(scenario.workers))]
     if not all(rate and rate + MFU_POINTS <= 1 for rate in rates):
         yield _faster(scenario, SPEED, "accelerators 10 % faster")
@@ -45,8 +50,10 @@ def later_accelerators(scenario: Scenario) -> Iterator[Candidate]:
     """Offer accelerators of twice the peak at the same MFU, or of twice the speed.
 
     What the steps of training without its passes take (the optimizer) stays with the peak, and
-    shrinks with the speed.
+    shrinks with the speed. Nothing where a step was simulated.
     """
+    if _simulated_inside(scenario):
+        return
     rates = [_mfu(scenario, rank) for rank in range(len(scenario.workers))]
     if not all(rates):
         yield _faster(scenario, FASTER, "accelerators twice as fast")
@@ -85,6 +92,10 @@ def _of_sites(scenario: Scenario, key: str, values: Sequence[float | str], of_al
     return " ".join(
         f"--set site.{name}.{key}={each.pop()}" for name, each in zip(names, by_site, strict=True)
     )
+
+
+def _simulated_inside(scenario: Scenario) -> bool:
+    return any(worker.machine.inside is not None for worker in scenario.workers)
 
 
 def _mfu(scenario: Scenario, rank: int) -> float:

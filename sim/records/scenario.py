@@ -133,11 +133,37 @@ class Machine:
     backward_ratio: float = 2.0
     accelerators: int = 0
     peak_flops: float = 0.0
+    #: What happens inside a step, where that has been simulated: the times above are its.
+    inside: Inside | None = None
+    #: The part of ``step_seconds`` in which all wait for communication inside the island.
+    exposed_inside: float = 0.0
 
     def seconds_of(self, operation: str) -> float:
         """Return the seconds of an operation of the whole model, at speed 1."""
         row = OPERATIONS[operation]
         return float(getattr(self, row.field)) if row.key else row.seconds
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What the accelerators of one worker, an island, do within a step, and over which links."""
+
+    #: "ddp", "zero1" or "fsdp", and its arguments.
+    method: str
+    arguments: tuple[tuple[str, Any], ...]
+    #: Of the island, and of one node; nodes are filled one after the other.
+    accelerators: int
+    per_node: int
+    #: How long its own part of each operation takes on one accelerator: kernels alone.
+    accelerator: Machine
+    #: Bytes/s that an accelerator sends, and receives, inside its node; seconds one way.
+    within_bandwidth: float
+    within_latency: float
+    #: The same of a node, between nodes.
+    between_bandwidth: float
+    between_latency: float
+    #: How its collectives are carried out.
+    algorithm: str = "ring"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,9 @@ def context_of(
         ),
         accelerators=tuple(machine.accelerators for machine in machines),
         peak_flops=tuple(machine.peak_flops for machine in machines),
+        exposed_inside=tuple(machine.exposed_inside for machine in machines)
+        if any(machine.inside is not None for machine in machines)
+        else (),
     )
 
 

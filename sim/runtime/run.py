@@ -14,6 +14,7 @@ from typing import Any
 from sim.clock import Clock
 from sim.members import Members
 from sim.methods import METHODS
+from sim.methods.inside import INSIDE
 from sim.models.sized import Sized
 from sim.network.flows import Flows
 from sim.network.links import Links
@@ -257,7 +258,7 @@ def merged(scenario: Scenario, *, merge: bool) -> dict[int, tuple[int, ...]]:
     user's may look at its rank. One that names members is begun again with all workers apart.
     """
     method = scenario.method
-    ours = METHODS.get(method.name) is method.program
+    ours = (METHODS | INSIDE).get(method.name) is method.program
     each = [value for value in method.arguments.values() if isinstance(value, tuple)]
     per_worker = all(len(value) == len(scenario.workers) for value in each)
     if not merge or not ours or not per_worker or scenario.run.start_skew_s:

@@ -58,7 +58,7 @@ _DURATIONS = (
     "profile_period",
     *(row.key for row in OPERATIONS.values() if row.key),
 )
-_FRACTIONS = ("mfu", "goodput", "first_layer_backward", "loss", "background")
+_FRACTIONS = ("mfu", "compute_efficiency", "goodput", "first_layer_backward", "loss", "background")
 _COUNTS = ("tokens", "parameters", "frozen_parameters", "active_parameters", "batch_tokens")
 
 _WITH_UNITS = (
@@ -267,7 +267,8 @@ def key_of(key: str, origin: Origin) -> tuple[str | None, tuple[str, ...]]:
         return option, tuple(OPTIONS[option].key.split("."))
     if "." in key:
         return None, split_key(key, origin.label)
-    matches = [path for path in known_keys() if path.rpartition(".")[2] == key]
+    known = [path for path in known_keys() if not path.startswith("site.inside.")]
+    matches = [path for path in known if path.rpartition(".")[2] == key]
     if len(matches) == 1:
         return None, tuple(matches[0].split("."))
     if matches:

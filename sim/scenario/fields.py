@@ -165,6 +165,13 @@ def text(value: object) -> str:
     return _without(value, "")
 
 
+def switch(value: object) -> bool:
+    """Read true or false."""
+    if not isinstance(value, bool):
+        raise RefusedError("must be true or false")
+    return value
+
+
 def name(value: object) -> str:
     """Read a text of one line."""
     return _without(text(value), "\n\t")
@@ -552,6 +559,12 @@ ComputeMode = Annotated[str, PlainValidator(choice("real", "paced"))]
 NotFinite = Annotated[str, PlainValidator(choice("stop", "warn"))]
 FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
+Switch = Annotated[bool, PlainValidator(switch)]
+InsideMethod = Annotated[str, PlainValidator(choice("ddp", "zero1", "fsdp"))]
+InsideAlgorithm = Annotated[
+    str,
+    PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical", "nccl")),
+]
 Algorithm = Annotated[
     str,
     PlainValidator(

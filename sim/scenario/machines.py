@@ -10,6 +10,7 @@ from sim.records.flops import flops_per_token
 from sim.records.scenario import Jitter, Machine, ModelSize
 from sim.scenario.balance import BALANCED
 from sim.scenario.context import Context
+from sim.scenario.efficiency import check_efficiency
 from sim.scenario.errors import did_you_mean
 from sim.scenario.hardware import MachineRecord, Pairs
 from sim.scenario.measured import machine_of, real_speed, slowed_by_sleeping
@@ -25,6 +26,7 @@ from sim.scenario.schema import SiteSection
 from sim.units import format_count, format_flops, format_percent, format_seconds
 
 DEFAULT_MFU = 0.40
+DEFAULT_COMPUTE_EFFICIENCY = 0.50
 DEFAULT_BATCH = 2**20
 
 Assumed = list[tuple[str, str]]
@@ -79,6 +81,11 @@ class MachineReader:
             accelerators=self.accelerators,
             peak_flops=self.peak_flops,
         )
+        if self.site.inside is not None:
+            # Late: what is simulated for one answer is not loaded for all.
+            from sim.scenario.islands import with_inside
+
+            return with_inside(self.context, self.index, machine, self.model, self.assumed)
         return slowed_by_sleeping(machine) if self.found.goes_first else machine
 
     def note_balanced(self, default: Machine, machine: Machine) -> None:
@@ -98,8 +105,9 @@ class MachineReader:
         measured = self.measured
         step_time = self._own("step_time", measured.inner_step_s)
         accelerators = self._own("accelerators", measured.inner_step_s)
+        check_efficiency(self.context, self.index)
         if site.accelerators is None:
-            for key in ("mfu", "peak"):
+            for key in ("mfu", "compute_efficiency", "peak"):
                 if getattr(site, key) is not None:
                     raise self._refuse(
                         key, 'goes with accelerators; give accelerators = "64 x H100" as well'
@@ -152,7 +160,14 @@ class MachineReader:
             peak = known.peak
             self._assume("peak", f"{format_flops(peak)} in {known.dtype} ({known.source})")
         self.accelerators, self.peak_flops, self.accelerator = count, peak, name
-        mfu = self._or("mfu", self.site.mfu, DEFAULT_MFU, format_percent(DEFAULT_MFU))
+        share = ("mfu", self.site.mfu, DEFAULT_MFU)
+        if self.site.inside is not None:
+            share = (
+                "compute_efficiency",
+                self.site.compute_efficiency,
+                DEFAULT_COMPUTE_EFFICIENCY,
+            )
+        mfu = self._or(*share, format_percent(share[2]))
         seconds = step_seconds_from_flops(self.flops, batch_tokens, count, peak, mfu)
         if seconds > 365 * 86400:
             raise self._refuse("accelerators", "one inner step would take more than a year")

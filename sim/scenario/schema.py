@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from sim.operations import timed
 from sim.scenario import fields as f
 from sim.scenario.described import key
+from sim.scenario.interconnects import Interconnect
 from sim.scenario.tables import with_keys
 
 
@@ -139,6 +140,44 @@ class JitterSection(Section):
     )
 
 
+class InsideSection(Section):
+    """inside = { ... }: what the accelerators of one worker do within a step, simulated once."""
+
+    method: f.InsideMethod = key(
+        "What they share out: nothing but the batch (ddp), the optimizer as well (zero1), or "
+        "parameters and gradients too (fsdp).",
+        "needed",
+        value=...,
+    )
+    accelerators: f.AtLeastOne | None = key(
+        "Accelerators of one worker.", "the number in site.accelerators"
+    )
+    per_node: f.AtLeastOne | None = key("Accelerators of one node.", "8")
+    within_node: Interconnect | None = key(
+        "Rate at which an accelerator sends, and receives, inside its node; or a link by name.",
+        "NVLink 4",
+    )
+    node_rtt: f.Delay | None = key("Round-trip time between two accelerators of a node.", "6 us")
+    between_nodes: Interconnect | None = key(
+        "Rate at which a node sends, and receives; or its links by name.", "8 x InfiniBand NDR"
+    )
+    rtt: f.Delay | None = key("Round-trip time between two nodes.", "20 us")
+    algorithm: f.InsideAlgorithm | None = key(
+        "How collectives inside are carried out, as network.collective.algorithm says it.", "ring"
+    )
+    prefetch: f.Switch | None = key(
+        "Only with fsdp: whether the next layer is gathered while this one is computed.", "true"
+    )
+    reshard: f.Switch | None = key(
+        "Only with fsdp: whether parameters are freed between forward and backward (ZeRO-3).",
+        "true",
+    )
+    bucket_bytes: str | int | None = key(
+        "Only with ddp and zero1: consecutive layers share a bucket up to this size.", "25 MiB"
+    )
+    comm_dtype: str | None = key("Type in which gradients travel inside.", "model.param_dtype")
+
+
 @with_keys({row.key: row.meaning for row in timed()}, f.OperationTime)
 class _OnAMachine(Section):
     """How many workers a site has, and how long operations take on one of them."""
@@ -164,6 +203,15 @@ class _OnAMachine(Section):
         "Part of the peak that a step reaches, the input from which step_time follows. It is not "
         "the MFU, end to end, that tables show.",
         "40 %",
+    )
+    compute_efficiency: f.Share | None = key(
+        "Only with inside: part of the peak that kernels alone reach; communication inside is "
+        "simulated.",
+        "50 %",
+    )
+    inside: InsideSection | None = key(
+        "What happens between the accelerators of one worker within a step; a table of the keys "
+        "below. Without it a worker's step is one number."
     )
     batch_tokens: f.BatchTokens | None = key(
         'Tokens per worker and inner step; "balanced" chooses them so that no site waits for '
@@ -512,6 +560,7 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
     ("method",): MethodSection,
     ("site",): SiteSection,
     ("site", "jitter"): JitterSection,
+    ("site", "inside"): InsideSection,
     ("network",): NetworkSection,
     ("network", "within"): WithinSection,
     ("network", "collective"): CollectiveSection,
@@ -521,8 +570,9 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
 }
 
 # Tables that are merged key by key when one level is laid over another. Any other table
-# (jitter, a matrix) is one value and is replaced as a whole.
-MERGED = tuple(path for path in SECTIONS if path != ("site", "jitter"))
+# (jitter, inside, a matrix) is one value and is replaced as a whole.
+OF_A_SITE = (("site", "jitter"), ("site", "inside"))
+MERGED = tuple(path for path in SECTIONS if path not in OF_A_SITE)
 
 Spellings = tuple[frozenset[str], ...]
 
@@ -536,7 +586,10 @@ SPELLINGS: dict[tuple[str, ...], Spellings] = {
         frozenset(["kind", "size", "hidden", "heads", "feed_forward"]),
     ),
     ("method",): (frozenset(["num_fragments"]), frozenset(["layers_per_fragment"])),
-    ("site",): (frozenset(["step_time"]), frozenset(["accelerators", "peak", "mfu"])),
+    ("site",): (
+        frozenset(["step_time"]),
+        frozenset(["accelerators", "peak", "mfu", "compute_efficiency"]),
+    ),
     ("network",): (frozenset(["rtt"]), frozenset(["latency"])),
     ("network", "within"): (frozenset(["rtt"]), frozenset(["latency"])),
 }

@@ -91,6 +91,8 @@ class Context:
     #: How many accelerators each rank has, and the FLOP/s that one could do at most; 0: not known.
     accelerators: tuple[int, ...] = ()
     peak_flops: tuple[float, ...] = ()
+    #: Part of each rank's computation in which accelerators inside it wait for each other.
+    exposed_inside: tuple[float, ...] = ()
 
     def cause_of(self, operation: str) -> str:
         """Return on what a computation's time is spent; "other" where nobody has declared it."""

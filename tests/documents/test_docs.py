@@ -138,7 +138,7 @@ def test_the_columns_of_results_are_those_that_are_explained() -> None:
     options = {"--model": "1B", "--accelerators": "8 x H100", "--steps": "100"}
     priced = ["site.price=2 USD/h", "site.egress_price=50 USD/TB", "site.power=700 W"]
     varying = ['network.profile=[["0 s", 1.0], ["5 s", 0.5]]', "network.profile_period=10 s"]
-    scenario = load(None, options, [*priced, *varying])
+    scenario = load(None, options, [*priced, *varying, "site.inside.method=fsdp"])
     found = predicted(scenario)
     study = row({}, scenario, found)
     one, measured = (

@@ -150,11 +150,16 @@ def test_the_table_of_operations_stands_on_nothing_of_ours() -> None:
     assert not {name for name in imported(SIM / "operations.py") if name.startswith("sim")}
 
 
+KNOWN = {"connections": {"sim.units"}, "islands": {"sim.program"}}
+
+
 def test_resolved_scenario_knows_neither_files_nor_units() -> None:
     for path in (SIM / "records").glob("*.py"):
         found = {m for m in imported(path) if m.startswith("sim") and m != "sim.records"}
-        known = {"sim.operations"} | ({"sim.units"} if path.stem == "connections" else set())
-        assert {m for m in found if not m.startswith("sim.records.")} <= known, path
+        known = {"sim.operations", "sim.records"} | KNOWN.get(path.stem, set())
+        rooms = {m for m in found if not m.startswith(("sim.records", "sim.methods"))}
+        assert rooms <= known, path
+        assert path.stem == "islands" or not {m for m in found if m.startswith("sim.methods")}
 
 
 def named(path: Path) -> str:

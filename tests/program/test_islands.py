@@ -70,3 +70,26 @@ def test_an_island_trains_as_one_worker_with_its_batch(
         np.testing.assert_allclose(model.outer, alone.outer, rtol=0, atol=2e-6)
         first = models[rank // accelerators * accelerators]
         np.testing.assert_array_equal(model.theta, first.theta)
+
+
+def test_what_an_island_cannot_do_is_refused_in_a_line() -> None:
+    for method, arguments, says in (
+        ("diloco", {"sync_every": 3, "overlap": "layer"}, "trains by inner_step alone"),
+        ("eager_diloco", {"sync_every": 3}, "compute(eager_outer_step)"),
+        ("ddp", {}, "trains by inner_step alone"),
+        ("acco", {}, "compute(accumulate)"),
+    ):
+        asked = scenario(method, 4, **arguments)
+        program = on_islands(METHODS[method], INSIDES["ddp"], 2)
+        asked = replace(asked, method=Method(method, program, asked.method.arguments, 2))
+        with pytest.raises(ArgumentError) as refused:
+            simulate(asked, rounds=2)
+        assert says in str(refused.value)
+
+
+def test_accelerators_that_make_no_whole_islands_are_refused() -> None:
+    asked = scenario("diloco", 5, sync_every=3)
+    program = on_islands(METHODS["diloco"], INSIDES["ddp"], 2)
+    asked = replace(asked, method=Method("diloco", program, asked.method.arguments, 2))
+    with pytest.raises(ArgumentError, match="no whole number of islands of 2"):
+        simulate(asked, rounds=2)

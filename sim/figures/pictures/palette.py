@@ -15,6 +15,7 @@ CAUSE_COLORS = {
     "quantize": "#009E73",
     "contention": "#F0E442",
     "exposed_communication": "#D55E00",
+    "exposed_inside": "#8B3A00",
     "waiting": "#CC79A7",
     "setup": "#E69F00",
     "other": "#999999",

@@ -1,0 +1,126 @@
+"""Workers of many accelerators: the scenario inside one, and a scenario with all written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from math import inf
+from typing import Any
+
+from sim.methods.ddp import ddp
+from sim.methods.inside import fsdp
+from sim.methods.islands import on_islands
+from sim.program import ArgumentError, Program
+from sim.records.pairs import Pairs
+from sim.records.scenario import (
+    Collectives,
+    Inside,
+    Method,
+    ModelSize,
+    Network,
+    Run,
+    Scenario,
+    Site,
+    Worker,
+)
+
+PROGRAMS: dict[str, tuple[Callable[..., Program], Mapping[str, Any]]] = {
+    "ddp": (ddp, {}),
+    "zero1": (ddp, {"zero1": True}),
+    "fsdp": (fsdp, {}),
+}
+"""What may happen inside: a program, and arguments of it that are not to be chosen."""
+
+
+def scenario_of(inside: Inside, model: ModelSize, run: Run) -> Scenario:
+    """Return what the accelerators of one island do: a worker each, and a site per node."""
+    program, fixed = PROGRAMS[inside.method]
+    count, per_node = inside.accelerators, inside.per_node
+    nodes = -(-count // per_node)
+    sites = tuple(
+        Site(
+            f"node-{node + 1}",
+            min(per_node, count - node * per_node),
+            uplink=inside.between_bandwidth,
+            downlink=inside.between_bandwidth,
+            within_bandwidth=inside.within_bandwidth,
+            within_latency=inside.within_latency,
+        )
+        for node in range(nodes)
+    )
+    return Scenario(
+        run=run,
+        model=model,
+        method=Method(program.__name__, program, {**fixed, **dict(inside.arguments)}),
+        workers=tuple(
+            Worker(place, place // per_node, inside.accelerator) for place in range(count)
+        ),
+        sites=sites,
+        network=_between(nodes, inside),
+    )
+
+
+def _between(nodes: int, inside: Inside) -> Network:
+    away = range(nodes)
+    return Network(
+        Pairs.of([[inf for _ in away] for _ in away]),
+        Pairs.of([[0.0 if a == b else inside.between_latency for b in away] for a in away]),
+        Collectives(inside.algorithm, tuple(away)),
+        per="site",
+    )
+
+
+def accelerators_of(scenario: Scenario) -> Scenario:
+    """Return a scenario with every accelerator of every island as a worker.
+
+    The method runs between islands, and what happens inside a step is its own program
+    (:func:`sim.methods.islands.on_islands`): nothing of an island is simulated beforehand. A
+    scenario without islands is returned as it is.
+
+    Raises
+    ------
+    sim.program.ArgumentError
+        Where islands differ in what they do or in how many accelerators they have, or where an
+        argument is given per worker.
+    """
+    insides = [worker.machine.inside for worker in scenario.workers]
+    first = insides[0]
+    if not any(insides):
+        return scenario
+    kinds = {
+        inside and (inside.method, inside.arguments, inside.accelerators) for inside in insides
+    }
+    if first is None or len(kinds) > 1:
+        raise ArgumentError(
+            "site.inside: islands of different kinds, or next to single accelerators, are only "
+            "simulated; give all sites the same method, arguments and number of accelerators"
+        )
+    program, fixed = PROGRAMS[first.method]
+    count = first.accelerators
+    inside = partial(program, **fixed, **dict(first.arguments))
+    method = scenario.method
+    workers = [
+        Worker(worker.rank * count + place, worker.site, own.accelerator)
+        for worker, own in zip(scenario.workers, insides, strict=True)
+        if own is not None
+        for place in range(count)
+    ]
+    sites = []
+    for number, site in enumerate(scenario.sites):
+        own = insides[scenario.ranks_by_site[number][0]]
+        assert own is not None
+        sites.append(
+            replace(
+                site,
+                workers=site.workers * count,
+                within_bandwidth=own.within_bandwidth,
+                within_latency=own.within_latency,
+            )
+        )
+    return replace(
+        scenario,
+        method=replace(method, program=on_islands(method.program, inside, count), island=count),
+        workers=tuple(workers),
+        sites=tuple(sites),
+    )

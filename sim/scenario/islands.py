@@ -1,0 +1,217 @@
+"""[site.inside]: the step of a worker of many accelerators, simulated once for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from sim.operations import OPERATIONS
+from sim.program import ArgumentError
+from sim.records.islands import PROGRAMS, scenario_of
+from sim.records.scenario import Inside, Jitter, Machine, ModelSize, Run
+from sim.runtime import simulate
+from sim.runtime.errors import SimulationError
+from sim.scenario.context import Context
+from sim.scenario.errors import ScenarioError
+from sim.scenario.interconnects import INTERCONNECTS, read_interconnect
+from sim.scenario.method import ArgumentsError, arguments_of
+from sim.scenario.schema import InsideSection
+from sim.units import format_percent, format_rate, format_seconds
+
+DEFAULT_PER_NODE = 8
+DEFAULT_WITHIN, DEFAULT_BETWEEN = "NVLink 4", "8 x InfiniBand NDR"
+DEFAULT_NODE_RTT, DEFAULT_RTT = 6e-6, 20e-6
+MOST_ACCELERATORS = 1024
+"""Of one island whose every accelerator is simulated."""
+
+_STEPS = 64  # simulated where an accelerator's times vary
+_OPERATIONS = 400_000  # simulated at most for them
+_SKIPPED = 1  # steps at the beginning, before which nothing is gathered ahead
+
+Assumed = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the step of an island has come to."""
+
+    #: Seconds of the whole step, its optimizer included: the mean.
+    seconds: float
+    #: Of its optimizer alone.
+    optimizer_seconds: float
+    #: Part of the rest during which an accelerator waits for communication.
+    exposed: float
+    #: Factors of single steps, where they vary.
+    factors: tuple[float, ...] = ()
+
+
+def with_inside(
+    context: Context, index: int, machine: Machine, model: ModelSize, assumed: Assumed
+) -> Machine:
+    """Return a worker's machine with the times that its accelerators reach together.
+
+    Parameters
+    ----------
+    index
+        Of the ``[[site]]`` table.
+    machine
+        Times of the kernels alone: of an inner step shared by all accelerators, and of the
+        operations of the whole model.
+    assumed
+        Takes what nobody has given.
+    """
+    section = context.sections.site[index].inside
+    if section is None:
+        return machine
+    inside = _read(context, index, section, machine, model, assumed)
+    try:
+        step = _simulated(inside, model, context.sections.run.seed or 0)
+    except (ArgumentError, SimulationError) as error:
+        raise context.refuse_key("site", index, "inside", text=str(error)) from None
+    kernels = machine.step_seconds / machine.speed
+    passes = step.seconds - step.optimizer_seconds
+    hidden = f"{format_percent(step.exposed)} of it waits for communication inside"
+    said = f"{format_seconds(passes)} (simulated inside: {format_seconds(kernels)} of kernels"
+    assumed[:] = [note for note in assumed if note[0] != "step_time"]
+    assumed.append(("step_time", f"{said}; {hidden})"))
+    jitter = Jitter()
+    if step.factors:
+        # One factor per micro-batch makes the outer run's steps vary as these do.
+        spread = machine.n_grad_accumulation**0.5
+        factors = tuple(max(0.0, 1 + (factor - 1) * spread) for factor in step.factors)
+        mean = fmean(factors)
+        factors = tuple(factor / mean for factor in factors)
+        cv = fmean([(factor - 1) ** 2 for factor in factors]) ** 0.5
+        jitter = Jitter("empirical", cv, factors)
+    times: dict[str, Any] = {
+        OPERATIONS["inner_optimizer"].field: step.optimizer_seconds * machine.speed
+    }
+    return replace(
+        machine,
+        step_seconds=passes * machine.speed,
+        **times,
+        first_layer_backward=1.0,
+        jitter=jitter,
+        accelerators=inside.accelerators,
+        inside=inside,
+        exposed_inside=step.exposed,
+    )
+
+
+def _read(
+    context: Context,
+    index: int,
+    section: InsideSection,
+    machine: Machine,
+    model: ModelSize,
+    assumed: Assumed,
+) -> Inside:
+    def of(key: str, default: Any, shown: str) -> Any:
+        given = getattr(section, key)
+        if given is None:
+            assumed.append((f"inside.{key}", shown))
+            return default
+        return given
+
+    def refuse(key: str, text: str) -> ScenarioError:
+        return context.refuse("site", index, "inside", key, text=text)
+
+    count = section.accelerators or machine.accelerators
+    if section.accelerators and machine.accelerators not in (0, section.accelerators):
+        raise refuse(
+            "accelerators",
+            f"site.accelerators says {machine.accelerators}; leave one of the two out",
+        )
+    if not count:
+        raise context.refuse_key(
+            *("site", index, "inside"),
+            text='needs the number of accelerators: site.accelerators = "64 x H100", or '
+            "inside.accelerators = 64",
+        )
+    if count > MOST_ACCELERATORS:
+        raise context.refuse_key(
+            *("site", index, "inside"),
+            text=f"{count:,} accelerators of one worker cannot be simulated one by one, at most "
+            f"{MOST_ACCELERATORS:,}; leave inside out, and give mfu",
+        )
+    if machine.batch_tokens < count:
+        raise context.refuse(
+            *("site", index, "batch_tokens"),
+            text=f"is shared by {count} accelerators, which leaves less than one token for each",
+        )
+    per_node = of("per_node", min(DEFAULT_PER_NODE, count), f"{min(DEFAULT_PER_NODE, count)}")
+    several = count > per_node
+    within = of("within_node", INTERCONNECTS[DEFAULT_WITHIN], _named(DEFAULT_WITHIN))
+    node_rtt = of("node_rtt", DEFAULT_NODE_RTT, format_seconds(DEFAULT_NODE_RTT))
+    between, rtt = read_interconnect(DEFAULT_BETWEEN), DEFAULT_RTT
+    if several:
+        between = of("between_nodes", between, _named(DEFAULT_BETWEEN))
+        rtt = of("rtt", rtt, format_seconds(rtt))
+    for key in () if several else ("between_nodes", "rtt"):
+        if getattr(section, key) is not None:
+            raise refuse(key, f"there is one node only: per_node is {per_node}, of {count}")
+    arguments = _arguments(context, index, section, model, assumed)
+    return Inside(
+        section.method,
+        tuple(arguments.items()),
+        count,
+        min(per_node, count),
+        replace(machine, batch_tokens=machine.batch_tokens / count, accelerators=1),
+        within,
+        node_rtt / 2,
+        between,
+        rtt / 2,
+        of("algorithm", "ring", "ring"),
+    )
+
+
+def _named(link: str) -> str:
+    return f"{link}, {format_rate(read_interconnect(link))}"
+
+
+def _arguments(
+    context: Context, index: int, section: InsideSection, model: ModelSize, assumed: Assumed
+) -> Mapping[str, Any]:
+    """Return the arguments of what happens inside, checked as a method's are."""
+    program, fixed = PROGRAMS[section.method]
+    keys = ("prefetch", "reshard", "bucket_bytes", "comm_dtype")
+    given = {key: getattr(section, key) for key in keys if getattr(section, key) is not None}
+    try:
+        found, left = arguments_of(section.method, program, {**fixed, **given})
+    except ArgumentsError as error:
+        raise context.refuse("site", index, "inside", error.key, text=str(error)) from None
+    found = {key: value for key, value in found.items() if key not in fixed}
+    if found.get("comm_dtype") is None:
+        found["comm_dtype"] = model.param_dtype
+        assumed.append(("inside.comm_dtype", f"{model.param_dtype} (model.param_dtype)"))
+    used = {key: value for key, value in left.items() if key in keys and key != "comm_dtype"}
+    for key, value in used.items():
+        assumed.append((f"inside.{key}", str(value).lower()))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _simulated(inside: Inside, model: ModelSize, seed: int) -> Step:
+    """Simulate steps of an island: two where all are alike, else as many as vary enough."""
+    machine = inside.accelerator
+    alike = not machine.jitter.random
+    rows = inside.accelerators * model.layers * machine.n_grad_accumulation * 8
+    steps = 1 if alike else max(8, min(_STEPS, _OPERATIONS // rows))
+    rounds = _SKIPPED + steps + 1
+    island = scenario_of(inside, model, Run(rounds=rounds, seed=seed))
+    trace = simulate(island, rounds=rounds)
+    # A step has begun when the last accelerator begins it.
+    begins = [float(max(ranks)) for ranks in trace.round_begins()]
+    taken = [after - before for before, after in pairwise(begins[_SKIPPED:rounds])]
+    seconds = fmean(taken)
+    shards = 1 if inside.method == "ddp" else inside.accelerators
+    optimizer = machine.seconds_of("inner_optimizer") / machine.speed / shards
+    kernels = machine.step_seconds / machine.speed
+    exposed = max(0.0, 1 - kernels / (seconds - optimizer)) if seconds > optimizer else 0.0
+    if exposed < 1e-12:
+        exposed = 0.0
+    return Step(seconds, optimizer, exposed, () if alike else tuple(t / seconds for t in taken))
