@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 from realrun.communication import packing
@@ -9,9 +10,29 @@ from realrun.model.build import Built, check_described
 from realrun.model.optimizers import Inner
 from realrun.runtime.shared import Limits
 from sim.network.schedules import REQUANTIZED
-from sim.program import DTYPE_BITS, QUANTIZED
-from sim.scenario import Scenario, ScenarioError
+from sim.program import DTYPE_BITS, QUANTIZED, ArgumentError
+from sim.records.islands import accelerators_of
+from sim.scenario import Loaded, Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection
+
+
+def by_accelerator(scenario: Scenario) -> Scenario:
+    """Return what processes run: of workers that are islands, every accelerator is one.
+
+    Raises
+    ------
+    ScenarioError
+        If its islands can only be simulated.
+    """
+    try:
+        return accelerators_of(scenario)
+    except ArgumentError as error:
+        raise ScenarioError(str(error)) from None
+
+
+def to_be_run(loaded: Loaded) -> Loaded:
+    """Return a scenario with its sections as processes run it; errors as `by_accelerator`."""
+    return replace(loaded, scenario=by_accelerator(loaded.scenario))
 
 
 def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:
@@ -68,10 +89,11 @@ def sequences(scenario: Scenario, rank: int, built: Built, train: TrainSection) 
             f"micro-batches are {sequences:g} sequences of {built.context} tokens; "
             "must be a whole number of at least one"
         )
-    whole = machine.batch_tokens / built.context
+    of_worker = machine.batch_tokens * (scenario.method.island or 1)
+    whole = of_worker / built.context
     if train.batch is not None and train.batch != whole:
         raise ScenarioError(
-            f"train.batch: {train.batch}: site.batch_tokens = {machine.batch_tokens:g} and "
+            f"train.batch: {train.batch}: site.batch_tokens = {of_worker:g} and "
             f"model.context = {built.context} make {whole:g}; leave one of the two out"
         )
     return int(sequences)

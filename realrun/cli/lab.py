@@ -102,7 +102,9 @@ def lab(
 
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
-    scenario = load(asked.source, asked.options, asked.settings, single=True)
+    from realrun.runnable import by_accelerator
+
+    scenario = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
     found, remark = topology(scenario), not_emulated(scenario)
     aside = form not in ("table", "markdown")  # what a program reads holds the figures only
 

@@ -61,7 +61,11 @@ def train(
         from realrun.processes.launch import launch
         from sim.records.varying import key_of_links
 
-        asked_for = load(asked.source, asked.options, asked.settings, single=True)
+        from realrun.runnable import by_accelerator
+
+        asked_for = by_accelerator(
+            load(asked.source, asked.options, asked.settings, single=True)
+        )
         workers = options.checked_processes(len(asked_for.workers), nproc)
         if key := key_of_links(asked_for):
             text = f"{key}: not emulated; training uses the links between the machines as they are"
@@ -87,7 +91,9 @@ def train(
         evaluate_every=evaluate_every,
         log=logged_to,
     )
-    given = loaded(asked.source, asked.options, asked.settings, single=True)
+    from realrun.runnable import to_be_run
+
+    given = to_be_run(loaded(asked.source, asked.options, asked.settings, single=True))
     with progress(given.scenario.horizon_tokens) as step:
         outcome = run_worker(given, training, step)
     if outcome is None:

@@ -83,6 +83,10 @@ class Layout:
         """Consecutive layers as one slice."""
         return slice(self.slices[layers[0]].start, self.slices[layers[-1]].stop)
 
+    def of(self, layers: range) -> list[slice]:
+        """Return where some layers are, one by one."""
+        return [self.slices[layer] for layer in layers]
+
     def size(self, layers: range) -> int:
         """How many parameters some layers have."""
         return sum(self.slices[layer].stop - self.slices[layer].start for layer in layers)

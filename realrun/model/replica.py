@@ -319,7 +319,8 @@ class TorchModel:
 
     # -- outer steps ---------------------------------------------------------------------
     def average_parameters(self, layers: range) -> None:
-        """Nothing left to do: the all-reduce has written the mean in place."""
+        """Nothing left to compute: the all-reduce has written the mean in place."""
+        self._sharded.written(self.theta, self._layout.of(layers))
 
     def outer_gradient(self, layers: range, slot: int = 0) -> None:
         """Delta = outer parameters minus local ones."""
@@ -334,6 +335,7 @@ class TorchModel:
     ) -> None:
         """Outer SGD with the mean in ``slot``; then local = alpha local + (1 - alpha) outer."""
         self._outer.step(layers, slot, lr, momentum, nesterov, alpha)
+        self._sharded.written(self.theta, self._layout.of(layers))
 
     def eager_outer_step(
         self,

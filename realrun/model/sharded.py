@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,12 +75,36 @@ class Sharded:
         self._rank, self._workers, self._inner = rank, workers, inner
         self._at: list[slice] = []
         self._shard: Shard | None = None
+        self._written: list[slice] = []  # by others, since the last step
 
     def zero1(self, theta: Tensor, gradient: Tensor, buffers: Sequence[Flat]) -> None:
         """Step from the mean gradient that was reduce-scattered in place."""
         own = self._owned([(buffer.start, buffer.elements) for buffer in buffers])
+        self._follow(theta)
         put(self._made(theta, own).step(joined(gradient, own)), theta, own)
         gradient.zero_()
+
+    def written(self, theta: Tensor, parts: Iterable[slice]) -> None:
+        """Continue from parameters that something else has written: an outer step, an average.
+
+        Between two steps the slices are kept in fp32, which what was gathered may not be.
+        """
+        if self._shard is not None:
+            self._written += parts
+            self._follow(theta)
+
+    def _follow(self, theta: Tensor) -> None:
+        if self._shard is None or not self._at:  # known once a step has been taken here
+            return
+        at = 0
+        for own in self._at:
+            for part in self._written:
+                first, last = max(own.start, part.start), min(own.stop, part.stop)
+                if first < last:
+                    here = slice(at + first - own.start, at + last - own.start)
+                    self._shard.parameter.data[here] = theta[first:last]
+            at += own.stop - own.start
+        self._written.clear()
 
     def update(self, handed: Handed, phase: str, at: float | None) -> None:
         """Step from what was handed over, the learning rate read at ``at``.

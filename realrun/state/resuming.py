@@ -19,6 +19,10 @@ from realrun.state.checkpoint import Checkpoints, State
 from sim.scenario import Loaded
 
 
+# What decides about numbers of what happens inside an island.
+_INSIDE = {"method", "reshard", "bucket_bytes", "comm_dtype"}
+
+
 def identity(loaded: Loaded) -> dict[str, str]:
     """Return what decides about a run's numbers; not how fast, how far or where it runs."""
     scenario, file = loaded.scenario, loaded.sections
@@ -27,6 +31,10 @@ def identity(loaded: Loaded) -> dict[str, str]:
     for name, section in (("model", file.model), ("train", file.train), ("data", file.data)):
         given = section.model_dump(exclude_none=True, exclude={"outer_state", "not_finite"})
         keys |= {f"{name}.{key}": value for key, value in given.items()}
+    for number, site in enumerate(file.site):
+        if site.inside is not None:
+            deciding = site.inside.model_dump(exclude_none=True, include=_INSIDE)
+            keys |= {f"site {number}, inside.{key}": value for key, value in deciding.items()}
     for worker in scenario.workers:
         keys[f"rank {worker.rank}, batch_tokens"] = worker.machine.batch_tokens
         keys[f"rank {worker.rank}, n_grad_accumulation"] = worker.machine.n_grad_accumulation

@@ -269,8 +269,8 @@ def _held(scenario: Scenario, worker: Worker) -> Held:
         scenario.model,
         machine.n_grad_accumulation,
         machine.batch_tokens,
-        worker.rank,
-        len(scenario.workers),
+        worker.rank % scenario.shards,
+        scenario.shards,
     )
     rehearsal = Rehearsal(model, worker.rank, scenario, model.size)
     program = scenario.method.program(rehearsal, **scenario.method.arguments)
