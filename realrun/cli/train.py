@@ -59,13 +59,10 @@ def train(
 
     if "RANK" not in os.environ:
         from realrun.processes.launch import launch
+        from realrun.runnable import by_accelerator
         from sim.records.varying import key_of_links
 
-        from realrun.runnable import by_accelerator
-
-        asked_for = by_accelerator(
-            load(asked.source, asked.options, asked.settings, single=True)
-        )
+        asked_for = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
         workers = options.checked_processes(len(asked_for.workers), nproc)
         if key := key_of_links(asked_for):
             text = f"{key}: not emulated; training uses the links between the machines as they are"

@@ -18,7 +18,6 @@ from realrun.runtime.shared import Restart, Saving, Shared
 from realrun.state.checkpoint import Checkpoints, State
 from sim.scenario import Loaded
 
-
 # What decides about numbers of what happens inside an island.
 _INSIDE = {"method", "reshard", "bucket_bytes", "comm_dtype"}
 

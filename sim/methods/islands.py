@@ -20,8 +20,11 @@ from sim.program import (
 
 Method = Callable[..., Program]
 
-# What a method may compute between islands. All else trains, and an island trains by inner_step.
+# What a method may compute between islands, in addition to inner steps.
 _OUTER = frozenset(["average_parameters", "outer_gradient", "outer_step"])
+# What an accelerator computes on its own part of the batch, before a gradient is averaged.
+_PASSES = frozenset(["accumulate", "forward", "backward"])
+_GRADIENT = "gradient"
 
 
 def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
@@ -33,11 +36,15 @@ def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
     the same place in all islands, each with its own 1/G of the buffer; when the result is awaited,
     the island's accelerators gather it. Between inner steps all of them hold the same parameters.
 
+    A method that averages gradients in every step (ddp) has no inner steps: each accelerator
+    computes on its part of the batch, and a gradient is reduce-scattered inside an island before
+    it is exchanged between them.
+
     Parameters
     ----------
     outer
-        A method that trains by ``inner_step`` alone, and that exchanges by ``all_reduce`` what is
-        the same on all accelerators of an island: parameters or outer gradients.
+        A method that trains by ``inner_step``, or that averages every gradient before the
+        optimizer; and that exchanges by ``all_reduce`` alone.
     inside
         A method that takes one inner step in each round, without arguments but the worker.
     accelerators
@@ -137,6 +144,7 @@ class _Island(_Calls):
         island, self._place = divmod(worker.rank, accelerators)
         super().__init__(worker, island, worker.workers // accelerators)
         self._accelerators, self._inside = accelerators, inside
+        self._averaged = False  # the gradients, since the last step of the optimizer
         first = island * accelerators
         self._members = tuple(range(first, first + accelerators))
 
@@ -160,10 +168,17 @@ class _Island(_Calls):
         if verb.__name__ == "inner_step":
             within = _Within(self._worker, self._members, times)
             return _Shared(self._inside(cast(Worker, within)))
-        if verb.__name__ not in _OUTER and declared_operation(verb) is None:
+        if verb.__name__ == "inner_optimizer":
+            if not self._averaged:
+                raise ArgumentError(
+                    "compute(inner_optimizer): before the gradient is averaged over an island; a "
+                    "method between islands trains by inner_step, or averages every gradient"
+                )
+            self._averaged = False
+        elif verb.__name__ not in _OUTER | _PASSES and declared_operation(verb) is None:
             raise ArgumentError(
-                f"compute({verb.__name__}): a method between islands trains by inner_step alone "
-                f"and computes {', '.join(sorted(_OUTER))}"
+                f"compute({verb.__name__}): a method between islands trains by inner_step and "
+                f"computes {', '.join(sorted(_OUTER))}"
             )
         return self._worker.compute(verb, *args, times=times, commits=commits, **kwargs)
 
@@ -178,13 +193,33 @@ class _Island(_Calls):
         if operation != "all_reduce":
             raise ArgumentError(f"{operation}: a method between islands exchanges by all_reduce")
         across = self._ranks(over)
+        own = buffer.name == _GRADIENT  # each accelerator's: of its own part of the batch
+        self._averaged = self._averaged or own
         count, elements = self._accelerators, buffer.elements
         if elements < count:  # nothing to share out
-            return self._worker.all_reduce(buffer, dtype, mean=mean, over=across)
+            everyone = tuple(range(count * self.workers)) if own else across
+            return self._worker.all_reduce(buffer, dtype, mean=mean, over=everyone)
         edges = [elements * place // count for place in range(count + 1)]
         shard = self.model.parts(buffer, edges)[self._place]
+        if own:
+            first = self._worker.reduce_scatter(buffer, dtype, mean=mean, over=self._members)
+            return _Shared(self._exchanged(first, shard, buffer, dtype, across, mean=mean))
         exchange = self._worker.all_reduce(shard, dtype, mean=mean, over=across)
         return _Shared(self._gathered(exchange, buffer))
+
+    def _exchanged(
+        self,
+        first: Activity,
+        shard: Buffer,
+        buffer: Buffer,
+        dtype: str,
+        across: tuple[int, ...],
+        *,
+        mean: bool,
+    ) -> Program:
+        yield first
+        exchange = self._worker.all_reduce(shard, dtype, mean=mean, over=across)
+        yield from self._gathered(exchange, buffer)
 
     def _gathered(self, exchange: Activity, buffer: Buffer) -> Program:
         yield exchange

@@ -33,6 +33,7 @@ OUTER: dict[str, dict[str, Any]] = {
     "diloco": {"sync_every": 3, "exchange": "bucket", "bucket_bytes": 10},
     "streaming_diloco": {"sync_every": 6, "num_fragments": 3, "fragment_sync_delay": 2},
     "delayed_diloco": {"sync_every": 3, "num_fragments": 2},
+    "ddp": {"bucket_bytes": 20},
 }
 ROUNDS = 4
 
@@ -74,10 +75,10 @@ def test_an_island_trains_as_one_worker_with_its_batch(
 
 def test_what_an_island_cannot_do_is_refused_in_a_line() -> None:
     for method, arguments, says in (
-        ("diloco", {"sync_every": 3, "overlap": "layer"}, "trains by inner_step alone"),
+        ("diloco", {"sync_every": 3, "overlap": "layer"}, "before the gradient is averaged"),
         ("eager_diloco", {"sync_every": 3}, "compute(eager_outer_step)"),
-        ("ddp", {}, "trains by inner_step alone"),
-        ("acco", {}, "compute(accumulate)"),
+        ("ddp", {"zero1": True}, "reduce_scatter: a method between islands"),
+        ("acco", {}, "how many inner steps"),
     ):
         asked = scenario(method, 4, **arguments)
         program = on_islands(METHODS[method], INSIDES["ddp"], 2)

@@ -51,7 +51,9 @@ OUTER = {
     "streaming_diloco": ["method.sync_every=4", "method.num_fragments=3"],
     "delayed_diloco": ["method.sync_every=2", "method.num_fragments=2"],
 }
-CASES = list(product(OUTER, INSIDES))
+# A method without inner steps has nothing that runs inside.
+CASES = [*product(OUTER, INSIDES), ("ddp", "ddp")]
+OUTER["ddp"] = ["method.bucket_bytes=400", "method.comm_dtype=bf16"]
 
 
 def islands(number: int, param_dtype: str = "bf16") -> Scenario:
