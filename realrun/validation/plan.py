@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from realrun.runnable import by_accelerator
 from sim.figures.evaluation import figures
 from sim.records.connections import limits
 from sim.records.varying import key_of_links
@@ -197,10 +198,11 @@ def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
     sections = case.sections.model_copy(
         update={"train": case.sections.train.model_copy(update={"compute_mode": mode})}
     )
-    rounds = _rounds(case.scenario, about.duration_s)
-    run = replace(case.scenario.run, tokens=None, steps=None, rounds=rounds)
-    scenario = replace(case.scenario, run=run)
-    return Planned(number, case.labels, case.scenario, scenario, sections, mode, case.document)
+    asked = by_accelerator(case.scenario)
+    rounds = _rounds(asked, about.duration_s)
+    run = replace(asked.run, tokens=None, steps=None, rounds=rounds)
+    scenario = replace(asked, run=run)
+    return Planned(number, case.labels, asked, scenario, sections, mode, case.document)
 
 
 def _rounds(scenario: Scenario, duration_s: float) -> int:

@@ -12,6 +12,7 @@ from itertools import combinations
 from math import nan
 from typing import Any
 
+from realrun.runnable import by_accelerator
 from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
 from sim.figures.evaluation import Figures
@@ -130,7 +131,7 @@ def as_run(each: Planned, hardware: Hardware) -> Document:
 
 def as_calibrated(each: Planned, hardware: Hardware) -> Scenario:
     """Return a configuration with what was measured of machine and network filled in."""
-    return resolve(as_run(each, hardware), hardware)
+    return by_accelerator(resolve(as_run(each, hardware), hardware))
 
 
 def alpha_beta(each: Planned, hardware: Hardware) -> Scenario:
@@ -166,7 +167,7 @@ def _by_formula(each: Planned, hardware: Hardware, changes: Mapping[str, Any]) -
         "network.collective.concurrent": 1,
     }
     document = as_run(each, hardware).overlaid(_changes({**plain, **changes}))
-    return resolve(document, replace(hardware, machines=machines))
+    return by_accelerator(resolve(document, replace(hardware, machines=machines)))
 
 
 def _links_measured(scenario: Scenario, hardware: Hardware) -> bool:
