@@ -96,6 +96,11 @@ def accelerators_of(scenario: Scenario) -> Scenario:
             "site.inside: islands of different kinds, or next to single accelerators, are only "
             "simulated; give all sites the same method, arguments and number of accelerators"
         )
+    if scenario.method.name == "ddp" and first.method != "ddp":
+        raise ArgumentError(
+            f'site.inside.method: "{first.method}": ddp between islands averages gradients in '
+            'every step, and nothing else happens inside; give "ddp"'
+        )
     program, fixed = PROGRAMS[first.method]
     count = first.accelerators
     inside = partial(program, **fixed, **dict(first.arguments))

@@ -340,8 +340,9 @@ def _copied(table: Table) -> Table:
 def flattened(path: tuple[str, ...], value: Any) -> Iterable[tuple[tuple[str, ...], Any]]:
     """Yield (path, value) of the keys in a table; tables that are one value stay whole."""
     section = tuple(step for step in path if step)
+    inside = section[:1] == ("site",) and section[-1] == "inside"  # laid over key by key
     if isinstance(value, dict) and (
-        not section or section in MERGED or _describes_site(section, value)
+        not section or section in MERGED or inside or _describes_site(section, value)
     ):
         for key, item in value.items():
             yield from flattened((*path, key), item)

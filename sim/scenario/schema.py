@@ -570,7 +570,8 @@ SECTIONS: dict[tuple[str, ...], type[BaseModel]] = {
 }
 
 # Tables that are merged key by key when one level is laid over another. Any other table
-# (jitter, inside, a matrix) is one value and is replaced as a whole.
+# (jitter, a matrix) is one value and is replaced as a whole; inside is one value in a file, and its
+# keys are laid over one by one.
 OF_A_SITE = (("site", "jitter"), ("site", "inside"))
 MERGED = tuple(path for path in SECTIONS if path not in OF_A_SITE)
 
