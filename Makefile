@@ -6,7 +6,7 @@ OUT ?= out
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help study test thorough docs lint types check golden bench fuzz gpu lab validate programs faults learning wheel notebooks clean
+.PHONY: help study test thorough docs lint types check golden bench fuzz gpu lab islands validate programs faults learning wheel notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ gpu: $(TEST)/.installed ## prove and measure what needs a GPU, into out/ (eight 
 
 lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machine)
 	BANDWISE_LAB=1 $(TEST)/bin/python -m pytest tests/lab/test_lab.py
+
+islands: $(TEST)/.installed ## train two islands of four processes each, every method with every inside (a minute)
+	ISLAND_ACCELERATORS=4 $(TEST)/bin/python -m pytest tests/realrun/test_islands_for_real.py
 
 validate: $(TEST)/.installed ## predict real runs on limited networks, and run them (two minutes; Linux, root)
 	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/validation/test_validation.py -k the_loop_closes

@@ -9,6 +9,8 @@ from realrun.communication import packing
 from realrun.model.build import Built, check_described
 from realrun.model.optimizers import Inner
 from realrun.runtime.shared import Limits
+from sim.methods import BY_COUNTS
+from sim.methods.inside import fsdp
 from sim.network.schedules import REQUANTIZED
 from sim.program import DTYPE_BITS, QUANTIZED, ArgumentError
 from sim.records.islands import accelerators_of
@@ -115,6 +117,24 @@ def inner_optimizer(train: TrainSection, scenario: Scenario) -> Inner:
         warmup_steps=train.warmup_steps or 0,
         steps=steps,
     )
+
+
+def not_clipped(loaded: Loaded) -> str:
+    """Say that gradients are not clipped although that is asked for; "" where they are.
+
+    A sharded optimizer knows the norm of its own slices alone.
+    """
+    scenario, clip_norm = loaded.scenario, loaded.sections.train.clip_norm
+    insides = {site.inside.method for site in loaded.sections.site if site.inside is not None}
+    sharded = (
+        scenario.method.name in BY_COUNTS
+        or scenario.method.arguments.get("zero1", False)
+        or scenario.method.program is fsdp
+        or insides & {"zero1", "fsdp"}
+    )
+    if clip_norm is None or not sharded:
+        return ""
+    return f"train.clip_norm: {clip_norm:g}: not applied, because the optimizer is sharded"
 
 
 def limits(scenario: Scenario) -> Limits:

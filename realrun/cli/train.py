@@ -88,9 +88,11 @@ def train(
         evaluate_every=evaluate_every,
         log=logged_to,
     )
-    from realrun.runnable import to_be_run
+    from realrun.runnable import not_clipped, to_be_run
 
     given = to_be_run(loaded(asked.source, asked.options, asked.settings, single=True))
+    if os.environ["RANK"] == "0" and (remark := not_clipped(given)):
+        typer.echo(f"realrun: warning: {remark}", err=True)
     with progress(given.scenario.horizon_tokens) as step:
         outcome = run_worker(given, training, step)
     if outcome is None:

@@ -1,7 +1,7 @@
 """Islands of two accelerators, trained by four real processes and in virtual time.
 
 Of two numbers a sum has no order, and every group has two members here: parameters are the same
-bit by bit.
+bit by bit. `make islands` takes four accelerators for each island.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ CONFIG = GPTConfig(hidden=8, layers=4, heads=2, vocabulary=16, feed_forward=8, c
 ACCELERATORS = int(os.environ.get("ISLAND_ACCELERATORS", "2"))
 ISLANDS, ROUNDS, PASSES = 2, 3, 2
 COUNT = ISLANDS * ACCELERATORS
+# Where gloo adds up more than two numbers its order counts, in bf16 far more than Adam forgives.
+PARAM_DTYPE = "bf16" if ACCELERATORS == 2 else "fp32"
 INSIDES = {
     "ddp": ["bucket_bytes=400"],
-    "zero1": ["bucket_bytes=400", "comm_dtype=bf16"],
+    "zero1": ["bucket_bytes=400", f"comm_dtype={PARAM_DTYPE}"],
     "fsdp": [],
     "fsdp, nothing ahead or kept": ["prefetch=false", "reshard=false"],
 }
@@ -53,10 +55,10 @@ OUTER = {
 }
 # A method without inner steps has nothing that runs inside.
 CASES = [*product(OUTER, INSIDES), ("ddp", "ddp")]
-OUTER["ddp"] = ["method.bucket_bytes=400", "method.comm_dtype=bf16"]
+OUTER["ddp"] = ["method.bucket_bytes=400", f"method.comm_dtype={PARAM_DTYPE}"]
 
 
-def islands(number: int, param_dtype: str = "bf16") -> Scenario:
+def islands(number: int, param_dtype: str = PARAM_DTYPE) -> Scenario:
     """A scenario of two islands, each one worker."""
     method, inside = CASES[number]
     dimensions = [f"model.{key}={value}" for key, value in asdict(CONFIG).items()]
@@ -78,7 +80,7 @@ def data() -> Data:
     return Data(drawn, vocabulary=CONFIG.vocabulary, context=CONFIG.context, workers=COUNT)
 
 
-def replica(batches: Any, rank: int, workers: int, param_dtype: str = "bf16") -> TorchModel:
+def replica(batches: Any, rank: int, workers: int, param_dtype: str = PARAM_DTYPE) -> TorchModel:
     decoder = GPT(CONFIG)
     return TorchModel(
         decoder.stages(),
@@ -174,7 +176,7 @@ def test_processes_train_islands_as_the_simulator_does(really: Really, number: i
         if ACCELERATORS == ISLANDS == 2:
             assert torch.equal(models[rank].theta, state["theta"])
         else:
-            torch.testing.assert_close(models[rank].theta, state["theta"], rtol=0, atol=1e-3)
+            torch.testing.assert_close(models[rank].theta, state["theta"], rtol=0, atol=5e-4)
         first = saved[rank // ACCELERATORS * ACCELERATORS][1]
         assert torch.equal(state["theta"], first["theta"])  # one island, one model
 
