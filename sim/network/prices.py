@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sim.members import Members
 from sim.network.capacity import Capacity
+from sim.network.ring import around
 from sim.network.schedules import Schedule, Transfers
 from sim.network.states import State
 from sim.scenario.records import CollectiveTable, Scenario
@@ -244,9 +245,7 @@ class Priced:
             once = _count(sender) == sender.size == _count(receiver)
             if once and sender.size == len(enters) and (receiver == np.roll(sender, -1)).all():
                 by_place = enters[sender]
-                _round_a_ring(
-                    by_place, occupied, sent if waiting else None, delay, transfers.repeat
-                )
+                around(by_place, occupied, sent if waiting else None, delay, transfers.repeat)
                 enters[sender] = by_place
                 continue
             for _ in range(transfers.repeat):
@@ -263,27 +262,3 @@ class Priced:
                     np.maximum.at(following, receiver, arrives)
                 enters = following
         return float(enters.max())
-
-
-def _round_a_ring(
-    enters: NDArray[np.float64],
-    occupied: NDArray[np.float64],
-    sent: NDArray[np.float64] | None,
-    delay: NDArray[np.float64],
-    repeat: int,
-) -> None:
-    """Let every member of a ring send to the next one, ``repeat`` times; changes ``enters``.
-
-    As many times as there are members, twice: so nothing is copied, and nothing looked up.
-    """
-    leaves, arrives = np.empty_like(enters), np.empty_like(enters)
-    unhindered = np.empty_like(enters)
-    for _ in range(repeat):
-        np.add(enters, occupied, out=leaves)
-        np.add(leaves, delay, out=arrives)
-        if sent is not None:  # who waits for acknowledgements has waited for the latency
-            np.add(enters, sent, out=unhindered)
-            np.add(unhindered, delay, out=unhindered)
-            np.maximum(leaves, unhindered, out=arrives)
-        np.maximum(leaves[1:], arrives[:-1], out=enters[1:])
-        enters[0] = max(leaves[0], arrives[-1])
