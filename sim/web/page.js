@@ -176,10 +176,17 @@ function table(curves, names) {
   at("chart-table").replaceChildren(rows);
 }
 
-let waiting;
+// A change is answered at once; of several in a row, as of a slider, the last one when they pause.
+let pause = 0, changed = false;
 function soon() {
-  clearTimeout(waiting);
-  waiting = setTimeout(() => change(false), 60);
+  if (pause) changed = true;
+  else change(false);
+  clearTimeout(pause);
+  pause = setTimeout(() => {
+    pause = 0;
+    if (changed) change(false);
+    changed = false;
+  }, 60);
 }
 
 document.querySelectorAll("input[type=range]").forEach((slider) => {
