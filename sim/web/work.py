@@ -113,9 +113,13 @@ class Work:
             return {"error": _KILLED}
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, each with the answer that it computes.
+
+        The interpreter waits for them in any case; left to it, it may write to a pipe that the
+        thread which ends them has just closed.
+        """
         for executor in self._executors.values():
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(cancel_futures=True)
 
 
 def in_processes() -> Work:
