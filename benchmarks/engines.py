@@ -1,21 +1,27 @@
 """A sweep on a local Dask and a local Ray cluster of two workers, one of which is killed half-way.
 
-    python benchmarks/engines.py [POINTS]
+    python benchmarks/engines.py [--points N] [--folder DIR] [ENGINE ...]
 
-Runs `bandwise sweep --backend` on processes of this machine, on Dask and on Ray, 10,000 points of
-diloco each by default. Prints seconds, the client's memory in the second and in the last quarter of
-the run, whether a worker was killed, and whether every part has the bytes of the local run's. Needs
-the extras dask and ray. Figures are in HISTORY.md.
+Runs `bandwise sweep --backend` on processes of this machine, then on the engines named ("dask",
+"ray"; by default both), 10,000 points of diloco each by default. Prints seconds, the client's
+memory in the second and in the last quarter of the run, whether a worker was killed, and whether
+every part has the bytes of the local run's. Needs the extras dask and ray. Figures are in
+HISTORY.md.
+
+With --folder the parts stay, and the same command continues after it was interrupted: parts that
+are there are not computed again, and the local run's serve for every engine. Seconds and memory
+are then of what was left.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -96,22 +102,26 @@ def run(points: int, out: Path, engine: list[str], workers: Workers) -> str:
             killed = pids[0]
             os.kill(killed, signal.SIGKILL)
     seconds, parts = perf_counter() - begin, points / 1000
-    second = median(size for done, size in memory if parts / 4 <= done < parts / 2)
-    last = median(size for done, size in memory if 3 * parts / 4 <= done)
+    second = [size for done, size in memory if parts / 4 <= done < parts / 2]
+    last = [size for done, size in memory if 3 * parts / 4 <= done]
     status = process.wait()
     return (
-        f"{points:,} | {seconds:.0f} | {second:.0f} | {last:.0f} | "
+        f"{points:,} | {seconds:.0f} | {_middle(second)} | {_middle(last)} | "
         f"{'yes' if killed else 'no'} | {status} |"
     )
 
 
-def main(points: int) -> None:
+def _middle(sizes: list[float]) -> str:
+    return f"{median(sizes):.0f}" if sizes else "-"
+
+
+def main(points: int, engines: list[str], kept: Path | None) -> None:
     print(
         "| engine | points | s | MiB, second quarter | MiB, last | worker killed | status | bytes |"
     )
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    with TemporaryDirectory() as folder:
-        for engine in (local, dask, ray):
+    with nullcontext(str(kept)) if kept else TemporaryDirectory() as folder:
+        for engine in (local, *(ENGINES[name] for name in engines)):
             out = Path(folder) / engine.__name__
             with engine() as (options, workers):
                 cells = run(points, out, options, workers)
@@ -123,5 +133,15 @@ def main(points: int) -> None:
             print(f"| {engine.__name__} | {cells} {'equal' if same else 'DIFFER'} |", flush=True)
 
 
+ENGINES = {"dask": dask, "ray": ray}
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else POINTS)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("engines", nargs="*", metavar="ENGINE", help="dask, ray")
+    parser.add_argument("--points", type=int, default=POINTS)
+    parser.add_argument("--folder", type=Path)
+    asked = parser.parse_args()
+    for name in asked.engines:
+        if name not in ENGINES:
+            parser.error(f'"{name}": must be one of {", ".join(ENGINES)}')
+    main(asked.points, asked.engines or list(ENGINES), asked.folder)

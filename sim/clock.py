@@ -14,9 +14,11 @@ The interface is that of trio's clocks: a time, and something to be done later.
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import heappop
 from typing import Any
 
 import simpy
+from simpy.core import EmptySchedule
 from simpy.events import NORMAL, URGENT
 
 SAME_INSTANT = 1e-12  # relative
@@ -25,23 +27,38 @@ Action = Callable[[], None]
 
 
 class Timer:
-    """Something that will be done once; made by :meth:`Clock.after`.
+    """Something that will be done once; made by :meth:`Clock.after`."""
 
-    It is a :class:`simpy.Event` as far as SimPy's queue needs one, and smaller.
-    """
+    __slots__ = ("action",)
 
-    __slots__ = ("action", "at", "callbacks")
-
-    _ok, _value = True, None  # SimPy looks at them once the timer has fired
-
-    def __init__(self, at: float, action: Action, callbacks: list[Callable[[Timer], None]]) -> None:
-        self.at = at
-        self.action = action
-        self.callbacks = callbacks
+    def __init__(self, action: Action) -> None:
+        self.action: Action | None = action
 
     def cancel(self) -> None:
         """Have nothing done; of no effect once it is done."""
-        self.callbacks = []
+        self.action = None
+
+
+class _Timers(simpy.Environment):
+    """SimPy's environment where all events are timers: none fails, and none is waited for.
+
+    So a step need not look at either, which it would do for every operation that is simulated.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def step(self) -> None:
+        """Let the next timer fire."""
+        try:
+            self._now, _, _, timer = heappop(self._queue)
+        except IndexError:
+            raise EmptySchedule from None
+        action = timer.action  # type: ignore[attr-defined]
+        if action is not None:
+            self._clock.now = self._now
+            action()
 
 
 class Clock:
@@ -60,9 +77,8 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._env = simpy.Environment()
+        self._env = _Timers(self)
         self._schedule: Callable[[Any, Any, float], None] = self._env.schedule
-        self._callbacks: list[Callable[[Timer], None]] = [self._fire]  # of every timer
         #: Seconds since the beginning.
         self.now: float = self._env.now
 
@@ -74,13 +90,9 @@ class Clock:
         first
             Before what is due at the same time without it.
         """
-        timer = Timer(self.now + seconds, action, self._callbacks)
+        timer = Timer(action)
         self._schedule(timer, URGENT if first else NORMAL, seconds)
         return timer
-
-    def _fire(self, timer: Timer) -> None:
-        self.now = timer.at
-        timer.action()
 
     def run(self) -> None:
         """Let time pass until nothing is due any more."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sim.cli.asked_methods import document_asked
+from sim.cli.backends import Address, EngineOfPlan, check_engine, opened
 from sim.cli.sensitivity import Sensitivity, Tornado, draw
 from sim.cli.sensitivity import asked as sensitivity_asked
 from sim.output.effort import foresee_plan
@@ -78,6 +79,8 @@ def plan(
     max_tokens_per_update: Annotated[str | None, _TOKENS_PER_UPDATE] = None,
     quantize_gradients: Annotated[bool, _QUANTIZED] = False,
     out: Annotated[Path | None, _OUT] = None,
+    backend: EngineOfPlan = None,
+    address: Address = None,
     sensitivity: Sensitivity = None,
     tornado: Tornado = None,
     html: Html = None,
@@ -98,11 +101,14 @@ def plan(
     from sim.planning.decision import NothingAdmissibleError
     from sim.planning.decision import plan as run
     from sim.planning.limits import Limits
+    from sim.planning.predictions import AT_ONCE, Predictions
+    from sim.processes.cores import cores_allowed
     from sim.scenario import ScenarioError
 
     form = format_asked(form, as_json)
     if out is not None:
         checked_folder("--out", out)
+    check_engine(backend, address)
     sensitivity = sensitivity_asked(sensitivity, tornado)
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     if names and "--method" in asked.options:
@@ -123,11 +129,22 @@ def plan(
         raise UserError(str(error).replace("method: ", "--methods: ", 1)) from error
     limits = limits.with_named(search.named)
     reach = fraction("--target", target)
+    at_once = min(AT_ONCE, cores_allowed()) if backend == "local" else AT_ONCE
     foresee_plan(search)
     with writing(out, search, reach, limits) as write:
-        with naming_one_of(search.bases), progress("plan") as step:
+        with (
+            opened(backend, address, "the same command begins again") as engine,
+            naming_one_of(search.bases),
+            progress("plan") as step,
+        ):
             try:
-                found = run(search, reach, limits=limits, on_progress=step)
+                found = run(
+                    search,
+                    reach,
+                    limits=limits,
+                    on_progress=step,
+                    predictions=Predictions(engine, at_once),
+                )
             except NothingAdmissibleError as error:
                 raise UserError(str(error)) from error
         about = with_levers_of_plan(report(found, search), found, sensitivity)

@@ -189,12 +189,14 @@ def streaming_diloco(
     if per_layer:  # a step to be run layer by layer is also reached by a stop just before it
         stops |= {(stop - 2) % period + 1 for stop in send_after}
         stops |= {(after + tau) % period + 1 for after in send_after}
+    leaving_after: dict[int, list[range]] = {stop: [] for stop in sorted(stops)}
+    for part, after in zip(parts, send_after, strict=True):
+        leaving_after[after].append(part)
 
     start = 0  # inner steps taken before this round
     while worker.next_round(steps=periods):
         position = 0
-        for stop in sorted(stops):
-            leaving = [part for part, after in zip(parts, send_after, strict=True) if after == stop]
+        for stop, leaving in leaving_after.items():
             waiting = bool(in_flight) and in_flight[0].due < start + stop
             if per_layer and stop == position + 1 and (leaving or waiting):
                 yield from step_by_layers(start + stop, leaving)

@@ -4,6 +4,7 @@ schedules: How each collective algorithm moves bytes: rounds of simultaneous tra
   ranks.
 capacity: Bytes/s of every link.
 prices: What a collective costs alone, by its schedule or by a measured table.
+ring, direct: When a ring of unequal links ends, by classes; a direct exchange, by site.
 links: The links of a scenario: what crosses them, and what collectives cost on them.
 nccl: What a collective costs on NCCL, by the cost model that NCCL itself chooses with.
 filling: How fast collectives that share links proceed (weighted max-min).

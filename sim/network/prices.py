@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from sim.members import Members
 from sim.network.capacity import Capacity
-from sim.network.schedules import Schedule, Transfers
+from sim.network.direct import Direct, by_site
+from sim.network.ring import around
+from sim.network.schedules import Schedule, ToEachOther, Transfers
 from sim.network.states import State
 from sim.records.scenario import CollectiveTable, Scenario
 
@@ -106,7 +108,9 @@ def _equal(values: NDArray[np.float64]) -> bool:
     return bool((values == values[0]).all())
 
 
-_Times = tuple[Transfers, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool]
+_Times = tuple[
+    Transfers | ToEachOther, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], bool
+]
 """A round, its seconds per byte, those without acknowledgements, its latency, whether all alike."""
 
 
@@ -124,11 +128,23 @@ class Priced:
         self.sent = np.zeros(len(members))
         self._ranks = np.array(members.ranks, dtype=np.intp)
         self._site = links.site_of(self._ranks)
-        self._rounds: list[_Times] = []
+        self._rounds: list[_Times | Direct] = []
         crossed, crossing = np.zeros(0, dtype=np.intp), np.zeros(0)
         pairs, busy = [np.zeros(0, dtype=np.intp)], [np.zeros(0)]
-        laid: Transfers | None = None
+        direct = by_site(links.scenario.network, limited=links.limited)
+        laid: Transfers | ToEachOther | None = None
         for transfers in rounds:
+            if direct and isinstance(transfers, ToEachOther):
+                if transfers is not laid:
+                    exchange = Direct(links, capacity, self._ranks)
+                laid = transfers
+                self._rounds.append(exchange)
+                self.sent += exchange.sent
+                more = np.concatenate([crossing, exchange.carried])
+                crossed, at = _distinct(np.concatenate([crossed, exchange.numbers]))
+                crossing = np.zeros(len(crossed))
+                np.add.at(crossing, at, more)
+                continue
             if transfers is not laid:  # one that is repeated is laid over the links once
                 laid = transfers
                 used, numbers, place, times = self._laid(links, transfers)
@@ -166,7 +182,7 @@ class Priced:
             self._pair_use /= self._transmit_per_byte
 
     def _laid(
-        self, links: Routes, transfers: Transfers
+        self, links: Routes, transfers: Transfers | ToEachOther
     ) -> tuple[NDArray[np.bool_], NDArray[np.intp], NDArray[np.intp], _Times]:
         """Lay a round over the links.
 
@@ -212,7 +228,11 @@ class Priced:
     def leaving(self) -> NDArray[np.float64]:
         """Bytes that each member sends to other sites, per byte of the buffer; shape [members]."""
         leaving = np.zeros(len(self._ranks))
-        for transfers, *_ in self._rounds:
+        for laid in self._rounds:
+            if isinstance(laid, Direct):
+                leaving += laid.leaving
+                continue
+            transfers = laid[0]
             abroad = self._site[transfers.sender] != self._site[transfers.receiver]
             carried = transfers.share * transfers.repeat
             np.add.at(leaving, transfers.sender[abroad], carried[abroad])
@@ -232,7 +252,11 @@ class Priced:
     def _longest_path(self, size: float, *, with_latency: bool) -> float:
         """Last arrival when all members enter round 0 at time 0."""
         enters = np.zeros(len(self._ranks))
-        for transfers, seconds_per_byte, unhindered, latency, alike in self._rounds:
+        for laid in self._rounds:
+            if isinstance(laid, Direct):
+                enters = laid.after(enters, size, with_latency=with_latency)
+                continue
+            transfers, seconds_per_byte, unhindered, latency, alike = laid
             waiting = unhindered is not seconds_per_byte
             occupied, sent = seconds_per_byte * size, unhindered * size
             delay = latency if with_latency else np.zeros_like(latency)
@@ -244,9 +268,7 @@ class Priced:
             once = _count(sender) == sender.size == _count(receiver)
             if once and sender.size == len(enters) and (receiver == np.roll(sender, -1)).all():
                 by_place = enters[sender]
-                _round_a_ring(
-                    by_place, occupied, sent if waiting else None, delay, transfers.repeat
-                )
+                around(by_place, occupied, sent if waiting else None, delay, transfers.repeat)
                 enters[sender] = by_place
                 continue
             for _ in range(transfers.repeat):
@@ -263,27 +285,3 @@ class Priced:
                     np.maximum.at(following, receiver, arrives)
                 enters = following
         return float(enters.max())
-
-
-def _round_a_ring(
-    enters: NDArray[np.float64],
-    occupied: NDArray[np.float64],
-    sent: NDArray[np.float64] | None,
-    delay: NDArray[np.float64],
-    repeat: int,
-) -> None:
-    """Let every member of a ring send to the next one, ``repeat`` times; changes ``enters``.
-
-    As many times as there are members, twice: so nothing is copied, and nothing looked up.
-    """
-    leaves, arrives = np.empty_like(enters), np.empty_like(enters)
-    unhindered = np.empty_like(enters)
-    for _ in range(repeat):
-        np.add(enters, occupied, out=leaves)
-        np.add(leaves, delay, out=arrives)
-        if sent is not None:  # who waits for acknowledgements has waited for the latency
-            np.add(enters, sent, out=unhindered)
-            np.add(unhindered, delay, out=unhindered)
-            np.maximum(leaves, unhindered, out=arrives)
-        np.maximum(leaves[1:], arrives[:-1], out=enters[1:])
-        enters[0] = max(leaves[0], arrives[-1])

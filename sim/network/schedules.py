@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -28,7 +30,43 @@ class Transfers:
     repeat: int = 1
 
 
-Schedule = list[Transfers]
+class ToEachOther:
+    """One round in which each of some members sends an equal part of S to each other one.
+
+    Read as :class:`Transfers`, which are as many as there are pairs of members.
+    """
+
+    repeat = 1
+
+    def __init__(self, ranks: list[int]) -> None:
+        self._ranks = ranks
+
+    @property
+    def sender(self) -> NDArray[np.intp]:
+        """Who sends each."""
+        return self._pairs[0]
+
+    @property
+    def receiver(self) -> NDArray[np.intp]:
+        """Who receives it."""
+        return self._pairs[1]
+
+    @cached_property
+    def share(self) -> NDArray[np.float64]:
+        """Its size, as a fraction of S."""
+        count = len(self._ranks)
+        return np.full(count * (count - 1), 1 / count)
+
+    @cached_property
+    def _pairs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        ranks = np.array(self._ranks, dtype=np.intp)
+        sender, receiver = np.meshgrid(ranks, ranks, indexing="ij")
+        apart = sender != receiver
+        return sender[apart], receiver[apart]
+
+
+Schedule = Sequence[Transfers | ToEachOther]
+_Rounds = list[Transfers]
 
 
 def _round(triples: list[tuple[int, int, float]], repeat: int = 1) -> Transfers:
@@ -91,7 +129,7 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
 
     Returns
     -------
-    list of Transfers
+    Schedule
         Empty for M = 1. Shares are fractions of the buffer's bytes S.
 
     Notes
@@ -103,7 +141,7 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
         return []
     ranks = sorted(ring)
     if dtype in QUANTIZED and operation == "all_reduce" and algorithm != REQUANTIZED:
-        return [*_direct(ranks), *schedule("all_gather", algorithm, "bf16", members)]
+        return [ToEachOther(ranks), *schedule("all_gather", algorithm, "bf16", members)]
     form = form_of(operation, algorithm, dtype)
     if family(operation) == "broadcast":
         place = root_of(operation)
@@ -115,7 +153,7 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
         return _doubling(ranks) if algorithm == GLOO else _binomial(ranks)
     twice = operation == "all_reduce"
     if form == "direct":
-        return _direct(ranks) * (2 if twice else 1)
+        return [ToEachOther(ranks)] * (2 if twice else 1)
     if form == "tree":
         return [*_reversed(_binomial(ranks)), *_binomial(ranks)]
     if form == "halving_doubling":
@@ -125,20 +163,12 @@ def schedule(operation: str, algorithm: str, dtype: str, members: list[list[int]
     return _ring(ring, 2 * (len(ring) - 1) if twice else len(ring) - 1)
 
 
-def _ring(ring: list[int], repeat: int, of: float = 1.0) -> Schedule:
+def _ring(ring: list[int], repeat: int, of: float = 1.0) -> _Rounds:
     edges = [(a, b, of / len(ring)) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)]
     return [_round(edges, repeat)]
 
 
-def _direct(ranks: list[int]) -> Schedule:
-    count = len(ranks)
-    sender, receiver = np.meshgrid(np.array(ranks, dtype=np.intp), ranks, indexing="ij")
-    apart = sender != receiver
-    share = np.full(count * (count - 1), 1 / count)
-    return [Transfers(sender[apart], receiver[apart].astype(np.intp), share)]
-
-
-def _binomial(ranks: list[int]) -> Schedule:
+def _binomial(ranks: list[int]) -> _Rounds:
     """Broadcast of the whole buffer from the first of ``ranks``; empty for one rank."""
     count = len(ranks)
     rounds = []
@@ -150,7 +180,7 @@ def _binomial(ranks: list[int]) -> Schedule:
     return rounds
 
 
-def _doubling(ranks: list[int]) -> Schedule:
+def _doubling(ranks: list[int]) -> _Rounds:
     """Broadcast as gloo does it: to the next first, in every round twice as many send."""
     count = len(ranks)
     rounds = []
@@ -162,15 +192,15 @@ def _doubling(ranks: list[int]) -> Schedule:
     return rounds
 
 
-def _reversed(rounds: Schedule) -> Schedule:
+def _reversed(rounds: _Rounds) -> _Rounds:
     return [Transfers(r.receiver, r.sender, r.share, r.repeat) for r in reversed(rounds)]
 
 
-def _halving_doubling(ranks: list[int], operation: str) -> Schedule:
+def _halving_doubling(ranks: list[int], operation: str) -> _Rounds:
     count = len(ranks)
     power = 1 << (count.bit_length() - 1)
     surplus = list(range(power, count))
-    halving: Schedule = []
+    halving: _Rounds = []
     distance, share = power // 2, 0.5
     while distance:
         halving.append(_round([(ranks[i], ranks[i ^ distance], share) for i in range(power)]))
@@ -184,7 +214,7 @@ def _halving_doubling(ranks: list[int], operation: str) -> Schedule:
     return [*first, *halving, *_reversed(halving), *last]
 
 
-def _side_by_side(schedules: list[Schedule]) -> Schedule:
+def _side_by_side(schedules: list[_Rounds]) -> _Rounds:
     """Carry out several schedules of the same length at once."""
     rounds = []
     for parallel in zip(*schedules, strict=True):
@@ -199,7 +229,7 @@ def _side_by_side(schedules: list[Schedule]) -> Schedule:
     return rounds
 
 
-def _hierarchical(members: list[list[int]]) -> Schedule:
+def _hierarchical(members: list[list[int]]) -> _Rounds:
     sizes = {len(site) for site in members}
     between = 2 * (len(members) - 1)
     if len(sizes) == 1:

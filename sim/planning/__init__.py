@@ -7,6 +7,7 @@
 - ``limits``: which settings are admissible
 - ``money``: what the prices of a scenario say before anything is simulated
 - ``rehearsal``: a program run by one worker without peers: the least time that a setting takes
+- ``predictions``: what a search simulates, several settings at a time where an engine computes
 - ``search``: settings simulated in the order of that bound, until no other can be better
 - ``effort``: what a search takes, before it is begun
 - ``decision``: the recommended setting, its alternatives, what binds and what to change next

@@ -10,6 +10,7 @@ from typing import Any
 from sim.network.links import Links
 from sim.planning.asked import Asked
 from sim.planning.limits import Limits, largest
+from sim.planning.predictions import Predictions
 from sim.planning.search import NOT_FITTING, Candidate, Point, Search
 from sim.planning.settings import (
     ALGORITHM,
@@ -23,7 +24,6 @@ from sim.planning.settings import (
 from sim.planning.space import Axes, axes_of
 from sim.program import ArgumentError
 from sim.questions.comparison import budget
-from sim.questions.replications import predicted
 from sim.questions.target_search import Requirement, required
 from sim.questions.variations import links as link_names
 from sim.records.scenario import Scenario
@@ -113,6 +113,7 @@ def plan(
     *,
     axes: Mapping[str, Axes] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    predictions: Predictions | None = None,
 ) -> Plan:
     """Search methods and their settings.
 
@@ -130,6 +131,8 @@ def plan(
         Method -> what is varied of it, in place of :func:`sim.planning.space.axes_of`.
     on_progress
         Called with settings simulated, and settings that may have to be.
+    predictions
+        What simulates them; by default this process.
 
     Raises
     ------
@@ -141,7 +144,8 @@ def plan(
     tokens = tokens or budget(given)
     if axes is None:
         axes = {method: axes_of(base, asked.fixed, limits) for method, base in bases.items()}
-    search = Search(bases, axes, limits, tokens, on_progress)
+    predictions = predictions or Predictions()
+    search = Search(bases, axes, limits, tokens, on_progress, predictions)
     fastest = search.fastest()
     if fastest is None:
         causes = ", ".join(f"{number:,} for {why}" for why, number in largest(search.excluded))
@@ -176,7 +180,8 @@ def plan(
     changes = _changes(search, bases, recommended, axes)
     changes = (*_balancing(search, asked, recommended), *changes)
     chosen = [p for p in (recommended, fastest, leanest, cheapest) if p is not None]
-    finals = {key: _settled(p) for key, p in {id(p): p for p in chosen}.items()}
+    last = [*(point.scenario for point in chosen if point.scenario.random), given]
+    finals = {id(point): _settled(point, predictions, last) for point in chosen}
     recommended, fastest, leanest = (finals[id(p)] for p in (recommended, fastest, leanest))
     cheapest = None if cheapest is None else finals[id(cheapest)]
     needed = None
@@ -193,7 +198,7 @@ def plan(
         leanest=leanest,
         cheapest=cheapest,
         front=front,
-        given=_as_given(search, given),
+        given=_as_given(search, given, predictions),
         changes=changes,
         binds=binding(recommended, search.links(recommended.scenario)),
         needed=needed,
@@ -205,27 +210,35 @@ def plan(
     )
 
 
-def _settled(point: Point) -> Point:
+def _settled(point: Point, predictions: Predictions, following: Sequence[Scenario]) -> Point:
     """Return it predicted with all replications."""
     if not point.scenario.random:
         return point
-    return replace(point, prediction=predicted(point.scenario))
+    return replace(point, prediction=predictions.of(point.scenario, following))
 
 
-def _as_given(search: Search, given: Scenario) -> Point:
+def _as_given(search: Search, given: Scenario, predictions: Predictions) -> Point:
     bare = Setting(given.method.name)
-    return Point(search.candidate(given, bare), predicted(given), search.tokens)
+    return Point(search.candidate(given, bare), predictions.of(given), search.tokens)
 
 
 def _changes(
     search: Search, bases: Mapping[str, Scenario], from_: Point, axes: Mapping[str, Axes]
 ) -> tuple[Change, ...]:
     """Return what a change of each value would give, beyond the limits as well."""
-    base = bases[from_.setting.method]
-    found = []
-    for key, values in axes[from_.setting.method].items():
-        if key != ORDER and _matters(from_, key):
-            found += _change(search, base, from_, key, values)
+    base, varied = bases[from_.setting.method], axes[from_.setting.method]
+    promising = [
+        (key, value, candidate)
+        for key, values in varied.items()
+        if key != ORDER and _matters(from_, key)
+        for value, candidate in _promising(search, base, from_, key, values)
+    ]
+    faster: dict[str, list[tuple[Any, Point]]] = {}
+    for number, (key, value, candidate) in enumerate(promising, 1):
+        point = search.simulated(candidate, (other for *_, other in promising[number:]))
+        if point.token_s < from_.token_s * (1 - _WORTH):
+            faster.setdefault(key, []).append((value, point))
+    found = [_nearest(search, from_, key, varied[key], points) for key, points in faster.items()]
     return tuple(sorted(found, key=lambda change: change.point.token_s))
 
 
@@ -235,12 +248,11 @@ def _matters(from_: Point, key: str) -> bool:
     return key != "method.bucket_bytes" or overlap == "bucket"
 
 
-def _change(
+def _promising(
     search: Search, base: Scenario, from_: Point, key: str, values: Sequence[Any]
-) -> list[Change]:
-    """Return the nearest value that gains nearly as much as any, if one gains anything."""
+) -> Iterator[tuple[Any, Candidate]]:
+    """Yield the values of a key whose bounds say that they may be faster."""
     before = from_.setting.get(key)
-    faster: list[tuple[Any, Point]] = []
     for value in values:
         if value == before:
             continue
@@ -252,20 +264,26 @@ def _change(
             candidate.scenario, from_.scenario, from_.candidate.kind
         ):
             continue
-        if not candidate.sharpen() or candidate.token_s >= from_.token_s * (1 - _WORTH):
-            continue
-        point = search.simulated(candidate)
-        if point.token_s < from_.token_s * (1 - _WORTH):
-            faster.append((value, point))
-    if not faster:
-        return []
+        if candidate.sharpen() and candidate.token_s < from_.token_s * (1 - _WORTH):
+            yield value, candidate
+
+
+def _nearest(
+    search: Search,
+    from_: Point,
+    key: str,
+    values: Sequence[Any],
+    faster: Sequence[tuple[Any, Point]],
+) -> Change:
+    """Return the nearest value that gains nearly as much as any."""
+    before = from_.setting.get(key)
     enough = min(point.token_s for _, point in faster) * NEAR
     place = list(values).index(before) if before in values else 0
     after, point = min(
         ((value, point) for value, point in faster if point.token_s <= enough),
         key=lambda each: abs(list(values).index(each[0]) - place),
     )
-    return [Change(key, before, after, point, _beyond(search, point))]
+    return Change(key, before, after, point, _beyond(search, point))
 
 
 def _beyond(search: Search, point: Point) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from math import inf
 from typing import Any
 
@@ -19,13 +19,14 @@ from sim.network.links import Links
 from sim.planning.evidence import learns_as
 from sim.planning.limits import Limits
 from sim.planning.money import price_per_second, priced
+from sim.planning.predictions import AT_ONCE, Predictions
 from sim.planning.rehearsal import Bounds, rehearsed
 from sim.planning.settings import ALGORITHM, Setting, staleness, width
 from sim.planning.space import METHODS, Axes, settings_of
 from sim.program import ArgumentError
 from sim.questions.cost import cost
 from sim.questions.memory import memory
-from sim.questions.replications import Prediction, predicted
+from sim.questions.replications import Prediction
 from sim.records.scenario import Scenario
 from sim.runtime import SimulationError
 
@@ -231,6 +232,8 @@ class Search:
         Budget for which times are stated.
     on_progress
         Called with settings simulated and, roughly, settings to simulate.
+    predictions
+        What simulates them.
     """
 
     def __init__(
@@ -240,8 +243,10 @@ class Search:
         limits: Limits,
         tokens: float,
         on_progress: Callable[[int, int], None] = lambda done, total: None,
+        predictions: Predictions | None = None,
     ) -> None:
         self.limits, self.tokens, self._on_progress = limits, tokens, on_progress
+        self._predictions = predictions or Predictions()
         self._links: dict[tuple[Any, ...], Links] = {}
         self._points: dict[Setting, Point] = {}
         self._alike: dict[str, Prediction] = {}
@@ -308,8 +313,8 @@ class Search:
                 self._fitting[arguments] = True
         return self._fitting[arguments]
 
-    def simulated(self, candidate: Candidate) -> Point:
-        """Simulate a setting once, in one replication."""
+    def simulated(self, candidate: Candidate, following: Iterable[Candidate] = ()) -> Point:
+        """Simulate a setting once, in one replication; those that ``follow`` may be next."""
         known = self._points.get(candidate.setting)
         if known is not None:
             return known
@@ -317,8 +322,8 @@ class Search:
         if alike in self._alike:
             prediction = self._alike[alike]
         else:
-            run = replace(candidate.scenario.run, replications=1)
-            prediction = predicted(replace(candidate.scenario, run=run))
+            next_ones = (_once(each.scenario) for each in following)
+            prediction = self._predictions.of(_once(candidate.scenario), next_ones)
             self._alike[alike] = prediction
             self._on_progress(len(self._alike), len(self.candidates))
         known = self._points[candidate.setting] = Point(candidate, prediction, self.tokens)
@@ -389,8 +394,8 @@ class Search:
         self,
         hopeless: Callable[[Candidate], bool],
         bound: Callable[[Candidate], float] = lambda candidate: candidate.token_s,
-    ) -> Iterable[Candidate]:
-        """Yield candidates, the least bound first, each with its sharp bound.
+    ) -> Iterable[Point]:
+        """Simulate candidates, the least sharp bound first, and yield what came out of each.
 
         Those that are ``hopeless``, which is asked again whenever something is known, are left out.
         """
@@ -401,7 +406,7 @@ class Search:
             if hopeless(candidate):
                 continue
             if candidate.sharp:
-                yield candidate
+                yield self.simulated(candidate, _first_of(queue, hopeless))
             elif candidate.sharpen():
                 heappush(queue, (bound(candidate), gentleness, candidate))
 
@@ -417,8 +422,7 @@ class Search:
             late = best is not None and candidate.token_s >= best.token_s * (1 - TOLERANCE)
             return late or not possible(candidate)
 
-        for candidate in self._by_bound(hopeless):
-            point = self.simulated(candidate)
+        for point in self._by_bound(hopeless):
             if not (self.allowed(point) and reached(point)):
                 continue
             if best is None or point.token_s < best.token_s:
@@ -434,8 +438,7 @@ class Search:
 
         if not self.candidates or not priced(self.candidates[0].scenario):
             return None
-        for candidate in self._by_bound(hopeless, lambda each: each.least_money):
-            point = self.simulated(candidate)
+        for point in self._by_bound(hopeless, lambda each: each.least_money):
             spent = point.money
             if self.allowed(point) and spent is not None:
                 least = min(least, spent)
@@ -529,11 +532,12 @@ class Search:
         does. A candidate's key is a bound of its point's.
         """
         best: Point | None = None
-        for candidate in sorted(self.candidates, key=key):
+        ordered = sorted(self.candidates, key=key)
+        for number, candidate in enumerate(ordered):
             if best is not None and key(candidate) >= key(best):
                 break
             if possible(candidate) and candidate.sharpen() and possible(candidate):
-                point = self.simulated(candidate)
+                point = self.simulated(candidate, filter(possible, ordered[number + 1 :]))
                 if self.allowed(point) and reached(point):
                     best = point if best is None else min(best, point, key=key)
         return best
@@ -541,13 +545,26 @@ class Search:
     def front(self) -> list[Point]:
         """Return the settings of which no other is better in time, tokens per update and bytes."""
         found: list[Point] = []
-        for candidate in self._by_bound(
+        for point in self._by_bound(
             lambda candidate: any(_excludes(point, candidate) for point in found)
         ):
-            point = self.simulated(candidate)
             if self.allowed(point):
                 found.append(point)
         return undominated(found)
+
+
+def _first_of(
+    queue: list[tuple[float, tuple[Any, ...], Candidate]], hopeless: Callable[[Candidate], bool]
+) -> Iterable[Candidate]:
+    """Yield the candidates that a queue would give next, as far as their bounds are known."""
+    for _, _, candidate in nsmallest(AT_ONCE, queue, key=lambda each: each[:2]):
+        if not hopeless(candidate):
+            yield candidate
+
+
+def _once(scenario: Scenario) -> Scenario:
+    """Return a scenario to be simulated in one replication."""
+    return replace(scenario, run=replace(scenario.run, replications=1))
 
 
 def _excludes(point: Point, candidate: Candidate) -> bool:

@@ -22,10 +22,12 @@ from typing import Any
 from sim.figures.evaluation import Figures
 from sim.members import members_of
 from sim.models.sized import Sized
+from sim.network.direct import by_site
 from sim.network.gloo import SEGMENT_BYTES
 from sim.network.schedules import GLOO, form_of
 from sim.program import Buffer, Program, declared_operation, wire_bytes
 from sim.questions.replications import FEWEST
+from sim.records.connections import limits
 from sim.records.scenario import Jitter, Scenario
 from sim.records.varying import period_of
 from sim.runtime.computation import Computation, Factors
@@ -151,9 +153,10 @@ def _laid(scenario: Scenario, counted: _Counted) -> tuple[float, float]:
     algorithm = scenario.network.collectives.algorithm
     unequal = len({(site.workers, site.uplink, site.downlink) for site in scenario.sites}) > 1
     laid = steps = 0.0
+    limited = bool(limits(scenario.network))
     for operation, dtype in counted.calls:
         form = form_of(operation, algorithm, dtype)
-        if "direct" in form:
+        if "direct" in form and not by_site(scenario.network, limited=limited):
             laid += workers * (workers - 1)
         laid += workers
         if "ring" in form and (unequal or len(scenario.sites) < workers):

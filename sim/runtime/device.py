@@ -70,9 +70,9 @@ class Queue:
                 row.begin_s = now
         self.busy = True
         self._rows, self._activity = rows, activity
-        self._left = work
-        self._updated = now
         if self._device.varies:
+            self._left = work
+            self._updated = now
             work *= self._device.stretch(self._number)
         self._timer = self._clock.after(work, self._end)
 

@@ -49,7 +49,7 @@ def applied_to(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[range | 
     """
     first = args[0] if args else kwargs.get("layers")
     if isinstance(first, range):
-        return first, written(first)
+        return first, _written(first.start, first.stop, first.step)
     return None, "" if first is None else str(first)
 
 

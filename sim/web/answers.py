@@ -6,7 +6,9 @@ are those of the Python API, and so of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from sim.web.inputs import Point, inputs
 
 if TYPE_CHECKING:
     from sim.api.results import Result
+    from sim.api.simulation import SimulationResult
+    from sim.output.html_blocks import Picture
 
 Answer = Mapping[str, Any]
 
@@ -40,17 +44,14 @@ def bandwidths() -> list[float]:
 
 def point(chosen: Point) -> Answer:
     """Return the figures of a point, as JSON and as HTML, and how to ask for it elsewhere."""
-    from sim.api.scenarios import make_scenario
-    from sim.api.simulation import simulate
-
-    result = simulate(make_scenario(**chosen.keywords), sensitivity=False)
+    result = _run_of(chosen).result
     left_out = [f"{name}: {chosen.method} takes none; left out" for name in chosen.left_out]
     return {
         "figures": result.figures,
         "sentence": result._report.answer,
         **_parts(result),
         "left_out": left_out,
-        "slow": dict(chosen.values).get("algorithm") == "gloo",
+        "slow": chosen.slow,
         "address": chosen.address,
         "command": chosen.command,
         "toml": chosen.toml,
@@ -83,10 +84,11 @@ def curve(chosen: Point, method: str, part: int | None = None) -> Answer:
     numbers = range(POINTS) if part is None else PARTS[part]
     every = bandwidths()
     base = make_scenario(**chosen.with_value("method", method).keywords)
-    found = []
+    found: list[list[float]] = []
     for number in numbers:
         scenario = base.replace(bandwidth=f"{every[number]:g} Gbit/s").resolved
-        foresee([scenario])
+        if not found:  # the others differ in their bandwidth alone, and take as much memory
+            foresee([scenario], runs=len(numbers))
         with naming(method):
             figures = predicted(scenario).figures
         found.append([every[number] * 1e9 / 8, figures.compute_utilization])
@@ -113,23 +115,46 @@ def memory(chosen: Point) -> Answer:
 
 def pictures(chosen: Point) -> Answer:
     """Return the point's pictures as HTML: a part of the timeline, unlike workers."""
-    from sim.api.scenarios import make_scenario
-    from sim.api.simulation import simulate
     from sim.output.html_blocks import block
 
-    result = simulate(make_scenario(**chosen.keywords), sensitivity=False)
-    return {"html": "".join(block(each, "Picture") for each in result._pictures())}
+    return {"html": "".join(block(each, "Picture") for each in _run_of(chosen).pictures)}
 
 
 def report(chosen: Point) -> Answer:
     """Return the page of one file that ``bandwise simulate --html`` writes."""
-    from sim.api.scenarios import make_scenario
-    from sim.api.simulation import simulate
     from sim.output.html_page import Inputs, as_html_page
 
-    result = simulate(make_scenario(**chosen.keywords), sensitivity=False)
-    inputs = Inputs(result.provenance.given, chosen.command, result._pictures())
-    return {"page": as_html_page(result._report, inputs)}
+    run = _run_of(chosen)
+    inputs = Inputs(run.result.provenance.given, chosen.command, run.pictures)
+    return {"page": as_html_page(run.result._report, inputs)}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A point that was simulated."""
+
+    result: SimulationResult
+
+    @cached_property
+    def pictures(self) -> Sequence[Picture]:
+        """Its pictures, drawn when they are first asked for."""
+        return self.result._pictures()
+
+
+def _run_of(chosen: Point) -> _Run:
+    """Simulate a point, or return what the last answer of this process was of, if it is the same.
+
+    Only one is kept: its trace may have hundreds of thousands of rows.
+    """
+    return _simulated(replace(chosen, methods=()))  # curves do not belong to the point
+
+
+@lru_cache(maxsize=1)
+def _simulated(chosen: Point) -> _Run:
+    from sim.api.scenarios import make_scenario
+    from sim.api.simulation import simulate
+
+    return _Run(simulate(make_scenario(**chosen.keywords), sensitivity=False))
 
 
 def asked(function: Callable[..., Answer], *args: Any) -> Answer:

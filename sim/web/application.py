@@ -60,10 +60,7 @@ def application(work: Work) -> Starlette:
             chosen = read(query)
         except UserError as error:
             return as_given(query), {"error": one_line(str(error))}
-        urgent = function is answers.point
-        return chosen, await work.answer(
-            function, chosen, *args, urgent=urgent, left=request.is_disconnected
-        )
+        return chosen, await work.answer(function, chosen, *args, left=request.is_disconnected)
 
     def as_json(answer: Any) -> Response:
         return JSONResponse(dict(answer), 400 if "error" in answer else 200)

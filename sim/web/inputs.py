@@ -109,6 +109,11 @@ class Point:
         return dict(self.values).get("method", "ddp")
 
     @property
+    def slow(self) -> bool:
+        """Whether messages are simulated one by one, which may take minutes."""
+        return dict(self.values).get("algorithm") == "gloo"
+
+    @property
     def address(self) -> str:
         """The query string that gives this point again."""
         return urlencode([*self.values, *((CURVES, name) for name in self.methods)])

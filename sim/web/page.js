@@ -31,11 +31,13 @@ async function change(shown) {
   const own = ++asked;
   leaving.abort();
   leaving = new AbortController();
-  const given = query();
-  const late = () => own !== asked;
+  const given = query(), signal = leaving.signal;
+  const late = () => signal.aborted;
+  const slow = given.get("algorithm") === "gloo"; // its messages are simulated one by one
   const parts = ["status", "figures", "elsewhere", "required", "memory", "pictures"].map(at);
   document.body.setAttribute("aria-busy", "true");
   parts.forEach((part) => part.classList.add("stale"));
+  const drawn = slow ? null : draw(given, late); // in other processes than the figures
   try {
     const found = await ask("/answer", given);
     if (late()) return;
@@ -49,17 +51,18 @@ async function change(shown) {
     at("memory-link").href = `/memory?${given}`;
     if (!shown) history.replaceState(null, "", `/?${found.address}`);
     ["status", "figures", "elsewhere"].forEach((name) => at(name).classList.remove("stale"));
-    at("draw").hidden = !found.slow;
+    at("draw").hidden = !slow;
     at("draw").onclick = () => { at("draw").hidden = true; draw(given, late); };
-    if (found.slow) { at("chart").replaceChildren(); return; }
-    await draw(given, late);
+    if (slow) { at("chart").replaceChildren(); return; }
+    await drawn;
     await Promise.all(["required", "memory", "pictures"].map((name) => fill(name, `/${name}`, given, late)));
   } catch (error) {
     if (late() || error.name === "AbortError") return;
+    leaving.abort(); // the curves would be refused, too
     refuse(at("status"), error.message);
     at("status").classList.remove("stale");
   } finally {
-    if (!late()) document.body.removeAttribute("aria-busy");
+    if (own === asked) document.body.removeAttribute("aria-busy");
   }
 }
 
@@ -87,18 +90,19 @@ async function draw(given, late) {
     own.set("part", number);
     try {
       const found = await ask("/curve", own);
+      if (late()) return;
       curves.set(method, [...curves.get(method), ...found.points].sort((a, b) => a[0] - b[0]));
+      chart(curves, given.get("bandwidth"));
     } catch (error) {
       if (error.name !== "AbortError") failed.set(method, error.message);
     }
-    if (!late()) chart(curves, given.get("bandwidth"));
   };
   // All are asked for at once; the server answers in this order, in as many processes as it has.
   await Promise.all(COARSE_TO_FINE.flatMap((number) => methods.map((name) => part(name, number))));
   if (late()) return;
   const messages = [...failed].map(([name, message]) => `${name}: ${message}`);
   at("chart-status").textContent = messages.join(" ") || `${curves.size} curves of 25 points.`;
-  if (!methods.length) at("chart").replaceChildren();
+  if (failed.size === methods.length) at("chart").replaceChildren(); // or none was asked for
 }
 
 function element(name, attributes, text) {
@@ -172,10 +176,17 @@ function table(curves, names) {
   at("chart-table").replaceChildren(rows);
 }
 
-let waiting;
+// A change is answered at once; of several in a row, as of a slider, the last one when they pause.
+let pause = 0, changed = false;
 function soon() {
-  clearTimeout(waiting);
-  waiting = setTimeout(() => change(false), 60);
+  if (pause) changed = true;
+  else change(false);
+  clearTimeout(pause);
+  pause = setTimeout(() => {
+    pause = 0;
+    if (changed) change(false);
+    changed = false;
+  }, 60);
 }
 
 document.querySelectorAll("input[type=range]").forEach((slider) => {

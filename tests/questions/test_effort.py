@@ -39,13 +39,25 @@ def test_the_rows_of_a_round_are_counted_without_simulating_it(options: dict[str
     assert made / 2 < expected < made * 2
 
 
-@pytest.mark.parametrize("algorithm", ["ring", "direct"])
-def test_the_memory_of_a_large_layout_is_that_of_its_transfers(algorithm: str) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "settings", "pairs"),
+    [
+        ("ring", [], False),
+        ("direct", [], False),
+        ("direct", ["network.stream_rate=100Mbit/s"], True),  # of every pair's own connection
+        ("direct", ["network.per=pair"], True),
+    ],
+)
+def test_the_memory_of_a_large_layout_is_that_of_its_transfers(
+    algorithm: str, settings: list[str], pairs: bool
+) -> None:
     few, many = (
-        effort(load(None, {**ALONE, "--workers": str(workers), "--algorithm": algorithm})).bytes
+        effort(
+            load(None, {**ALONE, "--workers": str(workers), "--algorithm": algorithm}, settings)
+        ).bytes
         for workers in (100, 1000)
     )
-    assert many / few > 50 if algorithm == "direct" else many / few < 11
+    assert many / few > 50 if pairs else many / few < 11
 
 
 def test_the_messages_of_gloo_are_counted() -> None:
@@ -64,7 +76,8 @@ def test_what_does_not_fit_is_refused_before_it_is_begun(
     monkeypatch.setattr("sim.runtime.run.Runtime", None)
     options = [word for word in RUN if word not in ("--method", "diloco")]
     more = ("--over", "rtt=1ms,2ms", "--jobs", "1") if command == "sweep" else ()
-    ran = bandwise(command, *options, "--workers", "500", "--algorithm", "direct", *more)
+    pairs = ("--algorithm", "direct", "--set", "network.per=pair")
+    ran = bandwise(command, *options, "--workers", "500", *pairs, *more)
     assert ran.status == 2
     assert ran.err.count("\n") == 1
     for words in ("on 1,000 workers needs about ", "1 MB are free", "fewer workers"):
@@ -78,7 +91,8 @@ def test_a_study_that_does_not_fit_is_refused(
     path = tmp_path / "s.toml"
     path.write_text(
         'model.parameters = "1B"\nsite = [{ count = 2, workers = 500, step_time = "1 s" }]\n'
-        'network.collective.algorithm = "direct"\n[study.axis]\n"run.seed" = [1, 2, 3]\n'
+        'network.collective.algorithm = "direct"\nnetwork.per = "pair"\n'
+        '[study.axis]\n"run.seed" = [1, 2, 3]\n'
     )
     ran = bandwise("study", path, "--out", tmp_path / "out", "--jobs", "2")
     assert ran.status == 2

@@ -202,6 +202,34 @@ def test_an_answer_is_computed_once(app: Any, work: Work) -> None:
     assert work.computed == before
 
 
+@pytest.mark.parametrize("algorithm", ["ring", "gloo"])
+def test_figures_pictures_and_report_of_a_point_are_of_one_run(
+    monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    from sim.questions import replications
+    from sim.web.work import part_of
+
+    given = [("model", "1B"), ("method", "diloco"), ("rtt", "7 ms"), ("algorithm", algorithm)]
+    chosen = read(given)
+    asked = [answers.point, answers.pictures, answers.report]
+    first_part = "pictures" if algorithm == "gloo" else "figures"
+    assert [part_of(each, chosen) for each in asked] == [first_part, "pictures", "pictures"]
+    simulated = replications.simulate
+    runs: list[Any] = []
+    monkeypatch.setattr(
+        replications, "simulate", lambda *a, **k: (runs.append(a), simulated(*a, **k))[1]
+    )
+    for each in asked:
+        each(chosen)
+    first = len(runs)
+    assert first
+    for each in asked:
+        each(read([*given, ("methods", "ddp")]))  # another curve is the same point
+    assert len(runs) == first
+    answers.point(read([*given[:2], ("rtt", "8 ms")]))
+    assert len(runs) > first
+
+
 def test_answers_that_nobody_asks_for_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sim.web.work.KEPT", 2)
     work = Work()
@@ -212,11 +240,11 @@ def test_answers_that_nobody_asks_for_are_forgotten(monkeypatch: pytest.MonkeyPa
     async def ask() -> int:
         for rate in (1, 2, 1, 3, 1):
             point = read([("bandwidth", f"{rate} Gbit/s")])
-            await work.answer(same, point, urgent=True)
+            await work.answer(same, point)
         return work.computed
 
     assert asyncio.run(ask()) == 3
-    assert asyncio.run(work.answer(same, read([("bandwidth", "2 Gbit/s")]), urgent=True))
+    assert asyncio.run(work.answer(same, read([("bandwidth", "2 Gbit/s")])))
     assert work.computed == 4
 
 
@@ -227,7 +255,7 @@ def test_what_nobody_waits_for_is_not_computed() -> None:
         return True
 
     point = read([("model", "1B")])
-    asyncio.run(work.answer(answers.curve, point, "ddp", urgent=False, left=left))
+    asyncio.run(work.answer(answers.curve, point, "ddp", left=left))
     assert work.computed == 0
 
 
@@ -239,13 +267,13 @@ def test_a_process_that_was_killed_is_replaced() -> None:
 
     work = in_processes()
     point = read([("model", "1B"), ("method", "diloco")])
-    executor: Any = work._executors[True]
+    executor: Any = work._executors["figures"]
 
     async def ask() -> tuple[Any, Any]:
         await asyncio.get_running_loop().run_in_executor(executor, os.getpid)
         os.kill(next(iter(executor._processes)), signal.SIGKILL)
-        lost = await work.answer(answers.point, point, urgent=True)
-        return lost, await work.answer(answers.point, point, urgent=True)
+        lost = await work.answer(answers.point, point)
+        return lost, await work.answer(answers.point, point)
 
     lost, found = asyncio.run(ask())
     work.close()
@@ -259,7 +287,7 @@ def test_several_curves_are_computed_at_a_time_and_points_apart(
     work = Work(at_once=2)
     running, most = [0], [0]
 
-    async def computed(urgent: bool, function: Any, *args: Any) -> dict[str, Any]:
+    async def computed(part: str, function: Any, *args: Any) -> dict[str, Any]:
         running[0] += 1
         most[0] = max(most[0], running[0])
         await asyncio.sleep(0)
@@ -271,9 +299,7 @@ def test_several_curves_are_computed_at_a_time_and_points_apart(
 
     async def ask() -> None:
         points = [read([("bandwidth", f"{rate} Gbit/s")]) for rate in range(1, 6)]
-        await asyncio.gather(
-            *(work.answer(answers.curve, each, "ddp", urgent=False) for each in points)
-        )
+        await asyncio.gather(*(work.answer(answers.curve, each, "ddp") for each in points))
 
     asyncio.run(ask())
     assert most == [2]
