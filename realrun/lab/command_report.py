@@ -5,8 +5,8 @@ from __future__ import annotations
 from signal import Signals
 from typing import Any
 
-from realrun.lab.commands import Ended, Ran
 from realrun.lab.devices import address
+from realrun.lab.ends import Ended, Ran
 from realrun.lab.topology import Topology
 from sim.output.tables import Block, Column, Record, Report, Table, quantity
 

@@ -25,7 +25,8 @@ from support.training_commands import children
 
 from realrun.errors import RunError
 from realrun.lab.command_report import report
-from realrun.lab.commands import Ended, Ran, checked, filled_in
+from realrun.lab.ends import Ended, Ran
+from realrun.lab.told import checked, filled_in
 from realrun.lab.topology import topology
 from realrun.lab.traffic import Traffic
 from sim.figures.pictures.traffic import traffic
