@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from realrun.errors import RunError
-from realrun.recording.edges import edges_of
+from realrun.recording.edges import Channel, edges_of
 from realrun.recording.parts import SUFFIX, Call, Event, Part, PartError, read_part
-from sim.members import control_group, members_of
+from sim.members import broadcast_from, control_group, group_of, members_of, sent_by
 from sim.program import DTYPE_BITS
 from sim.recording.vocabulary import COMPUTATION, ROUND_TRIPS, written_as
 from sim.trace.table import CONTROL, ROUND, WAIT, Context, Row, Trace
@@ -60,6 +60,7 @@ def join(folder: Path, *, killed: str = "", most: int | None = None) -> Joined:
                 f"rank {part.rank}: a collective carried tensors on {part.device}; only the CPU's "
                 "are recorded, because a GPU computes while its program is ahead: run it on gloo"
             )
+    _check_directed(parts)
     if not killed and all(part.ended for part in parts):  # os._exit loses what came last
         _check_even(parts)
     edges = edges_of(parts)
@@ -116,23 +117,41 @@ def _check_ranks(parts: Sequence[Part], workers: int) -> None:
         )
 
 
-def _check_even(parts: Sequence[Part]) -> None:
-    """Refuse ranks of which one issued fewer collectives of a group than another."""
-    counts: dict[tuple[int, ...], dict[int, int]] = {}
+def _check_directed(parts: Sequence[Part]) -> None:
+    """Refuse a recv of which nobody knows who sent."""
     for part in parts:
-        issued = Counter(
-            call.ranks for call in part.calls if call.peer is None and len(call.ranks) > 1
-        )
-        for ranks, count in issued.items():
-            counts.setdefault(ranks, dict.fromkeys(ranks, 0))[part.rank] = count
-    for ranks, by_rank in counts.items():
-        most, fewest = max(by_rank, key=by_rank.__getitem__), min(by_rank, key=by_rank.__getitem__)
-        if by_rank[most] != by_rank[fewest]:
-            group = "all ranks" if len(ranks) == parts[0].workers else f"ranks {list(ranks)}"
+        if any(call.directed and not call.ranks for call in part.calls):
             raise RunError(
-                f"rank {fewest} issued {by_rank[fewest]} collectives over {group}, rank {most} "
-                f"{by_rank[most]}; every member must issue the same ones"
+                f"rank {part.rank} receives from any rank and has not waited for it, so who sent "
+                "is not known; give recv its source"
             )
+
+
+def _check_even(parts: Sequence[Part]) -> None:
+    """Refuse ranks of which one issued fewer collectives of a group than another.
+
+    Nor may one have received what nobody sent, or the other way round.
+    """
+    counts: dict[Channel, dict[int, int]] = {}
+    for part in parts:
+        issued = Counter(call.channel for call in part.calls if len(call.ranks) > 1)
+        for channel, count in issued.items():
+            counts.setdefault(channel, dict.fromkeys(channel[0], 0))[part.rank] = count
+    for (ranks, directed), by_rank in counts.items():
+        most, fewest = max(by_rank, key=by_rank.__getitem__), min(by_rank, key=by_rank.__getitem__)
+        if by_rank[most] == by_rank[fewest]:
+            continue
+        if directed:
+            sender, receiver = ranks
+            raise RunError(
+                f"rank {sender} sent {by_rank[sender]} times to rank {receiver}, which received "
+                f"{by_rank[receiver]}; each recv must meet a send"
+            )
+        group = "all ranks" if len(ranks) == parts[0].workers else f"ranks {list(ranks)}"
+        raise RunError(
+            f"rank {fewest} issued {by_rank[fewest]} collectives over {group}, rank {most} "
+            f"{by_rank[most]}; every member must issue the same ones"
+        )
 
 
 def _joined(
@@ -176,7 +195,7 @@ def _joined(
         "steps": steps,
         "steps_by": "marks" if marked else "repetition",
         "steps_dropped": dropped,
-        "groups": sorted({call.ranks for part in parts for call in part.calls}),
+        "groups": sorted({c.ranks for part in parts for c in part.calls if not c.directed}),
         "torch": first["torch"],
         "backend": first["backend"],
         "threads": first["threads"],
@@ -248,12 +267,15 @@ def _sent(rank: int, call: Call, workers: int, counts: Counter[str], at: Any) ->
         counts[group] += 1
         begin = at(call.begin)
         return Row(rank, "main", CONTROL, "", group, number, 0.0, ROUND_TRIPS, begin, nan)
-    if call.peer is not None:
-        ranks = (rank, ranks[call.peer])
-    group = f"main{members_of(ranks, workers).name}"
+    members = members_of(ranks, workers)
+    operation, name = written_as(call.operation)
+    if call.directed:
+        operation = sent_by(ranks[0], members)
+    elif call.root is not None:
+        operation = broadcast_from(call.root, members)
+    group = group_of("main", operation, members)
     number = counts[group]
     counts[group] += 1
-    operation, name = written_as(call.operation)
     size = float(max(call.bytes, 1))
     end = nan if call.completed is None else at(call.completed)
     begin = at(call.begin)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".part"
+SENT = ("send", "recv")
 SCHEMA = 1
 
 
@@ -27,10 +28,13 @@ class Call:
     bytes: int
     #: As torch calls it, without "torch."; "" for a barrier.
     dtype: str
-    #: Ranks of its process group, in its order.
+    #: Ranks of its process group, in its order; of a send or recv who sends, and who receives, or
+    #: nobody where that is not known.
     ranks: tuple[int, ...]
-    #: The other one of a send or recv: its place among the ranks.
-    peer: int | None
+    #: Whether it is a send or recv.
+    directed: bool
+    #: The rank that broadcasts or scatters; None of others, and where it was not noted.
+    root: int | None
     begin: int
     #: When issuing it had returned.
     issued: int
@@ -40,7 +44,12 @@ class Call:
     @property
     def kind(self) -> tuple[Any, ...]:
         """What two calls have in common that are the same call of two steps."""
-        return (self.operation, self.bytes, self.dtype, self.ranks, self.peer)
+        return (self.operation, self.bytes, self.dtype, self.ranks, self.root)
+
+    @property
+    def channel(self) -> tuple[tuple[int, ...], bool]:
+        """What it is matched within, by its order: the calls of its members."""
+        return (self.ranks, self.directed)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,16 @@ class Event:
     #: Number of the call that was issued, or waited for.
     call: int
     waits: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """How long this process, and all of its machine's processors, have computed until then: ns."""
+
+    moment: int
+    own: int
+    #: None where the system does not tell.
+    machine: int | None
 
 
 @dataclass
@@ -103,11 +122,20 @@ def read_part(path: Path) -> Part:
             groups[rest[0]] = tuple(rest[1])
         elif what == "call":
             number, operation, size, dtype, group, peer, begin, issued = rest
-            call = Call(number, operation, size, dtype, groups[group], peer, begin, issued)
+            ranks, directed, root = groups[group], operation in SENT, None
+            if directed:
+                of_group[number] = ranks
+                ranks = () if peer is None else _between(operation, part.rank, ranks[peer])
+            elif peer is not None:
+                root = ranks[peer]
+            call = Call(number, operation, size, dtype, ranks, directed, root, begin, issued)
             by_number[number] = call
         elif what == "wait":
             waits.append(Event(rest[1], rest[2], rest[0], waits=True))
         elif what == "finish":
+        elif what == "source":
+            call = by_number[rest[0]]
+            call.ranks = _between(call.operation, part.rank, of_group[rest[0]][rest[1]])
             finished.append((rest[0], rest[1], rest[2]))
         elif what == "end":
             by_number[rest[0]].completed = rest[1]
@@ -129,6 +157,11 @@ def _lines(path: Path) -> Iterable[list[Any]]:
     if raw.pop():  # the last line is whole, or it does not count
         pass
     for number, line in enumerate(raw, 1):
+def _between(operation: str, own: int, other: int) -> tuple[int, int]:
+    """Return who sends, and who receives."""
+    return (own, other) if operation == "send" else (other, own)
+
+
         checksum, _, text = line.partition(b" ")
         if checksum != b"%08x" % zlib.crc32(text):
             raise PartError(f"{path}: line {number} is damaged: it is not as it was written")

@@ -62,6 +62,7 @@ _METHODS = {
 }
 # Of these every member has a shard, and the tensor counted is one of them.
 _SHARDED = ("gather", "scatter")
+_FROM_ROOT = ("broadcast", "scatter")
 _BOTH = (  # set on the process group that is held, and on the one that is seen
     "_register_backend",
     "_set_default_backend",
@@ -217,9 +218,9 @@ def _recorded(c10d: Any, base: Any) -> Any:
     class Waited(c10d.Work):  # type: ignore[misc]
         """What a collective returns: the real one's, with every wait noted."""
 
-        def __init__(self, work: Any, call: int) -> None:
+        def __init__(self, work: Any, call: int, from_any: bool) -> None:
             super().__init__()
-            self._work, self._call = work, call
+            self._work, self._call, self._from_any = work, call, from_any
 
         def wait(self, timeout: Any = None) -> bool:
             begin = now()
@@ -244,6 +245,8 @@ def _recorded(c10d: Any, base: Any) -> Any:
             return future
 
         def _source_rank(self) -> Any:
+            if self._from_any:
+                stream.note("source", self._call, self._work._source_rank())
             return self._work._source_rank()
 
         def __getattr__(self, name: str) -> Any:
@@ -325,13 +328,17 @@ def _recorded(c10d: Any, base: Any) -> Any:
             tensors = [] if place is None else _flat(torch, given[place])
             if operation in _SHARDED and not tensors:
                 tensors = _flat(torch, given[1 - int(place or 0)])[:1]
-            peer = given[1] if name in ("send", "recv") else None
+            peer = None
+            if name in ("send", "recv"):
+                peer = given[1]
+            elif operation in _FROM_ROOT:
+                peer = next((each.rootRank for each in given if hasattr(each, "rootRank")), None)
             number = self._note(operation, tensors, peer, begin, end)
             if work is None:
                 if name == "monitored_barrier":
                     stream.note("wait", number, begin, end)
                 return None
-            return Waited(work, number)
+            return Waited(work, number, name == "recv_anysource")
 
         call.__name__ = name
         return call
