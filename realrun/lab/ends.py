@@ -27,12 +27,14 @@ class Ended:
 class Ran:
     """What became of a command: its end on each rank, and what was sent.
 
-    ``trouble`` is why the lab itself could not continue, if it could not.
+    ``trouble`` is why the lab itself could not continue, if it could not. ``busy_cores`` is how
+    many of the machine's cores computed, in the mean; None of a run that was too short to say.
     """
 
     ends: list[Ended]
     traffic: Traffic
     trouble: str | None = None
+    busy_cores: float | None = None
 
     @property
     def first_failed(self) -> Ended | None:

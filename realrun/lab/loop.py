@@ -8,6 +8,7 @@ import selectors
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from math import isnan
 from time import monotonic
 
 from realrun.errors import RunError
@@ -16,8 +17,10 @@ from realrun.lab.keeper_process import lost
 from realrun.lab.run import Lab
 from realrun.lab.said import Lines
 from realrun.lab.traffic import SAMPLE_S, Traffic
+from realrun.processes.processors import busy_s
 
 _GRACE_S = 2.0  # for the others' reasons, after one has failed
+_LEAST_S = 1.0  # the system counts in hundredths of a second
 
 
 class Running:
@@ -43,6 +46,7 @@ class Running:
     def begin(self, asked: bytes) -> None:
         """Tell the keeper what to run."""
         self.traffic = Traffic(self._lab.topology.workers, self._lab.delivered(), monotonic())
+        self._busy_s = busy_s()
         with suppress(BrokenPipeError):  # it ends: its answer says how
             self._orders.write(asked)
             self._orders.flush()
@@ -59,6 +63,7 @@ class Running:
             if trouble is None and not self._ending and (trouble := self._lab.trouble()):
                 self.end()
         self.traffic.sample(self._lab.delivered(), monotonic())
+        busy, seconds = busy_s() - self._busy_s, self.traffic.seconds
         if self._refused:
             raise RunError(self._refused)
         workers = self._lab.topology.workers
@@ -66,7 +71,9 @@ class Running:
             trouble = lost(self._keeper.wait())
         for rank in range(workers):  # killed with the keeper
             self._ends.setdefault(rank, Ended(rank, -9, self.traffic.seconds, by_lab=True))
-        return Ran([self._ends[rank] for rank in range(workers)], self.traffic, trouble)
+        ends = [self._ends[rank] for rank in range(workers)]
+        known = seconds >= _LEAST_S and not isnan(busy)
+        return Ran(ends, self.traffic, trouble, busy / seconds if known else None)
 
     def end(self) -> None:
         """Have the keeper end all that it has started."""

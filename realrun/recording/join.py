@@ -12,6 +12,7 @@ from typing import Any
 
 from realrun.errors import RunError
 from realrun.recording.edges import Channel, edges_of
+from realrun.recording.load import load_of
 from realrun.recording.parts import SUFFIX, Call, Event, Part, PartError, read_part
 from sim.members import broadcast_from, control_group, group_of, members_of, sent_by
 from sim.program import DTYPE_BITS
@@ -190,6 +191,10 @@ def _joined(
         causes={COMPUTATION: "compute"},
     )
     first = parts[0].about
+    spans = [
+        (start, part.events[edges[-1] - 1].end)
+        for part, edges, start in zip(parts, ranges, starts, strict=True)
+    ]
     about = {
         "workers": workers,
         "steps": steps,
@@ -200,6 +205,7 @@ def _joined(
         "backend": first["backend"],
         "threads": first["threads"],
         "one_clock": one_clock,
+        **load_of(parts, spans),
         "killed": killed,
     }
     return Joined(Trace(rows, context, total), about)

@@ -84,6 +84,8 @@ class Part:
     events: list[Event] = field(default_factory=list)
     #: When steps began, by :func:`realrun.step`.
     marks: list[int] = field(default_factory=list)
+    #: In their order.
+    loads: list[Load] = field(default_factory=list)
     #: Type of a device, other than the CPU, of which a collective carried tensors.
     device: str = ""
     #: Whether the process ended by itself; one that was killed did not.
@@ -111,6 +113,7 @@ def read_part(path: Path) -> Part:
     part = Part(path)
     groups: dict[int, tuple[int, ...]] = {}
     by_number: dict[int, Call] = {}
+    of_group: dict[int, tuple[int, ...]] = {}  # ranks of the process group of a send or recv
     finished: list[tuple[list[int], int, int]] = []
     waits: list[Event] = []
     for what, *rest in _lines(path):
@@ -130,17 +133,19 @@ def read_part(path: Path) -> Part:
                 root = ranks[peer]
             call = Call(number, operation, size, dtype, ranks, directed, root, begin, issued)
             by_number[number] = call
-        elif what == "wait":
-            waits.append(Event(rest[1], rest[2], rest[0], waits=True))
-        elif what == "finish":
         elif what == "source":
             call = by_number[rest[0]]
             call.ranks = _between(call.operation, part.rank, of_group[rest[0]][rest[1]])
+        elif what == "wait":
+            waits.append(Event(rest[1], rest[2], rest[0], waits=True))
+        elif what == "finish":
             finished.append((rest[0], rest[1], rest[2]))
         elif what == "end":
             by_number[rest[0]].completed = rest[1]
         elif what == "step":
             part.marks.append(rest[0])
+        elif what == "load":
+            part.loads.append(Load(*rest))
         elif what == "device":
             part.device = rest[0]
         elif what == "exit":
@@ -152,16 +157,16 @@ def read_part(path: Path) -> Part:
     return part
 
 
-def _lines(path: Path) -> Iterable[list[Any]]:
-    raw = path.read_bytes().split(b"\n")
-    if raw.pop():  # the last line is whole, or it does not count
-        pass
-    for number, line in enumerate(raw, 1):
 def _between(operation: str, own: int, other: int) -> tuple[int, int]:
     """Return who sends, and who receives."""
     return (own, other) if operation == "send" else (other, own)
 
 
+def _lines(path: Path) -> Iterable[list[Any]]:
+    raw = path.read_bytes().split(b"\n")
+    if raw.pop():  # the last line is whole, or it does not count
+        pass
+    for number, line in enumerate(raw, 1):
         checksum, _, text = line.partition(b" ")
         if checksum != b"%08x" % zlib.crc32(text):
             raise PartError(f"{path}: line {number} is damaged: it is not as it was written")

@@ -83,6 +83,7 @@ _HELD = (  # answered by the process group that is held
 
 
 _FLUSH_NS = 50_000_000  # at most that long nothing is handed to the system
+_LOAD_NS = 250_000_000  # between two looks at who uses the processors
 _MOST_HELD = 4096  # lines
 
 
@@ -94,7 +95,7 @@ class Stream:
         self._file = -1
         self._pid = 0
         self._held: list[tuple[Any, ...]] = []
-        self._due = 0
+        self._due = self._load_due = 0
 
     def note(self, *what: Any) -> None:
         """Add a line; lines that come in quick succession are written together."""
@@ -104,7 +105,11 @@ class Stream:
 
     def flush(self) -> None:
         """Hand all lines to the system; a disk that is full ends the recording, not the program."""
-        self._due = now() + _FLUSH_NS
+        moment = now()
+        self._due = moment + _FLUSH_NS
+        if moment >= self._load_due:
+            self._load_due = moment + _LOAD_NS
+            self._held.append(("load", moment, time.process_time_ns(), _busy_ns()))
         held, self._held = self._held, []
         if self._file == -2 or not held:
             return
@@ -134,6 +139,16 @@ class Stream:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
         except OSError:
             pass
+
+
+def _busy_ns() -> int | None:
+    """Return for how long the machine's processors have computed, added up; None where unknown."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, irq, softirq = map(int, file.readline().split()[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 stream: Any = None
@@ -230,6 +245,8 @@ def _recorded(c10d: Any, base: Any) -> Any:
                 answer: bool = self._work.wait(timeout) if limited else self._work.wait()
             finally:
                 stream.note("wait", self._call, begin, now())
+            if self._from_any:
+                stream.note("source", self._call, self._work._source_rank())
             return answer
 
         def synchronize(self) -> None:
@@ -245,8 +262,6 @@ def _recorded(c10d: Any, base: Any) -> Any:
             return future
 
         def _source_rank(self) -> Any:
-            if self._from_any:
-                stream.note("source", self._call, self._work._source_rank())
             return self._work._source_rank()
 
         def __getattr__(self, name: str) -> Any:
@@ -469,6 +484,7 @@ def _about(torch: Any, world: Any, default: Any) -> dict[str, Any]:
         "torch": torch.__version__,
         "backend": "" if default is None else str(torch.distributed.get_backend()),
         "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "clock": boot,
         "at": now(),
     }
