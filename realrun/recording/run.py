@@ -191,28 +191,30 @@ def _on_loopback(nproc: int) -> Mapping[str, str]:
 class _Process(subprocess.Popen[bytes]):
     """A process with all that it has started: they end together."""
 
-    def terminate(self) -> None:
-        self.ask(signal.SIGTERM)
-        end = monotonic() + _GRACE_S
-        while self._left() and monotonic() < end:
-            self.poll()
-            sleep(_POLL_S)
-        self.ask(signal.SIGKILL)
-
-    def kill(self) -> None:
-        self.ask(signal.SIGKILL)
-
     def ask(self, number: int) -> None:
         """Send a signal to all of them."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def _left(self) -> bool:
+    def left(self) -> bool:
+        """Whether any of them is left."""
+        self.poll()
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+
+def _end(processes: Sequence[_Process]) -> None:
+    """End all at once, or the others would say that one is gone."""
+    for process in processes:
+        process.ask(signal.SIGTERM)
+    end = monotonic() + _GRACE_S
+    while any(process.left() for process in processes) and monotonic() < end:
+        sleep(_POLL_S)
+    for process in processes:
+        process.ask(signal.SIGKILL)
 
 
 Start = Callable[[int | None], _Process]
@@ -247,7 +249,4 @@ def _starting(
         try:
             yield start
         finally:
-            for process in started:  # all at once, or the others would say that one is gone
-                process.ask(signal.SIGTERM)
-            for process in started:
-                process.terminate()
+            _end(started)
