@@ -6,12 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from realrun.errors import RunError
-from realrun.recording.parts import Part
+from realrun.recording.parts import Channel, Part
 from realrun.recording.steps import boundaries, period
 
 _NS = 1e-9
-
-Channel = tuple[tuple[int, ...], bool]
 
 
 def edges_of(parts: Sequence[Part]) -> list[list[int]]:

@@ -11,6 +11,9 @@ from typing import Any
 
 SUFFIX = ".part"
 SENT = ("send", "recv")
+
+Channel = tuple[tuple[int, ...], bool]
+"""Ranks of calls that are matched by their order, and whether the first sends to the second."""
 SCHEMA = 1
 
 
@@ -47,7 +50,7 @@ class Call:
         return (self.operation, self.bytes, self.dtype, self.ranks, self.root)
 
     @property
-    def channel(self) -> tuple[tuple[int, ...], bool]:
+    def channel(self) -> Channel:
         """What it is matched within, by its order: the calls of its members."""
         return (self.ranks, self.directed)
 
