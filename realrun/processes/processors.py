@@ -1,4 +1,4 @@
-"""How long a machine's processors have computed, whoever made them."""
+"""How long the processors of a machine have computed, for all processes together."""
 
 from __future__ import annotations
 
