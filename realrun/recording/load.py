@@ -46,8 +46,9 @@ def _of_machine(ranks: Sequence[tuple[Part, Span]]) -> dict[str, Any] | None:
     for first, last in filter(None, taken):
         length = last.moment - first.moment
         own += (last.own - first.own) / length
-        told = last.machine is not None and first.machine is not None
-        if told and length >= _LEAST_OF_ALL_NS:
+        if last.machine is None or first.machine is None:
+            continue
+        if length >= _LEAST_OF_ALL_NS:
             machine = max(machine, (last.machine - first.machine) / length)
     others = max(0.0, machine - own)
     return {
