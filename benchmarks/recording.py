@@ -3,16 +3,21 @@
     realrun record --nproc 2 --out r.parquet -- python benchmarks/recording.py [FOURSOMES]
 
 Both train in the same processes, in turn, in blocks of some steps (A B B A, then B A A B), so that
-what else the machine does meets both. The ratio is that of such a foursome (30 by default): its
-median, and a 95 % interval of the median, of wall and of processor time. Each process has one
-thread. The cases are DDP in one and in several buckets, and a program that sends one tensor at a
-time, as torchft does without buckets, which is the most calls for a step.
+what else the machine does meets both. Their modules are made anew after some foursomes, now one
+first and now the other, because where tensors lie makes a difference of its own. The ratio is that
+of a foursome (32 by default): its median, and a 95 % interval of the median, of wall and of
+processor time. Each process has one thread. "not recorded twice" is the same for two process
+groups of which none is recorded. The cases are DDP in one and in several buckets, and a program
+that sends one tensor at a time, as torchft does without buckets, which is the most calls for a
+step.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from time import perf_counter, process_time
 from typing import Any
 
@@ -27,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from realrun.model.gpt import GPT, GPTConfig, loss
 
 Step = Callable[[], None]
+FOURSOMES = 4  # with the same modules
 
 
 def by_ddp(config: GPTConfig, group: Any, bucket_mb: float) -> Step:
@@ -73,8 +79,20 @@ CASES: dict[str, tuple[str, int, Callable[[GPTConfig, Any], Step]]] = {
 """Size of the decoder, steps of a block, and how a step is made."""
 
 
-def measured(sides: list[Step], block: int, foursomes: int) -> NDArray[np.float64]:
-    """Return seconds per step, shape [foursomes, sides, wall or processor]."""
+def measured(
+    make: Callable[[Any], Step], groups: Sequence[Any], block: int, foursomes: int
+) -> NDArray[np.float64]:
+    """Return seconds per step, shape [foursomes, groups, wall or processor]."""
+    parts = []
+    for number in range(-(-foursomes // FOURSOMES)):
+        order = (0, 1) if number % 2 else (1, 0)
+        sides = {side: make(groups[side]) for side in order}
+        parts.append(in_turn([sides[0], sides[1]], block))
+    return np.concatenate(parts)
+
+
+def in_turn(sides: list[Step], block: int) -> NDArray[np.float64]:
+    """Return the same of modules that are made."""
 
     def seconds(side: int) -> NDArray[np.float64]:
         dist.barrier()
@@ -85,8 +103,8 @@ def measured(sides: list[Step], block: int, foursomes: int) -> NDArray[np.float6
 
     for side in (0, 1, 0, 1):  # warm-up
         seconds(side)
-    found = np.zeros((foursomes, 2, 2))
-    for number in range(foursomes):
+    found = np.zeros((FOURSOMES, 2, 2))
+    for number in range(FOURSOMES):
         first = number % 2
         for side in (first, 1 - first, 1 - first, first):
             found[number, side] += seconds(side) / (2 * block)
@@ -95,24 +113,24 @@ def measured(sides: list[Step], block: int, foursomes: int) -> NDArray[np.float6
 
 def main() -> None:
     """Print the cost of every case."""
-    foursomes = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    foursomes = int(sys.argv[1]) if len(sys.argv) > 1 else 32
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     make: Any = c10d._new_process_group_helper
     recorded = dist.new_group()
     c10d._new_process_group_helper = make.__wrapped__  # the recorder's, which `record` has put in
-    plain = dist.new_group()
-    for name, (size, block, made) in CASES.items():
+    plain, another = dist.new_group(), dist.new_group()
+    for (name, (size, block, made)), first in product(CASES.items(), (recorded, another)):
         config = GPTConfig.named(size)
-        sides = [made(config, group) for group in (recorded, plain)]
-        found = measured(sides, block, foursomes)
+        found = measured(partial(made, config), (first, plain), block, foursomes)
+        name = name if first is recorded else f"{name}, not recorded twice"
         for number, kind in enumerate(("wall", "processor")):
             with_it, without = found[:, 0, number], found[:, 1, number]
             ratio, low, high = median_and_interval(with_it / without)
             if dist.get_rank() == 0:
                 print(
-                    f"{name}: {kind} {1e3 * np.median(with_it):.2f} ms a step, not recorded "
-                    f"{1e3 * np.median(without):.2f} ms, ratio {ratio:.3f} [{low:.3f}, {high:.3f}]",
+                    f"{name}: {kind} {1e3 * np.median(with_it):.2f} ms a step to "
+                    f"{1e3 * np.median(without):.2f}, ratio {ratio:.3f} [{low:.3f}, {high:.3f}]",
                     flush=True,
                 )
     dist.barrier()
