@@ -3,7 +3,7 @@
     realrun record --nproc 2 --out r.parquet -- python benchmarks/recording.py [FOURSOMES]
 
 Both train in the same processes, in turn, in blocks of some steps (A B B A, then B A A B), so that
-what else the machine does meets both. Their modules are made anew after some foursomes, now one
+what else the machine does meets both. Their modules are made again after some foursomes, now one
 first and now the other, because where tensors lie makes a difference of its own. The ratio is that
 of a foursome (32 by default): its median, and a 95 % interval of the median, of wall and of
 processor time. Each process has one thread. "not recorded twice" is the same for two process
