@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from sim.members import family, is_send
+from sim.members import is_send
 from sim.network.links import Links
 from sim.network.nccl.scenario_links import carries
 from sim.network.schedules import GLOO, NCCL, REQUANTIZED, form_of
@@ -110,7 +110,7 @@ def _algorithm(kind: Exchange, scenario: Scenario) -> str:
     used = form_of(kind.operation, asked, kind.dtype)
     if asked == GLOO:
         return "gloo's direct exchange" if used == "direct" else f"gloo's {used}"
-    if asked == NCCL and carries(family(kind.operation), kind.dtype):
+    if asked == NCCL and carries(kind.operation, kind.dtype):
         trees = " or double binary tree" if kind.operation == "all_reduce" else ""
         return f"NCCL's {used}{trees}"
     return used if asked in used or asked == REQUANTIZED else f"{used} ({asked} has no form for it)"
@@ -129,7 +129,7 @@ def _priced_by(network: Network, kind: Exchange) -> str:
     over = "the links and connections between them" if limits(network) else "the links"
     if network.collectives.algorithm == GLOO:
         return f"time found by sending its messages over {over}"
-    if network.collectives.algorithm == NCCL and carries(family(kind.operation), kind.dtype):
+    if network.collectives.algorithm == NCCL and carries(kind.operation, kind.dtype):
         off = _NCCL_OFF if _near(network) and kind.smallest_bytes < _NCCL_HOLDS_FROM else ""
         return f"time by NCCL's cost model over {over}{off}"
     return f"time computed from {over}"

@@ -15,7 +15,7 @@ from sim.program import ArgumentError, Program, Worker
 from sim.runtime import CollectiveMismatch, Deadlock, simulate
 from sim.scenario.records import Collectives, Scenario
 
-ALGORITHMS = ["direct", "ring", "tree", "gloo"]
+ALGORITHMS = ["direct", "ring", "tree", "halving_doubling", "hierarchical", "nccl", "gloo"]
 SIZE = 100_000
 """Elements of 4 bytes: 4 s at 100 kB/s."""
 
