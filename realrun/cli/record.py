@@ -84,7 +84,7 @@ def record(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        recorded = run(command, nproc, folder, steps)
+        recorded = run(command, nproc, folder, steps, lambda line: tell(f"realrun: {line}"))
         _write(recorded.joined, out, recorded.status)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,8 @@ from support.command_line import Command
 from support.training_commands import gone
 
 import realrun as package
+from realrun.errors import RunError
+from realrun.recording import run
 from sim.recording.files import Recording, load
 from sim.recording.plan import Computes, Starts, Waits
 
@@ -208,6 +210,18 @@ def test_steps_that_are_enough_end_a_program_that_ignores_sigterm(tmp_path: Path
     assert ran.returncode == 0, ran.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.parquet", "stays.py"]
     assert load(tmp_path / "r.parquet").plan.steps == 5
+
+
+def test_a_rank_that_runs_on_after_another_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LATE_S", 0.1)
+    told: list[str] = []
+    command = ["sh", "-c", '[ "$RANK" = 0 ] || sleep 2']
+    with pytest.raises(RunError, match="called no collective"):
+        run.record(command, 2, tmp_path, None, told.append)
+    (line,) = told
+    assert line.startswith("rank 1 still runs 0.1 s after rank 0 has ended; if it hangs, kill ")
 
 
 def test_what_the_program_has_left_behind_is_ended(
