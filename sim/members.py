@@ -121,6 +121,41 @@ def is_control(group: str) -> bool:
     return group.partition("[")[0].endswith(_CONTROL)
 
 
+_TO = " to "
+
+
+def group_of(group: str, operation: str, members: Members) -> str:
+    """Return how traces name what carries an operation for a program's group.
+
+    Those of the same members are one group, in which calls are matched by their number. What one
+    rank sends to another is matched with what that one receives from it, whatever else they do.
+
+    Examples
+    --------
+    >>> pair = members_of((0, 3), workers=4)
+    >>> group_of("main", "all_reduce", everyone(4)), group_of("main", "all_reduce", pair)
+    ('main', 'main[0,3]')
+    >>> group_of("main", "send", pair), group_of("main", "send_from_1", pair)
+    ('main 0 to 3[0,3]', 'main 3 to 0[0,3]')
+    """
+    if not is_send(operation):
+        return f"{group}{members.name}"
+    first, second = members.ranks
+    sender, receiver = (second, first) if root_of(operation) else (first, second)
+    return f"{group} {sender}{_TO}{receiver}{members.name}"
+
+
+def is_transfer(group: str) -> bool:
+    """Whether a group of a trace is of what one rank sends to another.
+
+    Examples
+    --------
+    >>> is_transfer("main 3 to 0[0,3]"), is_transfer("main[0,3]")
+    (True, False)
+    """
+    return _TO in group.partition("[")[0]
+
+
 def named(group: str, workers: int) -> Members:
     """Return the members that the name of a group in a trace says.
 
@@ -147,9 +182,11 @@ def named(group: str, workers: int) -> Members:
     return members_of(run, workers)
 
 
-# Whose buffer a broadcast sends is part of the operation's name: its cost depends on it.
+# Whose buffer is sent is part of the operation's name: its cost depends on it.
 BROADCAST = "broadcast"
 _FROM = f"{BROADCAST}_from_"
+SEND = "send"
+_SENT_FROM = f"{SEND}_from_"
 
 
 def broadcast_from(root: int | None, members: Members) -> str:
@@ -174,23 +211,50 @@ def broadcast_from(root: int | None, members: Members) -> str:
     return f"{_FROM}{place}" if place else BROADCAST
 
 
-def root_of(operation: str) -> int:
-    """Return the place among the members of who broadcasts.
+def sent_by(sender: int, members: Members) -> str:
+    """Return the operation that sends the buffer of one of two members to the other.
 
     Examples
     --------
-    >>> root_of("broadcast"), root_of("broadcast_from_2")
-    (0, 2)
+    >>> pair = members_of((1, 4), workers=9)
+    >>> sent_by(1, pair), sent_by(4, pair)
+    ('send', 'send_from_1')
     """
-    return int(operation.removeprefix(_FROM)) if operation.startswith(_FROM) else 0
+    place = members.place(sender)
+    return f"{_SENT_FROM}{place}" if place else SEND
+
+
+def is_send(operation: str) -> bool:
+    """Whether an operation is from one member to one other.
+
+    Examples
+    --------
+    >>> is_send("send"), is_send("send_from_1"), is_send("broadcast_from_1")
+    (True, True, False)
+    """
+    return operation == SEND or operation.startswith(_SENT_FROM)
+
+
+def root_of(operation: str) -> int:
+    """Return the place among the members of who broadcasts, or sends.
+
+    Examples
+    --------
+    >>> root_of("broadcast"), root_of("broadcast_from_2"), root_of("send_from_1")
+    (0, 2, 1)
+    """
+    for prefix in (_FROM, _SENT_FROM):
+        if operation.startswith(prefix):
+            return int(operation.removeprefix(prefix))
+    return 0
 
 
 def family(operation: str) -> str:
-    """Return an operation without whose buffer it sends.
+    """Return an operation without whose buffer it sends; to send is to broadcast to one.
 
     Examples
     --------
-    >>> family("broadcast_from_2"), family("all_reduce")
-    ('broadcast', 'all_reduce')
+    >>> family("broadcast_from_2"), family("send"), family("all_reduce")
+    ('broadcast', 'broadcast', 'all_reduce')
     """
-    return BROADCAST if operation.startswith(_FROM) else operation
+    return BROADCAST if is_send(operation) or operation.startswith(_FROM) else operation

@@ -28,7 +28,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from sim.members import broadcast_from, members_of
+from sim.members import broadcast_from, members_of, sent_by
 from sim.operations import COMPUTED, OPERATIONS, Cause, Operation
 
 Started = TypeVar("Started")
@@ -499,6 +499,17 @@ class Worker(Protocol):
         """The buffer of rank ``root``, by default the first member, to all members."""
         ...
 
+    # What one worker sends to another is matched in the order of the two, in each direction by
+    # itself, whatever else they call.
+
+    def send(self, buffer: Buffer, dtype: str, *, to: int) -> Activity:
+        """Send a buffer to rank ``to``, which receives it."""
+        ...
+
+    def receive(self, buffer: Buffer, dtype: str, *, source: int) -> Activity:
+        """Receive into a buffer what rank ``source`` sends to this worker."""
+        ...
+
     def control(
         self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None
     ) -> Activity:
@@ -520,8 +531,9 @@ class Worker(Protocol):
 
 
 class CollectiveCalls(ABC, Generic[Started]):
-    """The five collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
+    """The collectives of :class:`Worker` as one call; both runtimes' workers extend it."""
 
+    rank: int
     workers: int
 
     @abstractmethod
@@ -590,3 +602,24 @@ class CollectiveCalls(ABC, Generic[Started]):
         except ValueError as error:
             raise ArgumentError(f"broadcast: {error}") from None
         return self._collective(operation, buffer, dtype, over=over)
+
+    def send(self, buffer: Buffer, dtype: str, *, to: int) -> Started:
+        """See :meth:`Worker.send`."""
+        return self._transfer(buffer, dtype, self.rank, to, f"send: to={to}")
+
+    def receive(self, buffer: Buffer, dtype: str, *, source: int) -> Started:
+        """See :meth:`Worker.receive`."""
+        return self._transfer(buffer, dtype, source, self.rank, f"receive: source={source}")
+
+    def _transfer(
+        self, buffer: Buffer, dtype: str, sender: int, receiver: int, asked: str
+    ) -> Started:
+        """Call what one rank sends to another; both call the same."""
+        if sender == receiver:
+            raise ArgumentError(f"{asked}: is this worker itself")
+        pair = sender, receiver
+        try:
+            operation = sent_by(sender, members_of(pair, self.workers))
+        except ValueError as error:
+            raise ArgumentError(f"{asked}: {error}") from None
+        return self._collective(operation, buffer, dtype, over=pair)

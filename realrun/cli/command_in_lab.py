@@ -38,9 +38,10 @@ def run(
     from realrun.doctor.machine import usable_cores
     from realrun.lab import built, commands, not_emulated, topology
     from realrun.lab.command_report import report
+    from realrun.lab.told import checked
     from sim.scenario import load
 
-    remark = commands.checked(command)
+    remark = checked(command)
     if out is not None:
         checked_file("--out", out, _RECORDS)
     if picture is not None:

@@ -84,7 +84,7 @@ def record(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        recorded = run(command, nproc, folder, steps)
+        recorded = run(command, nproc, folder, steps, lambda line: tell(f"realrun: {line}"))
         _write(recorded.joined, out, recorded.status)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -137,6 +137,7 @@ def _joined(folder: Path, steps: int | None, killed: str) -> object:
 def _write(joined: object, out: Path, status: int) -> None:
     from realrun.recording.join import Joined
     from sim.recording.files import load, save
+    from sim.scenario.cores import recorded
 
     assert isinstance(joined, Joined)
     save(joined.trace, joined.about, out)
@@ -145,6 +146,8 @@ def _write(joined: object, out: Path, status: int) -> None:
     number = sum(row.bytes > 0 for row in joined.trace.rows if row.rank == 0) / about["steps"]
     if about["killed"] not in ("", "enough"):
         tell(f"realrun: warning: {about['killed']}; what was recorded until then is kept")
+    for line in recorded(about, str(out)):
+        tell(f"realrun: warning: {line}")
     tell(
         f"realrun: wrote {out}: {about['steps']} steps of {about['workers']} ranks, found by "
         f"{about['steps_by']}; a step computes {format_seconds(plan.step_s)} and issues "

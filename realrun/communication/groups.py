@@ -19,7 +19,7 @@ from realrun.communication.process_groups import Lane, of_members, store_of_all
 from realrun.communication.quantize import Packed, carry_out, prepare
 from realrun.communication.transfers import Peers, form
 from realrun.device import Host
-from sim.members import named
+from sim.members import is_transfer, named
 from sim.program import Buffer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -143,7 +143,7 @@ class Group:
         self._fresh = fresh
         self._gloo = dist.get_backend(dist.group.WORLD) == "gloo"
         self._name, self._members = name, named(name, dist.get_world_size())
-        self._everyone = not self._members.name
+        self._everyone = not self._members.name and not is_transfer(name)
         self._peers = Peers(self._members, dist.get_rank())
         self._made: list[Any] = []
         own = spawned or fresh or not self._everyone

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from realrun.communication.quantize import all_gather_single
-from sim.members import Members, root_of
+from sim.members import Members, family, root_of
 
 
 class Peers:
@@ -117,4 +117,4 @@ def form(operation: str, peers: Peers, sent: Tensor, target: Tensor, mean: bool)
     """Return how an operation is started and its result placed."""
     if root := root_of(operation):
         return _broadcast(peers, sent, target, mean, root)
-    return FORMS[operation](peers, sent, target, mean)
+    return FORMS[family(operation)](peers, sent, target, mean)

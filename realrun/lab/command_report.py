@@ -5,12 +5,13 @@ from __future__ import annotations
 from signal import Signals
 from typing import Any
 
-from realrun.lab.commands import Ended, Ran
 from realrun.lab.devices import address
+from realrun.lab.ends import Ended, Ran
 from realrun.lab.topology import Topology
 from sim.output.tables import Block, Column, Record, Report, Table, quantity
 
 SCHEMA = 1
+_FULL = 0.9  # of the cores
 _SHOWN = 24  # pairs in the table for people
 
 _WORKERS = (
@@ -71,6 +72,7 @@ def report(ran: Ran, found: Topology, command: list[str], cores: int) -> Report:
         "command": command,
         "seconds": traffic.seconds,
         "cores": cores,
+        "busy_cores": ran.busy_cores,
         "workers": workers,
         "pairs": pairs,
         "traffic": seconds,
@@ -97,6 +99,12 @@ def remarks(ran: Ran, found: Topology, cores: int) -> list[str]:
         lines.append(
             f"{found.workers} workers share {cores} cores: the network is emulated, the command's "
             "own computation is not, and takes longer here than on a machine each."
+        )
+    elif ran.busy_cores is not None and ran.busy_cores >= _FULL * cores:
+        lines.append(
+            f"{ran.busy_cores:.1f} of {cores} cores were busy: the command's computation, its "
+            "communication and the emulation of the network took turns, and took longer than on a "
+            "machine each."
         )
     for end in ran.ends:
         if end.left:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from realrun.errors import RunError
-from realrun.recording.parts import Part
+from realrun.recording.parts import Channel, Part
 from realrun.recording.steps import boundaries, period
 
 _NS = 1e-9
@@ -20,7 +20,7 @@ def edges_of(parts: Sequence[Part]) -> list[list[int]]:
     found = [_found(part, everyone) for part in parts]
     first = parts[0].calls
     anchors = [first[place] for place in found[0] if place < len(first)]
-    if len(anchors[0].ranks) != everyone:
+    if anchors[0].directed or len(anchors[0].ranks) != everyone:
         return [_before(part, calls) for part, calls in zip(parts, found, strict=True)]
     # Where steps begin is one rank's choice; the others follow it by the number of the call.
     own = _numbered(parts[0])
@@ -63,13 +63,13 @@ def _in_flight(part: Part) -> dict[int, int]:
     return found
 
 
-def _numbered(part: Part) -> dict[int, tuple[tuple[int, ...], int]]:
-    """Return for each call, by its number, which one of its group's it is."""
-    counts: Counter[tuple[int, ...]] = Counter()
+def _numbered(part: Part) -> dict[int, tuple[Channel, int]]:
+    """Return for each call, by its number, which one of its members' it is."""
+    counts: Counter[Channel] = Counter()
     numbers = {}
     for call in part.calls:
-        numbers[call.number] = (call.ranks, counts[call.ranks])
-        counts[call.ranks] += 1
+        numbers[call.number] = (call.channel, counts[call.channel])
+        counts[call.channel] += 1
     return numbers
 
 
@@ -91,7 +91,7 @@ def _found(part: Part, everyone: int) -> list[int]:
         )
     return boundaries(
         *repeated,
-        [len(call.ranks) == everyone for call in part.calls],
+        [len(call.ranks) == everyone and not call.directed for call in part.calls],
         [flying[call.number] for call in part.calls],
         before,
     )

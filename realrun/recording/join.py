@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import nan
 from pathlib import Path
 from typing import Any
 
 from realrun.errors import RunError
 from realrun.recording.edges import edges_of
-from realrun.recording.parts import SUFFIX, Call, Event, Part, PartError, read_part
-from sim.members import control_group, members_of
-from sim.program import DTYPE_BITS
-from sim.recording.vocabulary import COMPUTATION, ROUND_TRIPS, written_as
-from sim.trace.table import CONTROL, ROUND, WAIT, Context, Row, Trace
+from realrun.recording.load import load_of
+from realrun.recording.matching import check_directed, check_even, check_ranks
+from realrun.recording.parts import SUFFIX, Part, PartError, read_part
+from realrun.recording.rows import note_ready, rows_of, start_of
+from sim.recording.vocabulary import COMPUTATION
+from sim.trace.table import Context, Row, Trace
 
 _NS = 1e-9
 _DTYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -53,15 +51,16 @@ def join(folder: Path, *, killed: str = "", most: int | None = None) -> Joined:
     """
     parts = _parts(folder)
     workers = parts[0].workers
-    _check_ranks(parts, workers)
+    check_ranks(parts, workers)
     for part in parts:
         if part.device:
             raise RunError(
                 f"rank {part.rank}: a collective carried tensors on {part.device}; only the CPU's "
                 "are recorded, because a GPU computes while its program is ahead: run it on gloo"
             )
+    check_directed(parts)
     if not killed and all(part.ended for part in parts):  # os._exit loses what came last
-        _check_even(parts)
+        check_even(parts)
     edges = edges_of(parts)
     steps = min(len(each) for each in edges) - 1
     dropped = 1 if steps > 2 else 0  # its caches and connections are cold
@@ -101,40 +100,6 @@ def _parts(folder: Path) -> list[Part]:
     return [found[rank] for rank in sorted(found)]
 
 
-def _check_ranks(parts: Sequence[Part], workers: int) -> None:
-    for part in parts:
-        if part.workers != workers:
-            raise RunError(
-                f"two programs were recorded: rank {parts[0].rank} is one of {workers} processes, "
-                f"rank {part.rank} one of {part.workers}; record one at a time"
-            )
-    missing = sorted(set(range(workers)) - {part.rank for part in parts})
-    if missing:
-        raise RunError(
-            f"of {workers} processes rank {missing[0]} called no collective, or has written "
-            "elsewhere; join the folders of all machines"
-        )
-
-
-def _check_even(parts: Sequence[Part]) -> None:
-    """Refuse ranks of which one issued fewer collectives of a group than another."""
-    counts: dict[tuple[int, ...], dict[int, int]] = {}
-    for part in parts:
-        issued = Counter(
-            call.ranks for call in part.calls if call.peer is None and len(call.ranks) > 1
-        )
-        for ranks, count in issued.items():
-            counts.setdefault(ranks, dict.fromkeys(ranks, 0))[part.rank] = count
-    for ranks, by_rank in counts.items():
-        most, fewest = max(by_rank, key=by_rank.__getitem__), min(by_rank, key=by_rank.__getitem__)
-        if by_rank[most] != by_rank[fewest]:
-            group = "all ranks" if len(ranks) == parts[0].workers else f"ranks {list(ranks)}"
-            raise RunError(
-                f"rank {fewest} issued {by_rank[fewest]} collectives over {group}, rank {most} "
-                f"{by_rank[most]}; every member must issue the same ones"
-            )
-
-
 def _joined(
     parts: Sequence[Part],
     ranges: Sequence[Sequence[int]],
@@ -144,12 +109,12 @@ def _joined(
     killed: str,
 ) -> Joined:
     one_clock = len({part.about["clock"] for part in parts}) == 1 and parts[0].about["clock"] != ""
-    starts = [_start(part, edges[0]) for part, edges in zip(parts, ranges, strict=True)]
+    starts = [start_of(part, edges[0]) for part, edges in zip(parts, ranges, strict=True)]
     rows: list[Row] = []
     for part, edges, start in zip(parts, ranges, starts, strict=True):
-        rows += _rows(part, edges, min(starts) if one_clock else start)
+        rows += rows_of(part, edges, min(starts) if one_clock else start)
     if one_clock:
-        _note_ready(rows)
+        note_ready(rows)
     total = max(row.end_s for row in rows if row.end_s == row.end_s)
     workers, steps = parts[0].workers, len(ranges[0]) - 1
     context = Context(
@@ -171,120 +136,21 @@ def _joined(
         causes={COMPUTATION: "compute"},
     )
     first = parts[0].about
+    spans = [
+        (start, part.events[edges[-1] - 1].end)
+        for part, edges, start in zip(parts, ranges, starts, strict=True)
+    ]
     about = {
         "workers": workers,
         "steps": steps,
         "steps_by": "marks" if marked else "repetition",
         "steps_dropped": dropped,
-        "groups": sorted({call.ranks for part in parts for call in part.calls}),
+        "groups": sorted({c.ranks for part in parts for c in part.calls if not c.directed}),
         "torch": first["torch"],
         "backend": first["backend"],
         "threads": first["threads"],
         "one_clock": one_clock,
+        **load_of(parts, spans),
         "killed": killed,
     }
     return Joined(Trace(rows, context, total), about)
-
-
-def _start(part: Part, edge: int) -> int:
-    """Return when the step begins whose first event that is: as the event before it ends."""
-    return part.events[edge - 1].end if edge else part.events[0].begin
-
-
-def _rows(part: Part, edges: Sequence[int], start: int) -> list[Row]:
-    """Return the rows of one rank, in the order of its program."""
-    workers, rank = part.workers, part.rank
-    calls = {call.number: call for call in part.calls}
-    sent: dict[int, Row] = {}
-    counts: Counter[str] = Counter()
-    rows: list[Row] = []
-
-    def at(moment: int) -> float:
-        return max(0, moment - start) * _NS
-
-    now = _start(part, edges[0])
-    for number, (first, last) in enumerate(pairwise(edges)):
-        begun = len(rows)
-        rows.append(Row(rank, "main", ROUND, str(number), "", -1, 0.0, 1, at(now), at(now)))
-        for event in part.events[first:last]:
-            if event.begin > now:
-                rows.append(_computed(rank, at(now), at(event.begin)))
-                now = event.begin
-            call = calls[event.call]
-            if not event.waits:
-                row = sent[call.number] = _sent(rank, call, workers, counts, at)
-                rows.append(row)
-            elif call.number in sent:
-                waited = sent[call.number]
-                rows.append(_waited(rank, waited, at(event.begin), at(event.end)))
-                if call.completed is None:
-                    waited.end_s = at(event.end)
-            # An issue that takes long is the host's work, as the computation around it is.
-            if event.end > now:
-                if not event.waits:
-                    rows.append(_computed(rank, at(now), at(event.end)))
-                now = event.end
-        # A step counts as an update, where the program computes in it last.
-        for row in reversed(rows[begun:]):
-            if row.operation == COMPUTATION:
-                row.commits = True
-                break
-    rows.append(Row(rank, "main", ROUND, str(len(edges) - 1), "", -1, 0.0, 0, at(now), at(now)))
-    return rows
-
-
-def _computed(rank: int, begin: float, end: float) -> Row:
-    detail, times = "", 1
-    return Row(
-        rank, "main", COMPUTATION, detail, "", -1, 0.0, times, begin, end, begin, end - begin
-    )
-
-
-def _sent(rank: int, call: Call, workers: int, counts: Counter[str], at: Any) -> Row:
-    ranks = call.ranks
-    if call.operation == CONTROL:
-        group = control_group("main", members_of(ranks, workers))
-        number = counts[group]
-        counts[group] += 1
-        begin = at(call.begin)
-        return Row(rank, "main", CONTROL, "", group, number, 0.0, ROUND_TRIPS, begin, nan)
-    if call.peer is not None:
-        ranks = (rank, ranks[call.peer])
-    group = f"main{members_of(ranks, workers).name}"
-    number = counts[group]
-    counts[group] += 1
-    operation, name = written_as(call.operation)
-    size = float(max(call.bytes, 1))
-    end = nan if call.completed is None else at(call.completed)
-    begin = at(call.begin)
-    detail = f"{name} {_dtype(call)}"
-    return Row(rank, "main", operation, detail, group, number, size, 1, begin, end)
-
-
-def _dtype(call: Call) -> str:
-    known = _DTYPES.get(call.dtype)
-    if known in DTYPE_BITS:
-        return str(known)
-    import torch
-
-    kind = getattr(torch, call.dtype, None) if call.dtype else None
-    return f"{min(_WIDEST, kind.itemsize) if kind is not None else 1}B"
-
-
-def _waited(rank: int, sent: Row, begin: float, end: float) -> Row:
-    return Row(rank, "main", WAIT, "", sent.group, sent.call, 0.0, 1, begin, end)
-
-
-def _note_ready(rows: Sequence[Row]) -> None:
-    """Note when the last member had issued each collective; clocks are one machine's."""
-    last: dict[tuple[str, int], float] = {}
-    for row in rows:
-        if row.bytes > 0 or row.operation == CONTROL:
-            key = (row.group, row.call)
-            last[key] = max(last.get(key, 0.0), row.begin_s)
-    for row in rows:
-        if row.bytes > 0 or row.operation in (CONTROL, WAIT):
-            row.ready_s = last.get((row.group, row.call), nan)
-
-
-__all__ = ["Event", "Joined", "join"]

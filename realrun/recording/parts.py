@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 SUFFIX = ".part"
+SENT = ("send", "recv")
+
+Channel = tuple[tuple[int, ...], bool]
+"""Ranks of calls that are matched by their order, and whether the first sends to the second."""
 SCHEMA = 1
 
 
@@ -27,10 +31,13 @@ class Call:
     bytes: int
     #: As torch calls it, without "torch."; "" for a barrier.
     dtype: str
-    #: Ranks of its process group, in its order.
+    #: Ranks of its process group, in its order; of a send or recv who sends, and who receives, or
+    #: nobody where that is not known.
     ranks: tuple[int, ...]
-    #: The other one of a send or recv: its place among the ranks.
-    peer: int | None
+    #: Whether it is a send or recv.
+    directed: bool
+    #: The rank that broadcasts or scatters; None of others, and where it was not noted.
+    root: int | None
     begin: int
     #: When issuing it had returned.
     issued: int
@@ -40,7 +47,12 @@ class Call:
     @property
     def kind(self) -> tuple[Any, ...]:
         """What two calls have in common that are the same call of two steps."""
-        return (self.operation, self.bytes, self.dtype, self.ranks, self.peer)
+        return (self.operation, self.bytes, self.dtype, self.ranks, self.root)
+
+    @property
+    def channel(self) -> Channel:
+        """What it is matched within, by its order: the calls of its members."""
+        return (self.ranks, self.directed)
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,16 @@ class Event:
     waits: bool
 
 
+@dataclass(frozen=True)
+class Load:
+    """How long this process, and all of its machine's processors, have computed until then: ns."""
+
+    moment: int
+    own: int
+    #: None where the system does not tell.
+    machine: int | None
+
+
 @dataclass
 class Part:
     """What one process has noted."""
@@ -65,6 +87,8 @@ class Part:
     events: list[Event] = field(default_factory=list)
     #: When steps began, by :func:`realrun.step`.
     marks: list[int] = field(default_factory=list)
+    #: In their order.
+    loads: list[Load] = field(default_factory=list)
     #: Type of a device, other than the CPU, of which a collective carried tensors.
     device: str = ""
     #: Whether the process ended by itself; one that was killed did not.
@@ -92,6 +116,7 @@ def read_part(path: Path) -> Part:
     part = Part(path)
     groups: dict[int, tuple[int, ...]] = {}
     by_number: dict[int, Call] = {}
+    of_group: dict[int, tuple[int, ...]] = {}  # ranks of the process group of a send or recv
     finished: list[tuple[list[int], int, int]] = []
     waits: list[Event] = []
     for what, *rest in _lines(path):
@@ -103,8 +128,17 @@ def read_part(path: Path) -> Part:
             groups[rest[0]] = tuple(rest[1])
         elif what == "call":
             number, operation, size, dtype, group, peer, begin, issued = rest
-            call = Call(number, operation, size, dtype, groups[group], peer, begin, issued)
+            ranks, directed, root = groups[group], operation in SENT, None
+            if directed:
+                of_group[number] = ranks
+                ranks = () if peer is None else _between(operation, part.rank, ranks[peer])
+            elif peer is not None:
+                root = ranks[peer]
+            call = Call(number, operation, size, dtype, ranks, directed, root, begin, issued)
             by_number[number] = call
+        elif what == "source":
+            call = by_number[rest[0]]
+            call.ranks = _between(call.operation, part.rank, of_group[rest[0]][rest[1]])
         elif what == "wait":
             waits.append(Event(rest[1], rest[2], rest[0], waits=True))
         elif what == "finish":
@@ -113,6 +147,8 @@ def read_part(path: Path) -> Part:
             by_number[rest[0]].completed = rest[1]
         elif what == "step":
             part.marks.append(rest[0])
+        elif what == "load":
+            part.loads.append(Load(*rest))
         elif what == "device":
             part.device = rest[0]
         elif what == "exit":
@@ -122,6 +158,11 @@ def read_part(path: Path) -> Part:
     waits += _waits_of_backward(finished, by_number, [event.begin for event in waits])
     part.events = sorted([*issues, *waits], key=lambda event: (event.begin, event.call))
     return part
+
+
+def _between(operation: str, own: int, other: int) -> tuple[int, int]:
+    """Return who sends, and who receives."""
+    return (own, other) if operation == "send" else (other, own)
 
 
 def _lines(path: Path) -> Iterable[list[Any]]:

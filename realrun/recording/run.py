@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -23,6 +24,7 @@ INSIDE = Path(__file__).parent / "inside"
 _ENVIRONMENT = "BANDWISE_RECORDING"
 ENOUGH = "enough"  # steps: why a program was ended, where nothing went wrong
 _POLL_S = 0.05
+_LATE_S = 30.0  # of a process, after another one has ended
 _GRACE_S = 2.0  # for processes to end by themselves
 _FIRST_LOOK_S = 1.0  # at the steps that have been recorded; later ones at longer intervals
 _LATER = 1.5
@@ -46,7 +48,13 @@ def found(command: str) -> bool:
     return shutil.which(command) is not None
 
 
-def record(command: Sequence[str], nproc: int | None, folder: Path, most: int | None) -> Recorded:
+def record(
+    command: Sequence[str],
+    nproc: int | None,
+    folder: Path,
+    most: int | None,
+    tell: Callable[[str], None],
+) -> Recorded:
     """Run a program until it ends, or until there are enough steps; return what was recorded.
 
     Parameters
@@ -57,6 +65,8 @@ def record(command: Sequence[str], nproc: int | None, folder: Path, most: int | 
         Where the processes write meanwhile.
     most
         After how many steps the program is ended; None: it ends by itself.
+    tell
+        Takes a line for the user while the program runs.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def record(command: Sequence[str], nproc: int | None, folder: Path, most: int | 
         ranks = [None] if nproc is None else range(nproc)
         processes = [start(rank) for rank in ranks]
         try:
-            killed, status = _until_one_fails(processes, look)
+            killed, status = _until_one_fails(processes, look, tell)
         except _EnoughError:
             killed = ENOUGH
     if status and not any(folder.rglob("*.part")):
@@ -79,8 +89,15 @@ def record(command: Sequence[str], nproc: int | None, folder: Path, most: int | 
     return Recorded(join(folder, killed=killed, most=most), status)
 
 
-def _until_one_fails(processes: Sequence[_Process], look: _Look) -> tuple[str, int]:
-    """Wait for all; return why they did not end well, and a status: "" and 0 where they did."""
+def _until_one_fails(
+    processes: Sequence[_Process], look: _Look, tell: Callable[[str], None]
+) -> tuple[str, int]:
+    """Wait for all; return why they did not end well, and a status: "" and 0 where they did.
+
+    torch may hang where a process ends (validation/programs/README.md), so one that others have
+    left behind is named, once.
+    """
+    first_ended: float | None = None
     while True:
         codes = [process.poll() for process in processes]
         failed = [rank for rank, code in enumerate(codes) if code]
@@ -99,6 +116,14 @@ def _until_one_fails(processes: Sequence[_Process], look: _Look) -> tuple[str, i
             return f"{who} ended with status {code}", code
         if all(code == 0 for code in codes):
             return "", 0
+        if 0 in codes and first_ended is None:
+            first_ended = monotonic()
+        if first_ended is not None and monotonic() - first_ended >= _LATE_S:
+            first_ended, late = inf, codes.index(None)
+            tell(
+                f"rank {late} still runs {_LATE_S:g} s after rank {codes.index(0)} has ended; if "
+                f"it hangs, kill {processes[late].pid} ends it, and what was recorded is kept"
+            )
         look()
         sleep(_POLL_S)
 
@@ -191,28 +216,30 @@ def _on_loopback(nproc: int) -> Mapping[str, str]:
 class _Process(subprocess.Popen[bytes]):
     """A process with all that it has started: they end together."""
 
-    def terminate(self) -> None:
-        self.ask(signal.SIGTERM)
-        end = monotonic() + _GRACE_S
-        while self._left() and monotonic() < end:
-            self.poll()
-            sleep(_POLL_S)
-        self.ask(signal.SIGKILL)
-
-    def kill(self) -> None:
-        self.ask(signal.SIGKILL)
-
     def ask(self, number: int) -> None:
         """Send a signal to all of them."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def _left(self) -> bool:
+    def left(self) -> bool:
+        """Whether any of them is left."""
+        self.poll()
         try:
             os.killpg(self.pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
         return True
+
+
+def _end(processes: Sequence[_Process]) -> None:
+    """End all at once, or the others would say that one is gone."""
+    for process in processes:
+        process.ask(signal.SIGTERM)
+    end = monotonic() + _GRACE_S
+    while any(process.left() for process in processes) and monotonic() < end:
+        sleep(_POLL_S)
+    for process in processes:
+        process.ask(signal.SIGKILL)
 
 
 Start = Callable[[int | None], _Process]
@@ -247,7 +274,4 @@ def _starting(
         try:
             yield start
         finally:
-            for process in started:  # all at once, or the others would say that one is gone
-                process.ask(signal.SIGTERM)
-            for process in started:
-                process.terminate()
+            _end(started)

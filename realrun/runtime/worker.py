@@ -27,7 +27,7 @@ from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError
 from realrun.runtime.activities import Activity, Communication, Spawned
 from realrun.runtime.shared import MAIN, Saving, Shared
-from sim.members import control_group, members_of
+from sim.members import control_group, group_of, members_of
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,
@@ -359,7 +359,7 @@ class TorchWorker(CollectiveCalls[Activity]):
             members = members_of(over, self.workers, self.rank)
         except ValueError as error:
             raise RunError(f"rank {self.rank} ({self._program}): {operation}: {error}") from error
-        name = self._group + members.name
+        name = group_of(self._group, operation, members)
         size = wire_bytes(buffer.elements, dtype, shared.quantize_block)
         call = shared.count_call(name)
         if shared.restart is not None:

@@ -7,16 +7,7 @@ from math import isnan
 from pathlib import Path
 from time import monotonic, process_time
 
-_STAT = Path("/proc/stat")
-_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def _busy_s() -> float:
-    """CPU seconds that the machine has spent since it started, idle and waiting left out."""
-    if not _STAT.exists():
-        return float("nan")
-    user, nice, system, _, _, irq, softirq, *_ = map(int, _STAT.read_text().split()[1:9])
-    return (user + nice + system + irq + softirq) / _TICKS
+from realrun.processes.processors import TICKS, busy_s
 
 
 def _of_process(number: int) -> float:
@@ -24,7 +15,7 @@ def _of_process(number: int) -> float:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 class OtherLoad:
@@ -40,7 +31,7 @@ class OtherLoad:
 
     def begin(self) -> None:
         """Count from now on."""
-        self._at, self._busy, self._own = monotonic(), _busy_s(), process_time()
+        self._at, self._busy, self._own = monotonic(), busy_s(), process_time()
         self._of_switch = _of_process(self._switch) if self._switch is not None else 0.0
 
     def own_s(self) -> float:
@@ -51,6 +42,6 @@ class OtherLoad:
     def others_share(self, own_s: float) -> float:
         """Fraction of the machine's CPU time that others used; ``own_s`` of all processes."""
         length = monotonic() - self._at
-        used = _busy_s() - self._busy - own_s
+        used = busy_s() - self._busy - own_s
         share = used / (length * (os.cpu_count() or 1))
         return share if isnan(share) else max(0.0, share)

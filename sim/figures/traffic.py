@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.members import Members, family, named
+from sim.members import SEND, Members, family, is_send, named
 from sim.trace.table import Context, Row, Trace, share_key
 
 
@@ -93,7 +93,8 @@ class Sent:
         for key, (row, found) in sizes.items():
             members = named(row.group, len(context.site_of))
             more = _exchange(row, members, found, context.sent_share.get(key, (0.0,)))
-            alike = family(more.operation), more.dtype, len(members)
+            kind_of = SEND if is_send(more.operation) else family(more.operation)
+            alike = kind_of, more.dtype, len(members)
             exchanges[alike] = exchanges[alike].with_others(more) if alike in exchanges else more
         self.exchanges = tuple(exchanges.values())
         edges = sorted({*starts, *stops}) or [0.0]

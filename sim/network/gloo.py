@@ -16,7 +16,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from sim.clock import Clock
-from sim.members import root_of
+from sim.members import family, root_of
 from sim.network.message_links import Limits, LinkPath, MessageLinks, Rates
 from sim.network.messages import End, Moment, Script, ends
 from sim.program import QUANTIZED, bytes_per_element
@@ -55,7 +55,8 @@ def part(end: End, operation: str, dtype: str, size: float, before_s: float = 0.
         yield from _all_reduce(end, size, bytes_per_element(dtype))
     else:
         root = root_of(operation)
-        yield from _PARTS[operation](end, size) if not root else _broadcast(end, size, root)
+        carried = _PARTS[family(operation)]
+        yield from carried(end, size) if not root else _broadcast(end, size, root)
     yield end.pause(elements * host.element_s / 2)
 
 

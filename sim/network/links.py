@@ -177,7 +177,7 @@ class Links:
         for table in self.scenario.network.collectives.tables:
             if (table.operation, table.dtype) == (operation, dtype):
                 return self._measured(table, size, members, state)
-        if self._by_nccl and len(members) > 1 and carries(family(operation), dtype):
+        if self._by_nccl and len(members) > 1 and carries(operation, dtype):
             return self._nccl((operation, dtype, size), members, state)
         return self._priced(operation, dtype, members, state).cost(size)
 

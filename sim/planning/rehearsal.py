@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.members import Members, members_of
+from sim.members import Members, group_of, members_of
 from sim.models.sized import Sized
 from sim.network.links import Links
 from sim.program import QUANTIZED, Buffer, Program, declared_operation, wire_bytes
@@ -215,7 +215,7 @@ class _Alone(Alone[_Ended]):
             share = buffer.elements / self._scenario.model.parameters
             called = self._queued(self._computation.seconds("quantize", None, 1) * share).end_s
         self.calls.add((operation, dtype, size, members))
-        group = self._group + members.name
+        group = group_of(self._group, operation, members)
         price = self._priced(operation, dtype, size, members)
         ends = self._ends[group]
         begin = max(called, ends[0]) if len(ends) == self._how.concurrent else called

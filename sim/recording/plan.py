@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.members import named
+from sim.members import family, is_send, named, root_of
 from sim.program import bytes_per_element
 from sim.recording.vocabulary import COMPUTATION
 from sim.trace.table import CONTROL, ROUND, WAIT, Row, Trace
@@ -39,6 +39,14 @@ class Starts:
     dtype: str
     #: Its members; None are all workers.
     over: tuple[int, ...] | None
+
+    @property
+    def sends(self) -> tuple[int, int] | None:
+        """Who sends and who receives, of a send or recv."""
+        if self.over is None or not is_send(self.operation):
+            return None
+        first, second = self.over
+        return (second, first) if root_of(self.operation) else (first, second)
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,20 @@ class Plan:
         )
 
     @cached_property
+    def directed(self) -> tuple[tuple[int, int], ...]:
+        """Who sends to whom, in sends that only the other one receives."""
+        return tuple(
+            sorted(
+                {
+                    item.sends
+                    for each in self.ranks
+                    for item in each.items
+                    if isinstance(item, Starts) and item.sends is not None
+                }
+            )
+        )
+
+    @cached_property
     def step_s(self) -> float:
         """Seconds that a worker computes in a step, the median over steps and workers."""
         return float(np.median([each.seconds.sum(axis=1) for each in self.ranks]))
@@ -143,7 +165,7 @@ class Plan:
         return tuple(
             sorted(
                 {
-                    item.operation
+                    family(item.operation)
                     for each in self.ranks
                     for item in each.items
                     if isinstance(item, Starts)
@@ -162,7 +184,7 @@ class Plan:
         return tuple(
             sorted(
                 {
-                    (item.name, item.operation)
+                    (item.name, family(item.operation))
                     for each in self.ranks
                     for item in each.items
                     if isinstance(item, Starts) and item.name != "buffer"
@@ -184,6 +206,12 @@ class Plan:
         if workers == self.workers:
             return self
         was = f"recorded on {self.workers} workers, not {workers}"
+        if self.directed:
+            sender, receiver = self.directed[0]
+            raise PlanError(
+                f"{was}, and rank {sender} sends to rank {receiver}; to whom each would send is "
+                f"not known: keep {self.workers} workers, or record that many"
+            )
         if self.groups:
             group = list(self.groups[0])
             raise PlanError(
@@ -198,6 +226,9 @@ class Plan:
                 f"{was}, and rank {other} issues or awaits other collectives than rank 0; which "
                 f"of them a further worker would is not known: keep {self.workers} workers"
             )
+        for item in self.ranks[0].items:
+            if isinstance(item, Starts) and (root := root_of(item.operation)) >= workers:
+                raise PlanError(f"{was}, and rank {root} broadcasts: keep {root + 1} or more")
         seconds = np.median([each.seconds for each in self.ranks], axis=0)
         one = Steps(self.ranks[0].items, seconds)
         return Plan((one,) * workers, self.unlike)
@@ -299,5 +330,5 @@ def _started(row: Row, number: int, workers: int) -> Starts:
     name, _, dtype = row.detail.rpartition(" ")
     members = named(row.group, workers)
     elements = max(1, round(row.bytes / bytes_per_element(dtype)))
-    over = members.ranks if members.name else None
+    over = members.ranks if members.name or is_send(row.operation) else None
     return Starts(number, row.operation, name, elements, dtype, over)

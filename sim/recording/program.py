@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sim.members import BROADCAST, family, members_of, root_of
 from sim.operations import Operation
 from sim.program import Activity, ArgumentError, Program, Worker
 from sim.recording.files import load
@@ -69,11 +70,7 @@ def recording(
             if isinstance(item, Computes):
                 yield worker.compute(of_step[item.place], commits=place == last)
             elif isinstance(item, Starts):
-                whole = reduce_scatter == "torch" and item.operation == "reduce_scatter"
-                operation = "all_reduce" if whole else item.operation
-                start: Callable[..., Activity] = getattr(worker, operation)
-                buffer = _Buffer(item.name, item.elements)
-                in_flight[number, item.number] = start(buffer, item.dtype, over=item.over)
+                in_flight[number, item.number] = _start(worker, item, reduce_scatter)
             elif isinstance(item, Agrees):
                 agreed = worker.control(item.round_trips, over=item.over)
                 in_flight[number, item.number] = agreed
@@ -83,6 +80,23 @@ def recording(
         # What has been awaited is forgotten, and what is never awaited as well.
         for key in [key for key in in_flight if key[0] < number - _KEPT]:
             del in_flight[key]
+
+
+def _start(worker: Worker, item: Starts, reduce_scatter: str | None) -> Activity:
+    """Issue a recorded collective, or one side of what one rank sends to another."""
+    buffer, operation = _Buffer(item.name, item.elements), family(item.operation)
+    if item.sends is not None:
+        sender, receiver = item.sends
+        if worker.rank == sender:
+            return worker.send(buffer, item.dtype, to=receiver)
+        return worker.receive(buffer, item.dtype, source=sender)
+    if operation == BROADCAST:
+        root = members_of(item.over, worker.workers).ranks[root_of(item.operation)]
+        return worker.broadcast(buffer, item.dtype, over=item.over, root=root)
+    if operation == "reduce_scatter" and reduce_scatter == "torch":
+        operation = "all_reduce"
+    start: Callable[..., Activity] = getattr(worker, operation)
+    return start(buffer, item.dtype, over=item.over)
 
 
 _KEPT = 8  # steps for which something may be in flight

@@ -17,23 +17,16 @@ _CARRIED_AS = {
     "reduce": "broadcast",
     "gather": "broadcast",
     "scatter": "broadcast",
-    "send": "broadcast",
-    "recv": "broadcast",
 }
-_SENT = ("send", "recv")
 
 
 def written_as(operation: str) -> tuple[str, str]:
     """Return the collective as which an operation is replayed, and its name in front of the type.
 
-    A send and the recv that meets it are one collective of the two ranks.
-
     Examples
     --------
-    >>> written_as("all_gather"), written_as("barrier"), written_as("recv")
-    (('all_gather', 'buffer'), ('all_reduce', 'barrier'), ('broadcast', 'send'))
+    >>> written_as("all_gather"), written_as("barrier")
+    (('all_gather', 'buffer'), ('all_reduce', 'barrier'))
     """
     carried = _CARRIED_AS.get(operation)
-    if carried is None:
-        return operation, "buffer"
-    return carried, "send" if operation in _SENT else operation
+    return (operation, "buffer") if carried is None else (carried, operation)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import isnan, nan
 from typing import Any
 
-from sim.members import control_group, members_of
+from sim.members import control_group, group_of, members_of
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
@@ -318,7 +318,7 @@ class Driver(CollectiveCalls[Activity]):
             among = self._progress.weight_among
             weight = among(members, by_tokens=by_tokens) if mean else 1.0
             numbers = numbers_of(self.rank, buffer, dtype, block, weight)
-        name = self._group + members.name
+        name = group_of(self._group, operation, members)
         group = shared.groups.get(name) or shared.group(name, members)
         call = self._replica.count_call(name)
         quantized = self._quantize(buffer) if dtype in QUANTIZED else None

@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from sim.clock import Clock
-from sim.members import Members
+from sim.members import Members, is_transfer
 from sim.methods import METHODS
 from sim.methods.inside import INSIDE
 from sim.models.sized import Sized
@@ -89,8 +89,8 @@ class Runtime:
         }
         self._sent_share: dict[str, tuple[float, ...]] = {}
 
-        def simulated_of(members: Members) -> Simulated:
-            if not members.name:
+        def simulated_of(members: Members, *, all_alike: bool = True) -> Simulated:
+            if not members.name and all_alike:
                 return self.standing_for
             if len(self.standing_for) < len(workers):
                 raise NotAlikeError
@@ -101,7 +101,8 @@ class Runtime:
             return ControlGroup(name, members, simulated_of(members), self._clock, slowest_s)
 
         def new_group(name: str, members: Members) -> Group | GlooGroup:
-            simulated, block = simulated_of(members), collectives.quantize_block
+            simulated = simulated_of(members, all_alike=not is_transfer(name))
+            block = collectives.quantize_block
             alone = len(members) == 1
             transport = Transport(
                 members,

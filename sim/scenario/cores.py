@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _OR = 'for the network alone, take train.compute_mode = "paced"'
 
@@ -63,6 +65,50 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
             f"several times as long as predicted. Give each machine at most {cores}, or, {_OR}."
         )
     return None
+
+
+_FULL = 0.9  # of the cores
+_OTHERS = 0.1
+
+
+def recorded(load: Mapping[str, Any], label: str) -> list[str]:
+    """Return the lines that go with a prediction from a recording: what its computation is worth.
+
+    Threads that communicate need a core as well, the system's of a network included. Where a
+    program leaves them none, computation and communication take turns, and each takes longer than
+    where it has a core. How long is the system's choice, and on another machine another one.
+
+    Parameters
+    ----------
+    load
+        Of the recording: ``cores``, and how many of them its ranks (``busy_cores``) and other
+        processes (``others_busy_cores``) kept busy; missing or None where that is not known.
+    label
+        Its name.
+
+    Examples
+    --------
+    >>> recorded({"cores": 2, "busy_cores": 1.97, "others_busy_cores": 0.02}, "r.parquet")[0][:47]
+    'Full processors: the ranks of r.parquet kept 2.0'
+    >>> recorded({"cores": 8, "busy_cores": 1.97, "others_busy_cores": 0.02}, "r.parquet")
+    []
+    """
+    cores, busy, others = (load.get(key) for key in ("cores", "busy_cores", "others_busy_cores"))
+    lines = []
+    if cores and busy is not None and busy >= _FULL * cores:
+        lines.append(
+            f"Full processors: the ranks of {label} kept {busy:.1f} of {cores} cores busy while "
+            "they were recorded, so that computation and communication took turns; the time of a "
+            "step may be wrong by tens of percent. Record fewer ranks or threads on a machine, so "
+            "that cores are left."
+        )
+    if cores and others is not None and others >= _OTHERS * cores:
+        lines.append(
+            f"Busy machine: other processes used {others:.1f} of {cores} cores while {label} was "
+            "recorded, and what it computes may be recorded too long. Record it again while they "
+            "rest."
+        )
+    return lines
 
 
 def shared(workers: int, cores: int) -> str | None:

@@ -14,6 +14,7 @@ from sim.recording.plan import PlanError
 from sim.recording.vocabulary import METHOD
 from sim.records.scenario import Method
 from sim.scenario.context import Context
+from sim.scenario.cores import recorded
 from sim.scenario.document import Document, Given, Table
 from sim.scenario.errors import FILE_CUTOFF, Origin, nearest, path_shown, problem
 from sim.scenario.reading import siblings, there
@@ -166,6 +167,14 @@ def on_algorithm(context: Context, method: Method, algorithm: str) -> Method:
         return method
     context.assume("method.reduce_scatter", "torch (on gloo, an all_reduce of the whole buffer)")
     return replace(method, arguments={**method.arguments, "reduce_scatter": "torch"})
+
+
+def recording_warnings(method: Method) -> list[str]:
+    """Return what goes with every prediction from the recording that a method replays, if any."""
+    if method.name != METHOD:
+        return []
+    path = Path(method.arguments["path"])
+    return recorded(load(path).about, path_shown(path))
 
 
 def check_workers(context: Context, arguments: Mapping[str, Any], workers: int) -> None:

@@ -42,6 +42,7 @@ from sim.scenario.recorded import (
     check_workers,
     note_filled,
     on_algorithm,
+    recording_warnings,
     replayed,
     with_recording,
 )
@@ -120,7 +121,7 @@ def resolve(document: Document, hardware: Hardware | None = None) -> Scenario:
         assumed=tuple(context.assumed),
         left_out=tuple(context.left_out),
         memory=memory_keys(context, model),
-        warnings=_warnings(context, measured, len(workers)),
+        warnings=(*_warnings(context, measured, len(workers)), *recording_warnings(method)),
         site_keys=_site_keys(context, sites),
     )
     check_varying(context, scenario)

@@ -25,7 +25,8 @@ from support.training_commands import children
 
 from realrun.errors import RunError
 from realrun.lab.command_report import report
-from realrun.lab.commands import Ended, Ran, checked, filled_in
+from realrun.lab.ends import Ended, Ran
+from realrun.lab.told import checked, filled_in
 from realrun.lab.topology import topology
 from realrun.lab.traffic import Traffic
 from sim.figures.pictures.traffic import traffic
@@ -176,6 +177,9 @@ def test_the_report_names_ends_bytes_and_what_was_left() -> None:
     assert made.data["workers"][1]["ended"] == "ended by the lab (SIGTERM)"
     said = " ".join(made.data["remarks"])
     assert "2 workers share 1 cores" in said
+    full = report(Ran(ends, traffic, busy_cores=1.9), found, ["x"], cores=2).data
+    assert full["busy_cores"] == 1.9
+    assert any(each.startswith("1.9 of 2 cores were busy: ") for each in full["remarks"])
     assert "Rank 1 ended and left 1 process (sleep)" in said
 
 
@@ -243,7 +247,7 @@ def test_a_command_is_told_who_it_is_and_its_lines_have_the_rank(
 
 
 REDUCES = """
-import torch, torch.distributed as dist
+import os, torch, torch.distributed as dist
 dist.init_process_group("gloo")
 for _ in range(6):
     dist.all_reduce(torch.ones(50_000))
@@ -268,6 +272,27 @@ def test_ranks_that_are_recorded_in_a_lab_make_one_recording(
 
 
 @needs_lab
+def test_torchrun_in_every_namespace_makes_one_group_of_all_its_processes(
+    start: Callable[..., Started], tmp_path: Path
+) -> None:
+    """Two processes in each of two namespaces, which meet at the first one's.
+
+    Its agents may complain at their end that another one has ended before.
+    """
+    (tmp_path / "train.py").write_text(REDUCES + "print(os.environ['WORLD_SIZE'], flush=True)\n")
+    torchrun = (
+        '"$1" -m torch.distributed.run --nnodes 2 --node-rank {rank} --nproc-per-node 2 '
+        "--master-addr 198.18.0.1 train.py"
+    )
+    lab = start(torchrun, "--out", "sent.json", "--plain")
+    output, errors = lab.process.communicate(timeout=PATIENCE_S)
+    assert output.splitlines().count("4") == 4, errors
+    assert within(10, lambda: not marked(lab.mark)), marked(lab.mark)
+    pairs = json.loads((tmp_path / "sent.json").read_text())["pairs"]
+    assert sum(each["sent_bytes"] for each in pairs) > 6 * 200_000
+
+
+@needs_lab
 def test_with_json_standard_output_is_the_report_alone(start: Callable[..., Started]) -> None:
     status, output, said = start("echo line of {rank}", "--json", "--plain").ended()
     assert status == 0
@@ -288,6 +313,8 @@ MISUSES = {
     "kills its keeper": ("kill -9 1; kill -9 0 $$", 2, "was killed by SIGKILL"),
     "asks for a GPU": ('"$1" -c "raise SystemExit(\'no CUDA GPUs are available\')"', 1,
                        "no CUDA GPUs are available"),
+    "reads standard input": ('read line || echo "nothing to read" >&2', 0, "nothing to read"),
+    "never calls a collective": ("true", 0, ""),
 }  # fmt: skip
 
 
@@ -305,7 +332,9 @@ def test_a_misuse_ends_with_a_line_and_leaves_nothing(
         assert "Rank 0 ended and left 2 processes (sh, sleep), now ended, too" in " ".join(
             output.split()
         )
-    if misuse in ("fills a disk", "asks for a GPU"):
+    if misuse == "never calls a collective":
+        assert "Nothing was sent between workers" in output
+    if misuse in ("fills a disk", "asks for a GPU", "reads standard input"):
         assert any(each.startswith(("[0] ", "[1] ")) and line in each for each in said)
 
 

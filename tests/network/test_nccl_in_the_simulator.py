@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.plain_scenario import machine, plain
 
+from sim.figures.collective_model import in_words
+from sim.figures.evaluation import figures
 from sim.network.links import Links
 from sim.network.schedules import OPERATIONS
 from sim.records.scenario import Collectives, Scenario, Site, Worker
@@ -91,6 +93,26 @@ def test_a_simulated_exchange_takes_what_its_closed_form_says() -> None:
     ring = ring_seconds("all_reduce", 4, 4096, 100.0, 0.5)
     published = 1.4 * (8.4 + 6 * 14) / 1e6
     assert simulate(asked, rounds=1).total_s - 1.0 == pytest.approx(ring + published, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("latency", "parameters", "told"),
+    [(1e-5, 1024, True), (1e-5, 2**28, False), (0.01, 1024, False)],
+)
+def test_the_answer_says_how_far_off_small_collectives_between_near_nodes_were(
+    latency: float, parameters: int, told: bool
+) -> None:
+    asked = plain(
+        "local_sgd",
+        {"sync_every": 1},
+        workers=4,
+        bandwidth=1e9,
+        latency=latency,
+        layers=(parameters,),
+        collectives=Collectives("nccl"),
+    )
+    found = figures(simulate(asked, rounds=3))
+    assert ("up to 80 % off" in in_words(found.exchanges, asked)) is told
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from support.command_line import Command
 from support.training_commands import gone
 
 import realrun as package
+from realrun.errors import RunError
+from realrun.recording import run
 from sim.recording.files import Recording, load
 from sim.recording.plan import Computes, Starts, Waits
 
@@ -137,6 +139,11 @@ def test_marking_a_step_does_nothing_in_a_program_that_is_not_recorded(
         (["--", "./nowhere/program"], 2, "./nowhere/program: no such command"),
         (["--", "true"], 2, "the program called no collective of torch.distributed"),
         (["--", "sh", "-c", "exit 3"], 2, "ended with status 3 before it called a collective"),
+        (
+            ["--nproc", "2", "--", sys.executable, "-c", "raise SystemExit('address in use')"],
+            2,
+            "ended with status 1 before it called a collective",
+        ),
         (["--nproc", "0", "--", "true"], 2, "--nproc: 0: must be at least 1"),
         (["--steps", "0", "--", "true"], 2, "--steps: 0: must be at least 1"),
         (["--out", "x.csv", "--", "true"], 2, '--out: "x.csv" must end in .parquet'),
@@ -159,6 +166,62 @@ def test_a_misuse_is_one_line_and_nothing_is_left(
     assert said in ran.err
     assert ran.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_ends_the_recording_in_a_line_and_not_the_program(
+    tmp_path: Path,
+) -> None:
+    """Here a file may not grow beyond 4 KiB; the program prints its last line all the same."""
+    (tmp_path / "trains.py").write_text(TRAINS + "\nos.write(1, b'to the end\\n')\n")
+    ran = subprocess.run(
+        [
+            *(sys.executable, "-m", "realrun", "record", "--nproc", "2", "--out", "r.parquet"),
+            *("--", "sh", "-c", 'ulimit -f 4; exec "$0" trains.py', sys.executable),
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 2
+    assert ran.stdout.splitlines().count("to the end") == 2
+    (line,) = (each for each in ran.stderr.splitlines() if each.startswith("realrun: "))
+    assert "the recording could not be written while the program ran" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["trains.py"]
+
+
+def test_steps_that_are_enough_end_a_program_that_ignores_sigterm(tmp_path: Path) -> None:
+    (tmp_path / "stays.py").write_text(
+        "import signal, time, torch, torch.distributed as dist\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        'dist.init_process_group("gloo")\n'
+        "while True:\n    time.sleep(0.01)\n    dist.all_reduce(torch.ones(10))\n"
+    )
+    arguments = ["record", "--nproc", "2", "--steps", "5", "--out", "r.parquet"]
+    ran = subprocess.run(
+        [sys.executable, "-m", "realrun", *arguments, "--", sys.executable, "stays.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.parquet", "stays.py"]
+    assert load(tmp_path / "r.parquet").plan.steps == 5
+
+
+def test_a_rank_that_runs_on_after_another_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_LATE_S", 0.1)
+    told: list[str] = []
+    command = ["sh", "-c", '[ "$RANK" = 0 ] || sleep 2']
+    with pytest.raises(RunError, match="called no collective"):
+        run.record(command, 2, tmp_path, None, told.append)
+    (line,) = told
+    assert line.startswith("rank 1 still runs 0.1 s after rank 0 has ended; if it hangs, kill ")
 
 
 def test_what_the_program_has_left_behind_is_ended(

@@ -173,3 +173,36 @@ def test_what_cannot_be_replayed_is_said_in_a_line(
 
 def test_no_more_steps_are_kept_than_were_asked_for(tmp_path: Path) -> None:
     assert join(folder(tmp_path, program(0, 9), program(1, 9)), most=3).about["steps"] == 3
+
+
+def sends(rank: int, *peers: int | None, waits: bool = True) -> bytes:
+    """Rank 0 sends to rank 1, rank 1 receives from these places of the group."""
+    records: list[Sequence[Any]] = [about(rank), ["group", 0, [0, 1], "gloo"]]
+    for number, peer in enumerate(peers):
+        now = number * 10 * MS
+        what = "recv" if rank else "send"
+        records.append(["call", number, what, 8, "float32", 0, peer, now, now])
+        if waits:
+            records += [["wait", number, now, now + MS]]
+            records += [["source", number, 0]] if peer is None else []
+    return lines(*records, ["exit", len(peers) * 10 * MS])
+
+
+def test_a_receiver_of_anything_learns_who_sent(tmp_path: Path) -> None:
+    joined = join(folder(tmp_path, sends(0, *[1] * 6), sends(1, *[None] * 6)))
+    rows = [row for row in joined.trace.rows if row.bytes]
+    assert {(row.operation, row.group) for row in rows} == {("send", "main 0 to 1")}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ([sends(0, *[1] * 6), sends(1, *[None] * 6, waits=False)], "rank 1 receives from any"),
+        ([sends(0, *[1] * 6), sends(1, *[0] * 5)], "rank 0 sent 6 times to rank 1, which rec"),
+    ],
+)
+def test_what_cannot_be_matched_is_said_in_a_line(
+    tmp_path: Path, parts: list[bytes], said: str
+) -> None:
+    with pytest.raises(RunError, match=said):
+        join(folder(tmp_path, *parts))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.members import members_of
+from sim.members import group_of, members_of
 from sim.recording.files import save
 from sim.recording.vocabulary import COMPUTATION
 from sim.trace.table import ROUND, WAIT, Context, Row, Trace
@@ -34,8 +34,8 @@ def recorded(ranks: Sequence[Sequence[Sequence[Did]]], dtype: str = "fp32") -> T
                     now = end
                 elif what == "sends":
                     operation, size, *over = rest
-                    name = members_of(over[0] if over else None, workers).name
-                    group = f"main{name}"
+                    members = members_of(over[0] if over else None, workers)
+                    group = group_of("main", operation, members)
                     call = counts[group] = counts.get(group, -1) + 1
                     detail = f"buffer {dtype}"
                     row = Row(rank, "main", operation, detail, group, call, size, 1, now, now)
@@ -71,3 +71,9 @@ def written(path: Path, ranks: Sequence[Sequence[Sequence[Did]]], dtype: str = "
     """Write such a recording."""
     save(recorded(ranks, dtype), {"workers": len(ranks)}, path)
     return path
+
+
+def blocking_steps() -> Trace:
+    """A recording of two ranks that compute, and wait for an all-reduce."""
+    step: list[Did] = [("computes", 0.1), ("sends", "all_reduce", 1e6), ("waits", 0, 0)]
+    return recorded([[step] * 3] * 2)

@@ -37,6 +37,30 @@ def parts_of(workers: int, average_every: int) -> Parts:
     )
 
 
+def around(worker: Worker) -> Program:
+    """Send parameters around the ring, next to a collective of all; ranks call in other orders."""
+    model, rank = worker.model, worker.rank
+    whole = range(model.num_layers)
+    after, before = (rank + 1) % worker.workers, (rank - 1) % worker.workers
+    while worker.next_round(steps=1):
+        yield worker.compute(model.inner_step)
+        yield worker.compute(model.outer_gradient, whole)
+        parameters, delta = model.parameters(whole), model.delta(whole)
+        if rank % 2:
+            received = worker.receive(delta, "fp32", source=before)
+            sent = worker.send(parameters, "fp32", to=after)
+            yield received
+            yield sent
+            yield worker.all_reduce(parameters, "fp32")
+        else:
+            sent = worker.send(parameters, "fp32", to=after)
+            yield sent
+            reduced = worker.all_reduce(parameters, "fp32")
+            yield worker.receive(delta, "fp32", source=before)
+            yield reduced
+        yield worker.compute(model.outer_step, whole, 0, 0.1, 0.5, False, 0.5, commits=True)
+
+
 def exchanged(worker: Worker, over: tuple[int, ...]) -> Program:
     """Average outer gradients in a background task."""
     model = worker.model

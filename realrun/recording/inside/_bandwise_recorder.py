@@ -62,6 +62,7 @@ _METHODS = {
 }
 # Of these every member has a shard, and the tensor counted is one of them.
 _SHARDED = ("gather", "scatter")
+_FROM_ROOT = ("broadcast", "scatter")
 _BOTH = (  # set on the process group that is held, and on the one that is seen
     "_register_backend",
     "_set_default_backend",
@@ -82,6 +83,7 @@ _HELD = (  # answered by the process group that is held
 
 
 _FLUSH_NS = 50_000_000  # at most that long nothing is handed to the system
+_LOAD_NS = 250_000_000  # between two looks at who uses the processors
 _MOST_HELD = 4096  # lines
 
 
@@ -93,7 +95,7 @@ class Stream:
         self._file = -1
         self._pid = 0
         self._held: list[tuple[Any, ...]] = []
-        self._due = 0
+        self._due = self._load_due = 0
 
     def note(self, *what: Any) -> None:
         """Add a line; lines that come in quick succession are written together."""
@@ -103,7 +105,11 @@ class Stream:
 
     def flush(self) -> None:
         """Hand all lines to the system; a disk that is full ends the recording, not the program."""
-        self._due = now() + _FLUSH_NS
+        moment = now()
+        self._due = moment + _FLUSH_NS
+        if moment >= self._load_due:
+            self._load_due = moment + _LOAD_NS
+            self._held.append(("load", moment, time.process_time_ns(), _busy_ns()))
         held, self._held = self._held, []
         if self._file == -2 or not held:
             return
@@ -133,6 +139,16 @@ class Stream:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644))
         except OSError:
             pass
+
+
+def _busy_ns() -> int | None:
+    """Return for how long the machine's processors have computed, added up; None where unknown."""
+    try:
+        with open("/proc/stat") as file:
+            user, nice, system, _, _, irq, softirq = map(int, file.readline().split()[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 stream: Any = None
@@ -217,9 +233,9 @@ def _recorded(c10d: Any, base: Any) -> Any:
     class Waited(c10d.Work):  # type: ignore[misc]
         """What a collective returns: the real one's, with every wait noted."""
 
-        def __init__(self, work: Any, call: int) -> None:
+        def __init__(self, work: Any, call: int, from_any: bool) -> None:
             super().__init__()
-            self._work, self._call = work, call
+            self._work, self._call, self._from_any = work, call, from_any
 
         def wait(self, timeout: Any = None) -> bool:
             begin = now()
@@ -229,6 +245,8 @@ def _recorded(c10d: Any, base: Any) -> Any:
                 answer: bool = self._work.wait(timeout) if limited else self._work.wait()
             finally:
                 stream.note("wait", self._call, begin, now())
+            if self._from_any:
+                stream.note("source", self._call, self._work._source_rank())
             return answer
 
         def synchronize(self) -> None:
@@ -325,13 +343,17 @@ def _recorded(c10d: Any, base: Any) -> Any:
             tensors = [] if place is None else _flat(torch, given[place])
             if operation in _SHARDED and not tensors:
                 tensors = _flat(torch, given[1 - int(place or 0)])[:1]
-            peer = given[1] if name in ("send", "recv") else None
+            peer = None
+            if name in ("send", "recv"):
+                peer = given[1]
+            elif operation in _FROM_ROOT:
+                peer = next((each.rootRank for each in given if hasattr(each, "rootRank")), None)
             number = self._note(operation, tensors, peer, begin, end)
             if work is None:
                 if name == "monitored_barrier":
                     stream.note("wait", number, begin, end)
                 return None
-            return Waited(work, number)
+            return Waited(work, number, name == "recv_anysource")
 
         call.__name__ = name
         return call
@@ -462,6 +484,7 @@ def _about(torch: Any, world: Any, default: Any) -> dict[str, Any]:
         "torch": torch.__version__,
         "backend": "" if default is None else str(torch.distributed.get_backend()),
         "threads": torch.get_num_threads(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "clock": boot,
         "at": now(),
     }

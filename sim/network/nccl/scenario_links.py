@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sim.members import is_send
 from sim.network.nccl.choice import choose
 from sim.network.nccl.fabric import Fabric
 from sim.program import QUANTIZED
@@ -13,12 +14,14 @@ NVLINK_FROM = 100e9
 def carries(operation: str, dtype: str) -> bool:
     """Whether NCCL's cost model knows a collective: no all-to-all, and no sum of int8 or fp4.
 
+    What one worker sends to another is no collective: it takes that link alone.
+
     Examples
     --------
     >>> carries("all_reduce", "bf16"), carries("all_reduce", "fp4"), carries("all_gather", "fp4")
     (True, False, True)
     """
-    if operation == "all_to_all":
+    if operation == "all_to_all" or is_send(operation):
         return False
     return dtype not in QUANTIZED or operation not in ("all_reduce", "reduce_scatter")
 
