@@ -47,6 +47,7 @@ def calibrate(
     own links are measured, not those that it asks for, unless --lab emulates them. Under torchrun
     every process is a worker. What is sent is zeros, and a model that is thrown away.
     """
+    from realrun.runnable import to_be_run
     from sim.scenario import loaded
 
     parts = [part.strip() for part in only.split(",")]
@@ -58,7 +59,7 @@ def calibrate(
     timeout_s = options.checked_run(device, backend, timeout)
     if os.environ.get("RANK", "0") == "0":
         checked_file("--out", out, (".toml",))
-    given = loaded(asked.source, asked.options, asked.settings, single=True)
+    given = to_be_run(loaded(asked.source, asked.options, asked.settings, single=True))
     scenario = given.scenario
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")

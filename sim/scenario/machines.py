@@ -190,7 +190,11 @@ class MachineReader:
             frozen, active = measured.frozen_parameters or 0.0, measured.active_parameters
             size = active or trained + frozen
             ratio = self.flops / flops_per_token(trained, frozen, active)
-        if batch is not None and measured.batch_tokens is not None:
+        if self.site.inside is not None and measured.batch_tokens is not None:
+            # Measured of one accelerator; of an island each takes its part of the batch.
+            tokens = self._batch() if batch is None else batch
+            ratio *= tokens / (self.site.inside.accelerators or 1) / measured.batch_tokens
+        elif batch is not None and measured.batch_tokens is not None:
             ratio *= batch / measured.batch_tokens
         note = self.measured_name
         if not _same(ratio, 1) or not _same(wanted, size):
