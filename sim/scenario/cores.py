@@ -67,7 +67,7 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
     return None
 
 
-_FULL = 0.9  # of the cores
+_FULL = 0.8  # of the cores; the rest is when ranks wait for each other
 _OTHERS = 0.1
 
 
