@@ -67,7 +67,7 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
     return None
 
 
-_FULL = 0.9  # of the cores
+_FULL = 0.8  # of the cores; the rest is when ranks wait for each other
 _OTHERS = 0.1
 
 
@@ -88,8 +88,8 @@ def recorded(load: Mapping[str, Any], label: str) -> list[str]:
 
     Examples
     --------
-    >>> recorded({"cores": 2, "busy_cores": 1.97, "others_busy_cores": 0.02}, "r.parquet")[0][:47]
-    'Full processors: the ranks of r.parquet kept 2.0'
+    >>> recorded({"cores": 2, "busy_cores": 1.97, "others_busy_cores": 0.02}, "r.parquet")[0][:46]
+    'Full processors: the ranks of r.parquet kept 2'
     >>> recorded({"cores": 8, "busy_cores": 1.97, "others_busy_cores": 0.02}, "r.parquet")
     []
     """

@@ -53,8 +53,8 @@ def test_what_no_machine_says_is_not_known(missing: dict[str, Any]) -> None:
     ("known", "begins"),
     [
         ({}, []),
-        ({"cores": 2, "busy_cores": 1.7, "others_busy_cores": 0.1}, []),
-        ({"cores": 2, "busy_cores": 1.9, "others_busy_cores": None}, ["Full processors: "]),
+        ({"cores": 2, "busy_cores": 1.5, "others_busy_cores": 0.1}, []),
+        ({"cores": 2, "busy_cores": 1.76, "others_busy_cores": None}, ["Full processors: "]),
         ({"cores": 4, "busy_cores": 1.9, "others_busy_cores": 0.5}, ["Busy machine: "]),
     ],
 )
