@@ -18,8 +18,8 @@ links, connections, rings and pairs: the network; varying and profiles: how its 
 time; csv_files: tables that a scenario names. records and memory_keys: the frozen records, and
 identity their hash.
 
-Many scenarios: options of the command line, keywords of Python, axes, cases (held or
-generated), study, validation_study.
+Many scenarios: options of the command line, keywords of Python, axes, their combinations, cases
+(held or generated), study and study_section, validation_study.
 template: a file to begin with. given: what people wrote, listed.
 """
 
