@@ -91,16 +91,20 @@ def run(points: int, out: Path, engine: list[str], workers: Workers) -> str:
         stderr=subprocess.DEVNULL,
     )
     client = psutil.Process(process.pid)
-    while process.poll() is None:
-        sleep(_EVERY_S)
-        done = len(list(out.glob("part-*.parquet")))
-        try:
-            memory.append((done, client.memory_info().rss / 2**20))
-        except psutil.Error:  # it has just ended
-            break
-        if not killed and 2000 * done >= points and (pids := workers()):
-            killed = pids[0]
-            os.kill(killed, signal.SIGKILL)
+    try:
+        while process.poll() is None:
+            sleep(_EVERY_S)
+            done = len(list(out.glob("part-*.parquet")))
+            try:
+                memory.append((done, client.memory_info().rss / 2**20))
+            except psutil.Error:  # it has just ended
+                break
+            half = points <= 2000 * done < 2 * points
+            if half and not killed and (pids := workers()):
+                killed = pids[0]
+                os.kill(killed, signal.SIGKILL)
+    finally:
+        process.terminate()  # of no effect on one that has ended
     seconds, parts = perf_counter() - begin, points / 1000
     second = [size for done, size in memory if parts / 4 <= done < parts / 2]
     last = [size for done, size in memory if 3 * parts / 4 <= done]

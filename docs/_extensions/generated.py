@@ -24,7 +24,7 @@ from sim.scenario.fields import RefusedError
 from sim.scenario.options import OPTIONS
 from sim.scenario.schema import OF_A_SITE, SECTIONS
 from sim.scenario.signatures import arguments
-from sim.scenario.study import StudySection
+from sim.scenario.study_section import StudySection
 from sim.trace import table as trace
 from sim.units import UnitError
 

@@ -18,8 +18,8 @@ memory: how bytes are counted. tariffs: what a site costs. links and rings: the 
 how its links vary over time; csv_files: tables that a scenario names. The records are those of
 :mod:`sim.records`.
 
-Many scenarios: options of the command line, keywords of Python, axes, cases (held or
-generated), study, validation_study.
+Many scenarios: options of the command line, keywords of Python, axes, their combinations, cases
+(held or generated), study and study_section, validation_study.
 template: a file to begin with. given: what people wrote, listed.
 """
 

@@ -38,7 +38,9 @@ NOT_RUN = {
         "needs the extra [tensorboard]",
         "needs the extra [wandb]",
     ],
-    "how-to/large_studies.md": ["needs a Dask cluster", "needs Slurm", "needs a Ray cluster"],
+    "how-to/large_studies.md": [
+        *("needs a Dask cluster", "needs Slurm", "needs a Ray cluster", "needs a Dask cluster")
+    ],
     "how-to/predict_your_own_script.md": [
         "records the same again",
         "needs root",
