@@ -42,7 +42,7 @@ def _lab(*arguments: str, **environment: str) -> str:
 
 
 def plain() -> Run:
-    """Return seconds per step, losses by rank and no share of communication of torch's own."""
+    """Return seconds per step and losses by rank; how long torch waits is not known."""
     with tempfile.TemporaryDirectory() as out:
         script = str(HERE / "plain_fully_shard.py")
         _lab("--", sys.executable, script, OUT=out, SCENARIO=str(SCENARIO))

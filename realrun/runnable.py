@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
 from realrun.communication import packing
@@ -12,29 +11,9 @@ from realrun.runtime.shared import Limits
 from sim.methods import BY_COUNTS
 from sim.methods.inside import fsdp
 from sim.network.schedules import REQUANTIZED
-from sim.program import DTYPE_BITS, QUANTIZED, ArgumentError
-from sim.records.islands import accelerators_of
+from sim.program import DTYPE_BITS, QUANTIZED
 from sim.scenario import Loaded, Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection
-
-
-def by_accelerator(scenario: Scenario) -> Scenario:
-    """Return what processes run: of workers that are islands, every accelerator is one.
-
-    Raises
-    ------
-    ScenarioError
-        If its islands can only be simulated.
-    """
-    try:
-        return accelerators_of(scenario)
-    except ArgumentError as error:
-        raise ScenarioError(str(error)) from None
-
-
-def to_be_run(loaded: Loaded) -> Loaded:
-    """Return a scenario with its sections as processes run it; errors as `by_accelerator`."""
-    return replace(loaded, scenario=by_accelerator(loaded.scenario))
 
 
 def check_runnable(scenario: Scenario, file: ScenarioFile, workers: int) -> None:

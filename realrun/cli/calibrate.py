@@ -47,7 +47,7 @@ def calibrate(
     own links are measured, not those that it asks for, unless --lab emulates them. Under torchrun
     every process is a worker. What is sent is zeros, and a model that is thrown away.
     """
-    from realrun.runnable import to_be_run
+    from realrun.islands import to_be_run
     from sim.scenario import loaded
 
     parts = [part.strip() for part in only.split(",")]

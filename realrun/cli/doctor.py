@@ -94,7 +94,7 @@ def _plan(asked: Asked, checkpoints: Path | None) -> Plan:
 
     if asked.source is None and not asked.options and not asked.settings:
         return Plan(checkpoints=checkpoints)
-    from realrun.runnable import to_be_run
+    from realrun.islands import to_be_run
 
     given = loaded(asked.source, asked.options, asked.settings, single=True)
     return Plan(to_be_run(given), checkpoints)

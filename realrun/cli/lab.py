@@ -102,7 +102,7 @@ def lab(
 
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
-    from realrun.runnable import by_accelerator
+    from realrun.islands import by_accelerator
 
     scenario = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
     found, remark = topology(scenario), not_emulated(scenario)

@@ -58,8 +58,8 @@ def train(
     happened = None if replay is None else logged(replay)
 
     if "RANK" not in os.environ:
+        from realrun.islands import by_accelerator
         from realrun.processes.launch import launch
-        from realrun.runnable import by_accelerator
         from sim.records.varying import key_of_links
 
         asked_for = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
@@ -88,7 +88,8 @@ def train(
         evaluate_every=evaluate_every,
         log=logged_to,
     )
-    from realrun.runnable import not_clipped, to_be_run
+    from realrun.islands import to_be_run
+    from realrun.runnable import not_clipped
 
     given = to_be_run(loaded(asked.source, asked.options, asked.settings, single=True))
     if os.environ["RANK"] == "0" and (remark := not_clipped(given)):

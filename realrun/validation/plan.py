@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from realrun.runnable import by_accelerator
+from realrun.islands import by_accelerator
 from sim.figures.evaluation import figures
 from sim.records.connections import limits
 from sim.records.varying import key_of_links

@@ -12,7 +12,7 @@ from itertools import combinations
 from math import nan
 from typing import Any
 
-from realrun.runnable import by_accelerator
+from realrun.islands import by_accelerator
 from realrun.validation.archive import Archive, Measured
 from realrun.validation.plan import Planned
 from sim.figures.evaluation import Figures

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, cast
 
 from sim.program import (
@@ -78,7 +78,7 @@ def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
                 return
             lost = None
             try:
-                yield from waited.run() if isinstance(waited, _Shared) else [waited]
+                yield from waited.rest if isinstance(waited, _Shared) else [waited]
             except PeerLost as error:
                 lost = error
 
@@ -89,7 +89,8 @@ class _Shared:
     """What an island's accelerators do together; its rest is done when the outer text waits."""
 
     def __init__(self, rest: Program) -> None:
-        self._rest: Program | None = rest
+        #: Has ended once it has been awaited: a second wait finds nothing left.
+        self.rest = rest
 
     @property
     def done(self) -> bool:
@@ -97,12 +98,6 @@ class _Shared:
             "a method between islands cannot look whether something has ended: its accelerators "
             "would see different answers"
         )
-
-    def run(self) -> Program:
-        """Do the rest; of what is awaited twice nothing is left the second time."""
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            yield from rest
 
 
 class _Calls(CollectiveCalls[Activity]):
@@ -201,25 +196,16 @@ class _Island(_Calls):
             return self._worker.all_reduce(buffer, dtype, mean=mean, over=everyone)
         edges = [elements * place // count for place in range(count + 1)]
         shard = self.model.parts(buffer, edges)[self._place]
-        if own:
-            first = self._worker.reduce_scatter(buffer, dtype, mean=mean, over=self._members)
-            return _Shared(self._exchanged(first, shard, buffer, dtype, across, mean=mean))
-        exchange = self._worker.all_reduce(shard, dtype, mean=mean, over=across)
-        return _Shared(self._gathered(exchange, buffer))
+        exchange = partial(self._worker.all_reduce, shard, dtype, mean=mean, over=across)
+        if not own:
+            return _Shared(self._gathered(exchange(), buffer))
+        reduced = self._worker.reduce_scatter(buffer, dtype, mean=mean, over=self._members)
 
-    def _exchanged(
-        self,
-        first: Activity,
-        shard: Buffer,
-        buffer: Buffer,
-        dtype: str,
-        across: tuple[int, ...],
-        *,
-        mean: bool,
-    ) -> Program:
-        yield first
-        exchange = self._worker.all_reduce(shard, dtype, mean=mean, over=across)
-        yield from self._gathered(exchange, buffer)
+        def exchanged() -> Program:
+            yield reduced
+            yield from self._gathered(exchange(), buffer)
+
+        return _Shared(exchanged())
 
     def _gathered(self, exchange: Activity, buffer: Buffer) -> Program:
         yield exchange

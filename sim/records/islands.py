@@ -81,17 +81,16 @@ def accelerators_of(scenario: Scenario) -> Scenario:
     Raises
     ------
     sim.program.ArgumentError
-        Where islands differ in what they do or in how many accelerators they have, or where an
-        argument is given per worker.
+        Where islands differ in what they do or in how many accelerators they have, or where the
+        method runs nothing inside them.
     """
-    insides = [worker.machine.inside for worker in scenario.workers]
-    first = insides[0]
-    if not any(insides):
+    machines = [worker.machine for worker in scenario.workers]
+    insides = [machine.inside for machine in machines if machine.inside is not None]
+    if not insides:
         return scenario
-    kinds = {
-        inside and (inside.method, inside.arguments, inside.accelerators) for inside in insides
-    }
-    if first is None or len(kinds) > 1:
+    first = insides[0]
+    kinds = {(inside.method, inside.arguments, inside.accelerators) for inside in insides}
+    if len(insides) < len(machines) or len(kinds) > 1:
         raise ArgumentError(
             "site.inside: islands of different kinds, or next to single accelerators, are only "
             "simulated; give all sites the same method, arguments and number of accelerators"
@@ -108,21 +107,18 @@ def accelerators_of(scenario: Scenario) -> Scenario:
     workers = [
         Worker(worker.rank * count + place, worker.site, own.accelerator)
         for worker, own in zip(scenario.workers, insides, strict=True)
-        if own is not None
         for place in range(count)
     ]
-    sites = []
-    for number, site in enumerate(scenario.sites):
-        own = insides[scenario.ranks_by_site[number][0]]
-        assert own is not None
-        sites.append(
-            replace(
-                site,
-                workers=site.workers * count,
-                within_bandwidth=own.within_bandwidth,
-                within_latency=own.within_latency,
-            )
+    of_sites = [insides[ranks[0]] for ranks in scenario.ranks_by_site]
+    sites = [
+        replace(
+            site,
+            workers=site.workers * count,
+            within_bandwidth=own.within_bandwidth,
+            within_latency=own.within_latency,
         )
+        for site, own in zip(scenario.sites, of_sites, strict=True)
+    ]
     return replace(
         scenario,
         method=replace(method, program=on_islands(method.program, inside, count), island=count),

@@ -15,10 +15,12 @@ from sim.records.islands import PROGRAMS, scenario_of
 from sim.records.scenario import Inside, Jitter, Machine, ModelSize, Run
 from sim.runtime import simulate
 from sim.runtime.errors import SimulationError
+from sim.scenario.balance import BALANCED
 from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError
 from sim.scenario.interconnects import INTERCONNECTS, read_interconnect
 from sim.scenario.method import ArgumentsError, arguments_of
+from sim.scenario.samples import normalised
 from sim.scenario.schema import InsideSection
 from sim.units import format_percent, format_rate, format_seconds
 
@@ -52,7 +54,7 @@ class Step:
 def with_inside(
     context: Context, index: int, machine: Machine, model: ModelSize, assumed: Assumed
 ) -> Machine:
-    """Return a worker's machine with the times that its accelerators reach together.
+    """Return the machine of a worker with ``inside``, with the times that it then reaches.
 
     Parameters
     ----------
@@ -64,9 +66,14 @@ def with_inside(
     assumed
         Takes what nobody has given.
     """
-    section = context.sections.site[index].inside
-    if section is None:
-        return machine
+    site = context.sections.site[index]
+    section = site.inside
+    assert section is not None
+    if site.batch_tokens == BALANCED:
+        raise context.refuse(
+            *("site", index, "batch_tokens"),
+            text="a step with inside does not grow in proportion to its tokens; give a number",
+        )
     inside = _read(context, index, section, machine, model, assumed)
     try:
         step = _simulated(inside, model, context.sections.run.seed or 0)
@@ -82,10 +89,8 @@ def with_inside(
     if step.factors:
         # One factor per micro-batch makes the outer run's steps vary as these do.
         spread = machine.n_grad_accumulation**0.5
-        factors = tuple(max(0.0, 1 + (factor - 1) * spread) for factor in step.factors)
-        mean = fmean(factors)
-        factors = tuple(factor / mean for factor in factors)
-        cv = fmean([(factor - 1) ** 2 for factor in factors]) ** 0.5
+        wider = tuple(max(0.0, 1 + (factor - 1) * spread) for factor in step.factors)
+        factors, cv = normalised(wider)
         jitter = Jitter("empirical", cv, factors)
     times: dict[str, Any] = {
         OPERATIONS["inner_optimizer"].field: step.optimizer_seconds * machine.speed
@@ -196,7 +201,7 @@ def _arguments(
 
 @lru_cache(maxsize=256)
 def _simulated(inside: Inside, model: ModelSize, seed: int) -> Step:
-    """Simulate steps of an island: two where all are alike, else as many as vary enough."""
+    """Simulate steps of an island: one where all are alike, else enough to see how they vary."""
     machine = inside.accelerator
     alike = not machine.jitter.random
     rows = inside.accelerators * model.layers * machine.n_grad_accumulation * 8

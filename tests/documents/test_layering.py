@@ -85,13 +85,18 @@ def test_an_optional_logger_is_imported_where_it_is_asked_for(library: str, adap
         assert f"realrun.loggers.{adapter}" not in {getattr(each, "module", "") for each in at_once}
 
 
+def test_who_starts_workers_of_islands_needs_no_torch() -> None:
+    found = imported(SIM.parent / "realrun" / "islands.py")
+    assert not {name for name in found if name.split(".")[0] in ("torch", "realrun")}
+
+
 # From the bottom up: a room knows those before it.
 ORDER = {
     "sim": "version units operations members clock storage processes text program methods trace "
     "recording records models network runtime theory figures scenario questions planning output "
     "api web cli __main__",
-    "realrun": "errors device peak data communication processes recording lab model checks runtime "
-    "runnable state loggers doctor training calibration report validation cli __main__",
+    "realrun": "errors device peak islands data communication processes recording lab model checks "
+    "runtime runnable state loggers doctor training calibration report validation cli __main__",
 }
 
 
