@@ -76,10 +76,11 @@ def measured(of: Configuration, folder: Path) -> dict[str, float]:
     path.write_text(scenario(of, network))
     others = Others()
     with tempfile.TemporaryDirectory() as passes:
-        lab = ["-m", "realrun", "lab", str(path), "--", *command(of.program)]
-        run(lab, environment(of.computation) | {"PASSES": passes})
+        lab = ["-m", "realrun", "lab", str(path), "--format", "json", "--", *command(of.program)]
+        told = json.loads(run(lab, environment(of.computation) | {"PASSES": passes}))
         times = [json.loads(each.read_text()) for each in Path(passes).glob("*.json")]
     if len(times) != of.workers:
         raise ProgramError(f"{of}: {len(times)} of {of.workers} ranks have written their times")
     seconds = max(step_s(each, PROGRAMS[of.program]) for each in times)
-    return {"measured_s": seconds, "others": round(others.share(), 3)}
+    shares = {"others": round(others.share(), 3), "busy_cores": round(told["busy_cores"], 2)}
+    return {"measured_s": seconds, **shares}
