@@ -33,6 +33,7 @@ from realrun.processes.placement import Place, meet, name_of, sharing
 from realrun.processes.rendezvous import rank_and_workers
 from realrun.runnable import check_runnable, inner_optimizer, limits, sequences
 from realrun.runtime.clock import gathered, offset_to_first
+from realrun.runtime.groups_ahead import make_groups_ahead
 from realrun.runtime.shared import Pace, Shared
 from realrun.runtime.worker import TorchWorker
 from realrun.state import loss_files, saved
@@ -393,6 +394,8 @@ class Run:
             tokens = noted.get("tokens", 0.0) if first_round else None
             notes = noted.get("log", {})
             world.agreed(lambda: self.loggers.open(self._described(), tokens, notes))
+        if self.asked.fresh:
+            world.agreed(lambda: make_groups_ahead(shared, scenario))
         shared.device = timed_on(self.device)  # nothing until here is in a measured time
         with world.exchanging():
             before = offset_to_first(shared, world.control)

@@ -172,6 +172,14 @@ class Group:
         if self._gloo and self._everyone:
             self._second.open()
 
+    def ahead(self, *, quantized: bool) -> list[Future[Any]]:
+        """Make what some members' collectives need before the first of them; does not wait.
+
+        Each process group comes about in its own thread, when all its members have called this.
+        """
+        lanes = [] if self._everyone else [self._plain, *[self._second] * quantized]
+        return [lane.opened() for lane in lanes]
+
     def pack(self, operation: str, buffer: Buffer, dtype: str, weight: float = 1.0) -> Packed:
         """Quantize a buffer times a weight; the errors are those of :mod:`.quantize`."""
         target = tensor_of(buffer)

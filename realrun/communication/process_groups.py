@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -95,6 +96,19 @@ class Lane:
         if self.process_group is None:
             self.process_group = self._make()
         return self.process_group
+
+    def opened(self) -> Future[Any]:
+        """Have the process group made by the thread; the first call makes it."""
+        made: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                made.set_result(self.open())
+            except Exception as error:
+                made.set_exception(error)
+
+        self.put(call)
+        return made
 
     def put(self, call: Callable[[], None]) -> None:
         """Have something done after all that was put before; it raises nothing."""

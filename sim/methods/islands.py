@@ -27,18 +27,28 @@ _PASSES = frozenset(["accumulate", "forward", "backward"])
 _GRADIENT = "gradient"
 
 
-def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
+def on_islands(
+    outer: Method,
+    inside: Method,
+    accelerators: int,
+    *,
+    leader: bool = False,
+    gradient_dtype: str | None = None,
+) -> Method:
     """Return a method for accelerators: ``outer`` between islands, ``inside`` within a step.
 
     The workers of the method returned are accelerators; each run of that many ranks is an island.
     All accelerators of an island run the text of ``outer`` together, as one worker of it. Its
     inner steps are rounds of ``inside`` among them. Its all-reduces are among the accelerators at
     the same place in all islands, each with its own 1/G of the buffer; when the result is awaited,
-    the island's accelerators gather it. Between inner steps all of them hold the same parameters.
+    the island's accelerators gather it. With a leader, the first accelerators of all islands
+    exchange the whole buffer, and each broadcasts the result inside. Between inner steps all of
+    them hold the same parameters.
 
     A method that averages gradients in every step (ddp) has no inner steps: each accelerator
     computes on its part of the batch, and a gradient is reduce-scattered inside an island before
-    it is exchanged between them.
+    it is exchanged between them (with a leader all-reduced inside). A method that optimizes single
+    layers has their gradient averaged inside just before.
 
     Parameters
     ----------
@@ -49,6 +59,11 @@ def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
         A method that takes one inner step in each round, without arguments but the worker.
     accelerators
         G, of one island.
+    leader
+        Whether one accelerator of each island exchanges for all.
+    gradient_dtype
+        Type in which the gradient of single layers travels inside; None where nothing but whole
+        inner steps can be shared out, because the optimizer is.
 
     Raises
     ------
@@ -68,7 +83,7 @@ def on_islands(outer: Method, inside: Method, accelerators: int) -> Method:
             raise ArgumentError(
                 f"{worker.workers} accelerators are no whole number of islands of {accelerators}"
             )
-        seen = _Island(worker, inside, accelerators)
+        seen = _Island(worker, inside, accelerators, leader, gradient_dtype)
         running = outer(seen, **arguments)
         lost = None
         while True:
@@ -135,10 +150,18 @@ class _Calls(CollectiveCalls[Activity]):
 class _Island(_Calls):
     """An accelerator as the outer text sees it: as its whole island."""
 
-    def __init__(self, worker: Worker, inside: Method, accelerators: int) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        inside: Method,
+        accelerators: int,
+        leader: bool,
+        gradient_dtype: str | None,
+    ) -> None:
         island, self._place = divmod(worker.rank, accelerators)
         super().__init__(worker, island, worker.workers // accelerators)
         self._accelerators, self._inside = accelerators, inside
+        self._leader, self._gradient_dtype = leader, gradient_dtype
         self._averaged = False  # the gradients, since the last step of the optimizer
         first = island * accelerators
         self._members = tuple(range(first, first + accelerators))
@@ -165,10 +188,8 @@ class _Island(_Calls):
             return _Shared(self._inside(cast(Worker, within)))
         if verb.__name__ == "inner_optimizer":
             if not self._averaged:
-                raise ArgumentError(
-                    "compute(inner_optimizer): before the gradient is averaged over an island; a "
-                    "method between islands trains by inner_step, or averages every gradient"
-                )
+                (layers,) = args
+                return _Shared(self._optimized(layers, commits=commits))
             self._averaged = False
         elif verb.__name__ not in _OUTER | _PASSES and declared_operation(verb) is None:
             raise ArgumentError(
@@ -176,6 +197,16 @@ class _Island(_Calls):
                 f"computes {', '.join(sorted(_OUTER))}"
             )
         return self._worker.compute(verb, *args, times=times, commits=commits, **kwargs)
+
+    def _optimized(self, layers: range, *, commits: bool) -> Program:
+        if self._gradient_dtype is None:
+            raise ArgumentError(
+                "compute(inner_optimizer): each accelerator's optimizer has a share of every "
+                "layer; a method that optimizes single layers runs between islands with ddp inside"
+            )
+        gradient, worker = self.model.gradient(layers), self._worker
+        yield worker.all_reduce(gradient, self._gradient_dtype, mean=True, over=self._members)
+        yield worker.compute(self.model.inner_optimizer, layers, commits=commits)
 
     def _collective(
         self,
@@ -190,6 +221,8 @@ class _Island(_Calls):
         across = self._ranks(over)
         own = buffer.name == _GRADIENT  # each accelerator's: of its own part of the batch
         self._averaged = self._averaged or own
+        if self._leader:
+            return _Shared(self._by_leader(buffer, dtype, mean, across, own=own))
         count, elements = self._accelerators, buffer.elements
         if elements < count:  # nothing to share out
             everyone = tuple(range(count * self.workers)) if own else across
@@ -206,6 +239,24 @@ class _Island(_Calls):
             yield from self._gathered(exchange(), buffer)
 
         return _Shared(exchanged())
+
+    def _by_leader(
+        self, buffer: Buffer, dtype: str, mean: bool, leaders: tuple[int, ...], *, own: bool
+    ) -> Program:
+        """Start what the leader exchanges; the program that is returned waits, and hands it on."""
+        worker, started = self._worker, list[Activity]()
+        if own:
+            started.append(worker.all_reduce(buffer, dtype, mean=mean, over=self._members))
+        elif self._place == 0:
+            started.append(worker.all_reduce(buffer, dtype, mean=mean, over=leaders))
+
+        def rest() -> Program:
+            yield from started
+            if own and self._place == 0:
+                yield worker.all_reduce(buffer, dtype, mean=mean, over=leaders)
+            yield worker.broadcast(buffer, "fp32", over=self._members)
+
+        return rest()
 
     def _gathered(self, exchange: Activity, buffer: Buffer) -> Program:
         yield exchange

@@ -261,12 +261,13 @@ class Links:
         a, b = self._site[sender], self._site[receiver]
         network = self.scenario.network
         streams = network.streams
-        paced = np.where(a != b, streams.count * streams.rate, inf)
+        count = self.scenario.connections
+        paced = np.where(a != b, count * streams.rate, inf)
         round_trip = self._latency[a, b] + self._latency[b, a]
         acknowledged = np.full_like(round_trip, inf)
         waits = (a != b) & (round_trip > 0)
         with np.errstate(over="ignore"):  # a round trip of next to nothing limits nothing
-            acknowledged[waits] = streams.count * network.in_flight_bytes / round_trip[waits]
+            acknowledged[waits] = count * network.in_flight_bytes / round_trip[waits]
         return paced, acknowledged
 
     def _by_messages(self, kind: tuple[str, str, float], members: Members, state: State) -> Cost:

@@ -84,18 +84,18 @@ def windowed(scenario: Scenario) -> Windowed | None:
 
 def _slowed(scenario: Scenario) -> Windowed | None:
     network = scenario.network
-    streams = network.streams
+    count = scenario.connections
     if limits(network):
         return None
     found = None
     for a, b in permutations(_different(scenario), 2):
         round_trip = network.latency.between(a, b) + network.latency.between(b, a)
         rate = scenario.rate(a, b)
-        if rate * round_trip <= streams.count * WINDOW:
+        if rate * round_trip <= count * WINDOW:
             continue
         if found is None or (round_trip, rate) > (found.round_trip, found.bandwidth):
-            carried = streams.count * WINDOW / round_trip
-            found = Windowed(streams.count, carried, rate, round_trip)
+            carried = count * WINDOW / round_trip
+            found = Windowed(count, carried, rate, round_trip)
     return found
 
 

@@ -89,11 +89,15 @@ def accelerators_of(scenario: Scenario) -> Scenario:
     if not insides:
         return scenario
     first = insides[0]
-    kinds = {(inside.method, inside.arguments, inside.accelerators) for inside in insides}
+    kinds = {
+        (inside.method, inside.arguments, inside.accelerators, inside.exchange)
+        for inside in insides
+    }
     if len(insides) < len(machines) or len(kinds) > 1:
         raise ArgumentError(
             "site.inside: islands of different kinds, or next to single accelerators, are only "
-            "simulated; give all sites the same method, arguments and number of accelerators"
+            "simulated; give all sites the same method, arguments, exchange and number of "
+            "accelerators"
         )
     if scenario.method.name == "ddp" and first.method != "ddp":
         raise ArgumentError(
@@ -104,6 +108,13 @@ def accelerators_of(scenario: Scenario) -> Scenario:
     count = first.accelerators
     inside = partial(program, **fixed, **dict(first.arguments))
     method = scenario.method
+    program_of_all = on_islands(
+        method.program,
+        inside,
+        count,
+        leader=first.exchange == "leader",
+        gradient_dtype=dict(first.arguments)["comm_dtype"] if first.method == "ddp" else None,
+    )
     workers = [
         Worker(worker.rank * count + place, worker.site, own.accelerator)
         for worker, own in zip(scenario.workers, insides, strict=True)
@@ -121,7 +132,7 @@ def accelerators_of(scenario: Scenario) -> Scenario:
     ]
     return replace(
         scenario,
-        method=replace(method, program=on_islands(method.program, inside, count), island=count),
+        method=replace(method, program=program_of_all, island=count),
         workers=tuple(workers),
         sites=tuple(sites),
     )

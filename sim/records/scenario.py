@@ -164,6 +164,13 @@ class Inside:
     between_latency: float
     #: How its collectives are carried out.
     algorithm: str = "ring"
+    #: What goes to other islands: "sharded", every accelerator's share, or by one "leader".
+    exchange: str = "leader"
+
+    @property
+    def exchanging(self) -> int:
+        """Accelerators that communicate with other islands."""
+        return self.accelerators if self.exchange == "sharded" else 1
 
 
 @dataclass(frozen=True)
@@ -301,7 +308,8 @@ algorithm"); with delayed acknowledgements it is sqrt(3/4)."""
 class Streams:
     """The connections that carry what a worker sends to one at another site.
 
-    ``count`` per ordered pair of a group's workers, each at most ``rate`` bytes/s; ``loss`` is the
+    ``count`` per ordered pair of a group's workers (of their accelerators, where they are islands
+    that exchange by shards), each at most ``rate`` bytes/s; ``loss`` is the
     fraction of packets lost, ``segment_bytes`` TCP's maximum segment size.
     """
 
@@ -406,6 +414,13 @@ class Scenario:
         return self.network.collectives.random_timing or any(
             worker.machine.jitter.random for worker in self.workers
         )
+
+    @cached_property
+    def connections(self) -> int:
+        """Connections of two workers at different sites: each accelerator has those of its own."""
+        insides = [worker.machine.inside for worker in self.workers]
+        pairs = min((1 if inside is None else inside.exchanging for inside in insides), default=1)
+        return pairs * self.network.streams.count
 
     @cached_property
     def sha256(self) -> str:

@@ -561,6 +561,7 @@ FunctionName = Annotated[str, PlainValidator(function_name)]
 ModelKind = Annotated[str, PlainValidator(choice("gpt"))]
 Switch = Annotated[bool, PlainValidator(switch)]
 InsideMethod = Annotated[str, PlainValidator(choice("ddp", "zero1", "fsdp"))]
+InsideExchange = Annotated[str, PlainValidator(choice("sharded", "leader"))]
 InsideAlgorithm = Annotated[
     str,
     PlainValidator(choice("ring", "tree", "halving_doubling", "direct", "hierarchical", "nccl")),

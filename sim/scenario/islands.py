@@ -171,6 +171,7 @@ def _read(
         between,
         rtt / 2,
         of("algorithm", "ring", "ring"),
+        of("exchange", "sharded", "sharded"),
     )
 
 

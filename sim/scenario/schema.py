@@ -165,6 +165,11 @@ class InsideSection(Section):
     algorithm: f.InsideAlgorithm | None = key(
         "How collectives inside are carried out, as network.collective.algorithm says it.", "ring"
     )
+    exchange: f.InsideExchange | None = key(
+        "What goes to other islands: every accelerator's share, among those at the same place in "
+        "all islands (sharded), or all of it by the first accelerator (leader).",
+        "sharded",
+    )
     prefetch: f.Switch | None = key(
         "Only with fsdp: whether the next layer is gathered while this one is computed.", "true"
     )

@@ -35,16 +35,25 @@ OUTER: dict[str, dict[str, Any]] = {
     "delayed_diloco": {"sync_every": 3, "num_fragments": 2},
     "ddp": {"bucket_bytes": 20},
 }
+BY_LAYERS = {
+    "diloco": {"sync_every": 3, "overlap": "layer"},
+    "streaming_diloco": {"sync_every": 6, "num_fragments": 3, "overlap": "layer"},
+}
 ROUNDS = 4
 
 
 def trained(
-    method: str, arguments: dict[str, Any], inside: str, islands: int, accelerators: int
+    method: str,
+    arguments: dict[str, Any],
+    inside: str,
+    islands: int,
+    accelerators: int,
+    **how: Any,
 ) -> tuple[dict[int, Quadratic], dict[int, Quadratic]]:
     """Train islands, and one worker in place of each whose target is the mean of its own."""
     count = islands * accelerators
     asked = scenario(method, count, **arguments)
-    program = on_islands(METHODS[method], INSIDES[inside], accelerators)
+    program = on_islands(METHODS[method], INSIDES[inside], accelerators, **how)
     asked = replace(asked, method=Method(method, program, asked.method.arguments, accelerators))
     toy = {"momentum": 0.5}
     models = {r: Quadratic(SIZE, r, count, shards=accelerators, **toy) for r in range(count)}
@@ -64,7 +73,28 @@ def trained(
 def test_an_island_trains_as_one_worker_with_its_batch(
     method: str, inside: str, islands: int, accelerators: int
 ) -> None:
-    models, whole = trained(method, OUTER[method], inside, islands, accelerators)
+    check_islands(*trained(method, OUTER[method], inside, islands, accelerators), accelerators)
+
+
+@pytest.mark.parametrize("method", OUTER)
+@pytest.mark.parametrize(("islands", "accelerators"), [(3, 2), (2, 4)])
+def test_a_leader_exchanges_for_all(method: str, islands: int, accelerators: int) -> None:
+    found = trained(method, OUTER[method], "ddp", islands, accelerators, leader=True)
+    check_islands(*found, accelerators)
+
+
+@pytest.mark.parametrize("method", BY_LAYERS)
+@pytest.mark.parametrize("leader", [False, True])
+def test_single_layers_are_averaged_inside_before_they_are_optimized(
+    method: str, leader: bool
+) -> None:
+    how = {"leader": leader, "gradient_dtype": "fp32"}
+    check_islands(*trained(method, BY_LAYERS[method], "ddp", 2, 3, **how), 3)
+
+
+def check_islands(
+    models: dict[int, Quadratic], whole: dict[int, Quadratic], accelerators: int
+) -> None:
     for rank, model in models.items():
         alone = whole[rank // accelerators]
         np.testing.assert_allclose(model.theta, alone.theta, rtol=0, atol=2e-6)
@@ -75,7 +105,7 @@ def test_an_island_trains_as_one_worker_with_its_batch(
 
 def test_what_an_island_cannot_do_is_refused_in_a_line() -> None:
     for method, arguments, says in (
-        ("diloco", {"sync_every": 3, "overlap": "layer"}, "before the gradient is averaged"),
+        ("diloco", {"sync_every": 3, "overlap": "layer"}, "with ddp inside"),
         ("eager_diloco", {"sync_every": 3}, "compute(eager_outer_step)"),
         ("ddp", {"zero1": True}, "reduce_scatter: a method between islands"),
         ("acco", {}, "how many inner steps"),

@@ -53,9 +53,18 @@ OUTER = {
     "streaming_diloco": ["method.sync_every=4", "method.num_fragments=3"],
     "delayed_diloco": ["method.sync_every=2", "method.num_fragments=2"],
 }
-# A method without inner steps has nothing that runs inside.
-CASES = [*product(OUTER, INSIDES), ("ddp", "ddp")]
-OUTER["ddp"] = ["method.bucket_bytes=400", f"method.comm_dtype={PARAM_DTYPE}"]
+CASES = list(product(OUTER, INSIDES))
+DDP = ["method.bucket_bytes=400", f"method.comm_dtype={PARAM_DTYPE}"]
+LEADER = "site.inside.exchange=leader"
+OUTER |= {
+    "ddp": DDP,
+    "ddp, by a leader": [*DDP, LEADER],
+    "diloco, by a leader": [*OUTER["diloco"], LEADER],
+    "streaming_diloco, by layers": [*OUTER["streaming_diloco"], "method.overlap=layer"],
+}
+# Methods without inner steps of the whole model have nothing else that runs inside.
+CASES += [("ddp", "ddp"), ("ddp, by a leader", "ddp"), ("streaming_diloco, by layers", "ddp")]
+CASES += [("diloco, by a leader", "zero1")]
 
 
 def islands(number: int, param_dtype: str = PARAM_DTYPE) -> Scenario:
@@ -72,7 +81,8 @@ def islands(number: int, param_dtype: str = PARAM_DTYPE) -> Scenario:
         *arguments,
         *OUTER[method],
     ]
-    return replace(load("quick_start", {"--method": method}, settings), run=Run())
+    name = method.partition(",")[0]
+    return replace(load("quick_start", {"--method": name}, settings), run=Run())
 
 
 def data() -> Data:
