@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +82,7 @@ def reproduce(
     """
     from sim.output.published import published_study
     from sim.output.reproduction_report import report
+    from sim.processes.cores import cores_allowed
     from sim.questions.reproduce import reproduce as compare
     from sim.questions.study import run
     from sim.scenario.consent import Allowed
@@ -94,6 +94,6 @@ def reproduce(
             raise CallError(f"reproduce: {what} is a whole number, {least} or more, not {number!r}")
     with told():
         study = published_study(Allowed(given) if allow_code else given)
-        frame = run(study, None, jobs or os.cpu_count() or 1, on_progress or silent)
+        frame = run(study, None, jobs or cores_allowed(), on_progress or silent)
         about = report(compare(study, frame), study, within)
     return ReproductionResult(provenance(study.base), about, frame)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from sim.output.effort import foresee
 from sim.output.errors import Interrupted, UserError, chosen
 from sim.output.html_option import PageFile
 from sim.output.show import progress, tell
+from sim.processes.cores import cores_allowed
 
 if TYPE_CHECKING:
     from sim.processes.engines import Engine
@@ -118,7 +118,7 @@ def opened(
         yield None
         return
     try:
-        with engine(backend, address, jobs or os.cpu_count() or 1) as on:
+        with engine(backend, address, jobs or cores_allowed()) as on:
             yield on
     except EngineLostError as error:
         raise UserError(f"--backend {backend}: {error}; {again}") from error
@@ -143,7 +143,7 @@ def streamed(
     again = "the same command continues from here, on another --backend too"
     if backend == "local":
         total = len(study.combinations) * len(study.grid or (1,))
-        foresee([study.base], runs=total, jobs=jobs or os.cpu_count() or 1)
+        foresee([study.base], runs=total, jobs=jobs or cores_allowed())
     try:
         with opened(backend, address, again, jobs) as on, progress(what) as step:
             assert on is not None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sim.output.errors import UserError
 from sim.output.show import tell
+from sim.processes.cores import cores_allowed
 from sim.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def foresee(scenarios: Sequence[Scenario], runs: float = 1, jobs: int | None = 1
                 f"{scenario.method.name} on {len(scenario.workers):,} workers",
             )
     if jobs is None:
-        jobs = 1 if seconds < QUICK_S else os.cpu_count() or 1
+        jobs = 1 if seconds < QUICK_S else cores_allowed()
     wanted = jobs
     jobs = min(jobs, int(max(1, len(scenarios) * runs)))
     size = largest * jobs
