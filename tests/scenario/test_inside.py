@@ -126,7 +126,7 @@ def test_islands_of_different_kinds_are_only_simulated(tmp_path: Path) -> None:
     )
     found = load(path)
     assert simulate(found, rounds=2).workers == 2
-    with pytest.raises(ArgumentError, match="same method, arguments and number"):
+    with pytest.raises(ArgumentError, match="same method, arguments, exchange and number"):
         accelerators_of(found)
 
 
@@ -159,3 +159,18 @@ def test_what_does_not_fit_is_refused_with_its_key(settings: list[str], says: st
 def test_compute_efficiency_needs_inside() -> None:
     with pytest.raises(ScenarioError, match="goes with inside"):
         load(None, OPTIONS, ["site.compute_efficiency=0.5"])
+
+
+def test_shares_have_connections_of_their_own() -> None:
+    """A 4 MiB window carries 0.42 Gbit/s over 80 ms, and 16 of them more than the link does."""
+
+    def seconds(*settings: str) -> float:
+        return predicted(asked("fsdp", *settings)).figures.inner_step_s
+
+    window = "network.window=4 MiB"
+    by_leader = asked("fsdp", window, "site.inside.exchange=leader")
+    assert (by_leader.connections, asked("fsdp", window).connections) == (1, 16)
+    assert seconds(window) == pytest.approx(seconds(), rel=1e-9)
+    assert seconds(window, "site.inside.exchange=leader") > 1.5 * seconds()
+    said = dict(asked("fsdp", "network.bandwidth=100 Gbit/s").assumed)["network.window"]
+    assert said.startswith("unlimited; 16 connections with 4 MiB windows would carry 6.711 Gbit/s")
