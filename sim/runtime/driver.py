@@ -74,6 +74,9 @@ class Driver(CollectiveCalls[Activity]):
         self.blocked_on: Activity | None = None
         self._round = 0
         self._progress = replica.progress
+        #: Stands for computations that take no time: each has ended before anyone can wait for it.
+        self._at_once = Activity(self, Row(self.rank, name, "", "", "", -1, 0.0, 1, nan))
+        self._at_once.ended = True
         shared.running[self] = None
 
     # -- driving -------------------------------------------------------------------------
@@ -200,7 +203,7 @@ class Driver(CollectiveCalls[Activity]):
                 f"rank {self.rank} ({self.name}): {limits.MOST_UNFINISHED} operations have been "
                 "started and none of them has ended; yield what is started, or start less at once"
             )
-        if len(self._rows) >= self._shared.most_rows:
+        if len(self._rows) >= shared.most_rows:
             raise self._too_many_rows()
         shared.unfinished += 1
         return Activity(self, row)
@@ -290,6 +293,12 @@ class Driver(CollectiveCalls[Activity]):
             rows = (row, second)
             work += optimizer
         self.model.perform(verb, args, kwargs, times)
+        if work <= 0 and not self._queue.busy:
+            if len(self._rows) >= self._shared.most_rows:
+                raise self._too_many_rows()
+            for row in rows:
+                row.end_s = now
+            return self._at_once
         activity = self._started(row)
         self._queue.put(work, rows, activity)
         return activity
