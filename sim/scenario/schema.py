@@ -332,7 +332,8 @@ class CollectiveSection(Section):
         '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly. '
         '"nccl" takes the fastest of NCCL\'s ring and trees by its own cost model; a site is a '
         "node.",
-        "ring",
+        "hierarchical where sites have several workers, else ring; a "
+        "backend's own where one was measured or recorded",
     )
     order: f.RingOrder | None = key(
         'Order of the sites in a ring: "given", "best" (the shortest ring over these links), or '
