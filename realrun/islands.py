@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sim.program import ArgumentError
+from sim.records.flat_ring import with_flat_ring
 from sim.records.islands import accelerators_of
 from sim.scenario import Loaded, Scenario, ScenarioError
 
@@ -15,13 +16,15 @@ from sim.scenario import Loaded, Scenario, ScenarioError
 def by_accelerator(scenario: Scenario) -> Scenario:
     """Return what processes run: of workers that are islands, every accelerator is one.
 
+    Collectives whose algorithm nobody has named are the backend's, a ring over all workers.
+
     Raises
     ------
     ScenarioError
         If its islands can only be simulated.
     """
     try:
-        return accelerators_of(scenario)
+        return accelerators_of(with_flat_ring(scenario))
     except ArgumentError as error:
         raise ScenarioError(str(error)) from None
 

@@ -21,6 +21,7 @@ from sim.methods import METHODS
 from sim.output import columns
 from sim.scenario import hardware
 from sim.scenario.fields import RefusedError
+from sim.scenario.nodes import NODES
 from sim.scenario.options import OPTIONS
 from sim.scenario.schema import OF_A_SITE, SECTIONS
 from sim.scenario.signatures import arguments
@@ -118,6 +119,21 @@ def scenario_keys() -> str:
         said = said.rpartition("]: ")[2].rpartition(" }: ")[2]
         parts.append(f"## {title}\n\n{said[:1].upper()}{said[1:]}\n\n{keys_of(path, section)}")
     return "\n\n".join([*parts, data_keys(), study_keys()])
+
+
+def nodes() -> str:
+    """Return a table of the nodes that are known by name."""
+    rows = [
+        (
+            code(name),
+            str(node.accelerators),
+            node.within,
+            node.between,
+            explained(name, node.source),
+        )
+        for name, node in NODES.items()
+    ]
+    return table(("node", "per_node", "within_node", "between_nodes", "source"), rows)
 
 
 def data_keys() -> str:
@@ -294,6 +310,7 @@ def realrun_commands() -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "scenario-keys": scenario_keys,
+    "nodes": nodes,
     "hardware-keys": hardware_keys,
     "method-arguments": method_arguments,
     "trace-columns": trace_columns,

@@ -148,6 +148,7 @@ def simulate(
     from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
+    from sim.questions.flat_ring import of_flat_ring
     from sim.questions.in_step import runs, warned
     from sim.questions.levers import levers, within
     from sim.questions.overlap import with_layer_overlap
@@ -163,11 +164,13 @@ def simulate(
         with naming(resolved.method.name):
             prediction = predicted(resolved, replay=observed)
         layers = None if path is not None else with_layer_overlap(resolved, prediction)
+        flat_ring = None if path is not None else of_flat_ring(resolved, prediction)
         about = report(
             resolved if path is not None else warned(resolved, prediction),
             prediction.figures,
             interval=prediction.interval,
             layer_overlap=layers,
+            flat_ring=flat_ring,
         )
         within_s = within(sensitivity) if path is None else None
         if within_s is not None:

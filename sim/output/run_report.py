@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sim.figures.evaluation import Figures
+    from sim.questions.flat_ring import FlatRing
     from sim.questions.overlap import LayerOverlap
     from sim.questions.replications import Interval
     from sim.records.scenario import Scenario
@@ -44,6 +45,7 @@ def report(
     measured: bool = False,
     interval: Interval | None = None,
     layer_overlap: LayerOverlap | None = None,
+    flat_ring: FlatRing | None = None,
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.figures.collective_model import in_words
@@ -65,6 +67,7 @@ def report(
         *([] if measured else varying_links.said(scenario, result)),
         *fits.lines,
         *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
+        *([_flat(flat_ring)] if flat_ring is not None else []),
         _where(result),
     ]
     if interval is not None and scenario.random:
@@ -85,7 +88,7 @@ def report(
     )
     blocks += assumed_values(assumed)
     flat = row(scenario, result, model, interval, measured=measured)
-    found = data(scenario, result, model, interval, layer_overlap, measured=measured)
+    found = data(scenario, result, model, interval, layer_overlap, flat_ring, measured=measured)
     if not measured:
         found["varying_links"] = varying_links.record(scenario, result)
         found["with_default_windows"] = None if slowed is None else slowed.record
@@ -228,6 +231,23 @@ def _overlapped(found: LayerOverlap) -> str:
         f'{given}"layer" would give a compute utilization of {used} (this needs no clipping by '
         "the global norm)."
     )
+
+
+def _flat(found: FlatRing) -> str:
+    """Say what a ring over all workers would give."""
+    from sim.records.flat_ring import ASSUMED, FLAT, KEY
+
+    given = f'{KEY} = "{ASSUMED}" was assumed, because sites have several workers; '
+    flat = found.figures
+    if flat is None:
+        return (
+            f'{given}a flat "{FLAT}" was not simulated as well, because that takes long: '
+            f"--algorithm {FLAT} does it."
+        )
+    used = quantity(at_most(flat.compute_utilization, flat), "percent")
+    step = quantity(at_least(flat.inner_step_s, flat), "seconds")
+    gives = f"a compute utilization of {used} and {step} per inner step"
+    return f'{given}a flat "{FLAT}" would give {gives}.'
 
 
 def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:

@@ -122,8 +122,12 @@ def assumptions(assumed: Sequence[tuple[str, str]]) -> list[str]:
     if not number:
         return []
     values = "1 value was" if number == 1 else f"{number} values were"
-    batch = dict(assumed).get("site.batch_tokens")  # every time for a token budget rests on it
-    which = f", {batch} tokens per step among them" if batch and number > 1 else ""
+    known, named = dict(assumed), []
+    if batch := known.get("site.batch_tokens"):  # every time for a token budget rests on it
+        named.append(f"{batch} tokens per step")
+    if known.get("network.collective.algorithm", "").startswith("hierarchical"):
+        named.append("hierarchical collectives")
+    which = f", {' and '.join(named)} among them" if named and number > 1 else ""
     text = f"{values} assumed{which}: bandwise simulate lists them, so does --json."
     return [ListedElsewhere(text)]
 

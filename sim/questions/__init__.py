@@ -18,6 +18,7 @@ target_tables: Bandwidth that reaches each target, read off a study's curves or 
 reproduce: A published table next to ours, cell by cell.
 cost: What a run costs: accelerator-hours, money, energy, and bytes that leave each site.
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
+flat_ring: What a flat ring would give, where nobody said how collectives are carried out.
 in_step: Whether workers that are not in step stay so over gloo, and what a run then takes.
 levers: What one change of network, machines or method does to the time for equal tokens.
 lever_candidates: A changed scenario that may be a lever, and how to type values.

@@ -161,6 +161,8 @@ def _laid(scenario: Scenario, counted: _Counted) -> tuple[float, float]:
         laid += workers
         if "ring" in form and (unequal or len(scenario.sites) < workers):
             steps += 2.0 * workers**2
+        if form == "hierarchical" and unequal:
+            steps += 2.0 * len(scenario.sites) * workers
     return laid, steps
 
 

@@ -10,13 +10,13 @@ tables what [study] and hardware files may hold, checking checks, consent asks b
 imported. What was wrong: errors, with advice and words of other projects.
 
 From sections to records: resolution, with context for what its parts share. machines, measured,
-hardware and samples: seconds of operations; islands, efficiency and interconnects: steps of many
-accelerators; cores: workers that share one; balance: batches with which nobody waits, inner_steps:
-inner steps by site. models and presets: sizes; tensors: what layers consist of. recorded: a
-recording in place of a file. method: a program's arguments, and signatures what they mean.
-memory: how bytes are counted. tariffs: what a site costs. links and rings: the network; varying:
-how its links vary over time; csv_files: tables that a scenario names. The records are those of
-:mod:`sim.records`.
+hardware and samples: seconds of operations; islands, efficiency, nodes and interconnects: steps of
+many accelerators; cores: workers that share one; balance: batches with which nobody waits,
+inner_steps: inner steps by site. models and presets: sizes; tensors: what layers consist of.
+recorded: a recording in place of a file. method: a program's arguments, and signatures what they
+mean. memory: how bytes are counted. tariffs: what a site costs. links and rings: the network;
+varying: how its links vary over time; csv_files: tables that a scenario names. The records are
+those of :mod:`sim.records`.
 
 Many scenarios: options of the command line, keywords of Python, axes, their combinations, cases
 (held or generated), study and study_section, validation_study.

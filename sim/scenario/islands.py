@@ -17,15 +17,15 @@ from sim.runtime import simulate
 from sim.runtime.errors import SimulationError
 from sim.scenario.balance import BALANCED
 from sim.scenario.context import Context
-from sim.scenario.errors import ScenarioError
-from sim.scenario.interconnects import INTERCONNECTS, read_interconnect
+from sim.scenario.errors import ScenarioError, listed
+from sim.scenario.interconnects import read_interconnect
 from sim.scenario.method import ArgumentsError, arguments_of
+from sim.scenario.nodes import NODES
 from sim.scenario.samples import normalised
 from sim.scenario.schema import InsideSection
 from sim.units import format_percent, format_rate, format_seconds
 
-DEFAULT_PER_NODE = 8
-DEFAULT_WITHIN, DEFAULT_BETWEEN = "NVLink 4", "8 x InfiniBand NDR"
+DEFAULT_NODE = "DGX H100"
 DEFAULT_NODE_RTT, DEFAULT_RTT = 6e-6, 20e-6
 MOST_ACCELERATORS = 1024
 """Of one island whose every accelerator is simulated."""
@@ -148,13 +148,19 @@ def _read(
             *("site", index, "batch_tokens"),
             text=f"is shared by {count} accelerators, which leaves less than one token for each",
         )
-    per_node = of("per_node", min(DEFAULT_PER_NODE, count), f"{min(DEFAULT_PER_NODE, count)}")
+    node = NODES[section.node or DEFAULT_NODE]
+    note = f" ({section.node})" if section.node else ""
+    gives = ("per_node", "within_node", "between_nodes")
+    if section.node and all(getattr(section, key) is not None for key in gives):
+        assumed.append(("inside.node", f"not used ({listed(gives, 'and')} are given)"))
+    most = min(node.accelerators, count)
+    per_node = of("per_node", most, f"{most}{note}")
     several = count > per_node
-    within = of("within_node", INTERCONNECTS[DEFAULT_WITHIN], _named(DEFAULT_WITHIN))
+    within = of("within_node", read_interconnect(node.within), f"{_named(node.within)}{note}")
     node_rtt = of("node_rtt", DEFAULT_NODE_RTT, format_seconds(DEFAULT_NODE_RTT))
-    between, rtt = read_interconnect(DEFAULT_BETWEEN), DEFAULT_RTT
+    between, rtt = read_interconnect(node.between), DEFAULT_RTT
     if several:
-        between = of("between_nodes", between, _named(DEFAULT_BETWEEN))
+        between = of("between_nodes", between, f"{_named(node.between)}{note}")
         rtt = of("rtt", rtt, format_seconds(rtt))
     for key in () if several else ("between_nodes", "rtt"):
         if getattr(section, key) is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from math import inf
 
+from sim.recording.vocabulary import METHOD as RECORDING
 from sim.records.pairs import Pairs
 from sim.records.scenario import Collectives, CollectiveTable, HostCosts, Network, Streams
 from sim.scenario.context import Context
@@ -333,13 +334,20 @@ class NetworkReader:
         return Collectives(algorithm, order, concurrent, block, first, tables, host)
 
     def _algorithm(self) -> tuple[str, str]:
-        """Return how collectives are carried out where nobody says, and who says so."""
+        """Return how collectives are carried out where nobody says, and why.
+
+        What was measured or recorded had its backend's own: gloo's messages, or a ring.
+        """
         hardware = self.context.hardware
-        if hardware is None or hardware.backend != "gloo":
-            return "ring", ""
-        if all(machine.message_s is None for machine in self.machines):
-            return "ring", ""  # host overhead was not measured: tables say more than messages
-        return "gloo", f" ({hardware.label})"
+        if hardware is not None and hardware.backend is not None:
+            # Without host overhead tables say more than messages.
+            overhead = any(machine.message_s is not None for machine in self.machines)
+            by_messages = hardware.backend == "gloo" and overhead
+            return ("gloo", f" ({hardware.label})") if by_messages else ("ring", "")
+        recorded = self.context.sections.method.name == RECORDING
+        if self.groups and len(self.names) > 1 and not recorded:
+            return "hierarchical", " (sites have several workers)"
+        return "ring", ""
 
     def _host(self, algorithm: str) -> HostCosts:
         """Return the host overhead; of the machines that take part the slowest decides."""

@@ -14,6 +14,7 @@ from sim.operations import timed
 from sim.scenario import fields as f
 from sim.scenario.described import key
 from sim.scenario.interconnects import Interconnect
+from sim.scenario.nodes import NodeName
 from sim.scenario.tables import with_keys
 
 
@@ -152,14 +153,20 @@ class InsideSection(Section):
     accelerators: f.AtLeastOne | None = key(
         "Accelerators of one worker.", "the number in site.accelerators"
     )
-    per_node: f.AtLeastOne | None = key("Accelerators of one node.", "8")
+    node: NodeName | None = key(
+        "A node by its name, which gives per_node, within_node and between_nodes where nobody else "
+        "does.",
+        "none",
+    )
+    per_node: f.AtLeastOne | None = key("Accelerators of one node.", "that of node, or 8")
     within_node: Interconnect | None = key(
         "Rate at which an accelerator sends, and receives, inside its node; or a link by name.",
-        "NVLink 4",
+        "that of node, or NVLink 4",
     )
     node_rtt: f.Delay | None = key("Round-trip time between two accelerators of a node.", "6 us")
     between_nodes: Interconnect | None = key(
-        "Rate at which a node sends, and receives; or its links by name.", "8 x InfiniBand NDR"
+        "Rate at which a node sends, and receives; or its links by name.",
+        "that of node, or 8 x InfiniBand NDR",
     )
     rtt: f.Delay | None = key("Round-trip time between two nodes.", "20 us")
     algorithm: f.InsideAlgorithm | None = key(
@@ -330,7 +337,8 @@ class CollectiveSection(Section):
         '"requantized_ring" is a ring for int8 and fp4 as well, which others exchange directly. '
         '"nccl" takes the fastest of NCCL\'s ring and trees by its own cost model; a site is a '
         "node.",
-        "ring",
+        "hierarchical where sites have several workers, else ring; a "
+        "backend's own where one was measured or recorded",
     )
     order: f.RingOrder | None = key(
         'Order of the sites in a ring: "given", "best" (the shortest ring over these links), or '

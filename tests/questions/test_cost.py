@@ -74,8 +74,8 @@ def test_waiting_is_paid_and_money_is_hours_and_egress_at_the_sites_prices(
     found = cost(priced, figures)
     hours = figures.total_wall_clock_s / 3600
     assert [site.accelerator_hours for site in found.sites] == pytest.approx([8 * hours, 8 * hours])
-    # A ring over three workers: each sends 4/3 of 2e9 bytes a round; one worker leaves each site.
-    sent = 6 * 4 / 3 * 2e9 / 1e12
+    # By site: the first workers of the two sites exchange 2e9 bytes a round, each sends as many.
+    sent = 6 * 2e9 / 1e12
     assert [site.egress_tb for site in found.sites] == pytest.approx([sent, sent])
     assert found.sites[0].money == pytest.approx(8 * hours * 2.5 + sent * 90)
     assert found.sites[1].money == pytest.approx(8 * hours * 1.8)
@@ -109,7 +109,7 @@ def test_tokens_are_priced_at_the_pace_of_the_evaluated_rounds(priced: Scenario)
     once, twice = (cost(priced, figures, tokens) for tokens in (1e9, 2e9))
     assert twice.money == pytest.approx(2 * (once.money or 0))
     rounds = 1e9 / (figures.window_tokens / figures.window_rounds)
-    assert once.egress_tb == pytest.approx(rounds * 2 * 4 / 3 * 2e9 / 1e12)
+    assert once.egress_tb == pytest.approx(rounds * 2 * 2e9 / 1e12)
 
 
 @pytest.mark.parametrize("algorithm", ["ring", "tree", "hierarchical", "direct", "gloo"])
