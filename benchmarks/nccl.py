@@ -1,22 +1,21 @@
-"""Predict all-reduces on NCCL that others measured: ``python -m benchmarks.nccl``.
+"""NCCL's cost model against measurements and printed tables: ``python -m benchmarks.nccl``.
 
 Reads validation/nccl/ladders.csv and writes validation/nccl/report.md. Each ladder is predicted
 twice: with bandwidth and latency from two rows (the smallest from 64 MiB up, and 8 GiB), and with
-the published latencies and the bandwidth from one row (nearest to 4 GiB).
+the published latencies and the bandwidth from one row (nearest to 4 GiB). Tables that NCCL printed
+are ``benchmarks.nccl_tables``.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.nccl_tables import FOLDER, read, section
 from sim.network.nccl.calibration import Row, with_bandwidth, with_bandwidth_and_latency
 from sim.network.nccl.choice import choose
 from sim.network.nccl.fabric import Fabric
 
-FOLDER = Path(__file__).parents[1] / "validation" / "nccl"
 MIB = 2**20
 TWO_ROWS_FROM = 64 * MIB
 ONE_ROW_FROM = 512 * MIB
@@ -39,13 +38,12 @@ class Predicted(NamedTuple):
 def ladders() -> dict[str, tuple[Fabric, list[Row]]]:
     """Return fabric, and bytes and seconds of every row, by ladder."""
     found: dict[str, tuple[Fabric, list[Row]]] = {}
-    with (FOLDER / "ladders.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            nodes, per_node, size = int(row["nodes"]), int(row["per_node"]), int(row["bytes"])
-            fabric = Fabric(nodes, per_node, 1.0, generation=row["generation"])
-            n = fabric.ranks
-            measured = 2 * (n - 1) / n * size / (1e9 * float(row["bus_bandwidth_gbps"]))
-            found.setdefault(row["ladder"], (fabric, []))[1].append((size, measured))
+    for row in read("ladders.csv"):
+        nodes, per_node, size = int(row["nodes"]), int(row["per_node"]), int(row["bytes"])
+        fabric = Fabric(nodes, per_node, 1.0, generation=row["generation"])
+        n = fabric.ranks
+        measured = 2 * (n - 1) / n * size / (1e9 * float(row["bus_bandwidth_gbps"]))
+        found.setdefault(row["ladder"], (fabric, []))[1].append((size, measured))
     return found
 
 
@@ -73,11 +71,15 @@ def predictions() -> Iterator[Predicted]:
 
 
 def report() -> str:
-    """Return the table as Markdown."""
+    """Return tables as Markdown."""
     lines = [
-        "# All-reduces on NCCL, predicted and measured",
+        "# NCCL's cost model against measured all-reduces and printed cost tables",
         "",
-        "Written by `python -m benchmarks.nccl`. Measured by others:"
+        "Written by `python -m benchmarks.nccl`.",
+        "",
+        "## All-reduces, predicted and measured",
+        "",
+        "Measured by others:"
         " github.com/stas00/ml-engineering, network/README.md and network/benchmarks/README.md"
         " (744d01e); times follow from the bus bandwidths printed there. Errors are of the"
         " predicted time. A row that calibrates has no error to show. The claim is 15 % from"
@@ -98,6 +100,7 @@ def report() -> str:
         one = "calibrates" if "one" in p.calibrates else f"{p.one_row / p.measured - 1:+.1%}"
         size, measured = f"{p.size / MIB:g}", f"{1e6 * p.measured:.1f}"
         lines.append(f"| {p.ladder} | {size} | {measured} | {two} | {one} | {p.chosen} |")
+    lines += ["", *section()]
     return "\n".join(lines) + "\n"
 
 

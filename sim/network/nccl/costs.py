@@ -117,9 +117,14 @@ def bandwidth_gbps(
     if algorithm == "ring":
         bus = fabric.bandwidth_gbps
         if protocol == "LL":
-            bus = min(ll_most[size], bus * constants.ring_ll_share)
+            share = constants.ring_ll_share
+            if fabric.nodes == 1 and operation != "all_reduce":
+                share = constants.ring_ll_share_on_one_node
+            bus = min(ll_most[size], bus * share)
         elif protocol == "LL128":
-            share = 0.7 if fabric.per_node < 2 else 0.92  # 120 of 128 bytes, and less at one NIC
+            share = 0.92  # 120 of 128 bytes, rounded down
+            if fabric.per_node < 2:
+                share = constants.ring_ll128_share_if_one_per_node
             bus = min(bus * share, channels * RING_LL128_MOST[generation][size])
         return bus * fabric.ranks / steps(operation, fabric.ranks)
     bus = fabric.tree_bandwidth_gbps or fabric.bandwidth_gbps
@@ -129,4 +134,4 @@ def bandwidth_gbps(
     elif protocol == "LL128":
         share = 7 / 9 if fabric.nodes == 1 else 120 / 128
         bus = min(bus * share, channels * TREE_LL128_MOST[generation][size])
-    return bus * constants.tree_pattern_share / 2
+    return bus * (1.0 if fabric.balanced_trees else constants.tree_pattern_share) / 2

@@ -27,6 +27,8 @@ class Fabric:
     tree_bandwidth_gbps: float | None = None
     #: Channels, which limit LL128 and trees.
     channels: int = 16
+    #: Whether its trees are balanced, "Pattern 1" in logs: two ranks of a node share the network.
+    balanced_trees: bool = False
     #: What connects the ranks of a node: "nvlink" or "pcie".
     inside: str = "nvlink"
     #: The accelerators' generation, one of ``GENERATIONS``.
