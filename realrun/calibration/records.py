@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from realrun.calibration.operations import Timings, cold_start, slowdown_by_rate
 from realrun.processes.placement import name_of
 from sim import __version__
 from sim.operations import timed
-from sim.processes.cores import cores_allowed
 from sim.scenario.hardware import SCHEMA, entries
 from sim.storage.files import replacing
 
@@ -93,7 +93,7 @@ def hardware(
         "workers": workers,
         "workers_on_a_machine": workers_here,
         "device": name_of(device),
-        "cores": cores_allowed(),
+        "cores": os.cpu_count() or 1,
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "versions": {
             "bandwise": __version__,

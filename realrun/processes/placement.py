@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from realrun.processes.rendezvous import World, joined
-from sim.processes.cores import cores_allowed
 from sim.scenario import ScenarioError
 
 
@@ -75,7 +74,7 @@ def _threads(local_workers: int) -> int | None:
     # torchrun sets the variable to 1 where it starts several processes: that is not the user's.
     if "OMP_NUM_THREADS" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    return max(1, cores_allowed() // local_workers)
+    return max(1, (os.cpu_count() or 1) // local_workers)
 
 
 @contextmanager

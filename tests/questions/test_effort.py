@@ -129,7 +129,7 @@ def test_links_that_vary_take_at_least_the_rows_of_the_run() -> None:
 def test_what_is_quick_takes_one_process_and_what_is_asked_for_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spoken.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(spoken, "cores_allowed", lambda: 8)
     scenario = load(None, {**ALONE, "--method": "diloco"})
     enough = int(spoken.QUICK_S / effort(scenario).seconds) + 1
     assert spoken.foresee([scenario], jobs=None) == 1
