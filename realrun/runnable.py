@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from realrun.communication import packing
+from realrun.islands import counted, keys_of_count
 from realrun.model.build import Built, check_described
 from realrun.model.optimizers import Inner
 from realrun.runtime.shared import Limits
@@ -55,8 +56,8 @@ def check_workers(scenario: Scenario, workers: int) -> None:
     """
     if workers != len(scenario.workers):
         raise ScenarioError(
-            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
-            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
+            f"the scenario has {counted(scenario)}, but {workers} processes were started; start "
+            f"{len(scenario.workers)}, or change {keys_of_count(scenario)}"
         )
 
 

@@ -52,6 +52,7 @@ def launch(
     namespaces: Sequence[int] = (),
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
+    explained: Callable[[str], str] = str,
 ) -> int:
     """Run ``python -m realrun`` with the same arguments once per worker; return the status.
 
@@ -71,6 +72,8 @@ def launch(
         starts a worker.
     trouble
         Asked now and then; what it says is why the run cannot continue.
+    explained
+        Takes the line that says why, and returns what is told.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def launch(
             _end(processes)
         message = _why(ends, messages)
         if message:
-            raise RunError(message)
+            raise RunError(explained(message))
         which = min(rank for rank, code in ends.items() if code)
         sys.stderr.write(f"realrun: rank {which} ended with status {ends[which]}\n")
         return failed
