@@ -32,14 +32,6 @@ def to_be_run(loaded: Loaded) -> Loaded:
     return replace(loaded, scenario=by_accelerator(loaded.scenario))
 
 
-def counted(scenario: Scenario) -> str:
-    """Say how many processes a scenario as processes run it has, and what each of them is."""
-    count, island = len(scenario.workers), scenario.method.island
-    if not island:
-        return f"{count} workers"
-    return f"{count} accelerators ({count // island} islands of {island})"
-
-
 def keys_of_count(scenario: Scenario) -> str:
     """Name the keys that decide how many processes a scenario has."""
     return f"site.count or site.{'inside.accelerators' if scenario.method.island else 'workers'}"
@@ -58,4 +50,3 @@ def with_island(line: str, scenario: Scenario) -> str:
     site = scenario.sites[scenario.workers[rank].site].name
     first, last = number * island, (number + 1) * island - 1
     return f"{line} (rank {rank} is of island {number + 1}, ranks {first} to {last}, site {site})"
-

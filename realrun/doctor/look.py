@@ -12,7 +12,8 @@ from pathlib import Path
 
 from realrun.doctor import machine, network, software
 from realrun.doctor.finding import Finding, found, missing, ready
-from realrun.islands import counted, keys_of_count
+from realrun.islands import keys_of_count
+from sim.records.islands import counted
 from sim.scenario import Loaded, Scenario
 
 
