@@ -53,6 +53,8 @@ def launch(
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
     explained: Callable[[str], str] = str,
+    first_rank: int = 0,
+    in_all: int | None = None,
 ) -> int:
     """Run ``python -m realrun`` with the same arguments once per worker; return the status.
 
@@ -74,6 +76,8 @@ def launch(
         Asked now and then; what it says is why the run cannot continue.
     explained
         Takes the line that says why, and returns what is told.
+    first_rank, in_all
+        Of several machines: the rank of the first worker here, and how many there are on all.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def launch(
             **os.environ,
             **environment,
             **{key: value for each in handed for key, value in each.environment.items()},
-            "WORLD_SIZE": str(workers),
+            "WORLD_SIZE": str(in_all or workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
             PARENT: str(os.getpid()),
@@ -104,7 +108,7 @@ def launch(
         processes: list[Process] = []
         try:
             for rank in range(workers):
-                own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                own = {**common, "RANK": str(first_rank + rank), "LOCAL_RANK": str(rank)}
                 inherited = list(files)
                 if rank == 0 and listening is not None:
                     own[STORE] = str(listening.fileno())
@@ -115,7 +119,9 @@ def launch(
             failed = _until_one_fails(processes, trouble)
             if failed is None:
                 return 0
-            ends = {rank: process.poll() for rank, process in enumerate(processes)}
+            ends = {
+                rank: process.poll() for rank, process in enumerate(processes, start=first_rank)
+            }
         finally:
             _end(processes)
         message = _why(ends, messages)
