@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from realrun.communication import packing
+from realrun.islands import keys_of_count
 from realrun.model.build import Built, check_described
 from realrun.model.optimizers import Inner
 from realrun.runtime.shared import Limits
@@ -12,6 +13,7 @@ from sim.methods import BY_COUNTS
 from sim.methods.inside import fsdp
 from sim.network.schedules import REQUANTIZED
 from sim.program import DTYPE_BITS, QUANTIZED
+from sim.records.islands import counted
 from sim.scenario import Loaded, Scenario, ScenarioError
 from sim.scenario.schema import ScenarioFile, TrainSection
 
@@ -55,8 +57,8 @@ def check_workers(scenario: Scenario, workers: int) -> None:
     """
     if workers != len(scenario.workers):
         raise ScenarioError(
-            f"the scenario has {len(scenario.workers)} workers, but {workers} processes were "
-            f"started; start {len(scenario.workers)}, or change site.count or site.workers"
+            f"the scenario has {counted(scenario)}, but {workers} processes were started; start "
+            f"{len(scenario.workers)}, or change {keys_of_count(scenario)}"
         )
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "calibrate": "Measure a machine and its network for the simulator.",
     "validate": "Predict a study's runs, run them, and publish the error.",
     "doctor": "Look whether this machine or cluster is ready.",
+    "bundle": "Doctor, calibrate and validate on a cluster; one archive of the results.",
 }
 
 WELCOME = """\

@@ -43,12 +43,12 @@ def calibrate(
 ) -> None:
     """Measure a machine and its network, and write a hardware file for the simulator.
 
-    The scenario says how many workers, how large the model, how much one step computes. Its
-    own links are measured, not those that it asks for, unless --lab emulates them. Under torchrun
-    every process is a worker. What is sent is zeros, and a model that is thrown away.
+    The scenario says how many workers, how large the model, how much one step computes; a study
+    to be validated says it for all its cases. Links are measured as they are, not as it asks for,
+    unless --lab emulates them. Under torchrun every process is a worker. What is sent is zeros,
+    and a model that is thrown away.
     """
-    from realrun.islands import to_be_run
-    from sim.scenario import loaded
+    from realrun.validation.plan import to_be_measured
 
     parts = [part.strip() for part in only.split(",")]
     for part in parts:
@@ -59,12 +59,15 @@ def calibrate(
     timeout_s = options.checked_run(device, backend, timeout)
     if os.environ.get("RANK", "0") == "0":
         checked_file("--out", out, (".toml",))
-    given = to_be_run(loaded(asked.source, asked.options, asked.settings, single=True))
+    processes = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
+    cases = to_be_measured(asked.source, asked.options, asked.settings, processes)
+    given = cases[0]
+    dtypes = sorted({case.scenario.comm_dtype for case in cases})
     scenario = given.scenario
     if parts == ["network"] and len(scenario.sites) < 2:
         raise UserError("--only: network: the scenario has one site, so there is no link; give two")
     if "RANK" in os.environ:
-        _measure(given, out, parts, device, backend, timeout_s)
+        _measure(given, dtypes, out, parts, device, backend, timeout_s)
         return
     options.checked_processes(len(scenario.workers), has_nproc=False)
     try:
@@ -86,6 +89,7 @@ def calibrate(
 
 def _measure(
     given: Loaded,
+    dtypes: list[str],
     out: Path,
     parts: list[str],
     device: str,
@@ -117,7 +121,7 @@ def _measure(
             typer.echo(f"realrun: {text}", err=True)
 
     with meet(device, backend, timeout_s) as place:
-        calibration = Calibration(place, scenario, [scenario.comm_dtype], timeout_s, tell)
+        calibration = Calibration(place, scenario, dtypes, timeout_s, tell)
         if "network" in parts:
             calibration.own_network()
         if "compute" in parts:

@@ -57,9 +57,9 @@ def doctor(
 ) -> None:
     """Look whether this machine is ready to train, and to emulate a network; nothing is changed.
 
-    With a scenario it is asked whether that one fits. Started by torchrun, every rank looks at
-    its own machine and at the others, and rank 0 speaks. The status is 0 if training can run,
-    and 1 if something that it needs is missing.
+    With a scenario, or a study to be validated, it is asked whether that one fits. Started by
+    torchrun, every rank looks at its own machine and at the others, and rank 0 speaks. The status
+    is 0 if training can run, and 1 if something that it needs is missing.
     """
     from realrun.doctor.cluster import alone, together
     from realrun.doctor.look import looked_for_lab
@@ -90,14 +90,14 @@ def doctor(
 
 def _plan(asked: Asked, checkpoints: Path | None) -> Plan:
     from realrun.doctor.look import Plan
-    from sim.scenario import loaded
 
     if asked.source is None and not asked.options and not asked.settings:
         return Plan(checkpoints=checkpoints)
-    from realrun.islands import to_be_run
+    from realrun.validation.plan import to_be_measured
 
-    given = loaded(asked.source, asked.options, asked.settings, single=True)
-    return Plan(to_be_run(given), checkpoints)
+    processes = int(os.environ["WORLD_SIZE"]) if "RANK" in os.environ else None
+    given = to_be_measured(asked.source, asked.options, asked.settings, processes)
+    return Plan(given[0], checkpoints)
 
 
 def _report(found: Cluster, lab: list[Finding]) -> Report:

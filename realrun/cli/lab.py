@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,7 @@ def lab(
 
     outputs = Outputs(trace, losses, save, checkpoints)
     outputs.check()
-    from realrun.islands import by_accelerator
+    from realrun.islands import by_accelerator, with_island
 
     scenario = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
     found, remark = topology(scenario), not_emulated(scenario)
@@ -120,5 +121,6 @@ def lab(
         built(found, lambda check: tell(f"  {check}")) as network,
     ):
         # The workers read the same options. Only gloo keeps to the network it is given.
-        status = network.run(["train", *sys.argv[2:], "--backend", "gloo"])
+        arguments = ["train", *sys.argv[2:], "--backend", "gloo"]
+        status = network.run(arguments, explained=partial(with_island, scenario=scenario))
     raise typer.Exit(status)

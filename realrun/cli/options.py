@@ -109,10 +109,13 @@ _FEW = 16  # as many as a lab has; more only by the number of cores
 _PER_CORE = 4
 
 
-def checked_processes(workers: int, nproc: int | None = None, *, has_nproc: bool = True) -> int:
+def checked_processes(
+    workers: int, nproc: int | None = None, *, has_nproc: bool = True, said: str = ""
+) -> int:
     """Return how many processes to start here: one per worker.
 
-    ``has_nproc`` is whether the command has ``--nproc``, by which the number is confirmed.
+    ``has_nproc`` is whether the command has ``--nproc``, by which the number is confirmed; ``said``
+    what the scenario has, in words.
 
     Raises
     ------
@@ -120,18 +123,19 @@ def checked_processes(workers: int, nproc: int | None = None, *, has_nproc: bool
         For another number than the scenario has workers, and for many more than the machine has
         cores where the number was not confirmed.
     """
+    said = said or f"{workers} workers"
     if nproc is not None:
         if nproc != workers:
             raise UserError(
-                f"--nproc: {nproc}: the scenario has {workers} workers, each a process; give "
-                f"--nproc {workers}, or change site.count or site.workers"
+                f"--nproc: {nproc}: the scenario has {said}, each a process; give "
+                f"--nproc {workers}, or change their number in the scenario"
             )
         return nproc
     cores = cores_allowed()
     most = max(_FEW, _PER_CORE * cores)
     if workers > most:
         raise UserError(
-            f"the scenario has {workers} workers, each a process, and this machine has {cores} "
+            f"the scenario has {said}, each a process, and this machine has {cores} "
             f"cores; up to {most} are started unasked: choose fewer (--sites, --workers)"
             + (f", use torchrun on more machines, or give --nproc {workers}" if has_nproc else "")
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 
 import typer
 
@@ -58,17 +59,19 @@ def train(
     happened = None if replay is None else logged(replay)
 
     if "RANK" not in os.environ:
-        from realrun.islands import by_accelerator
+        from realrun.islands import by_accelerator, with_island
         from realrun.processes.launch import launch
+        from sim.records.islands import counted
         from sim.records.varying import key_of_links
 
         asked_for = by_accelerator(load(asked.source, asked.options, asked.settings, single=True))
-        workers = options.checked_processes(len(asked_for.workers), nproc)
+        workers = options.checked_processes(len(asked_for.workers), nproc, said=counted(asked_for))
         if key := key_of_links(asked_for):
             text = f"{key}: not emulated; training uses the links between the machines as they are"
             typer.echo(f"realrun: warning: {text}", err=True)
         with outputs.of_workers(workers):
-            raise typer.Exit(launch(sys.argv[1:], workers))
+            explained = partial(with_island, scenario=asked_for)
+            raise typer.Exit(launch(sys.argv[1:], workers, explained=explained))
 
     from realrun.report import check_held_out, progress, show
     from realrun.training import Asked as Training

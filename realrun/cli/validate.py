@@ -23,7 +23,8 @@ _OUT = typer.Option("--out", metavar="FOLDER", help="Where results and report go
 _OTHER = typer.Option(
     "--other-calibration",
     metavar="FOLDER",
-    help="A folder of an earlier validation: its calibration is compared with this one's.",
+    help="A folder of an earlier validation, or a hardware file: its calibration is compared with "
+    "this one's.",
 )
 _ONLY_REPORT = typer.Option(
     "--report-only", help="Run nothing; write the report of what was measured."
@@ -65,9 +66,9 @@ def validate(
 
     if os.environ.get("RANK", "0") == "0":
         checked_folder("--out", out)
+        if other_calibration is not None and not other_calibration.exists():
+            raise UserError(f"--other-calibration: {other_calibration}: no such folder or file")
     timeout_s = options.checked_run(device, backend, timeout)
-    if other_calibration is not None and not other_calibration.is_dir():
-        raise UserError(f"--other-calibration: {other_calibration}: no such folder")
     handed = received()
     if handed is None:
         source = allowed(study, allow_code) or study

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from realrun.doctor import machine, network, software
 from realrun.doctor.finding import Finding, found, missing, ready
+from realrun.islands import keys_of_count
+from sim.records.islands import counted
 from sim.scenario import Loaded, Scenario
 
 
@@ -124,10 +126,10 @@ def scenario_fits(plan: Plan) -> Finding:
     if plan.started is not None and plan.started != workers:
         return missing(
             "scenario",
-            f"{workers} workers, but {plan.started} processes were started",
-            f"start {workers}, or change site.count or site.workers",
+            f"{counted(scenario)}, but {plan.started} processes were started",
+            f"start {workers}, or change {keys_of_count(scenario)}",
         )
-    return ready("scenario", f"{workers} workers, {scenario.method.name}")
+    return ready("scenario", f"{counted(scenario)}, {scenario.method.name}")
 
 
 def _cards() -> list[machine.Card]:

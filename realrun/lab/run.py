@@ -87,7 +87,12 @@ class Lab:
         self.checks = list(checked(found, self.namespaces)) if check else []
         return self.checks
 
-    def run(self, arguments: Sequence[str], handed: Sequence[Handed] = ()) -> int:
+    def run(
+        self,
+        arguments: Sequence[str],
+        handed: Sequence[Handed] = (),
+        explained: Callable[[str], str] = str,
+    ) -> int:
         """Run ``python -m realrun`` with these arguments, one worker per namespace.
 
         Parameters
@@ -96,6 +101,8 @@ class Lab:
             Of the command line.
         handed
             What workers inherit.
+        explained
+            Takes the line that says why one failed, and returns what is told.
 
         Raises
         ------
@@ -109,6 +116,7 @@ class Lab:
             handed=handed,
             namespaces=[namespace.file for namespace in self.namespaces],
             trouble=self.trouble,
+            explained=explained,
         )
 
     def trouble(self) -> str | None:

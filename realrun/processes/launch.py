@@ -52,6 +52,9 @@ def launch(
     namespaces: Sequence[int] = (),
     start: Start | None = None,
     trouble: Callable[[], str | None] = lambda: None,
+    explained: Callable[[str], str] = str,
+    first_rank: int = 0,
+    in_all: int | None = None,
 ) -> int:
     """Run ``python -m realrun`` with the same arguments once per worker; return the status.
 
@@ -71,6 +74,10 @@ def launch(
         starts a worker.
     trouble
         Asked now and then; what it says is why the run cannot continue.
+    explained
+        Takes the line that says why, and returns what is told.
+    first_rank, in_all
+        Of several machines: the rank of the first worker here, and how many there are on all.
 
     Raises
     ------
@@ -88,7 +95,7 @@ def launch(
             **os.environ,
             **environment,
             **{key: value for each in handed for key, value in each.environment.items()},
-            "WORLD_SIZE": str(workers),
+            "WORLD_SIZE": str(in_all or workers),
             "LOCAL_WORLD_SIZE": str(workers),
             _MESSAGES: str(messages.fileno()),
             PARENT: str(os.getpid()),
@@ -101,7 +108,7 @@ def launch(
         processes: list[Process] = []
         try:
             for rank in range(workers):
-                own = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                own = {**common, "RANK": str(first_rank + rank), "LOCAL_RANK": str(rank)}
                 inherited = list(files)
                 if rank == 0 and listening is not None:
                     own[STORE] = str(listening.fileno())
@@ -112,12 +119,14 @@ def launch(
             failed = _until_one_fails(processes, trouble)
             if failed is None:
                 return 0
-            ends = {rank: process.poll() for rank, process in enumerate(processes)}
+            ends = {
+                rank: process.poll() for rank, process in enumerate(processes, start=first_rank)
+            }
         finally:
             _end(processes)
         message = _why(ends, messages)
         if message:
-            raise RunError(message)
+            raise RunError(explained(message))
         which = min(rank for rank, code in ends.items() if code)
         sys.stderr.write(f"realrun: rank {which} ended with status {ends[which]}\n")
         return failed

@@ -30,6 +30,9 @@ _T = TypeVar("_T")
 # What is said in a line; anything else is a fault of ours.
 _TOLD = (ScenarioError, RunError, LockedError, ValueError, OSError, MemoryError)
 _LATE_S = 5.0  # after which torch has had its own timeout
+AGENT_STORE = "TORCHELASTIC_USE_AGENT_STORE"  # torchrun's: whether it keeps the store
+#: Which of several commands of one launch this is: each has a part of the store of its own.
+PART = "REALRUN_PART"
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,14 @@ def _address() -> tuple[str, str]:
 
 def _kept_by_torchrun() -> bool:
     """Whether torchrun keeps the store, which then lasts over restarts; else rank 0 does."""
-    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return os.environ.get(AGENT_STORE) == "True"
 
 
 def _shared_store(timeout_s: float, *, keep: bool = False) -> Any:
     host, port = _address()
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return PrefixStore(f"realrun/{attempt}", _opened(host, int(port), keep, timeout_s))
+    part = os.environ.get(PART, "")
+    return PrefixStore(f"realrun/{attempt}/{part}", _opened(host, int(port), keep, timeout_s))
 
 
 @contextmanager

@@ -31,6 +31,9 @@ SCHEMA, _WITHOUT_DIGESTS = 3, 2
 _UNREADABLE = (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError)
 _KEPT = 2  # rounds; the one before the last is there while the last is being written
 _NAME = re.compile(r"round-(\d{8,})\.rank-(\d{5,})\.safetensors")
+ISLAND = "site.inside.accelerators"
+"""The key of a run's identity that says how many accelerators an island has."""
+_FIRST = (ISLAND, "workers")
 
 Gather = Callable[[Any], list[Any]]
 """What every rank gives, to every rank, in the order of the ranks."""
@@ -213,14 +216,16 @@ class Checkpoints:
         return f"remove this file to resume from round {max(earlier)}"
 
     def _check(self, was: Mapping[str, str]) -> None:
-        # The workers first: if they differ, most other things do.
-        for key in sorted({*was, *self._identity}, key=lambda key: (key != "workers", key)):
+        # How many they are first: if that differs, most other things do.
+        for key in sorted({*was, *self._identity}, key=lambda key: (key not in _FIRST, key)):
             before = was.get(key, self._defaults.get(key, "nothing"))
             here = self._identity.get(key, "nothing")
             if before != here:
+                of_islands = key == "workers" and ISLAND in self._identity
                 raise RunError(
-                    f"checkpoints in {path_shown(self._folder)} are of another run: {key} was "
-                    f"{before}, here it is {here}; name another folder, or set it back"
+                    f"checkpoints in {path_shown(self._folder)} are of another run: "
+                    f"{'accelerators of all islands' if of_islands else key} was {before}, here "
+                    f"it is {here}; name another folder, or set it back"
                 )
 
     def _rounds(self) -> set[int]:

@@ -15,7 +15,7 @@ from realrun.data.batches import Batches
 from realrun.model import randomness
 from realrun.processes.rendezvous import World
 from realrun.runtime.shared import Restart, Saving, Shared
-from realrun.state.checkpoint import Checkpoints, State
+from realrun.state.checkpoint import ISLAND, Checkpoints, State
 from sim.scenario import Loaded
 
 # What decides about numbers of what happens inside an island.
@@ -34,6 +34,8 @@ def identity(loaded: Loaded) -> dict[str, str]:
         if site.inside is not None:
             deciding = site.inside.model_dump(exclude_none=True, include=_INSIDE)
             keys |= {f"site {number}, inside.{key}": value for key, value in deciding.items()}
+    if scenario.method.island:
+        keys[ISLAND] = scenario.method.island
     for worker in scenario.workers:
         keys[f"rank {worker.rank}, batch_tokens"] = worker.machine.batch_tokens
         keys[f"rank {worker.rank}, n_grad_accumulation"] = worker.machine.n_grad_accumulation
@@ -43,9 +45,14 @@ def identity(loaded: Loaded) -> dict[str, str]:
 
 
 def defaults(loaded: Loaded) -> dict[str, str]:
-    """Return what a run had that knew an argument of its method not yet: its default."""
+    """Return what a run had that did not know a key yet.
+
+    Of an argument of its method that is the default, and of an island its accelerators now: before
+    they were noted, the number of processes told them.
+    """
     signature = inspect.signature(loaded.scenario.method.program).parameters
-    return {
+    island = loaded.scenario.method.island
+    return ({ISLAND: json.dumps(island)} if island else {}) | {
         f"method.{key}": json.dumps(signature[key].default, default=str)
         for key in loaded.scenario.method.arguments
         if key in signature

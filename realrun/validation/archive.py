@@ -61,7 +61,12 @@ def trace_file(folder: Path, each: Planned) -> Path:
 
 
 def calibration_files(folder: Path, workers: int) -> list[Path]:
-    """Return the hardware files of all launches with that many workers, in their order."""
+    """Return the hardware files of all launches with that many workers, in their order.
+
+    A hardware file in place of a folder is the only one.
+    """
+    if folder.is_file():
+        return [folder]
     found = folder.glob(f"calibration-{workers}-launch-*.toml")
     return sorted(found, key=lambda path: int(path.stem.rpartition("-")[2]))
 

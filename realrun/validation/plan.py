@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
-from realrun.islands import by_accelerator
+from realrun.islands import by_accelerator, to_be_run
 from sim.figures.evaluation import figures
 from sim.records.connections import limits
 from sim.records.varying import key_of_links
 from sim.runtime import simulate
-from sim.scenario import Case, Loaded, Scenario, ScenarioError, ScenarioFile, Study
+from sim.scenario import (
+    Case,
+    Loaded,
+    Scenario,
+    ScenarioError,
+    ScenarioFile,
+    Study,
+    load_study,
+)
 from sim.scenario.document import Document
 from sim.scenario.errors import listed
+from sim.scenario.loading import document_of, loaded_from
 from sim.scenario.validation_study import Side, Validation
 from sim.units import format_rate, format_seconds
 
@@ -110,6 +119,42 @@ def _check_cases(study: Study) -> None:
         )
 
 
+def to_be_measured(
+    source: str | None,
+    options: Mapping[str, str],
+    settings: Sequence[str],
+    processes: int | None = None,
+) -> list[Loaded]:
+    """Return what machines are looked at and calibrated for: a scenario, or a study's cases.
+
+    Parameters
+    ----------
+    source, options, settings
+        As for :func:`sim.scenario.loaded`; a study must be one to be validated. How long its cases
+        last is decided later, so here each has one round.
+    processes
+        How many there are: cases of that number only, if the study has any.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be loaded, or not be run.
+    """
+    document = document_of(source, options, settings)
+    if document.study is None or document.study.get("ask") != "validate" or source is None:
+        return [to_be_run(loaded_from(document, source, single=True))]
+    study = load_study(source, options, settings)
+    assert study.validation is not None
+    mode = "real" if "real" in study.validation.compute else "paced"
+    found = []
+    for case in study.cases():
+        run = replace(case.scenario.run, tokens=None, steps=None, rounds=1)
+        scenario = by_accelerator(replace(case.scenario, run=run))
+        found.append(Loaded(scenario, _in_mode(case.sections, mode), document.folder))
+    own = [each for each in found if len(each.scenario.workers) == processes]
+    return own or found
+
+
 def check_workers(plan: Sequence[Planned], workers: int) -> None:
     """Refuse a launch of processes of which the study has no configuration.
 
@@ -195,14 +240,17 @@ def _sample(
 
 
 def _planned(number: int, case: Case, mode: str, about: Validation) -> Planned:
-    sections = case.sections.model_copy(
-        update={"train": case.sections.train.model_copy(update={"compute_mode": mode})}
-    )
+    sections = _in_mode(case.sections, mode)
     asked = by_accelerator(case.scenario)
     rounds = _rounds(asked, about.duration_s)
     run = replace(asked.run, tokens=None, steps=None, rounds=rounds)
     scenario = replace(asked, run=run)
     return Planned(number, case.labels, asked, scenario, sections, mode, case.document)
+
+
+def _in_mode(sections: ScenarioFile, mode: str) -> ScenarioFile:
+    train = sections.train.model_copy(update={"compute_mode": mode})
+    return sections.model_copy(update={"train": train})
 
 
 def _rounds(scenario: Scenario, duration_s: float) -> int:

@@ -116,21 +116,21 @@ def assumed_values(assumed: Sequence[tuple[str, str]]) -> list[Table]:
 
 def subject(scenario: Scenario) -> str:
     """Say what a scenario is: its method, its model, its workers."""
-    workers, sites = len(scenario.workers), len(scenario.sites)
-    model = scenario.model
+    from sim.methods import BY_COUNTS
+    from sim.records.islands import counted
+
+    sites, model = len(scenario.sites), scenario.model
     parameters = f"{format_count(model.parameters)} parameters"
     if model.frozen_parameters:
         parameters += f" trained, {format_count(model.frozen_parameters)} frozen"
-    where = f"{workers} worker{'s' * (workers > 1)} at {sites} site{'s' * (sites > 1)}"
+    where = f"{counted(scenario)} at {sites} site{'s' * (sites > 1)}"
     name = f"{scenario.name}: " if scenario.name else ""
-    from sim.methods import BY_COUNTS
-
     means = ""
     if scenario.unequal_tokens and scenario.method.name not in BY_COUNTS:
-        counted = "once, as torch DDP does"
+        weight = "once, as torch DDP does"
         if scenario.run.average_by == "tokens":
-            counted = "by the tokens of its round"
-        means = f" A mean over workers counts each {counted} (train.average_by)."
+            weight = "by the tokens of its round"
+        means = f" A mean over workers counts each {weight} (train.average_by)."
     sites_do = site_shares.sentence(scenario)
     lines = f"\n{sites_do}" if sites_do else ""
     return f"{name}{scenario.method.name}, {parameters}, {where}.{means}{lines}"

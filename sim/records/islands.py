@@ -136,3 +136,12 @@ def accelerators_of(scenario: Scenario) -> Scenario:
         workers=tuple(workers),
         sites=tuple(sites),
     )
+
+
+def counted(scenario: Scenario) -> str:
+    """Say how many workers a scenario has, and of which islands they are the accelerators."""
+    count, island = len(scenario.workers), scenario.method.island
+    if not island:
+        return f"{count} worker{'s' * (count > 1)}"
+    islands = count // island
+    return f"{count} accelerators ({islands} island{'s' * (islands > 1)} of {island})"

@@ -175,7 +175,13 @@ def loaded(
 
     The modules of the user's that it names as a model or a loss must be allowed, too.
     """
-    document = document_of(source, options, settings)
+    return loaded_from(document_of(source, options, settings), source, single=single)
+
+
+def loaded_from(
+    document: Document, source: str | Path | None = None, *, single: bool = False
+) -> Loaded:
+    """Return a scenario with its sections of a document that has been read."""
     if single:
         refuse_study(document, source)
     scenario = resolve(document)

@@ -51,6 +51,7 @@ NOT_RUN = {
         "needs two machines",
         "needs Slurm",
         "needs two machines",
+        "needs two machines",
         "needs Slurm",
         "needs two machines",
         "needs two machines",

@@ -96,7 +96,8 @@ ORDER = {
     "recording records models network runtime theory figures scenario questions planning output "
     "api web cli __main__",
     "realrun": "errors device peak islands data communication processes recording lab model checks "
-    "runtime runnable state loggers doctor training calibration report validation cli __main__",
+    "runtime runnable state loggers doctor training calibration report validation bundle cli "
+    "__main__",
 }
 
 

@@ -13,13 +13,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 pytest.importorskip("torch")
 
-from support.labs import MARK, NETWORK, marked, refusal, within
+from support.labs import (
+    NETWORK,
+    PATIENCE_S,
+    ROOT,
+    Started,
+    marked,
+    refusal,
+    within,
+)
 from support.network_names import everywhere, networks
 from support.training_commands import children
 
@@ -37,42 +44,6 @@ from sim.units import parse_rate
 
 WHY_NOT = refusal()
 needs_lab = pytest.mark.skipif(bool(WHY_NOT), reason=f"NO LAB HERE: {WHY_NOT}")
-ROOT = str(Path(__file__).parents[2])
-PATIENCE_S = 120
-UNCHECKED = """
-import realrun.lab.run as run
-run.checked = lambda *_: iter(())
-from realrun.cli import main
-main()
-"""
-
-
-class Started:
-    """``realrun lab quick_start -- sh -c SCRIPT``, of which nothing may be left."""
-
-    def __init__(self, folder: Path, script: str, *options: str) -> None:
-        self.mark = uuid4().hex
-        sets = [word for setting in NETWORK for word in ("--set", setting)]
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", UNCHECKED, "lab", "quick_start", *sets, *options),
-                *("--", "sh", "-c", script, "sh", sys.executable),
-            ],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "120", MARK: self.mark},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def ended(self) -> tuple[int, str, list[str]]:
-        """Status, output, and what was said on standard error after the preamble."""
-        output, errors = self.process.communicate(timeout=PATIENCE_S)
-        assert within(10, lambda: not marked(self.mark)), marked(self.mark)
-        assert "Traceback" not in errors
-        said = [line for line in errors.splitlines() if not line.startswith("In a lab")]
-        return self.process.returncode, output, said
 
 
 @pytest.fixture

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
+from uuid import uuid4
 
 from realrun.lab.devices import opened
 from realrun.processes.namespaces import Namespace
@@ -52,3 +54,42 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
             return True
         sleep(0.05)
     return False
+
+
+ROOT = str(Path(__file__).parents[2])
+PATIENCE_S = 120
+# The check of the network is left out, for what does not depend on how fast the machine is.
+UNCHECKED = """
+import realrun.lab.run as run
+run.checked = lambda *_: iter(())
+from realrun.cli import main
+main()
+"""
+
+
+class Started:
+    """``realrun lab quick_start -- sh -c SCRIPT``, of which nothing may be left."""
+
+    def __init__(self, folder: Path, script: str, *options: str) -> None:
+        self.mark = uuid4().hex
+        sets = [word for setting in NETWORK for word in ("--set", setting)]
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-c", UNCHECKED, "lab", "quick_start", *sets, *options),
+                *("--", "sh", "-c", script, "sh", sys.executable),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": ROOT, "COLUMNS": "120", MARK: self.mark},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ended(self) -> tuple[int, str, list[str]]:
+        """Status, output, and what was said on standard error after the preamble."""
+        output, errors = self.process.communicate(timeout=PATIENCE_S)
+        assert within(10, lambda: not marked(self.mark)), marked(self.mark)
+        assert "Traceback" not in errors
+        said = [line for line in errors.splitlines() if not line.startswith("In a lab")]
+        return self.process.returncode, output, said

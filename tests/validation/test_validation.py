@@ -28,7 +28,7 @@ from realrun.validation import labs
 from realrun.validation.archive import Archive, calibration, record, tidy
 from realrun.validation.handing_over import handed_over, received
 from realrun.validation.networks import calibrated_on, networks
-from realrun.validation.plan import Planned, order, planned
+from realrun.validation.plan import Planned, order, planned, to_be_measured
 from realrun.validation.predict import alpha_beta, as_calibrated, bandwidth_only
 from realrun.validation.run import check_folder
 from sim.operations import timed
@@ -401,3 +401,21 @@ def test_a_validation_ends_with_the_status_of_workers_that_said_nothing(
     assert left.value.code == 7
     assert capsys.readouterr().err == "realrun: in a lab with 2 workers and 4 networks\n"
     assert not (tmp_path / "report.md").exists()
+
+
+def test_a_study_stands_for_its_cases_where_machines_are_measured(tmp_path: Path) -> None:
+    text = QUICK.read_text().replace(
+        'name = "streaming_diloco",', 'name = "diloco", comm_dtype = "int8",'
+    )
+    text = text.replace(", layers_per_fragment = 2, fragment_sync_delay = 1", "")
+    path = tmp_path / "study.toml"
+    path.write_text(text + '"site.count" = [2, 3]\n')
+    found = to_be_measured(str(path), {}, [], 3)
+    assert {len(each.scenario.workers) for each in found} == {3}
+    assert {each.scenario.comm_dtype for each in found} == {"bf16", "int8"}
+    assert {each.sections.train.compute_mode for each in found} == {"paced"}
+    assert len(to_be_measured(str(path), {}, [], 5)) == 2 * len(found)  # there is none of 5
+    (alone,) = to_be_measured("quick_start", {}, [], 2)
+    assert alone.scenario.method.name == "diloco"
+    with pytest.raises(ScenarioError, match="not one scenario"):
+        to_be_measured("streaming_diloco_table4", {}, [])
