@@ -77,7 +77,7 @@ def test_a_large_error_is_listed_with_the_line_that_warned(given: dict, said: st
         line for line in page([result(0.125, **given)], [], 1).splitlines() if line[:2] == "- "
     ]
     assert line.endswith(said)
-    silent = "1, of which 1 came without a warning."
+    silent = "1 in all, 1 of them without a warning."
     assert (silent in page([result(0.125, **given)], [], 1)) == ("no warning" in said)
 
 
