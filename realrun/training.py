@@ -22,7 +22,6 @@ from realrun.checks.not_finite import LossWatch
 from realrun.checks.replica_check import ReplicaCheck, declared_equal
 from realrun.data.batches import Batches, Data, open_data
 from realrun.device import timed_on
-from realrun.islands import groups_of
 from realrun.loggers.logger import LogTo
 from realrun.loggers.of_run import Loggers
 from realrun.model import module_state, randomness
@@ -395,11 +394,6 @@ class Run:
             notes = noted.get("log", {})
             world.agreed(lambda: self.loggers.open(self._described(), tokens, notes))
         shared.device = timed_on(self.device)  # nothing until here is in a measured time
-        if self.asked.fresh and (size := scenario.method.island):
-            # Else the first exchange between islands would open windows, and a method that does
-            # not wait for it would have that in a later round.
-            for name in groups_of(world.rank, world.workers, size):
-                shared.group(name).meet(quantized=self._quantized())
         with world.exchanging():
             before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)

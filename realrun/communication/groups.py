@@ -172,12 +172,6 @@ class Group:
         if self._gloo and self._everyone:
             self._second.open()
 
-    def meet(self, *, quantized: bool = False) -> None:
-        """Make now what the first collective would, with its members; all ranks in one order."""
-        self._plain.open()
-        if quantized and self._gloo:
-            self._second.open()
-
     def pack(self, operation: str, buffer: Buffer, dtype: str, weight: float = 1.0) -> Packed:
         """Quantize a buffer times a weight; the errors are those of :mod:`.quantize`."""
         target = tensor_of(buffer)

@@ -14,7 +14,6 @@ from support.processes import together
 
 from realrun.communication.groups import Group
 from realrun.device import Host
-from realrun.islands import groups_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it counts sockets in /proc")
 
@@ -35,18 +34,3 @@ def process(rank: int, fresh: bool) -> None:
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_lab_that_has_become_another_network_gets_new_connections(fresh: bool) -> None:
     together(2, process, fresh)
-
-
-def opened(rank: int) -> None:
-    before = sockets()
-    groups = [Group(256, timedelta(seconds=60), Host(), name=n) for n in groups_of(rank, 4, 2)]
-    assert sockets() == before
-    for group in groups:
-        group.meet()
-    assert sockets() > before
-    for group in groups:
-        group.close()
-
-
-def test_the_groups_of_islands_can_be_made_before_their_first_collective() -> None:
-    together(4, opened)
