@@ -68,8 +68,8 @@ lab: $(TEST)/.installed ## test the limited networks (Linux, root, a quiet machi
 islands: $(TEST)/.installed ## train two islands of four processes each, every method with every inside (a minute)
 	ISLAND_ACCELERATORS=4 $(TEST)/bin/python -m pytest tests/realrun/test_islands_for_real.py
 
-validate: $(TEST)/.installed ## predict real runs on limited networks, and run them (two minutes; Linux, root)
-	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/validation/test_validation.py -k the_loop_closes
+validate: $(TEST)/.installed ## predict real runs and programs on limited networks, and run them (four minutes; Linux, root)
+	BANDWISE_VALIDATE=1 $(TEST)/bin/python -m pytest tests/validation -k "the_loop_closes or time_that_was_predicted"
 
 programs: $(TEST)/.installed ## predict programs of torch and torchft, and run them (five minutes; Linux, root)
 	$(TEST)/bin/python -m pip install --quiet --constraint constraints.txt --group programs

@@ -74,6 +74,11 @@ class Configuration(NamedTuple):
         """All but the program."""
         return self[1:]
 
+    @property
+    def diloco(self) -> bool:
+        """Whether our own DiLoCo can take the program's place."""
+        return self.program.startswith("torchft_diloco")
+
     @classmethod
     def read(cls, row: dict[str, str]) -> Configuration:
         """Return that of a row of a file."""

@@ -6,9 +6,10 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 from configurations import PROGRAMS, Configuration, Program
 from predicting import HERE, ProgramError, command, environment, run, scenario
@@ -63,7 +64,27 @@ class Others:
         return max(0.0, used / (monotonic() - self._begin) / (os.cpu_count() or 1))
 
 
-def measured(of: Configuration, folder: Path) -> dict[str, float]:
+def in_lab(network: Path, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Run a command in a scenario's lab; return what the lab tells, and what others used.
+
+    Raises
+    ------
+    ProgramError
+        If the lab or the command did.
+    """
+    others = Others()
+    lab = ["-m", "realrun", "lab", str(network), "--format", "json", "--", *command]
+    told = json.loads(run(lab, environment))
+    sent = sum(pair["sent_bytes"] for pair in told["pairs"] if pair["sender"] != pair["receiver"])
+    return {
+        "others": round(others.share(), 3),
+        "busy_cores": round(told["busy_cores"] or 0.0, 2),
+        "cores": told["cores"],
+        "sent_bytes": sent // len(told["workers"]),
+    }
+
+
+def measured(of: Configuration, folder: Path) -> dict[str, Any]:
     """Run a configuration in a lab; return its seconds per optimizer step, of the slowest rank.
 
     Raises
@@ -74,13 +95,9 @@ def measured(of: Configuration, folder: Path) -> dict[str, float]:
     network = (HERE / "descriptions" / "ddp.toml").read_text()  # the lab takes the network alone
     path = folder / "lab.toml"
     path.write_text(scenario(of, network))
-    others = Others()
     with tempfile.TemporaryDirectory() as passes:
-        lab = ["-m", "realrun", "lab", str(path), "--format", "json", "--", *command(of.program)]
-        told = json.loads(run(lab, environment(of.computation) | {"PASSES": passes}))
+        told = in_lab(path, command(of.program), environment(of.computation) | {"PASSES": passes})
         times = [json.loads(each.read_text()) for each in Path(passes).glob("*.json")]
     if len(times) != of.workers:
         raise ProgramError(f"{of}: {len(times)} of {of.workers} ranks have written their times")
-    seconds = max(step_s(each, PROGRAMS[of.program]) for each in times)
-    shares = {"others": round(others.share(), 3), "busy_cores": round(told["busy_cores"], 2)}
-    return {"measured_s": seconds, **shares}
+    return {"measured_s": max(step_s(each, PROGRAMS[of.program]) for each in times), **told}

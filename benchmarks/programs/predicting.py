@@ -9,9 +9,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 from configurations import PROGRAMS, Configuration
 
+from sim.processes.cores import cores_allowed
 from sim.questions.replications import predicted as simulated
 from sim.scenario import load
 
@@ -23,6 +25,17 @@ _GLOO = (
     "network.collective.byte_time=1 ns",
     "run.replications=1",
 )
+# What pass_s has measured: two workers at once, and nothing of communication.
+_HARDWARE = """
+[calibration]
+schema = 1
+device = "CPU"
+cores = {cores}
+workers = 2
+
+[machine.worker]
+inner_step_s = {seconds}
+"""
 _LONGEST_S = 400
 
 
@@ -109,7 +122,11 @@ def pass_s(folder: Path, computation: str) -> float:
 
 
 def described(of: Configuration, folder: Path) -> str | None:
-    """Return a program's description, with the time of its passes; None where it has none."""
+    """Return a program's description, with the time of its passes; None where it has none.
+
+    Where computation is real it names a hardware file as well, which says on how many cores two
+    passes at once were measured, and that nothing communicated.
+    """
     path = HERE / "descriptions" / f"{of.program}.toml"
     if not path.exists():
         return None
@@ -118,35 +135,52 @@ def described(of: Configuration, folder: Path) -> str | None:
     text = path.read_text()
     if stated not in text:
         raise ProgramError(f"{path}: does not say {stated}")
-    return text.replace(stated, f'step_time = "{passes * pass_s(folder, of.computation)} s"')
+    seconds = passes * pass_s(folder, of.computation)
+    text = text.replace(stated, f'step_time = "{seconds} s"')
+    if of.computation == "real":
+        hardware = _HARDWARE.format(cores=cores_allowed(), seconds=seconds)
+        (folder / "hardware.toml").write_text(hardware)
+        text = f'hardware = "hardware.toml"\n\n{text}'
+    return text
 
 
-def predicted(text: str, folder: Path) -> float:
-    """Return the predicted seconds of what repeats in a scenario's text, per inner step."""
+class Predicted(NamedTuple):
+    """What a scenario's text predicts of what repeats in it."""
+
+    #: Per inner step.
+    seconds: float
+    #: How the warnings that go with it begin.
+    warnings: str
+
+
+def predicted(text: str, folder: Path) -> Predicted:
+    """Predict a scenario's text."""
     path = folder / "predicted.toml"
     path.write_text(text)
-    return simulated(load(path, settings=_GLOO)).figures.inner_step_s
+    found = load(path, settings=_GLOO)
+    warnings = "; ".join(line.partition(":")[0] for line in found.warnings)
+    return Predicted(simulated(found).figures.inner_step_s, warnings)
 
 
-def predictions(of: Configuration, folder: Path) -> dict[str, float | None]:
+def predictions(of: Configuration, folder: Path) -> dict[str, float | str | None]:
     """Return the seconds of an optimizer step from the recording and from the description."""
     path = recording(of.program, of.computation, folder)
     replayed = f'[method]\nname = "recording"\npath = "{path.absolute()}"\n\n[[site]]\n'
     text = described(of, folder)
+    recorded = predicted(scenario(of, replayed), folder)
+    stated = predicted(scenario(of, text), folder) if text else None
+    own = predicted(scenario(of, whole(text)), folder) if text and of.diloco else None
     return {
         "computation_s": PROGRAMS[of.program].passes * pass_s(folder, of.computation),
-        "recording_s": predicted(scenario(of, replayed), folder) / PROGRAMS[of.program].period,
-        "description_s": predicted(scenario(of, text), folder) if text else None,
-        "own_diloco_s": predicted(scenario(of, whole(text)), folder) if _diloco(of) else None,
+        "recording_s": recorded.seconds / PROGRAMS[of.program].period,
+        "description_s": stated and stated.seconds,
+        "own_diloco_s": own and own.seconds,
+        "recording_warnings": recorded.warnings,
+        "description_warnings": stated and stated.warnings,
     }
 
 
-def _diloco(of: Configuration) -> bool:
-    return of.program.startswith("torchft_diloco")
-
-
-def whole(text: str | None) -> str:
+def whole(text: str) -> str:
     """Return a description of DiLoCo that sends a fragment whole, without control messages."""
-    assert text is not None
     lines = [line for line in text.splitlines() if not line.startswith(("exchange", "control"))]
     return "\n".join(lines) + "\n"

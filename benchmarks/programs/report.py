@@ -11,7 +11,8 @@ from configurations import Configuration
 from measuring import DISTURBED
 
 LOST = 0.3  # to communication: the configurations of which most is asked
-FAR = 0.15  # an error that is listed
+FAR = 0.15  # an error that is listed, with the line that warned of it
+FULL = 0.8  # of the cores busy: where the report of `realrun lab` says so
 NOISE = 0.03  # at least that far apart are two programs whose order is compared
 KINDS = ("recording", "description")
 _FIRST = (
@@ -21,24 +22,46 @@ _FIRST = (
 )
 
 
+class Run(NamedTuple):
+    """A run in a lab."""
+
+    seconds: float
+    #: The share of the machine that others used.
+    others: float
+    #: The share of the cores that were busy; None where it was not noted.
+    busy: float | None = None
+
+
+class OwnRun(NamedTuple):
+    """A run of our own DiLoCo in the program's place, and the run of the program after it."""
+
+    seconds: float
+    program_seconds: float
+    #: Bytes sent, over the program's.
+    bytes_ratio: float
+
+
 class Result(NamedTuple):
     """A configuration, what was predicted, and its runs."""
 
     of: Configuration
+    #: Seconds.
     predicted: dict[str, float]
-    #: Seconds and others' share of the machine, per run.
-    runs: list[tuple[float, float]]
+    #: How the warnings that went with the predictions begin, by kind of prediction.
+    warnings: dict[str, str]
+    runs: list[Run]
+    own: list[OwnRun]
 
     @property
     def quiet(self) -> list[float]:
         """Seconds of the runs that nobody disturbed, or of all where there is none."""
-        quiet = [seconds for seconds, others in self.runs if others < DISTURBED]
-        return quiet or [seconds for seconds, _ in self.runs]
+        quiet = [run.seconds for run in self.runs if run.others < DISTURBED]
+        return quiet or [run.seconds for run in self.runs]
 
     @property
     def disturbed(self) -> bool:
         """Whether there is no quiet run."""
-        return all(others >= DISTURBED for _, others in self.runs)
+        return all(run.others >= DISTURBED for run in self.runs)
 
     @property
     def measured(self) -> float:
@@ -54,6 +77,15 @@ class Result(NamedTuple):
         """Predicted over measured, less one."""
         found = self.predicted.get(f"{kind}_s")
         return None if found is None else found / self.measured - 1
+
+    def warned(self, kind: str) -> list[str]:
+        """Return what warned of that prediction: its own lines, and the lab's of full cores."""
+        said = self.warnings.get(kind, "")
+        lines = [f'the prediction, "{each}"' for each in said.split("; ") if each]
+        busy = [run.busy for run in self.runs if run.busy is not None]
+        if busy and median(busy) >= FULL:
+            lines.append(f"the lab, {median(busy):.0%} of the cores busy")
+        return lines
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -132,15 +164,24 @@ def _order(results: Sequence[Result]) -> list[str]:
 
 def _own(results: Sequence[Result]) -> list[str]:
     lines = [
-        "| program | workers | bandwidth | round trip | measured | our own, predicted |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| program | workers | bandwidth | round trip | measured | our own, predicted | our own, "
+        "measured | error | the program, next to it | its bytes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for r in results:
         own = r.predicted.get("own_diloco_s")
-        if own is not None:
-            of = r.of
-            cells = [of.program, str(of.workers), of.bandwidth, of.rtt, f"{r.measured:.3f} s"]
-            lines.append(f"| {' | '.join(cells)} | {own:.3f} s ({own / r.measured - 1:+.0%}) |")
+        if own is None:
+            continue
+        of = r.of
+        cells = [of.program, str(of.workers), of.bandwidth, of.rtt, f"{r.measured:.3f} s"]
+        cells.append(f"{own:.3f} s ({own / r.measured - 1:+.0%})")
+        if r.own:
+            ours, theirs, sent = (median(each) for each in zip(*r.own, strict=True))
+            cells += [f"{ours:.3f} s ({ours / theirs - 1:+.0%})", f"{own / ours - 1:+.1%}"]
+            cells += [f"{theirs:.3f} s", f"{1 / sent:.3f}"]
+        else:
+            cells += ["-"] * 4
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -152,14 +193,25 @@ def _name(result: Result) -> str:
     )
 
 
+def _far(results: Sequence[Result]) -> list[str]:
+    lines, silent = [], 0
+    for r in results:
+        for kind in KINDS:
+            error = r.error(kind)
+            if error is None or abs(error) <= FAR:
+                continue
+            warned = r.warned(kind)
+            silent += not warned
+            by = f"warned by {' and '.join(warned)}" if warned else "no warning"
+            lines.append(f"- {_name(r)}, from the {kind}: {error:+.1%}; {by}")
+    if not lines:
+        return ["None."]
+    return [f"{len(lines)} in all, {silent or 'none'} of them without a warning.", "", *lines]
+
+
 def page(results: Sequence[Result], first: Sequence[Result], drawn: int) -> str:
     """Return the report as Markdown; ``first`` are predictions that were made before the runs."""
-    far = [
-        f"- {_name(r)}, from the {kind}: {error:+.1%}"
-        for r in results
-        for kind in KINDS
-        if (error := r.error(kind)) is not None and abs(error) > FAR
-    ]
+    far = _far(results)
     return "\n".join(
         [
             "# Programs of libraries: predicted and measured",
@@ -182,7 +234,7 @@ def page(results: Sequence[Result], first: Sequence[Result], drawn: int) -> str:
             *_order(results),
             f"## Errors above {FAR:.0%}",
             "",
-            *(far or ["None."]),
+            *far,
             "",
             "## Configurations",
             "",
@@ -190,7 +242,11 @@ def page(results: Sequence[Result], first: Sequence[Result], drawn: int) -> str:
             "",
             "## Our own DiLoCo for equal bytes",
             "",
-            "The same schedule and bytes, each fragment sent whole and without control messages.",
+            "The same schedule and bytes, each fragment sent whole and without control messages. "
+            "Measured are medians of runs in the program's place, paced, each followed by a run of "
+            "the program; in brackets is our own time over the program's, less one, and the error "
+            'is that of the prediction. "Its bytes" are what the program sent over what our own '
+            "sent, as the lab's links counted them.",
             "",
             *_own(results),
             "",

@@ -27,11 +27,14 @@ class Processors:
         return self.workers_on_a_machine or self.workers
 
 
-def warning(measured: Processors, label: str, workers: int) -> str | None:
+def warning(
+    measured: Processors, label: str, workers: int, *, interference: bool = True
+) -> str | None:
     """Return the line that goes with a prediction from measured computation.
 
     Workers that share a core take turns on it, as the system decides: a step may take as long as
-    two, and who waits for the network leaves the core to another.
+    two, and who waits for the network leaves the core to another. Threads that communicate need a
+    core as well: where workers take all of them, these take turns with computation.
 
     Parameters
     ----------
@@ -41,6 +44,8 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
         Its name.
     workers
         Of the scenario.
+    interference
+        Whether it is known how much communication slows computation down.
 
     Examples
     --------
@@ -48,6 +53,8 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
     'More workers than cores: lab.toml was measured'
     >>> warning(Processors("CPU", 2, 2), "lab.toml", 2) is None
     True
+    >>> warning(Processors("CPU", 2, 2), "lab.toml", 2, interference=False)[:35]
+    'No core left: lab.toml was measured'
     """
     cores, together = measured.cores, measured.on_a_machine
     if measured.device != "CPU" or cores is None or together is None:
@@ -63,6 +70,14 @@ def warning(measured: Processors, label: str, workers: int) -> str | None:
             f"More workers than cores: {label} is of one machine with {cores} cores. If these "
             f"{workers} workers compute on one such machine they take turns, and the run may take "
             f"several times as long as predicted. Give each machine at most {cores}, or, {_OR}."
+        )
+    if together == cores and workers > 1 and not interference:
+        return (
+            f"No core left: {label} was measured with {together} worker{'s' * (together != 1)} on "
+            f"{cores} core{'s' * (cores != 1)} and does not say how much communication slows "
+            "computation down there. Both need the cores, so a step may take longer than "
+            "predicted. Measure it with realrun calibrate, give site.communication_slowdown, or "
+            "leave a core to communication."
         )
     return None
 

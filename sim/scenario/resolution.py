@@ -142,8 +142,24 @@ def _warnings(context: Context, measured: Sequence[MachineRecord], workers: int)
         return ()
     if not any(record.inner_step_s is not None for record in measured):
         return ()
-    found = warning(hardware.processors, hardware.label, workers)
+    known = all(map(_interference_known, measured, context.sections.site))
+    found = warning(hardware.processors, hardware.label, workers, interference=known)
     return () if found is None else (found,)
+
+
+def _interference_known(record: MachineRecord, site: SiteSection) -> bool:
+    """Whether a file or a scenario says how much communication slows computation down."""
+    return any(
+        value is not None
+        for value in (
+            record.communication_slowdown,
+            record.communication_s_per_byte,
+            record.transmission_slowdown,
+            site.communication_slowdown,
+            site.communication_byte_time,
+            site.transmission_slowdown,
+        )
+    )
 
 
 def _hardware(context: Context) -> Hardware | None:

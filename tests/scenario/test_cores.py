@@ -21,13 +21,21 @@ workers = {workers}
 [machine.worker]
 parameters = 1000000
 inner_step_s = {{ mean = 0.5, median = 0.5, p05 = 0.5, p95 = 0.5 }}
+{more}
 """
 
 
 def asked(
-    folder: Path, *settings: str, workers: int, measured: int, cores: int = 2, device: str = "CPU"
+    folder: Path,
+    *settings: str,
+    workers: int,
+    measured: int,
+    cores: int = 2,
+    device: str = "CPU",
+    more: str = "",
 ) -> Scenario:
-    (folder / "here.toml").write_text(HARDWARE.format(device=device, cores=cores, workers=measured))
+    text = HARDWARE.format(device=device, cores=cores, workers=measured, more=more)
+    (folder / "here.toml").write_text(text)
     (folder / "asked.toml").write_text(
         'hardware = "here.toml"\n[model]\nparameters = "1M"\n[method]\nname = "diloco"\n'
         f"[[site]]\ncount = {workers}\n"
@@ -48,14 +56,22 @@ def test_more_workers_than_the_one_machine_has_cores_warn(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "given",
     [
-        {"workers": 2, "measured": 2},
-        {"workers": 4, "measured": 4, "cores": 4},
+        {"workers": 2, "measured": 2, "more": "communication_s_per_byte = 1e-9"},
+        {"workers": 4, "measured": 4, "cores": 5},
         {"workers": 4, "measured": 4, "device": "NVIDIA H100 80GB HBM3"},
     ],
     ids=["as many", "enough cores", "a GPU"],
 )
 def test_nothing_is_said_where_every_worker_has_a_core(tmp_path: Path, given: dict) -> None:
     assert asked(tmp_path, **given).warnings == ()
+
+
+def test_cores_that_all_compute_leave_none_to_communication(tmp_path: Path) -> None:
+    (said,) = asked(tmp_path, workers=2, measured=2).warnings
+    assert said.startswith("No core left: ")
+    assert "here.toml was measured with 2 workers on 2 cores" in said
+    assert asked(tmp_path, "site.communication_slowdown=1", workers=2, measured=2).warnings == ()
+    assert asked(tmp_path, workers=1, measured=2).warnings == ()
 
 
 def test_several_machines_have_a_core_for_each_worker() -> None:

@@ -35,6 +35,14 @@ def refusal() -> str:
     return ""
 
 
+def nothing_measured() -> str:
+    """Why no lab measures here; empty if one does."""
+    if "BANDWISE_VALIDATE" not in os.environ:
+        return "it measures in real time, which wants a quiet machine: run `make validate`"
+    why_not = refusal()
+    return f"NO LAB HERE: {why_not}" if why_not else ""
+
+
 def marked(mark: str) -> list[int]:
     """Processes of a command, its children's children too, wherever they are now."""
     found = []

@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from support.labs import nothing_measured
 from support.thorough import only_thorough
 
 from realrun.calibration.collectives import Case, Measured
@@ -61,19 +62,6 @@ def test_what_is_sent_by_tensor_is_of_the_same_model(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(text)
     plans = planned(load_study(tmp_path / "study.toml"))
     assert "torch's zero1" in {each.labels["method"] for each in plans}
-
-
-def no_lab() -> str | None:
-    """Why no lab can be built here."""
-    if "BANDWISE_VALIDATE" not in os.environ:
-        return "it measures in real time, which wants a quiet machine: run `make validate`"
-    if sys.platform != "linux" or not os.path.exists("/dev/net/tun"):
-        return "NO LAB HERE: it needs Linux and /dev/net/tun"
-    try:
-        Namespace().close()
-    except OSError as error:
-        return f"NO LAB HERE: network namespaces may not be made: {error}"
-    return None
 
 
 def test_every_configuration_has_whole_rounds_of_about_the_asked_duration(
@@ -361,7 +349,7 @@ def test_what_a_user_gets_wrong_is_said_in_a_line(
         assert "Traceback" not in said
 
 
-@pytest.mark.skipif(no_lab() is not None, reason=str(no_lab()))
+@pytest.mark.skipif(bool(nothing_measured()), reason=nothing_measured())
 def test_the_loop_closes(tmp_path: Path) -> None:
     """Calibrate, predict, run in a lab, compare; and nothing is run twice."""
     out = tmp_path / "out"
