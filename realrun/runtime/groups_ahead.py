@@ -13,6 +13,7 @@ from sim.members import is_control, is_transfer, named
 from sim.program import QUANTIZED
 from sim.runtime import simulate
 from sim.scenario import Scenario
+from sim.text.told import first_line
 
 _ROUNDS = 2  # whose collectives are looked at
 
@@ -20,8 +21,8 @@ _ROUNDS = 2  # whose collectives are looked at
 def make_groups_ahead(shared: Shared, scenario: Scenario) -> None:
     """Make the groups of members that this rank communicates in; all ranks call this.
 
-    Which there are says a simulation of the first rounds, the same at every rank. A group that is
-    first used later is made then.
+    A simulation of the first rounds, the same at every rank, says which there are. A group that is
+    used later for the first time is made then.
 
     Raises
     ------
@@ -33,13 +34,16 @@ def make_groups_ahead(shared: Shared, scenario: Scenario) -> None:
         if row.call >= 0 and not is_control(row.group) and not is_transfer(row.group):
             by_thread = row.detail.endswith(QUANTIZED)
             quantized[row.group] = quantized.get(row.group, False) or by_thread
-    ours = [name for name in quantized if shared.rank in named(name, shared.workers)]
-    some = [name for name in ours if len(named(name, shared.workers)) < shared.workers]
-    begun = {name: shared.group(name).ahead(quantized=quantized[name]) for name in some}
+    members = {name: named(name, shared.workers) for name in quantized}
+    begun = {
+        name: shared.group(name).ahead(quantized=quantized[name])
+        for name, some in members.items()
+        if shared.rank in some and len(some) < shared.workers
+    }
     for name, made in begun.items():
         for each in made:
             try:
                 each.result()
             except RuntimeError as error:
-                line = str(error).partition("\n")[0]
-                raise RunError(f"rank {shared.rank}: group {name} was not made: {line}") from error
+                why = f"group {name} was not made: {first_line(error)}"
+                raise RunError(f"rank {shared.rank}: {why}") from error

@@ -219,35 +219,32 @@ def _not_steady(result: Figures) -> list[str]:
 
 def _overlapped(found: LayerOverlap) -> str:
     """Say what ``overlap = "layer"`` would give."""
-    given = f'method.overlap = "{found.assumed}" was assumed; '
-    better = found.figures
-    if better is None:
-        return (
-            f'{given}"layer" was not simulated as well, because that takes long: '
-            "--set method.overlap=layer does it."
-        )
-    used = quantity(at_most(better.compute_utilization, better), "percent")
-    return (
-        f'{given}"layer" would give a compute utilization of {used} (this needs no clipping by '
-        "the global norm)."
-    )
+    given = f'method.overlap = "{found.assumed}" was assumed; "layer"'
+    if found.figures is None:
+        return f"{given} {_takes_long('--set method.overlap=layer')}"
+    used = _utilization(found.figures)
+    return f"{given} would give {used} (this needs no clipping by the global norm)."
 
 
 def _flat(found: FlatRing) -> str:
     """Say what a ring over all workers would give."""
     from sim.records.flat_ring import ASSUMED, FLAT, KEY
 
-    given = f'{KEY} = "{ASSUMED}" was assumed, because sites have several workers; '
+    given = f'{KEY} = "{ASSUMED}" was assumed, because sites have several workers; a flat "{FLAT}"'
     flat = found.figures
     if flat is None:
-        return (
-            f'{given}a flat "{FLAT}" was not simulated as well, because that takes long: '
-            f"--algorithm {FLAT} does it."
-        )
-    used = quantity(at_most(flat.compute_utilization, flat), "percent")
+        return f"{given} {_takes_long(f'--algorithm {FLAT}')}"
     step = quantity(at_least(flat.inner_step_s, flat), "seconds")
-    gives = f"a compute utilization of {used} and {step} per inner step"
-    return f'{given}a flat "{FLAT}" would give {gives}.'
+    return f"{given} would give {_utilization(flat)} and {step} per inner step."
+
+
+def _takes_long(option: str) -> str:
+    return f"was not simulated as well, because that takes long: {option} does it."
+
+
+def _utilization(result: Figures) -> str:
+    used = quantity(at_most(result.compute_utilization, result), "percent")
+    return f"a compute utilization of {used}"
 
 
 def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:

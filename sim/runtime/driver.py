@@ -74,7 +74,7 @@ class Driver(CollectiveCalls[Activity]):
         self.blocked_on: Activity | None = None
         self._round = 0
         self._progress = replica.progress
-        #: Stands for computations that take no time: each has ended before anyone can wait for it.
+        #: Stands for all computations that take no time: nobody can wait for one before its end.
         self._at_once = Activity(self, Row(self.rank, name, "", "", "", -1, 0.0, 1, nan))
         self._at_once.ended = True
         shared.running[self] = None
