@@ -323,6 +323,7 @@ class Run:
             rank=rank,
             workers=self.world.workers,
             shards=scenario.shards,
+            averaging=scenario.averaging,
             n_grad_accumulation=machine.n_grad_accumulation,
             inner=inner_optimizer(file.train, scenario),
             param_dtype=scenario.model.param_dtype,

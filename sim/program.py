@@ -563,6 +563,12 @@ class CollectiveCalls(ABC, Generic[Started]):
         """See :meth:`Worker.all_reduce`."""
         return self._collective("all_reduce", buffer, dtype, mean, over)
 
+    def note_sent(self, buffer: Buffer, dtype: str, over: Iterable[int], *, mean: bool) -> None:
+        """Let a buffer that others send for this worker know what their all-reduce takes of it.
+
+        Eager updates ask for that. Nothing is to be done where buffers hold no numbers.
+        """
+
     def reduce_scatter(
         self,
         buffer: Buffer,

@@ -126,7 +126,7 @@ def nodes() -> str:
     rows = [
         (
             code(name),
-            str(node.accelerators),
+            f"{node.accelerators} x {node.kind}" if node.kind else str(node.accelerators),
             node.within,
             node.between,
             explained(name, node.source),

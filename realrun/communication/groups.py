@@ -20,7 +20,7 @@ from realrun.communication.quantize import Packed, carry_out, prepare
 from realrun.communication.transfers import Peers, form
 from realrun.device import Host
 from sim.members import is_transfer, named
-from sim.program import Buffer
+from sim.program import QUANTIZED, Buffer
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -380,6 +380,23 @@ class Group:
 
 def _weighted(values: torch.Tensor, weight: float) -> torch.Tensor:
     return values if weight == 1 else values * weight
+
+
+def note_unsent(buffer: Buffer, dtype: str, weight: float, block: int, members: int) -> None:
+    """Have a buffer tell what an all-reduce of this many members would take of its values.
+
+    For parts that another accelerator of an island sends. Computed where someone asks.
+    """
+    target = tensor_of(buffer)
+
+    def sent() -> torch.Tensor:
+        values = _weighted(target, weight)
+        if dtype in QUANTIZED:
+            packed = prepare("all_reduce", values, dtype, block, members)
+            return packed.sent().to(target.device, target.dtype)
+        return values.to(DTYPES[dtype], copy=True).to(target.dtype)
+
+    _note_sent(buffer, sent)
 
 
 def _note_sent(buffer: Buffer, own: Callable[[], torch.Tensor]) -> None:

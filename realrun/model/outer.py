@@ -24,17 +24,17 @@ class Outer:
         Local parameters, flat; outer steps write them.
     layout
         Where its layers lie.
-    workers
-        M.
+    averaging
+        How many outer gradients a mean is of.
     on_host
         Whether outer parameters, their momentum and what eager updates keep are in the host's
         memory between two uses. Outer gradients are on the device: they are sent.
     """
 
     def __init__(
-        self, theta: Tensor, layout: Layout, workers: int, *, on_host: bool = False
+        self, theta: Tensor, layout: Layout, averaging: int, *, on_host: bool = False
     ) -> None:
-        self._theta, self._layout, self._workers = theta, layout, workers
+        self._theta, self._layout, self._averaging = theta, layout, averaging
         self._state = OnHost(theta.device) if on_host else OnDevice()
         self._parameters = self._state.kept(theta)
         self._deltas: dict[tuple[range, int], Delta] = {}
@@ -85,10 +85,10 @@ class Outer:
         mixed = torch.zeros_like(self.delta(layers, fresh or stale or 0).tensor)
         if stale is not None:
             with self._state.visiting([self._fresh[layers, stale]]) as (sent_then,):
-                mixed += self.delta(layers, stale).tensor - sent_then / self._workers
+                mixed += self.delta(layers, stale).tensor - sent_then / self._averaging
         if fresh is not None:
             own = self.delta(layers, fresh).as_sent().to(mixed.dtype)
-            mixed += own / self._workers
+            mixed += own / self._averaging
             self._fresh[layers, fresh] = self._state.back(own, self._fresh.get((layers, fresh)))
         with self._stepped(layers, mixed, lr, momentum, nesterov) as outer:
             for stepped, (whole, _) in zip(outer, self._layout.parts(layers), strict=True):

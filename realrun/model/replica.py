@@ -57,6 +57,9 @@ class TorchModel:
     shards
         Over how many consecutive ranks a sharded optimizer is divided, each with its slice; by
         default all.
+    averaging
+        How many outer gradients a mean is of: those of islands, where a worker is an accelerator;
+        by default M.
     tokens_per_step
         Of all workers together: where an update counts tokens (acco, dpu, wp) the learning rate
         is read at committed tokens / this; 0 reads it at the updates taken.
@@ -80,6 +83,7 @@ class TorchModel:
         rank: int = 0,
         workers: int = 1,
         shards: int | None = None,
+        averaging: int | None = None,
         n_grad_accumulation: int = 1,
         inner: Inner | None = None,
         param_dtype: str = "bf16",
@@ -111,7 +115,7 @@ class TorchModel:
         self._tokens = 0
         self._saved_inputs: list[Tensor | None] = [None] * self.num_layers
         self._outputs: list[Tensor | None] = [None] * self.num_layers
-        self._outer = Outer(self.theta, self._layout, workers, on_host=outer_on_host)
+        self._outer = Outer(self.theta, self._layout, averaging or workers, on_host=outer_on_host)
         shards = shards or workers
         self._sharded = Sharded(rank % shards, shards, self._inner)
         self._handed: Handed | None = None
@@ -348,6 +352,7 @@ class TorchModel:
     ) -> None:
         """Outer SGD with the stale mean, its own part exchanged for the fresh one."""
         self._outer.eager_step(layers, fresh, stale, lr, momentum, nesterov)
+        self._sharded.written(self.theta, self._layout.of(layers))
 
     def begin(self) -> None:
         """Take the parameters that the module has now as those at the last outer step, too."""

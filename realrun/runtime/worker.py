@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 from torch.distributed import DistError
 
 from realrun.checks.evaluating import Evaluating
+from realrun.communication.groups import note_unsent
 from realrun.communication.nccl import abandon
 from realrun.device import Host, Mark
 from realrun.errors import PeerLostError, RunError
 from realrun.runtime.activities import Activity, Communication, Spawned
 from realrun.runtime.shared import MAIN, Saving, Shared
-from sim.members import control_group, group_of, members_of
+from sim.members import Members, control_group, group_of, members_of
 from sim.operations import Operation
 from sim.program import (
     QUANTIZED,
@@ -365,9 +366,7 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.restart is not None:
             return Activity(self, name, call)  # received before the checkpoint
         group = shared.group(name)
-        by_tokens = shared.by_tokens
-        among = self._progress.weight_among
-        weight = among(members, by_tokens=by_tokens) if mean else 1.0
+        weight = self._weight(members) if mean else 1.0
         packed = None
         if dtype in QUANTIZED:
             group.open()
@@ -395,6 +394,16 @@ class TorchWorker(CollectiveCalls[Activity]):
         if shared.check is not None:
             shared.check.watch(collective, operation, buffer, name, call)
         return self._started(Communication(self, name, call, collective))
+
+    def note_sent(self, buffer: Buffer, dtype: str, over: Iterable[int], *, mean: bool) -> None:
+        """Let a buffer that others send for this worker know what goes of it."""
+        shared, members = self._shared, members_of(over, self.workers, self.rank)
+        if shared.restart is None:
+            weight = self._weight(members) if mean else 1.0
+            note_unsent(buffer, dtype, weight, shared.quantize_block, len(members))
+
+    def _weight(self, members: Members) -> float:
+        return self._progress.weight_among(members, by_tokens=self._shared.by_tokens)
 
     def control(
         self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None

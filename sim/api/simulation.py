@@ -148,11 +148,10 @@ def simulate(
     from sim.output.lever_lines import with_levers
     from sim.output.run_report import report
     from sim.output.traces import logged
-    from sim.questions.flat_ring import of_flat_ring
     from sim.questions.in_step import runs, warned
     from sim.questions.levers import levers, within
-    from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
+    from sim.questions.unasked import alternatives
 
     resolved = checked("simulate", scenario).resolved
     with told():
@@ -163,14 +162,11 @@ def simulate(
         observed = None if path is None else logged(path)
         with naming(resolved.method.name):
             prediction = predicted(resolved, replay=observed)
-        layers = None if path is not None else with_layer_overlap(resolved, prediction)
-        flat_ring = None if path is not None else of_flat_ring(resolved, prediction)
         about = report(
             resolved if path is not None else warned(resolved, prediction),
             prediction.figures,
             interval=prediction.interval,
-            layer_overlap=layers,
-            flat_ring=flat_ring,
+            alternatives=[] if path is not None else alternatives(resolved, prediction),
         )
         within_s = within(sensitivity) if path is None else None
         if within_s is not None:

@@ -78,24 +78,20 @@ def simulate(
 
     from sim.output.html_pictures import of_run
     from sim.output.lever_lines import with_levers
-    from sim.questions.flat_ring import of_flat_ring
     from sim.questions.in_step import runs, warned
     from sim.questions.levers import levers, within
-    from sim.questions.overlap import with_layer_overlap
     from sim.questions.replications import predicted
+    from sim.questions.unasked import alternatives
 
     foresee(runs(scenario) if replay is None else [scenario])
     observed = None if replay is None else logged(replay)
     with naming(scenario.method.name):
         prediction = predicted(scenario, replay=observed)
-    layer_overlap = None if replay is not None else with_layer_overlap(scenario, prediction)
-    flat_ring = None if replay is not None else of_flat_ring(scenario, prediction)
     about = report(
         scenario if replay is not None else warned(scenario, prediction),
         prediction.figures,
         interval=prediction.interval,
-        layer_overlap=layer_overlap,
-        flat_ring=flat_ring,
+        alternatives=[] if replay is not None else alternatives(scenario, prediction),
     )
     within_s = None if replay is not None else within(sensitivity)
     if within_s is not None:

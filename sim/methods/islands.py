@@ -21,7 +21,7 @@ from sim.program import (
 Method = Callable[..., Program]
 
 # What a method may compute between islands, in addition to inner steps.
-_OUTER = frozenset(["average_parameters", "outer_gradient", "outer_step"])
+_OUTER = frozenset(["average_parameters", "outer_gradient", "outer_step", "eager_outer_step"])
 # What an accelerator computes on its own part of the batch, before a gradient is averaged.
 _PASSES = frozenset(["accumulate", "forward", "backward"])
 _GRADIENT = "gradient"
@@ -228,7 +228,11 @@ class _Island(_Calls):
             everyone = tuple(range(count * self.workers)) if own else across
             return self._worker.all_reduce(buffer, dtype, mean=mean, over=everyone)
         edges = [elements * place // count for place in range(count + 1)]
-        shard = self.model.parts(buffer, edges)[self._place]
+        parts = self.model.parts(buffer, edges)
+        shard = parts[self._place]
+        for other in parts:
+            if other is not shard and not own:
+                self._note_sent(other, dtype, across, mean=mean)
         exchange = partial(self._worker.all_reduce, shard, dtype, mean=mean, over=across)
         if not own:
             return _Shared(self._gathered(exchange(), buffer))
@@ -249,6 +253,8 @@ class _Island(_Calls):
             started.append(worker.all_reduce(buffer, dtype, mean=mean, over=self._members))
         elif self._place == 0:
             started.append(worker.all_reduce(buffer, dtype, mean=mean, over=leaders))
+        else:
+            self._note_sent(buffer, dtype, leaders, mean=mean)
 
         def rest() -> Program:
             yield from started
@@ -262,6 +268,9 @@ class _Island(_Calls):
         yield exchange
         # As it is: the accelerators of an island must not come to differ by rounding.
         yield self._worker.all_gather(buffer, "fp32", over=self._members)
+
+    def _note_sent(self, buffer: Buffer, dtype: str, over: tuple[int, ...], *, mean: bool) -> None:
+        cast(CollectiveCalls[Activity], self._worker).note_sent(buffer, dtype, over, mean=mean)
 
     def _ranks(self, over: Iterable[int] | None) -> tuple[int, ...]:
         islands: Sequence[int] = range(self.workers) if over is None else tuple(over)

@@ -83,13 +83,14 @@ class Quadratic:
         spread: float = 1.0,
         seed: int = 0,
         shards: int | None = None,
+        averaging: int | None = None,
     ) -> None:
         self.num_layers = size.layers
         self.param_dtype = size.param_dtype
         self.n_grad_accumulation = n_grad_accumulation
         self.committed_tokens = 0.0
         self.pace = 1.0
-        self._workers, self._shards = workers, shards or workers
+        self._averaging, self._shards = averaging or workers, shards or workers
         self._place = rank % self._shards
         self._lr, self._momentum, self._noise = lr, momentum, noise
         edges = np.concatenate([[0], np.cumsum(size.layer_parameters)]).tolist()
@@ -259,12 +260,12 @@ class Quadratic:
         mixed = np.zeros(len(at))
         if stale is not None:
             # The slot is about to be reused: what was sent from it is kept in _own.
-            mixed += self.delta(layers, stale).values - self._own[layers, stale] / self._workers
+            mixed += self.delta(layers, stale).values - self._own[layers, stale] / self._averaging
         if fresh is not None:
             buffer = self.delta(layers, fresh)
             sent = buffer.as_sent()
             self._own[layers, fresh] = sent.copy()
-            mixed += sent / self._workers
+            mixed += sent / self._averaging
         self._outer_sgd(at, mixed, lr, momentum, nesterov)
         self.theta[at] = self.outer[at]
 

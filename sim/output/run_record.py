@@ -8,9 +8,10 @@ from sim.figures.breakdown import listed
 from sim.output import intervals
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sim.figures.evaluation import Figures
-    from sim.questions.flat_ring import FlatRing
-    from sim.questions.overlap import LayerOverlap
+    from sim.questions.alternative import Alternative
     from sim.questions.replications import Interval
     from sim.records.scenario import Scenario
 
@@ -70,8 +71,7 @@ def data(
     result: Figures,
     model: str,
     interval: Interval | None = None,
-    layer_overlap: LayerOverlap | None = None,
-    flat_ring: FlatRing | None = None,
+    alternatives: Sequence[Alternative] = (),
     *,
     measured: bool = False,
 ) -> dict[str, Any]:
@@ -125,8 +125,7 @@ def data(
         ],
         "sites_in_a_round": site_shares.records(scenario),
         **({} if measured else {"cost": cost_fields.data(cost(scenario, result))}),
-        **({} if layer_overlap is None else {"layer_overlap": layer_overlap.data()}),
-        **({} if flat_ring is None else {"flat_ring": flat_ring.data()}),
+        **{found.of.record: found.data() for found in alternatives},
         "collective_model": model,
         "collectives": records(result.exchanges, scenario),
         "assumed": dict(scenario.assumed),

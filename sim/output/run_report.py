@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sim.figures.evaluation import Figures
-    from sim.questions.flat_ring import FlatRing
-    from sim.questions.overlap import LayerOverlap
+    from sim.questions.alternative import Alternative
     from sim.questions.replications import Interval
     from sim.records.scenario import Scenario
 
@@ -44,8 +43,7 @@ def report(
     *,
     measured: bool = False,
     interval: Interval | None = None,
-    layer_overlap: LayerOverlap | None = None,
-    flat_ring: FlatRing | None = None,
+    alternatives: Sequence[Alternative] = (),
 ) -> Report:
     """Return the figures of one run, predicted or measured; ``interval`` is of its wall-clock."""
     from sim.figures.collective_model import in_words
@@ -66,8 +64,7 @@ def report(
         *_not_steady(result),
         *([] if measured else varying_links.said(scenario, result)),
         *fits.lines,
-        *([_overlapped(layer_overlap)] if layer_overlap is not None else []),
-        *([_flat(flat_ring)] if flat_ring is not None else []),
+        *(_otherwise(found) for found in alternatives),
         _where(result),
     ]
     if interval is not None and scenario.random:
@@ -88,7 +85,7 @@ def report(
     )
     blocks += assumed_values(assumed)
     flat = row(scenario, result, model, interval, measured=measured)
-    found = data(scenario, result, model, interval, layer_overlap, flat_ring, measured=measured)
+    found = data(scenario, result, model, interval, alternatives, measured=measured)
     if not measured:
         found["varying_links"] = varying_links.record(scenario, result)
         found["with_default_windows"] = None if slowed is None else slowed.record
@@ -217,34 +214,18 @@ def _not_steady(result: Figures) -> list[str]:
     return [text + (BOUNDS if result.lower_bound else "")]
 
 
-def _overlapped(found: LayerOverlap) -> str:
-    """Say what ``overlap = "layer"`` would give."""
-    given = f'method.overlap = "{found.assumed}" was assumed; "layer"'
-    if found.figures is None:
-        return f"{given} {_takes_long('--set method.overlap=layer')}"
-    used = _utilization(found.figures)
-    return f"{given} would give {used} (this needs no clipping by the global norm)."
-
-
-def _flat(found: FlatRing) -> str:
-    """Say what a ring over all workers would give."""
-    from sim.records.flat_ring import ASSUMED, FLAT, KEY
-
-    given = f'{KEY} = "{ASSUMED}" was assumed, because sites have several workers; a flat "{FLAT}"'
-    flat = found.figures
-    if flat is None:
-        return f"{given} {_takes_long(f'--algorithm {FLAT}')}"
-    step = quantity(at_least(flat.inner_step_s, flat), "seconds")
-    return f"{given} would give {_utilization(flat)} and {step} per inner step."
-
-
-def _takes_long(option: str) -> str:
-    return f"was not simulated as well, because that takes long: {option} does it."
-
-
-def _utilization(result: Figures) -> str:
+def _otherwise(found: Alternative) -> str:
+    """Say what another value would give of a key that nobody gave."""
+    of, result = found.of, found.figures
+    assumed = str(of.assumed).lower() if isinstance(of.assumed, bool) else f'"{of.assumed}"'
+    because = f", {of.because}" if of.because else ""
+    given = f"{of.key} = {assumed} was assumed{because}; {of.other}"
+    if result is None:
+        return f"{given} was not simulated as well, because that takes long: {of.option} does it."
     used = quantity(at_most(result.compute_utilization, result), "percent")
-    return f"a compute utilization of {used}"
+    step = quantity(at_least(result.inner_step_s, result), "seconds")
+    needs = f" (this needs {of.needs})" if of.needs else ""
+    return f"{given} would give a compute utilization of {used} and {step} per inner step{needs}."
 
 
 def _rounded_up(scenario: Scenario, result: Figures) -> tuple[str, str]:

@@ -19,6 +19,8 @@ reproduce: A published table next to ours, cell by cell.
 cost: What a run costs: accelerator-hours, money, energy, and bytes that leave each site.
 overlap: What ``overlap = "layer"`` would give, where nobody said how to overlap.
 flat_ring: What a flat ring would give, where nobody said how collectives are carried out.
+prefetch: What fully sharded training takes if gathering hides behind nothing.
+alternative: What another value would give of a key that nobody gave; unasked: all that apply.
 in_step: Whether workers that are not in step stay so over gloo, and what a run then takes.
 levers: What one change of network, machines or method does to the time for equal tokens.
 lever_candidates: A changed scenario that may be a lever, and how to type values.

@@ -441,6 +441,11 @@ class Scenario:
         return self.method.island or len(self.workers)
 
     @property
+    def averaging(self) -> int:
+        """How many outer gradients a mean is of: one of each island, or of each worker."""
+        return len(self.workers) // (self.method.island or 1)
+
+    @property
     def comm_dtype(self) -> str:
         """Type in which gradients and outer gradients travel."""
         return self.method.arguments.get("comm_dtype") or self.model.param_dtype

@@ -7,7 +7,7 @@ from functools import lru_cache
 from math import isnan, nan
 from typing import Any
 
-from sim.members import control_group, group_of, members_of
+from sim.members import Members, control_group, group_of, members_of
 from sim.operations import OPERATIONS
 from sim.program import (
     QUANTIZED,
@@ -23,7 +23,7 @@ from sim.program import (
 from sim.runtime import limits
 from sim.runtime.activity import Activity
 from sim.runtime.errors import HOW_LONG, ReplayError, SimulationError, TooLarge
-from sim.runtime.groups import Call, numbers_of
+from sim.runtime.groups import Call, Numbers, numbers_of
 from sim.runtime.shared import Replica, Shared
 from sim.text.told import method_failed
 from sim.trace.layers import applied_to
@@ -323,10 +323,7 @@ class Driver(CollectiveCalls[Activity]):
         # What is sent is what the buffer holds now, however long quantizing takes.
         numbers = None
         if getattr(buffer, "values", None) is not None:
-            by_tokens = shared.by_tokens
-            among = self._progress.weight_among
-            weight = among(members, by_tokens=by_tokens) if mean else 1.0
-            numbers = numbers_of(self.rank, buffer, dtype, block, weight)
+            numbers = self._numbers(buffer, dtype, members, mean=mean)
         name = group_of(self._group, operation, members)
         group = shared.groups.get(name) or shared.group(name, members)
         call = self._replica.count_call(name)
@@ -341,6 +338,16 @@ class Driver(CollectiveCalls[Activity]):
         else:
             quantized.waiters.append(lambda: group.arrive(called))
         return activity
+
+    def _numbers(self, buffer: Any, dtype: str, members: Members, *, mean: bool) -> Numbers:
+        shared, among = self._shared, self._progress.weight_among
+        weight = among(members, by_tokens=shared.by_tokens) if mean else 1.0
+        return numbers_of(self.rank, buffer, dtype, shared.quantize_block, weight)
+
+    def note_sent(self, buffer: Buffer, dtype: str, over: Iterable[int], *, mean: bool) -> None:
+        if hasattr(buffer, "sent") and getattr(buffer, "values", None) is not None:
+            members = members_of(over, self.workers, self.rank)
+            self._numbers(buffer, dtype, members, mean=mean)
 
     def control(
         self, round_trips: int, seconds: float = 0.0, *, over: Iterable[int] | None = None

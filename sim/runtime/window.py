@@ -31,6 +31,7 @@ _CHEAP_ROWS = 60_000
 _MOST_ROUNDS = 512
 _MOST_ROWS = 400_000
 _SAME = 1e-6  # relative to a round
+_ALIKE = 3  # rounds that took the same time: the next ones may be expected to as well
 
 
 Longer = Callable[[Sequence[Row], float], int]
@@ -44,8 +45,8 @@ def simulate_window(scenario: Scenario, run: Run) -> Trace:
     """Simulate as many rounds as a window needs, and note the window in the trace.
 
     With ``skip_rounds`` or ``measured_rounds`` given, those rounds; if they reach a horizon in
-    rounds, up to the moment at which the last worker has ended it. Otherwise twice as many
-    again until the last ones repeat: every worker takes the same time for a round, and every
+    rounds, up to the moment at which the last worker has ended it. Otherwise a few more, or twice
+    as many, until the last ones repeat: every worker takes the same time for a round, and every
     collective as long from its call to its end as one, two or four rounds before. A result that is
     awaited k rounds after it was sent may let k rounds pass without a wait, so k + 1 rounds have
     to repeat where that is more than four. What never
@@ -66,7 +67,7 @@ def simulate_window(scenario: Scenario, run: Run) -> Trace:
         assert window is not None
         return trace if window.last == asked.rounds else _checked(trace)
     if scenario.random:
-        still = _settled(without_jitter(scenario), run)
+        still = _settled(without_jitter(scenario), run, doubling=True)
         window = still.context.window
         assert window is not None
         spare = len(still.round_begins()) - 1 - window.last
@@ -91,13 +92,18 @@ def asked_for(scenario: Scenario, run: Run) -> Trace:
     return noted(trace, skip, skip + measured, steady=True)
 
 
-def _settled(scenario: Scenario, run: Run) -> Trace:
+def _settled(scenario: Scenario, run: Run, *, doubling: bool = False) -> Trace:
+    """Simulate until rounds repeat; ``doubling``: each time at least twice as many.
+
+    What random times take to settle is no shorter than that.
+    """
     limit = 1 + _MEASURED + _unequal(scenario)
     runs: list[Length] = []
 
     def longer(rows: Sequence[Row], now: float) -> int:
         nonlocal limit
-        limit = _limit_after(rows, now, limit)
+        found = _limit_after(rows, now, limit)
+        limit = max(found, 2 * limit) if doubling and found > limit else found
         return limit
 
     while True:
@@ -159,9 +165,16 @@ def _limit_after(rows: Sequence[Row], now: float, limit: int) -> int:
         return limit
     if first < max(first_filled(rows, rank), awaited):
         return 2 * limit
+    times = np.array(begins)
     tolerance = _SAME * (now - begins[first]) / (limit - first)
-    same = _periods(np.array(begins)[:, None], first, limit, tolerance)
-    return limit if same else 2 * limit
+    if _periods(times[:, None], first, limit, tolerance):
+        return limit
+    # The first rounds differ, as with a delay: of a few more all can be like the one before.
+    took = np.diff(times)
+    differ = np.flatnonzero(np.abs(took - took[-1]) > tolerance)
+    alike = int(differ[-1]) + 1 if len(differ) else 0
+    enough = alike + 1 + _span(awaited)
+    return enough if enough > limit and limit - alike >= _ALIKE else 2 * limit
 
 
 def noted(trace: Trace, first: int, last: int, *, steady: bool) -> Trace:

@@ -62,7 +62,7 @@ def validated(document: Document) -> ScenarioFile:
 
 def place(document: Document, path: Path) -> tuple[Origin, str]:
     """Return where a key was written and what a message calls it: site.osaka.step_time."""
-    given, _ = document.find(path)
+    given, found = document.find(path)
     steps: list[str] = []
     for position, step in enumerate(path):
         if isinstance(step, int) and position == 1 and path[0] == "site":
@@ -70,7 +70,8 @@ def place(document: Document, path: Path) -> tuple[Origin, str]:
             steps += [name] if name else []
         else:
             steps.append(str(step))
-    return (given.origin if given else document.origin), ".".join(steps)
+    origin = given.origin_of(path[found:]) if given else document.origin
+    return origin, ".".join(steps)
 
 
 def refusal(document: Document, path: Path, text: str, value: Any = None) -> ScenarioError:

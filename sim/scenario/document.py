@@ -28,16 +28,24 @@ from sim.scenario.schema import (
 
 @dataclass(frozen=True)
 class Given:
-    """A value, where it was written, and the text that was typed if it was not in a file."""
+    """A value, where it was written, and the text that was typed if it was not in a file.
+
+    ``inner`` says of a table that counts as one value which of its keys were written elsewhere.
+    """
 
     value: Any
     origin: Origin
     written: str | None = None
+    inner: Mapping[tuple[str, ...], Origin] = field(default_factory=dict)
 
     @property
     def shown(self) -> Any:
         """What a message shows."""
         return self.value if self.written is None else self.written
+
+    def origin_of(self, path: Iterable[str | int]) -> Origin:
+        """Return where a key inside the value was written; no path is the value itself."""
+        return self.inner.get(tuple(map(str, path)), self.origin)
 
 
 @dataclass(frozen=True)
@@ -365,7 +373,7 @@ def _put(
     table: Table, section: tuple[str, ...], rest: tuple[str, ...], given: Given, level: Level
 ) -> None:
     """Set one key and remove what it replaces."""
-    key = rest[0]
+    key, stored = rest[0], given
     if len(rest) > 1:
         # Inside a table that otherwise counts as one value: jitter.cv.
         whole = table.get(key, Given({}, given.origin))
@@ -384,7 +392,7 @@ def _put(
             node[step] = dict(found)
             node = node[step]
         node[rest[-1]] = given.value
-        given = Given(inner, given.origin)
+        stored = Given(inner, whole.origin, inner={**whole.inner, rest[1:]: given.origin})
     spellings = SPELLINGS.get(section, ())
     mine = next((keys for keys in spellings if key in keys), None)
     if mine is not None:
@@ -403,7 +411,7 @@ def _put(
         if section == ("model",) and key == "size":
             _forget_model(table, level, BELONGS_TO_MODEL | DIMENSIONS)
     level[(id(table), frozenset([key, "."]))] = (key, given)
-    table[key] = given
+    table[key] = stored
 
 
 def _in_full(short: Given) -> Given:

@@ -20,7 +20,7 @@ from sim.scenario.context import Context
 from sim.scenario.errors import ScenarioError, listed
 from sim.scenario.interconnects import read_interconnect
 from sim.scenario.method import ArgumentsError, arguments_of
-from sim.scenario.nodes import NODES
+from sim.scenario.nodes import NODES, unlike
 from sim.scenario.samples import normalised
 from sim.scenario.schema import InsideSection
 from sim.units import format_percent, format_rate, format_seconds
@@ -76,15 +76,30 @@ def with_inside(
         )
     inside = _read(context, index, section, machine, model, assumed)
     try:
-        step = _simulated(inside, model, context.sections.run.seed or 0)
+        found = reached(machine, inside, model, context.sections.run.seed or 0)
     except (ArgumentError, SimulationError) as error:
         raise context.refuse_key("site", index, "inside", text=str(error)) from None
-    kernels = machine.step_seconds / machine.speed
-    passes = step.seconds - step.optimizer_seconds
-    hidden = f"{format_percent(step.exposed)} of it waits for communication inside"
+    kernels, passes = machine.step_seconds / machine.speed, found.step_seconds / found.speed
+    hidden = f"{format_percent(found.exposed_inside)} of it waits for communication inside"
     said = f"{format_seconds(passes)} (simulated inside: {format_seconds(kernels)} of kernels"
     assumed[:] = [note for note in assumed if note[0] != "step_time"]
     assumed.append(("step_time", f"{said}; {hidden})"))
+    return found
+
+
+def reached(machine: Machine, inside: Inside, model: ModelSize, seed: int) -> Machine:
+    """Return the machine of a worker with the times that it reaches with what happens inside.
+
+    Times of the machine itself take no part; those of the kernels are ``inside.accelerator``'s.
+
+    Raises
+    ------
+    sim.program.ArgumentError
+        Where the arguments of what happens inside do not go together.
+    sim.runtime.SimulationError
+        Where it cannot be simulated.
+    """
+    step = _simulated(inside, model, seed)
     jitter = Jitter()
     if step.factors:
         # One factor per micro-batch makes the outer run's steps vary as these do.
@@ -97,7 +112,7 @@ def with_inside(
     }
     return replace(
         machine,
-        step_seconds=passes * machine.speed,
+        step_seconds=(step.seconds - step.optimizer_seconds) * machine.speed,
         **times,
         first_layer_backward=1.0,
         jitter=jitter,
@@ -153,6 +168,9 @@ def _read(
     gives = ("per_node", "within_node", "between_nodes")
     if section.node and all(getattr(section, key) is not None for key in gives):
         assumed.append(("inside.node", f"not used ({listed(gives, 'and')} are given)"))
+    elif section.node:
+        other = unlike(section.node, context.sections.site[index].accelerators)
+        assumed += [("inside.node", other)] if other else []
     most = min(node.accelerators, count)
     per_node = of("per_node", most, f"{most}{note}")
     several = count > per_node
@@ -206,14 +224,30 @@ def _arguments(
     return found
 
 
+def operations(inside: Inside, model: ModelSize) -> int:
+    """Return about how many operations are simulated for an island; 0 where all do the same."""
+    return _steps(inside, model) * _in_a_step(inside, model) if _varies(inside) else 0
+
+
+def _varies(inside: Inside) -> bool:
+    return inside.accelerator.jitter.random
+
+
+def _in_a_step(inside: Inside, model: ModelSize) -> int:
+    return inside.accelerators * model.layers * inside.accelerator.n_grad_accumulation * 8
+
+
+def _steps(inside: Inside, model: ModelSize) -> int:
+    if not _varies(inside):
+        return 1
+    return max(8, min(_STEPS, _OPERATIONS // _in_a_step(inside, model)))
+
+
 @lru_cache(maxsize=256)
 def _simulated(inside: Inside, model: ModelSize, seed: int) -> Step:
     """Simulate steps of an island: one where all are alike, else enough to see how they vary."""
     machine = inside.accelerator
-    alike = not machine.jitter.random
-    rows = inside.accelerators * model.layers * machine.n_grad_accumulation * 8
-    steps = 1 if alike else max(8, min(_STEPS, _OPERATIONS // rows))
-    rounds = _SKIPPED + steps + 1
+    rounds = _SKIPPED + _steps(inside, model) + 1
     island = scenario_of(inside, model, Run(rounds=rounds, seed=seed))
     trace = simulate(island, rounds=rounds)
     # A step has begun when the last accelerator begins it.
@@ -226,4 +260,6 @@ def _simulated(inside: Inside, model: ModelSize, seed: int) -> Step:
     exposed = max(0.0, 1 - kernels / (seconds - optimizer)) if seconds > optimizer else 0.0
     if exposed < 1e-12:
         exposed = 0.0
-    return Step(seconds, optimizer, exposed, () if alike else tuple(t / seconds for t in taken))
+    return Step(
+        seconds, optimizer, exposed, tuple(t / seconds for t in taken) if _varies(inside) else ()
+    )

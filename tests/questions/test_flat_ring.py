@@ -52,7 +52,7 @@ def test_nothing_is_said_where_a_ring_would_be_the_same_or_was_not_replaced(
 def test_it_is_left_out_where_it_takes_long(
     bandwise: Bandwise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sim.questions.flat_ring.AT_ONCE_S", 0.0)
+    monkeypatch.setattr("sim.questions.alternative.AT_ONCE_S", 0.0)
     asked = ("simulate", *ASKED, *SEVERAL)
     assert "was not simulated as well" in bandwise(*asked).out
     assert bandwise(*asked, "--json").json["flat_ring"] == {

@@ -52,6 +52,7 @@ OUTER = {
     "diloco": ["method.sync_every=2", "method.comm_dtype=int8"],
     "streaming_diloco": ["method.sync_every=4", "method.num_fragments=3"],
     "delayed_diloco": ["method.sync_every=2", "method.num_fragments=2"],
+    "eager_diloco": ["method.sync_every=2", "method.num_fragments=2", "method.comm_dtype=int8"],
 }
 CASES = list(product(OUTER, INSIDES))
 DDP = ["method.bucket_bytes=400", f"method.comm_dtype={PARAM_DTYPE}"]
@@ -60,11 +61,12 @@ OUTER |= {
     "ddp": DDP,
     "ddp, by a leader": [*DDP, LEADER],
     "diloco, by a leader": [*OUTER["diloco"], LEADER],
+    "eager_diloco, by a leader": [*OUTER["eager_diloco"], LEADER],
     "streaming_diloco, by layers": OUTER["streaming_diloco"],
 }
 # Methods without inner steps of the whole model have nothing else that runs inside.
 CASES += [("ddp", "ddp"), ("ddp, by a leader", "ddp"), ("streaming_diloco, by layers", "ddp")]
-CASES += [("diloco, by a leader", "zero1")]
+CASES += [("diloco, by a leader", "zero1"), ("eager_diloco, by a leader", "zero1")]
 
 
 def islands(number: int, param_dtype: str = PARAM_DTYPE) -> Scenario:
@@ -104,6 +106,7 @@ def replica(batches: Any, rank: int, workers: int, param_dtype: str = PARAM_DTYP
         rank=rank,
         workers=workers,
         shards=ACCELERATORS if workers == COUNT else None,
+        averaging=ISLANDS,
         n_grad_accumulation=PASSES,
         inner=Inner(learning_rate=1e-2, warmup_steps=2),
         param_dtype=param_dtype,

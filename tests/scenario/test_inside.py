@@ -156,6 +156,17 @@ def test_what_does_not_fit_is_refused_with_its_key(settings: list[str], says: st
     assert settings[-1].partition("=")[0] in str(refused.value)
 
 
+def test_each_key_is_named_where_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r'^--set site.inside.exchange: "leeder"'):
+        asked("fsdp", "site.inside.exchange=leeder", "site.inside.per_node=8")
+    path = tmp_path / "typo.toml"
+    path.write_text('[[site]]\ninside = { method = "fdsp" }\n')
+    with pytest.raises(ScenarioError, match=r'typo.toml: site.inside.method: "fdsp"'):
+        load(path, OPTIONS, ["site.inside.per_node=8"])
+    with pytest.raises(ScenarioError, match=r"^--set site.inside.per_node: .*-8"):
+        load(path, OPTIONS, ["site.inside.method=fsdp", "site.inside.per_node=-8"])
+
+
 def test_compute_efficiency_needs_inside() -> None:
     with pytest.raises(ScenarioError, match="goes with inside"):
         load(None, OPTIONS, ["site.compute_efficiency=0.5"])

@@ -65,6 +65,12 @@ def test_a_node_says_what_its_keys_would(node: str) -> None:
     assert dict(named.assumed)["site.inside.per_node"] == f"8 ({node})"
 
 
+def test_a_node_with_other_accelerators_says_so() -> None:
+    assert "site.inside.node" not in dict(asked("node=DGX H100").assumed)
+    said = dict(asked("node=DGX A100").assumed)["site.inside.node"]
+    assert said == "links of a DGX A100, which has A100"
+
+
 def test_a_key_next_to_the_node_counts() -> None:
     found = inside_of(asked("node=dgx  a100", "per_node=4", "between_nodes=100G Ethernet"))
     assert (found.per_node, found.between_bandwidth) == (4, 12.5e9)
