@@ -397,7 +397,7 @@ class Run:
             world.agreed(lambda: self.loggers.open(self._described(), tokens, notes))
         if self.asked.fresh:
             world.agreed(lambda: make_groups_ahead(shared, scenario))
-        shared.device = timed_on(self.device)  # nothing until here is in a measured time
+        shared.time_on(timed_on(self.device))  # nothing until here is in a measured time
         with world.exchanging():
             before = offset_to_first(shared, world.control)
         worker = TorchWorker(shared)

@@ -167,6 +167,10 @@ class Group:
         self._made.append(group)
         return group
 
+    def time_on(self, device: Host) -> None:
+        """Read the ends of collectives on another device's clock."""
+        self._device = device
+
     def open(self) -> None:
         """Make ready for int8 and fp4; the first time all ranks meet here, if all are members."""
         if self._gloo and self._everyone:

@@ -135,6 +135,14 @@ class Shared:
             self.controls[name] = ControlGroup(name, self.timeout, self.device)
         return self.controls[name]
 
+    def time_on(self, device: Host) -> None:
+        """Time all on a device from now on, what groups that are there already carry included."""
+        self.device = device
+        for group in self.groups.values():
+            group.time_on(device)
+        for control in self.controls.values():
+            control.time_on(device)
+
     def close(self) -> None:
         """Wait for the device and let go of what the groups hold, when all programs ended."""
         self.device.close()
