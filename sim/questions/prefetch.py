@@ -2,7 +2,7 @@
 
 A prediction lets a layer be gathered while another is computed, and lets that cost the computation
 nothing. Libraries differ in what they gather ahead, and kernels that communicate take cores and
-memory from those that compute, so a real step lies between the two.
+memory from those that compute, so a real step is expected between the two.
 """
 
 from __future__ import annotations
