@@ -8,6 +8,7 @@ from functools import partial
 from math import inf
 from typing import Any
 
+from sim.methods import BY_COUNTS
 from sim.methods.ddp import ddp
 from sim.methods.inside import fsdp
 from sim.methods.islands import on_islands
@@ -104,8 +105,14 @@ def accelerators_of(scenario: Scenario) -> Scenario:
             f'site.inside.method: "{first.method}": ddp between islands averages gradients in '
             'every step, and nothing else happens inside; give "ddp"'
         )
-    program, fixed = PROGRAMS[first.method]
     count = first.accelerators
+    if scenario.method.name in BY_COUNTS:
+        raise ArgumentError(
+            f'method.name: "{scenario.method.name}" looks at the clock, and shares out its '
+            "optimizer over all workers: between islands it is only simulated; leave "
+            f"site.inside out, and give every accelerator as a worker: site.workers = {count}"
+        )
+    program, fixed = PROGRAMS[first.method]
     inside = partial(program, **fixed, **dict(first.arguments))
     method = scenario.method
     program_of_all = on_islands(

@@ -130,6 +130,15 @@ def test_islands_of_different_kinds_are_only_simulated(tmp_path: Path) -> None:
         accelerators_of(found)
 
 
+@pytest.mark.parametrize("method", ["acco", "dpu", "wp"])
+def test_a_method_that_looks_at_the_clock_is_only_simulated(method: str) -> None:
+    plain = {key: text for key, text in OPTIONS.items() if key != "--sync-every"}
+    found = load(None, {**plain, "--method": method}, ["site.inside.method=ddp"])
+    assert predicted(found).figures.inner_step_s > 0
+    with pytest.raises(ArgumentError, match=f'^method.name: "{method}" .* site.workers = 16$'):
+        accelerators_of(found)
+
+
 def test_a_scenario_without_islands_stays_as_it_is() -> None:
     plain = load(None, OPTIONS)
     assert accelerators_of(plain) is plain
