@@ -289,7 +289,7 @@ class Group:
         # A copy even where nothing is rounded: the result will overwrite this worker's values.
         _note_sent(
             buffer,
-            lambda: _weighted(target, weight).to(DTYPES[dtype], copy=True).to(target.dtype),
+            lambda: _rounded(target, dtype, weight),
         )
         issue, place = form(operation, self._peers, sent, target, mean)
         if self._on_stream(sent):
@@ -386,6 +386,11 @@ def _weighted(values: torch.Tensor, weight: float) -> torch.Tensor:
     return values if weight == 1 else values * weight
 
 
+def _rounded(values: torch.Tensor, dtype: str, weight: float) -> torch.Tensor:
+    """Return what a type that is not quantized leaves of values: a copy in their own type."""
+    return _weighted(values, weight).to(DTYPES[dtype], copy=True).to(values.dtype)
+
+
 def note_unsent(buffer: Buffer, dtype: str, weight: float, block: int, members: int) -> None:
     """Have a buffer tell what an all-reduce of this many members would take of its values.
 
@@ -394,11 +399,10 @@ def note_unsent(buffer: Buffer, dtype: str, weight: float, block: int, members: 
     target = tensor_of(buffer)
 
     def sent() -> torch.Tensor:
-        values = _weighted(target, weight)
         if dtype in QUANTIZED:
-            packed = prepare("all_reduce", values, dtype, block, members)
+            packed = prepare("all_reduce", _weighted(target, weight), dtype, block, members)
             return packed.sent().to(target.device, target.dtype)
-        return values.to(DTYPES[dtype], copy=True).to(target.dtype)
+        return _rounded(target, dtype, weight)
 
     _note_sent(buffer, sent)
 

@@ -59,8 +59,7 @@ class Alternative:
         }
 
 
-def takes_long(other: Scenario, prediction: Prediction) -> bool:
-    """Whether more than a second is foreseen; ``prediction`` is of the scenario as given."""
+def _takes_long(other: Scenario, prediction: Prediction) -> bool:
     foreseen_s = effort(replace(other, run=replace(other.run, replications=1))).seconds
     if prediction.figures.looks:
         foreseen_s = max(foreseen_s, effort_of_looking(other, prediction.figures))
@@ -68,10 +67,14 @@ def takes_long(other: Scenario, prediction: Prediction) -> bool:
 
 
 def alternative(
-    of: Unasked, other: Scenario, prediction: Prediction, *, simulated: bool
+    of: Unasked, other: Scenario, prediction: Prediction, *, long: bool | None = None
 ) -> Alternative | None:
-    """Simulate the scenario once more, with the random streams of the median; None if refused."""
-    if not simulated:
+    """Simulate the scenario once more, with the random streams of the median; None if refused.
+
+    ``long`` says whether that takes too long; by default it does where more than a second is
+    foreseen. ``prediction`` is of the scenario as given.
+    """
+    if _takes_long(other, prediction) if long is None else long:
         return Alternative(of, None)
     run = replace(other.run, replications=1)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sim.network.schedules import form_of
-from sim.questions.alternative import Alternative, Unasked, alternative, takes_long
+from sim.questions.alternative import Alternative, Unasked, alternative
 from sim.records.flat_ring import ASSUMED, FLAT, KEY, assumes_sites, with_flat_ring
 
 if TYPE_CHECKING:
@@ -42,5 +42,4 @@ def of_flat_ring(scenario: Scenario, prediction: Prediction) -> Alternative | No
         for kind in prediction.figures.exchanges
     ):
         return None
-    other = with_flat_ring(scenario)
-    return alternative(_UNASKED, other, prediction, simulated=not takes_long(other, prediction))
+    return alternative(_UNASKED, with_flat_ring(scenario), prediction)

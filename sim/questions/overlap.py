@@ -48,8 +48,8 @@ def with_layer_overlap(scenario: Scenario, prediction: Prediction) -> Alternativ
         needs="no clipping by the global norm",
     )
     layered = replace(method, arguments={**method.arguments, "overlap": "layer"})
-    few = _events(scenario, prediction.trace) <= _MOST_EVENTS
-    return alternative(unasked, replace(scenario, method=layered), prediction, simulated=few)
+    long = _events(scenario, prediction.trace) > _MOST_EVENTS
+    return alternative(unasked, replace(scenario, method=layered), prediction, long=long)
 
 
 def _events(scenario: Scenario, happened: Trace) -> int:

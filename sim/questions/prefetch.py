@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sim.methods.inside import fsdp
-from sim.questions.alternative import Alternative, Unasked, alternative, takes_long
+from sim.questions.alternative import Alternative, Unasked, alternative
 from sim.questions.effort import ROW_S
 from sim.questions.levers import AT_ONCE_S
 from sim.scenario.islands import operations, reached
@@ -40,18 +40,14 @@ def without_prefetch(scenario: Scenario, prediction: Prediction) -> Alternative 
     """
     assumed = dict(scenario.assumed)
     if scenario.method.program is fsdp and _METHOD in assumed:
-        other = _of_method(scenario)
-        possible = not takes_long(other, prediction)
-        return alternative(_unasked(_METHOD), other, prediction, simulated=possible)
+        return alternative(_unasked(_METHOD), _of_method(scenario), prediction)
     if _INSIDE not in assumed:
         return None
     insides = {worker.machine.inside for worker in scenario.workers}
     rows = sum(operations(inside, scenario.model) for inside in insides if inside is not None)
     if rows * ROW_S > AT_ONCE_S:
         return Alternative(_unasked(_INSIDE), None)
-    other = _inside(scenario)
-    possible = not takes_long(other, prediction)
-    return alternative(_unasked(_INSIDE), other, prediction, simulated=possible)
+    return alternative(_unasked(_INSIDE), _inside(scenario), prediction)
 
 
 def _unasked(key: str) -> Unasked:
